@@ -1,0 +1,88 @@
+# Everything happens in a virtual environment of the clone. It is made on first use and brought
+# up to date when pyproject.toml, constraints.txt, the version or the interpreter changes.
+#
+#   make test                                     the default interpreter, in .venv
+#   make test PYTHON=python3.13 VENV=.venv-py313  another one, beside it
+#   make test ARGS="tests/test_kernel.py -x"      arguments for pytest
+#
+# PyTensor's compile cache stays in its usual place in the home directory: a second run, from
+# this clone or another, finds what the first one compiled.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format docs build clean distclean FORCE
+
+help:
+	@echo "make demo       run examples/quickstart.py: a mode table, and a picture in examples/output"
+	@echo "make test       the tests (ARGS=... goes to pytest)"
+	@echo "make test-slow  the long statistical suites"
+	@echo "make lint       ruff, mypy and the import contracts"
+	@echo "make format     let ruff put the files in order"
+	@echo "make docs       the documentation, into docs/_build/html"
+	@echo "make build      sdist and wheel into dist, checked"
+	@echo "make clean      remove what was built, and caches; make distclean: environments too"
+
+demo: $(VENV)/.installed-examples
+	@MPLBACKEND=Agg $(BIN)/python examples/quickstart.py
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
+
+format: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+build: $(VENV)/.installed-dev
+	@rm -rf dist
+	@$(BIN)/python -m build
+	@$(BIN)/twine check --strict dist/*
+
+clean:
+	@rm -rf build dist docs/_build examples/output .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	@find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	@rm -rf .venv .venv-*
+
+# The environment, made anew if it belongs to another interpreter or another place.
+$(VENV)/.python: FORCE
+	@want="$$($(PYTHON) -c 'import sys; print(sys.implementation.name, sys.version.split()[0])')" \
+		|| { echo "PYTHON=$(PYTHON) does not run: name an interpreter that does" >&2; exit 1; }; \
+	if [[ "$$want in $(CURDIR)" != "$$(cat $@ 2>/dev/null)" ]]; then \
+		if [[ -e $(VENV) && ! -e $(VENV)/pyvenv.cfg ]]; then \
+			echo "VENV=$(VENV) exists and is no virtual environment" >&2; exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$want"; \
+		rm -rf $(VENV); \
+		$(PYTHON) -m venv $(VENV); \
+		echo "$$want in $(CURDIR)" > $@; \
+	fi
+
+# One stamp per extra.
+$(VENV)/.installed-%: $(VENV)/.python pyproject.toml constraints.txt pymc_multimodal/_version.py
+	@echo "Installing pymc-multimodal[$*] into $(VENV); from nothing this takes some minutes"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[$*]"
+	@touch $@

@@ -1,0 +1,1 @@
+"""Exact draws and trustworthy mode weights for multimodal PyMC models."""

@@ -1,0 +1,174 @@
+"""The one place that knows PyMC 5.28 from 6 and ArviZ 0.23 from 1."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = [
+    "PYMC6",
+    "ChainSetupMixin",
+    "add_group",
+    "ess",
+    "get_dataset",
+    "group_names",
+    "load",
+    "pareto_k",
+    "rhat",
+    "save",
+]
+
+PYMC6 = int(version("pymc").split(".")[0]) >= 6
+"""Whether the installed PyMC writes DataTree (6) or InferenceData (5)."""
+
+
+class ChainSetupMixin:
+    """Give a step method both spellings of "a new chain begins".
+
+    PyMC 5 calls ``set_rng(rng)``, PyMC 6 ``setup_chain(rng, tune, draws)``. A subclass
+    implements ``_begin_chain(rng)`` and is served under both.
+    """
+
+    def set_rng(self, rng: Any) -> None:
+        """Begin a chain (PyMC 5)."""
+        self._begin_chain(_generator(rng))
+
+    def setup_chain(self, rng: Any, tune: int = 0, draws: int = 0) -> None:
+        """Begin a chain (PyMC 6)."""
+        self._begin_chain(_generator(rng))
+
+    def _begin_chain(self, rng: np.random.Generator) -> None:
+        raise TypeError(f"{type(self).__name__} does not say how a chain begins")
+
+
+def _generator(rng: Any) -> np.random.Generator:
+    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
+
+
+# ------------------------------------------------------------------ groups of an InferenceData
+
+
+def group_names(idata: Any) -> list[str]:
+    """Names of the groups of an InferenceData or a DataTree."""
+    if isinstance(idata, xr.DataTree):
+        return list(idata.children)
+    return list(idata.groups())
+
+
+def get_dataset(idata: Any, group: str) -> xr.Dataset:
+    """Return one group as a plain Dataset."""
+    found = idata[group]
+    return found.to_dataset() if isinstance(found, xr.DataTree) else found
+
+
+def add_group(idata: Any, name: str, dataset: xr.Dataset) -> None:
+    """Add or replace a group, in place."""
+    if isinstance(idata, xr.DataTree):
+        idata[name] = xr.DataTree(dataset)
+        return
+    if name in idata.groups():
+        del idata[name]
+    with warnings.catch_warnings():
+        # ArviZ 0.23 warns about every group that is not in its schema.
+        warnings.simplefilter("ignore", UserWarning)
+        idata.add_groups({name: dataset})
+
+
+def save(idata: Any, path: str | Path) -> None:
+    """Write to a netCDF file."""
+    idata.to_netcdf(str(path))
+
+
+def load(path: str | Path) -> Any:
+    """Read what `save` wrote, into memory."""
+    if PYMC6:
+        with xr.open_datatree(str(path)) as tree:
+            return tree.load()
+    import arviz as az
+
+    return az.from_netcdf(str(path))
+
+
+# ------------------------------------------------------------------ diagnostics on plain arrays
+
+
+def _per_quantity(draws: np.ndarray, name: str, **kwargs: Any) -> np.ndarray:
+    draws = np.asarray(draws, dtype=float)
+    flat = draws.reshape(*draws.shape[:2], -1)
+    if PYMC6:
+        from arviz_stats.base import array_stats
+
+        return np.atleast_1d(
+            getattr(array_stats, name)(flat, chain_axis=0, draw_axis=1, **kwargs)
+        )
+    import arviz as az
+
+    function = getattr(az, name)
+    return np.array([function(flat[:, :, i], **kwargs) for i in range(flat.shape[2])])
+
+
+def ess(draws: np.ndarray, method: str = "bulk") -> np.ndarray:
+    """Effective sample size of each quantity.
+
+    Parameters
+    ----------
+    draws : array of shape (chains, draws, ...)
+    method : {"bulk", "tail", "mean"}
+
+    Returns
+    -------
+    array of shape (quantities,)
+    """
+    with np.errstate(all="ignore"):
+        return _per_quantity(draws, "ess", method=method)
+
+
+def rhat(draws: np.ndarray) -> np.ndarray:
+    """Rank-normalised split R-hat of each quantity; ``draws`` has shape (chains, draws, ...)."""
+    with np.errstate(all="ignore"):
+        return _per_quantity(draws, "rhat")
+
+
+def pareto_k(log_ratio: np.ndarray) -> float:
+    """Tail index k-hat of importance ratios (Vehtari et al. 2024); NaN below 25 ratios."""
+    log_ratio = np.asarray(log_ratio, dtype=float)
+    log_ratio = log_ratio[np.isfinite(log_ratio)]
+    if log_ratio.size < 25:
+        return float("nan")
+    if np.ptp(log_ratio) < 1e-9:
+        return float("-inf")  # constant ratios: no tail at all
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        if PYMC6:
+            from arviz_stats.base import array_stats
+
+            return float(array_stats.psislw(log_ratio)[1])
+        import arviz as az
+
+        return float(az.psislw(log_ratio)[1])
+
+
+def json_ready(value: Any) -> Any:
+    """Turn configs (nested dicts of arrays and scalars) into what ``json.dumps`` takes."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(k): json_ready(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(v) for v in value]
+    return value
+
+
+def as_mapping(dataset: xr.Dataset) -> Mapping[str, np.ndarray]:
+    """Variables of a Dataset as plain arrays."""
+    return {str(name): np.asarray(variable.values) for name, variable in dataset.items()}

@@ -1,0 +1,442 @@
+"""The model's log density as a batched, counted function on R^d."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pymc.distributions.transforms import CircularTransform
+from pymc.initial_point import make_initial_point_expression, make_initial_point_fn
+from pymc.pytensorf import join_nonshared_inputs, rewrite_graph
+from pytensor.compile.mode import Mode
+from pytensor.gradient import NullTypeGradError
+from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.random.type import RandomType
+
+from pymc_multimodal.status import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Density"]
+
+# Rows per call of the compiled function. Fixed, so that a row's value cannot depend on how
+# many workers share the batch: matrix products may round differently for other batch shapes.
+CHUNK = 32
+
+
+class Density:
+    """Log density and gradient, for many points at once, with every evaluation counted.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an array of shape (n, d) and returns the log densities, shape (n,), and the
+        gradients, shape (n, d), or None in place of the gradients where there are none.
+    dim : int
+        Number of unconstrained coordinates, d.
+    has_gradient : bool
+        Whether `function` returns gradients.
+    period : array of shape (d,), optional
+        Period of each coordinate; ``inf`` (the default) for a coordinate that does not wrap.
+    names : sequence of str, optional
+        A name for each coordinate.
+    prior : callable, optional
+        ``prior(n, rng)`` returns n prior draws of shape (n, d).
+    workers : int
+        Processes that share a batch.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]],
+        dim: int,
+        *,
+        has_gradient: bool = True,
+        period: np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+        prior: Callable[[int, np.random.Generator], np.ndarray] | None = None,
+        workers: int = 1,
+    ) -> None:
+        self._function = function
+        self.dim = dim
+        self.has_gradient = has_gradient
+        self.period = np.full(dim, np.inf) if period is None else np.asarray(period, float)
+        self.names = tuple(names) if names is not None else tuple(f"x[{i}]" for i in range(dim))
+        self._prior = prior
+        self.workers = workers
+        self.n_logp_evals = 0
+        self.n_grad_evals = 0
+        self.n_failures = 0
+        self.last_error: Exception | None = None
+        self._pool: ProcessPoolExecutor | None = None
+        self._circular = np.isfinite(self.period)
+        self.model: pm.Model | None = None
+
+    # -------------------------------------------------------------- evaluation
+
+    def logp(self, x: np.ndarray) -> np.ndarray:
+        """Log density of each row; -inf where the model gives NaN or raises.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n,)
+        """
+        return self._evaluate(x)[0]
+
+    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density, shape (n,), and gradient, shape (n, d), of each row.
+
+        Gradients that are not finite are returned as zero: a proposal built on them stays
+        valid, since it remains a deterministic function of the point.
+        """
+        if not self.has_gradient:
+            raise TypeError("logp_and_grad was asked of a density that has no gradient")
+        logp, grad = self._evaluate(x)
+        return logp, grad
+
+    def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x = np.ascontiguousarray(x, dtype=float)
+        n = len(x)
+        self.n_logp_evals += n
+        self.n_grad_evals += n if self.has_gradient else 0
+        chunks = [x[i : i + CHUNK] for i in range(0, n, CHUNK)]
+        if self.workers > 1 and len(chunks) > 1:
+            results = list(self._executor().map(_remote, chunks))
+        else:
+            results = [_guarded(self._function, chunk) for chunk in chunks]
+        logp = np.concatenate([r[0] for r in results]) if results else np.empty(0)
+        for _, _, failures, error in results:
+            self.n_failures += failures
+            self.last_error = error or self.last_error
+        # +inf cannot be sampled, and a NaN says nothing: both count as outside the support.
+        logp = np.where(np.isfinite(logp), logp, -np.inf)
+        if not self.has_gradient:
+            return logp, np.empty((n, 0))
+        grad = np.concatenate([r[1] for r in results]) if results else np.empty((0, self.dim))
+        return logp, np.where(np.isfinite(grad), grad, 0.0)
+
+    def _executor(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.workers,
+                mp_context=get_context("spawn"),
+                initializer=_initialise_worker,
+                initargs=(cloudpickle.dumps(self._function),),
+            )
+        return self._pool
+
+    def close(self) -> None:
+        """Stop the worker processes, if any; the density can be used again afterwards."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None, "_prior": None, "model": None, "last_error": None}
+
+    # -------------------------------------------------------------- geometry of circular variables
+
+    def wrap(self, x: np.ndarray) -> np.ndarray:
+        """Bring circular coordinates into one period around zero."""
+        return self.unroll(x, 0.0)
+
+    def unroll(self, x: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
+        """Choose for each circular coordinate the copy nearest to `centre`."""
+        if not self._circular.any():
+            return x
+        x = np.array(x, dtype=float)
+        c = self._circular
+        shift = x[..., c] - np.broadcast_to(centre, x.shape)[..., c]
+        x[..., c] -= self.period[c] * np.round(shift / self.period[c])
+        return x
+
+    # -------------------------------------------------------------- prior
+
+    def prior_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Prior draws in the unconstrained space, shape (n, d); potentials are ignored.
+
+        Raises
+        ------
+        ModelError
+            If the prior cannot be drawn from (improper priors).
+        """
+        if self._prior is None:
+            raise ModelError(
+                "This density has no prior to draw starting points from. "
+                "Give them: modes=ModeSearch(starts=array of shape (n, d))."
+            )
+        return self.wrap(np.asarray(self._prior(n, rng), dtype=float))
+
+    # -------------------------------------------------------------- from a PyMC model
+
+    @classmethod
+    def from_model(
+        cls,
+        model: pm.Model,
+        *,
+        workers: int = 1,
+        compile_kwargs: Mapping[str, Any] | None = None,
+    ) -> Density:
+        """Compile a model's log density.
+
+        Parameters
+        ----------
+        model : pymc.Model
+        workers : int
+            Processes that share a batch of evaluations.
+        compile_kwargs : mapping, optional
+            Passed to ``pymc.compile`` (``mode`` and the like).
+
+        Raises
+        ------
+        ModelError
+            If the model has no free or has discrete variables, or a random log density.
+        """
+        check_model(model)
+        function, has_gradient = _compile(model, dict(compile_kwargs or {}))
+        point = model.initial_point()
+        period, names = [], []
+        for value in model.value_vars:
+            transform = model.rvs_to_transforms[model.values_to_rvs[value]]
+            shape = np.shape(point[value.name])
+            circular = isinstance(transform, CircularTransform)
+            period += [2 * np.pi if circular else np.inf] * int(np.prod(shape))
+            names += [
+                f"{value.name}[{','.join(map(str, index))}]" if shape else value.name
+                for index in np.ndindex(*shape)
+            ]
+        density = cls(
+            function,
+            len(names),
+            has_gradient=has_gradient,
+            period=np.array(period),
+            names=names,
+            prior=_PriorDraws(model),
+            workers=workers,
+        )
+        density.model = model
+        return density
+
+    def to_unconstrained(self, points: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Turn points in the model's own variables into rows of shape (n, d)."""
+        if self.model is None:
+            raise TypeError("points by variable name need a density made from a PyMC model")
+        rows = []
+        for point in points:
+            known = {rv.name for rv in self.model.free_RVs}
+            if unknown := set(point) - known:
+                raise ModelError(
+                    f"A mode location names {sorted(unknown)}, which the model does not have; "
+                    f"its free variables are {sorted(known)}."
+                )
+            start = make_initial_point_fn(model=self.model, overrides=dict(point))(None)
+            rows.append(flatten(self.model, start))
+        return self.wrap(np.array(rows, dtype=float).reshape(-1, self.dim))
+
+
+def flatten(model: pm.Model, point: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Join a point's unconstrained values into one row, in the order of ``model.value_vars``."""
+    return np.concatenate([np.ravel(point[v.name]) for v in model.value_vars]).astype(float)
+
+
+def unflatten(model: pm.Model, x: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Turn rows of shape (n, d) back into points of unconstrained values."""
+    shapes = {v.name: np.shape(p) for v, p in _values(model)}
+    points = []
+    for row in x:
+        point, at = {}, 0
+        for name, shape in shapes.items():
+            size = int(np.prod(shape))
+            point[name] = row[at : at + size].reshape(shape)
+            at += size
+        points.append(point)
+    return points
+
+
+def _values(model: pm.Model) -> list[tuple[Any, np.ndarray]]:
+    point = model.initial_point()
+    return [(v, point[v.name]) for v in model.value_vars]
+
+
+def check_model(model: pm.Model) -> None:
+    """Raise a `ModelError` if the model cannot be sampled by this package."""
+    if not model.free_RVs:
+        raise ModelError("The model has no free variables: there is nothing to sample.")
+    if model.discrete_value_vars:
+        names = ", ".join(v.name for v in model.discrete_value_vars)
+        raise ModelError(
+            f"The model has discrete variables ({names}), and modes are searched for on a "
+            "continuous space. Marginalise them first, with pymc_extras.marginalize or by a "
+            "pm.Mixture."
+        )
+    random = [
+        node
+        for node in ancestors([model.logp()])
+        if isinstance(node.type, RandomType)
+        or (node.owner is not None and isinstance(node.owner.op, RandomVariable))
+    ]
+    if random:
+        names = sorted({str(n.name) for n in random if n.name})
+        raise ModelError(
+            "The model's log density is random: two evaluations at one point differ"
+            + (f" (through {', '.join(names)})" if names else "")
+            + ". pm.Minibatch and pm.Simulator give such densities; use the full data, or a "
+            "likelihood that can be evaluated."
+        )
+
+
+def _compile(model: pm.Model, compile_kwargs: dict[str, Any]) -> tuple[Callable, bool]:
+    """Compile logp and, where there is one, its gradient as one function of a batch."""
+    point = model.initial_point()
+    dim = sum(int(np.prod(np.shape(point[v.name]))) for v in model.value_vars)
+    # Parameter checks must become -inf of their own row before the graph is vectorised:
+    # afterwards one bad row would condemn the whole batch.
+    logp = rewrite_graph(
+        model.logp(),
+        include=(
+            "lower_xtensor",
+            "canonicalize",
+            "stabilize",
+            "local_check_parameter_to_ninf_switch",
+        ),
+    )
+    [logp], joined = join_nonshared_inputs(
+        point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
+    )
+    logp = rewrite_graph(logp, include=("lower_xtensor",))
+    try:
+        outputs = [logp, pytensor.grad(logp, joined)]
+    except (NotImplementedError, NullTypeGradError):
+        outputs = [logp]
+    has_gradient = len(outputs) == 2
+    rows = pt.matrix("rows", shape=(None, dim), dtype=joined.dtype)
+    # PyMC 5's default linker has no fast matrix product without an external BLAS; Numba has.
+    compile_kwargs.setdefault("mode", "NUMBA")
+    with warnings.catch_warnings():
+        # Numba announces every Op that it has to run in Python; that is the fallback we want.
+        warnings.filterwarnings("ignore", message="Numba will use object mode")
+        try:
+            batched = pm.compile([rows], vectorize_graph(outputs, {joined: rows}), **compile_kwargs)
+            batched.trust_input = True
+            batched(np.stack([flatten(model, point)] * 2).astype(joined.dtype))
+        except Exception:
+            # Some Ops (IfElse) cannot be vectorised: one row at a time then.
+            single = pm.compile([joined], outputs, **compile_kwargs)
+            return _Compiled(single, has_gradient, joined.dtype, rowwise=True), has_gradient
+    return _Compiled(batched, has_gradient, joined.dtype, rowwise=False), has_gradient
+
+
+class _Compiled:
+    """A compiled function as (n, d) -> (logp, grad); picklable."""
+
+    def __init__(self, function: Any, has_gradient: bool, dtype: str, rowwise: bool) -> None:
+        self.function = function
+        self.has_gradient = has_gradient
+        self.dtype = dtype
+        self.rowwise = rowwise
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        x = np.ascontiguousarray(x, dtype=self.dtype)
+        if self.rowwise:
+            results = [self.function(row) for row in x]
+            logp = np.array([float(r[0]) for r in results])
+            return logp, np.array([r[1] for r in results]) if self.has_gradient else None
+        out = self.function(x)
+        logp = np.broadcast_to(np.asarray(out[0], dtype=float), (len(x),))
+        if not self.has_gradient:
+            return logp, None
+        return logp, np.broadcast_to(np.asarray(out[1], dtype=float), x.shape)
+
+
+class _PriorDraws:
+    """Prior draws by forward sampling, compiled when first asked for."""
+
+    def __init__(self, model: pm.Model) -> None:
+        self.model = model
+        self._function: Any = None
+        self._rngs: list[Any] = []
+
+    def __call__(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        if self._function is None:
+            self._compile()
+        for shared, child in zip(self._rngs, rng.spawn(len(self._rngs)), strict=True):
+            shared.set_value(child, borrow=True)
+        names = [v.name for v in self.model.value_vars]
+        rows = [dict(zip(names, self._function(), strict=True)) for _ in range(n)]
+        return np.array([flatten(self.model, row) for row in rows])
+
+    def _compile(self) -> None:
+        model = self.model
+        expressions = make_initial_point_expression(
+            free_rvs=model.free_RVs,
+            rvs_to_transforms=model.rvs_to_transforms,
+            initval_strategies={},
+            default_strategy="prior",
+            return_transformed=True,
+        )
+        by_value = {
+            model.rvs_to_values[rv].name: e
+            for rv, e in zip(model.free_RVs, expressions, strict=True)
+        }
+        outputs = [by_value[v.name] for v in model.value_vars]
+        # A few hundred draws do not pay for a compiler: plain Python is quicker in total.
+        mode = Mode(linker="py", optimizer="fast_compile")
+        self._rngs = [
+            node
+            for node in ancestors(outputs)
+            if isinstance(node.type, RandomType) and hasattr(node, "set_value")
+        ]
+        try:
+            self._function = pm.compile([], outputs, mode=mode)
+            self._function()
+        except NotImplementedError as error:
+            flat = [rv.name for rv in model.free_RVs if "flat" in str(rv.owner.op).lower()]
+            raise ModelError(
+                f"The prior of {', '.join(flat) or 'a variable'} cannot be drawn from "
+                "(pm.Flat and the like are improper), so there are no starting points. Give a "
+                "proper prior, or starting points: modes=ModeSearch(starts=...)."
+            ) from error
+
+
+def _guarded(
+    function: Callable, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int, Exception | None]:
+    """Evaluate; rows on which the model raises get -inf instead of ending the run."""
+    try:
+        logp, grad = function(x)
+        return np.asarray(logp), np.asarray(grad if grad is not None else []), 0, None
+    except Exception as error:
+        if len(x) == 1:
+            return np.array([-np.inf]), np.zeros_like(x), 1, error
+        parts = [_guarded(function, row[None]) for row in x]
+        grads = [np.atleast_2d(p[1]) for p in parts]
+        grad = np.concatenate(grads) if grads[0].size else np.empty(0)
+        failed = [p[3] for p in parts if p[3] is not None]
+        return np.concatenate([p[0] for p in parts]), grad, len(failed), failed[-1] if failed else None
+
+
+_worker_function: Callable | None = None
+
+
+def _initialise_worker(payload: bytes) -> None:
+    global _worker_function
+    _worker_function = cloudpickle.loads(payload)
+
+
+def _remote(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, Exception | None]:
+    assert _worker_function is not None
+    return _guarded(_worker_function, x)

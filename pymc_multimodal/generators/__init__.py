@@ -1,0 +1,43 @@
+"""Generators: draws from a learned approximation, behind one protocol."""
+
+from __future__ import annotations
+
+from pymc_multimodal.generators.base import (
+    Generator,
+    GeneratorConfig,
+    Proposals,
+    RegionDensity,
+    RegionalMixture,
+)
+from pymc_multimodal.generators.gaussian import EllipticalMixture
+from pymc_multimodal.generators.hybrid import Hybrid
+
+__all__ = [
+    "EllipticalMixture",
+    "Generator",
+    "GeneratorConfig",
+    "Hybrid",
+    "Proposals",
+    "RegionDensity",
+    "RegionalMixture",
+    "resolve",
+]
+
+
+def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
+    """Turn a short name into its config; configs pass through.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known, or its generator does not exist yet.
+    """
+    if not isinstance(generator, str):
+        return generator
+    if generator == "hybrid":
+        return Hybrid()
+    if generator in ("lrds", "score"):
+        raise ValueError(
+            f"generator={generator!r} is planned but not in this release; use generator='hybrid'."
+        )
+    raise ValueError(f"generator={generator!r} is not known; use 'hybrid' or a config object.")

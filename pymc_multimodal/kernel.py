@@ -1,0 +1,154 @@
+"""The Markov kernel of the kept draws: independence jumps and local moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.generators.base import Generator
+    from pymc_multimodal.regions import Partition
+
+__all__ = ["Kernel", "State", "init", "jump", "local_move", "propose"]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Everything frozen before the first kept draw.
+
+    Attributes
+    ----------
+    partition : Partition
+    tuning : Tuning
+        Of the local moves.
+    generator : Generator
+        Of the independence jumps.
+    jumps : int
+        Jumps tried for each draw.
+    """
+
+    partition: Partition
+    tuning: Tuning
+    generator: Generator
+    jumps: int = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """Where chains are, with what the next step needs.
+
+    Attributes
+    ----------
+    cloud : Cloud
+    log_correction : array of shape (n,)
+        See `Proposals`; with the log density it makes the log ratio.
+    """
+
+    cloud: Cloud
+    log_correction: np.ndarray
+
+    @property
+    def log_ratio(self) -> np.ndarray:
+        """Log ratio of target to proposal at each point, shape (n,)."""
+        return self.cloud.logp + self.log_correction
+
+
+def init(
+    density: Density, kernel: Kernel, x: np.ndarray, rng: np.random.Generator
+) -> State:
+    """Evaluate everything at points x of shape (n, d)."""
+    x = density.wrap(x)
+    cloud = cloud_at(density, x, kernel.partition.label(x))
+    return State(cloud, kernel.generator.log_correction(x, rng))
+
+
+def propose(density: Density, kernel: Kernel, n: int, rng: np.random.Generator) -> State:
+    """Draw n fresh proposals and evaluate them in one batch; each serves one jump."""
+    drawn = kernel.generator.propose(n, rng)
+    inside = drawn.inside
+    x = np.where(inside[:, None], drawn.x, 0.0)
+    region = np.zeros(n, dtype=int)
+    logp = np.full(n, -np.inf)
+    grad = np.zeros((n, density.dim if density.has_gradient else 0))
+    if inside.any():
+        some = cloud_at(density, x[inside], kernel.partition.label(x[inside]))
+        region[inside], logp[inside], grad[inside] = some.region, some.logp, some.grad
+    return State(Cloud(x, logp, grad, region), np.where(inside, drawn.log_correction, 0.0))
+
+
+def jump(state: State, proposed: State, rng: np.random.Generator) -> tuple[State, np.ndarray]:
+    """Independence Metropolis: row i of `proposed` is offered to chain i.
+
+    Returns the new state and which chains accepted.
+    """
+    log_u = np.log(rng.random(len(state.log_correction)))
+    with np.errstate(invalid="ignore"):
+        accepted = log_u < proposed.log_ratio - state.log_ratio
+    return _choose(accepted, proposed, state), accepted
+
+
+def local_move(
+    density: Density, kernel: Kernel, state: State, rng: np.random.Generator
+) -> tuple[State, np.ndarray]:
+    """One move with the metric of the chain's region, confined to it.
+
+    The confinement is what makes a metric per region exact: a move that ended in another
+    region would have to be reversed with that region's metric.
+    """
+    label = kernel.partition.label if kernel.partition.n_regions > 1 else None
+    cloud, info = move(density, state.cloud, kernel.tuning, rng, label=label)
+    correction = state.log_correction.copy()
+    if info.accepted.any():
+        correction[info.accepted] = kernel.generator.log_correction(cloud.x[info.accepted], rng)
+    return State(cloud, correction), info.accepted
+
+
+def step(
+    density: Density, kernel: Kernel, state: State, proposed: State, rng: np.random.Generator
+) -> tuple[State, np.ndarray]:
+    """One draw of n chains: the kernel's jumps, then a local move.
+
+    Parameters
+    ----------
+    proposed : State
+        ``n * kernel.jumps`` fresh proposals.
+
+    Returns
+    -------
+    state : State
+    accepted : array of shape (n,)
+        Share of the jumps that were accepted.
+    """
+    n = len(state.log_correction)
+    total = np.zeros(n)
+    for i in range(kernel.jumps):
+        offered = _rows(proposed, slice(i * n, (i + 1) * n))
+        state, accepted = jump(state, offered, rng)
+        total += accepted
+    state, _ = local_move(density, kernel, state, rng)
+    return state, total / kernel.jumps
+
+
+def _rows(state: State, rows: slice) -> State:
+    c = state.cloud
+    return State(
+        Cloud(c.x[rows], c.logp[rows], c.grad[rows], c.region[rows]), state.log_correction[rows]
+    )
+
+
+def _choose(first: np.ndarray, a: State, b: State) -> State:
+    column = first[:, None]
+    return State(
+        Cloud(
+            np.where(column, a.cloud.x, b.cloud.x),
+            np.where(first, a.cloud.logp, b.cloud.logp),
+            np.where(column, a.cloud.grad, b.cloud.grad),
+            np.where(first, a.cloud.region, b.cloud.region),
+        ),
+        np.where(first, a.log_correction, b.log_correction),
+    )

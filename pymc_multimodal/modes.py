@@ -1,0 +1,651 @@
+"""The search for modes: multi-start optimisation, merging, and what the search may have missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.optimize import minimize
+
+from pymc_multimodal.optimise import climb
+from pymc_multimodal.status import ModelError, Status
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+
+__all__ = ["ModeSearch", "Modes", "find_modes"]
+
+Optimiser = Literal["lbfgs", "gradient_descent", "powell", "nelder_mead"]
+
+
+@dataclass(frozen=True)
+class ModeSearch:
+    """How modes are searched for.
+
+    Parameters
+    ----------
+    starts : int or array of shape (n, d), optional
+        Number of starting points, or the points themselves (unconstrained space). By default
+        batches are drawn, half from the prior and half from the prior stretched by
+        `stretch`, until a batch brings no new mode.
+    locations : array of shape (k, d) or list of dict, optional
+        Known mode locations, unconstrained or as points in the model's variables. The search
+        then starts from them alone.
+    radius : float, optional
+        How far each coordinate of `locations` may be off: eight starts are drawn around each
+        location with this standard deviation (unconstrained space).
+    optimiser : {"lbfgs", "gradient_descent", "powell", "nelder_mead"}, optional
+        "lbfgs" (all starts in one batch) where there is a gradient, otherwise "powell".
+    batch : int
+        Size of the first batch of starts; it doubles while new modes keep turning up.
+    max_starts : int
+        Most starting points to use.
+    max_iter : int
+        Most iterations of one optimisation.
+    stretch : float
+        Factor by which over-dispersed starts are stretched about the prior median.
+    barrier : float
+        Two optima are one mode if a path joins them on which the log density stays within
+        this many nats of the lower one.
+
+    Notes
+    -----
+    Uniform starts with gradient descent are step 1 of the hybrid method (arXiv 2505.07825);
+    ``ModeSearch(starts=2000, optimiser="gradient_descent")`` is its setting.
+    """
+
+    starts: int | np.ndarray | None = None
+    locations: Any = None
+    radius: float | None = None
+    optimiser: Optimiser | None = None
+    batch: int = 64
+    max_starts: int = 2048
+    max_iter: int = 300
+    stretch: float = 2.0
+    barrier: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in (None, "lbfgs", "gradient_descent", "powell", "nelder_mead"):
+            raise ValueError(
+                f"optimiser={self.optimiser!r} is not known; choose 'lbfgs', 'gradient_descent', "
+                "'powell' or 'nelder_mead', or leave it out."
+            )
+        if isinstance(self.starts, int) and self.starts < 1:
+            raise ValueError(f"starts={self.starts} must be at least 1.")
+        if self.radius is not None and self.locations is None:
+            raise ValueError("radius says how far `locations` may be off, but none were given.")
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Result of the search.
+
+    Attributes
+    ----------
+    locations : array of shape (K, d)
+        The modes, by log density, highest first.
+    log_density : array of shape (K,)
+    scale : array of shape (K, d, d)
+        Lower-triangular L with ``L @ L.T`` the inverse of the negative Hessian at the mode,
+        directions without curvature limited to the spread of the starts.
+    hits : array of shape (K,)
+        Starts that ended in each mode.
+    points, point_modes : arrays of shape (m, d) and (m,)
+        Starts and points on the optimisers' paths, with the mode in which each ended.
+    spread : array of shape (d,)
+        Robust standard deviation of the starts.
+    n_starts : int
+    unseen_start_mass : float
+        Estimated probability that a start lands in a basin not found (Good-Turing: the share
+        of modes hit exactly once by the last batch, after all merges); NaN when modes were
+        given. It speaks of starts, not of posterior mass.
+    unseen_start_mass_upper : float
+        Its upper 95 % bound; 3 / n when there are no singletons.
+    singletons : array of bool, shape (K,)
+        Modes hit exactly once.
+    runaway : bool
+        No proper optimum was found: the density grows without end (centred hierarchical
+        models). ``locations`` then holds one central point.
+    statuses : tuple of Status
+    """
+
+    locations: np.ndarray
+    log_density: np.ndarray
+    scale: np.ndarray
+    hits: np.ndarray
+    points: np.ndarray
+    point_modes: np.ndarray
+    spread: np.ndarray
+    n_starts: int
+    unseen_start_mass: float
+    unseen_start_mass_upper: float
+    singletons: np.ndarray
+    runaway: bool = False
+    statuses: tuple[Status, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.locations)
+
+    def merged(self, group: np.ndarray) -> Modes:
+        """Join modes of one group under the highest of them; groups are numbered from 0."""
+        first = np.array([np.flatnonzero(group == g)[0] for g in range(group.max() + 1)])
+        hits = np.bincount(group, self.hits).astype(int)
+        labels = np.where(self.point_modes >= 0, group[self.point_modes], -1)
+        return replace(
+            self,
+            locations=self.locations[first],
+            log_density=self.log_density[first],
+            scale=self.scale[first],
+            hits=hits,
+            point_modes=labels,
+            singletons=hits == 1,
+        )
+
+    def permuted(self, order: np.ndarray) -> Modes:
+        """Renumber the modes: new mode i is old mode ``order[i]``."""
+        rank = np.argsort(order)
+        return replace(
+            self,
+            locations=self.locations[order],
+            log_density=self.log_density[order],
+            scale=self.scale[order],
+            hits=self.hits[order],
+            point_modes=np.where(self.point_modes >= 0, rank[self.point_modes], -1),
+            singletons=self.singletons[order],
+        )
+
+
+def find_modes(density: Density, config: ModeSearch, rng: np.random.Generator) -> Modes:
+    """Find the modes of a density.
+
+    Raises
+    ------
+    ModelError
+        If the log density is not finite at any start, or there is nothing to start from.
+    """
+    starts = _Starts(density, config, rng)
+    search = _Search(density, config, starts.spread)
+    batch = starts.first()
+    while True:
+        before = len(search.atlas)
+        labels = search.add(batch)
+        last_labels = labels
+        if starts.fixed:
+            break
+        found_new = len(search.atlas) > before
+        if search.n_starts >= config.max_starts or (before and not found_new):
+            break
+        size = min(search.n_starts, config.max_starts - search.n_starts)
+        batch = starts.draw(size)
+    return search.result(last_labels, given=config.locations is not None)
+
+
+class _Starts:
+    """Draws starting points at which the density is finite."""
+
+    def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
+        self.density, self.config, self.rng = density, config, rng
+        given = self._given()
+        self.fixed = given is not None or isinstance(config.starts, int)
+        self._points = given
+        try:
+            reference = density.prior_draws(256, rng)
+        except ModelError:
+            if given is None:
+                raise
+            reference = given
+        self.centre = np.median(reference, axis=0)
+        spread = np.percentile(reference, [16, 84], axis=0)
+        spread = 0.5 * (spread[1] - spread[0])
+        fallback = np.maximum(1e-3 * np.abs(self.centre), 1e-3) if given is None else 1.0
+        self.spread = np.where(spread > 0, spread, fallback)
+        self.spread = np.minimum(self.spread, density.period / 4)
+
+    def _given(self) -> np.ndarray | None:
+        config, dim = self.config, self.density.dim
+        if config.locations is not None:
+            where = config.locations
+            if len(where) and isinstance(where[0], dict):
+                where = self.density.to_unconstrained(where)
+            where = _rows(where, dim, "locations")
+            if config.radius:
+                noise = config.radius * self.rng.standard_normal((8, *where.shape))
+                where = (where + noise).reshape(-1, dim)
+            return self.density.wrap(where)
+        if config.starts is None or isinstance(config.starts, int):
+            return None
+        return self.density.wrap(_rows(config.starts, dim, "starts"))
+
+    def first(self) -> np.ndarray:
+        if self._points is not None:
+            return self._finite(self._points, "the given points")
+        size = self.config.starts if isinstance(self.config.starts, int) else self.config.batch
+        return self.draw(min(size, self.config.max_starts) if not self.fixed else size)
+
+    def draw(self, n: int) -> np.ndarray:
+        kept: list[np.ndarray] = []
+        for _ in range(10):
+            x = self.density.prior_draws(n, self.rng)
+            wide = np.arange(n) % 2 == 1
+            x[wide] = self.centre + self.config.stretch * (x[wide] - self.centre)
+            x = self.density.wrap(x)
+            kept.append(x[np.isfinite(self.density.logp(x))])
+            if sum(map(len, kept)) >= n:
+                break
+        return self._finite(np.concatenate(kept)[:n], f"{10 * n} prior draws", checked=True)
+
+    def _finite(self, x: np.ndarray, what: str, checked: bool = False) -> np.ndarray:
+        if not checked:
+            x = x[np.isfinite(self.density.logp(x))]
+        if len(x):
+            return x
+        error = self.density.last_error
+        raise ModelError(
+            f"The log density is NaN or -inf at all of {what}. "
+            + (f"The model raised {type(error).__name__}: {error}. " if error else "")
+            + "Check the model with model.debug(), or give starting points where it is finite: "
+            "modes=ModeSearch(starts=array of shape (n, d))."
+        ) from error
+
+
+def _rows(points: Any, dim: int, name: str) -> np.ndarray:
+    points = np.atleast_2d(np.asarray(points, dtype=float))
+    if points.ndim != 2 or points.shape[1] != dim:
+        raise ValueError(
+            f"{name} has shape {points.shape}, but the model has {dim} unconstrained "
+            f"coordinates: shape (n, {dim}) is needed."
+        )
+    if not np.isfinite(points).all():
+        raise ValueError(f"{name} holds NaN or infinite values; give finite points.")
+    return points
+
+
+class _Atlas:
+    """The distinct optima found so far, with their curvature; grows, never forgets."""
+
+    def __init__(self, dim: int) -> None:
+        self.x = np.empty((0, dim))
+        self.logp = np.empty(0)
+        self.hessian = np.empty((0, dim, dim))
+        self.group = np.empty(0, dtype=int)
+
+    def __len__(self) -> int:
+        return len(np.unique(self.group))
+
+    def nearest(self, density: Density, x: np.ndarray, logp: np.ndarray) -> np.ndarray:
+        """Index of the optimum that each point falls on, or -1."""
+        found = np.full(len(x), -1)
+        for k in range(len(self.x)):
+            step = density.unroll(x, self.x[k]) - self.x[k]
+            distance = np.einsum("ni,ij,nj->n", step, self.hessian[k], step)
+            found[(distance < 1.0) & (np.abs(logp - self.logp[k]) < 1.0) & (found < 0)] = k
+        return found
+
+    def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> int:
+        self.x = np.vstack([self.x, x])
+        self.logp = np.append(self.logp, logp)
+        self.hessian = np.concatenate([self.hessian, hessian[None]])
+        new = self.group.max() + 1 if len(self.group) else 0
+        self.group = np.append(self.group, new)
+        return len(self.x) - 1
+
+
+class _Search:
+    def __init__(self, density: Density, config: ModeSearch, spread: np.ndarray) -> None:
+        self.density, self.config, self.spread = density, config, spread
+        self.atlas = _Atlas(density.dim)
+        self.n_starts = 0
+        self.n_runaway = 0
+        self.n_flat = 0
+        self.points: list[np.ndarray] = []
+        self.point_optima: list[np.ndarray] = []
+        self.optima: list[np.ndarray] = []
+
+    # ---------------------------------------------------------- one batch
+
+    def add(self, starts: np.ndarray) -> np.ndarray:
+        """Optimise from a batch of starts; returns the optimum of each, -1 for none."""
+        x, logp, path, path_row, converged = self._optimise(starts)
+        labels = self._place(x, logp, converged)
+        self.n_starts += len(starts)
+        self.points.append(path)
+        self.point_optima.append(labels[path_row])
+        self.optima.append(labels)
+        self._merge()
+        return labels
+
+    def _optimise(self, starts: np.ndarray) -> tuple:
+        config, density = self.config, self.density
+        method = config.optimiser or ("lbfgs" if density.has_gradient else "powell")
+        if method in ("lbfgs", "gradient_descent") and not density.has_gradient:
+            raise ValueError(
+                f"optimiser={method!r} needs a gradient, which this model does not have; "
+                "use 'powell' or 'nelder_mead'."
+            )
+        if method in ("lbfgs", "gradient_descent"):
+            memory = 10 if method == "lbfgs" else 0
+            iterations = config.max_iter * (1 if memory else 10)
+            return climb(density, starts, self.spread, memory=memory, max_iter=iterations)
+        return self._derivative_free(starts, {"powell": "Powell", "nelder_mead": "Nelder-Mead"}[method])
+
+    def _derivative_free(self, starts: np.ndarray, method: str) -> tuple:
+        density, spread = self.density, self.spread
+        ends, logps, path, rows, converged = [], [], [], [], []
+
+        def cost(z: np.ndarray) -> float:
+            # A large finite value keeps line searches arithmetic outside the support.
+            value = density.logp((z * spread)[None])[0]
+            return -value if np.isfinite(value) else 1e100
+
+        for i, start in enumerate(starts):
+            trail: list[np.ndarray] = [start]
+            result = minimize(
+                cost,
+                start / spread,
+                method=method,
+                callback=lambda z, trail=trail: trail.append(np.array(z) * spread),
+                options={"maxiter": self.config.max_iter * (1 if method == "Powell" else 20),
+                         "xtol" if method == "Powell" else "xatol": 1e-4,
+                         "ftol" if method == "Powell" else "fatol": 1e-5},
+            )  # fmt: skip
+            ends.append(result.x * spread)
+            logps.append(-float(result.fun))
+            keep = trail[:: max(1, len(trail) // 5)]
+            path += keep
+            rows += [i] * len(keep)
+            converged.append(bool(result.success))
+        return (
+            density.wrap(np.array(ends)),
+            np.array(logps),
+            density.wrap(np.array(path)),
+            np.array(rows),
+            np.array(converged),
+        )
+
+    def _place(self, x: np.ndarray, logp: np.ndarray, converged: np.ndarray) -> np.ndarray:
+        """Assign each end point to an optimum, adding those that are new."""
+        labels = self.atlas.nearest(self.density, x, logp)
+        # Highest first, so that unfinished climbs are compared with the summit they approach.
+        for i in np.argsort(-logp):
+            if labels[i] >= 0:
+                continue
+            again = self.atlas.nearest(self.density, x[i : i + 1], logp[i : i + 1])[0]
+            labels[i] = again if again >= 0 else self._examine(x[i], logp[i], bool(converged[i]))
+        return labels
+
+    def _examine(self, x: np.ndarray, logp: float, converged: bool, depth: int = 0) -> int:
+        """Decide what an end point is: an optimum (its index) or none (-1)."""
+        density, spread = self.density, self.spread
+        if not np.isfinite(logp):
+            return -1
+        hessian = negative_hessian(density, x, spread)
+        scaled = hessian * np.outer(spread, spread)
+        values, vectors = np.linalg.eigh(scaled)
+        if np.abs(values).max() < 1e-2:
+            # The density does not change over the whole spread of the starts.
+            self.n_flat += 1
+            return -1
+        curved = values > 1e-6 * max(values.max(), 1e-300)
+        if density.has_gradient:
+            gradient = density.logp_and_grad(x[None])[1][0] * spread
+            along = vectors.T @ gradient
+            decrement = float(np.sum(along[curved] ** 2 / values[curved]))
+            if values.min() < -1e-3 * max(1.0, np.abs(values).max()) and depth < 2:
+                # A saddle: leave it on both sides.
+                ends = [self._leave(x, spread * vectors[:, 0] * s, depth) for s in (1, -1)]
+                return max(ends, key=lambda k: self.atlas.logp[k] if k >= 0 else -np.inf)
+            if decrement > 1e-6 and converged:
+                newton = spread * (vectors[:, curved] @ (along[curved] / values[curved]))
+                better = density.wrap(x + newton)[None]
+                value = density.logp(better)[0]
+                if value >= logp:
+                    x, logp = better[0], float(value)
+            if not converged and decrement > 1.0:
+                self.n_runaway += 1
+                return -1
+        if values.min() < -1e-3 * max(1.0, np.abs(values).max()) and density.has_gradient:
+            return -1
+        again = self.atlas.nearest(density, x[None], np.array([logp]))[0]
+        return again if again >= 0 else self.atlas.add(x, logp, hessian)
+
+    def _leave(self, x: np.ndarray, direction: np.ndarray, depth: int) -> int:
+        start = self.density.wrap(x + 0.05 * direction)[None]
+        end, logp, _, _, converged = climb(
+            self.density, start, self.spread, max_iter=self.config.max_iter
+        )
+        again = self.atlas.nearest(self.density, end, logp)[0]
+        if again >= 0:
+            return int(again)
+        return self._examine(end[0], float(logp[0]), bool(converged[0]), depth + 1)
+
+    # ---------------------------------------------------------- merging
+
+    def _merge(self) -> None:
+        """Join optima between which the density has no barrier."""
+        atlas = self.atlas
+        n = len(atlas.x)
+        if n < 2:
+            return
+        edges = _neighbours(self.density, atlas.x, self.spread)
+        edges = np.array([(i, j) for i, j in edges if atlas.group[i] != atlas.group[j]])
+        if not len(edges):
+            return
+        height = barriers(
+            self.density, atlas.x, atlas.logp, inverse_scale(atlas.hessian, self.spread), edges
+        )
+        for (i, j), h in zip(edges, height, strict=True):
+            if h < self.config.barrier and atlas.group[i] != atlas.group[j]:
+                keep, drop = sorted((atlas.group[i], atlas.group[j]))
+                atlas.group[atlas.group == drop] = keep
+
+    # ---------------------------------------------------------- result
+
+    def result(self, last_labels: np.ndarray, given: bool) -> Modes:
+        atlas = self.atlas
+        statuses = []
+        if self.n_flat:
+            statuses.append(
+                Status("flat", "modes", f"{self.n_flat} starts ended where the density is flat.",
+                       "They were not counted as modes.", level="info")
+            )  # fmt: skip
+        if not len(atlas.x):
+            return self._runaway(statuses)
+        groups = np.unique(atlas.group)
+        best = np.array([max(np.flatnonzero(atlas.group == g), key=lambda i: atlas.logp[i])
+                         for g in groups])  # fmt: skip
+        best = best[np.argsort(-atlas.logp[best])]
+        mode_of = np.full(len(atlas.x) + 1, -1)  # the last entry serves label -1
+        for k, b in enumerate(best):
+            mode_of[:-1][atlas.group == atlas.group[b]] = k
+        labels = mode_of[np.concatenate(self.optima)]
+        hits = np.bincount(labels[labels >= 0], minlength=len(best))
+        last = np.bincount(mode_of[last_labels][last_labels >= 0], minlength=len(best))
+        n_last, once = max(len(last_labels), 1), int(np.sum(last == 1))
+        unseen = once / n_last
+        # Poisson bound on the number of singletons; the rule of three when there are none.
+        upper = min(1.0, 3.0 / n_last if once == 0 else (once + 2 * np.sqrt(once) + 3) / n_last)
+        if self.n_runaway:
+            statuses.append(
+                Status("runaway", "modes",
+                       f"{self.n_runaway} of {self.n_starts} starts ran away to ever higher density.",
+                       "A hierarchical model may want its non-centred form.", level="warning")
+            )  # fmt: skip
+        if once and not given:
+            statuses.append(
+                Status("singletons", "modes",
+                       f"{once} of {len(best)} modes were found by one start of the last "
+                       f"{n_last} only, so about {unseen:.1%} of the starts' basins are unseen.",
+                       "Raise ModeSearch.max_starts or give more starts.")
+            )  # fmt: skip
+        points = np.concatenate(self.points)
+        point_modes = mode_of[np.concatenate(self.point_optima)]
+        return Modes(
+            locations=atlas.x[best],
+            log_density=atlas.logp[best],
+            scale=inverse_scale(atlas.hessian[best], self.spread),
+            hits=hits,
+            points=points,
+            point_modes=point_modes,
+            spread=self.spread,
+            n_starts=self.n_starts,
+            unseen_start_mass=float("nan") if given else unseen,
+            unseen_start_mass_upper=float("nan") if given else upper,
+            singletons=hits == 1,
+            statuses=tuple(statuses),
+        )
+
+    def _runaway(self, statuses: list[Status]) -> Modes:
+        points = np.concatenate(self.points)
+        logp = self.density.logp(points)
+        statuses.append(
+            Status("runaway", "modes",
+                   f"none of {self.n_starts} starts reached a proper optimum: the density grows "
+                   "without end along some direction, or is flat.",
+                   "Sampled from short chains as one region; a hierarchical model wants its "
+                   "non-centred form.")
+        )  # fmt: skip
+        typical = np.argsort(-logp)[len(logp) // 2]
+        return Modes(
+            locations=points[typical][None],
+            log_density=logp[typical][None],
+            scale=np.diag(self.spread)[None],
+            hits=np.array([self.n_starts]),
+            points=points,
+            point_modes=np.zeros(len(points), dtype=int),
+            spread=self.spread,
+            n_starts=self.n_starts,
+            unseen_start_mass=float("nan"),
+            unseen_start_mass_upper=float("nan"),
+            singletons=np.zeros(1, dtype=bool),
+            runaway=True,
+            statuses=tuple(statuses),
+        )
+
+
+# -------------------------------------------------------------- curvature and barriers
+
+
+def negative_hessian(density: Density, x: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Negative Hessian of the log density by central differences, in two passes.
+
+    The first pass measures each coordinate's own scale, so that the second can use steps
+    that suit it, whatever the units.
+    """
+    d = density.dim
+    scale = spread
+    hessian = np.zeros((d, d))
+    for factor in (1e-4, 3e-3):
+        h = factor * scale
+        if density.has_gradient:
+            offsets = np.diag(h)
+            _, grad = density.logp_and_grad(np.concatenate([x + offsets, x - offsets]))
+            hessian = -(grad[:d] - grad[d:]) / (2 * h[:, None])
+            hessian = 0.5 * (hessian + hessian.T)
+        else:
+            hessian = _hessian_from_values(density, x, 30 * h, full=factor > 1e-3)
+        curvature = np.diag(hessian)
+        scale = np.where(curvature > 1 / spread**2, 1 / np.sqrt(np.abs(curvature) + 1e-300), spread)
+    return hessian
+
+
+def _hessian_from_values(density: Density, x: np.ndarray, h: np.ndarray, full: bool) -> np.ndarray:
+    d = density.dim
+    i, j = np.triu_indices(d, k=1)
+    if not full:
+        i, j = i[:0], j[:0]
+    steps = np.diag(h)
+    pairs = [x + steps[i] + steps[j], x - steps[i] - steps[j]]
+    values = density.logp(np.concatenate([x[None], x + steps, x - steps, *pairs]))
+    centre, plus, minus = values[0], values[1 : d + 1], values[d + 1 : 2 * d + 1]
+    corners = values[2 * d + 1 :].reshape(2, -1).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        hessian = np.diag(-(plus + minus - 2 * centre) / h**2)
+        single = plus + minus
+        hessian[i, j] = hessian[j, i] = -(corners - single[i] - single[j] + 2 * centre) / (
+            2 * h[i] * h[j]
+        )
+    return np.where(np.isfinite(hessian), hessian, 0.0)
+
+
+def inverse_scale(hessian: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Cholesky factors of the inverses of negative Hessians, shape (K, d, d).
+
+    Eigenvalues are bounded below so that no direction is wider than the starts' spread:
+    a ring or a ridge has no curvature along itself.
+    """
+    values, vectors = np.linalg.eigh(hessian * np.outer(spread, spread))
+    values = np.maximum(values, 1.0)
+    root = spread[:, None] * vectors / np.sqrt(values)[:, None, :]
+    return np.linalg.cholesky(root @ np.swapaxes(root, 1, 2))
+
+
+def _neighbours(density: Density, x: np.ndarray, spread: np.ndarray, k: int = 5) -> np.ndarray:
+    """Pairs (i < j) of each point with its k nearest."""
+    step = density.unroll(x[:, None] - x[None], 0.0) / spread
+    distance = np.einsum("ijk,ijk->ij", step, step)
+    np.fill_diagonal(distance, np.inf)
+    near = np.argsort(distance, axis=1)[:, : min(k, len(x) - 1)]
+    pairs = {tuple(sorted((i, int(j)))) for i in range(len(x)) for j in near[i]}
+    return np.array(sorted(pairs))
+
+
+def barriers(
+    density: Density,
+    x: np.ndarray,
+    logp: np.ndarray,
+    scale: np.ndarray,
+    edges: np.ndarray,
+    *,
+    hopeless: float = 50.0,
+    iterations: int = 15,
+) -> np.ndarray:
+    """Height of the barrier on each edge: how far a path must descend below the lower end.
+
+    The straight segment comes first; where it is blocked by fewer than `hopeless` nats, its
+    points climb at right angles to it, so that a path may follow a curved ridge.
+
+    Parameters
+    ----------
+    x, logp, scale : arrays of shape (n, d), (n,) and (n, d, d)
+    edges : array of int, shape (m, 2)
+
+    Returns
+    -------
+    array of shape (m,)
+    """
+    t = np.linspace(0, 1, 11)[1:-1]
+    a = x[edges[:, 0]]
+    b = density.unroll(x[edges[:, 1]], a)
+    lower = np.minimum(logp[edges[:, 0]], logp[edges[:, 1]])
+    path = a[:, None] + t[None, :, None] * (b - a)[:, None]
+    values = density.logp(density.wrap(path.reshape(-1, density.dim))).reshape(len(edges), -1)
+    height = lower - values.min(axis=1)
+    bent = np.flatnonzero((height > 1.0) & (height < hopeless))
+    if not len(bent) or not density.has_gradient:
+        return height
+    covariance = 0.5 * sum(scale[e] @ np.swapaxes(scale[e], 1, 2) for e in edges[bent].T)
+    tangent = (b - a)[bent]
+    normal = np.linalg.solve(covariance, tangent[..., None])[..., 0]
+    norm = np.einsum("ei,ei->e", tangent, normal)
+    points, current = path[bent], values[bent]
+    step = np.ones(current.shape)
+    for _ in range(iterations):
+        _, grad = density.logp_and_grad(density.wrap(points.reshape(-1, density.dim)))
+        grad = grad.reshape(points.shape)
+        move = np.einsum("eij,epj->epi", covariance, grad)
+        along = np.einsum("epi,ei->ep", move, normal) / norm[:, None]
+        move -= along[..., None] * tangent[:, None]
+        trial = points + step[..., None] * move
+        value = density.logp(density.wrap(trial.reshape(-1, density.dim))).reshape(current.shape)
+        up = value > current
+        points = np.where(up[..., None], trial, points)
+        current = np.where(up, value, current)
+        step = np.where(up, np.minimum(2 * step, 1.0), step / 4)
+    # Neighbouring points may have climbed different ridges: look between them as well.
+    chain = np.concatenate([a[bent][:, None], points, b[bent][:, None]], axis=1)
+    between = 0.5 * (chain[:, 1:] + chain[:, :-1])
+    middle = density.logp(density.wrap(between.reshape(-1, density.dim))).reshape(len(bent), -1)
+    lowest = np.minimum(current.min(axis=1), middle.min(axis=1))
+    height[bent] = np.minimum(height[bent], lower[bent] - lowest)
+    return height

@@ -1,0 +1,179 @@
+"""Hill climbing from many starts at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+
+__all__ = ["climb"]
+
+
+def climb(
+    density: Density,
+    starts: np.ndarray,
+    spread: np.ndarray,
+    *,
+    memory: int = 10,
+    max_iter: int = 300,
+    tolerance: float = 1e-5,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Maximise the log density from every start by L-BFGS, all starts in one batch.
+
+    One batched evaluation serves every start still climbing, which is what makes this
+    quicker than a loop over a library's optimiser when evaluations are cheap, and lets
+    workers share them when they are dear. With ``memory=0`` it is gradient ascent.
+
+    Parameters
+    ----------
+    density : Density
+    starts : array of shape (n, d)
+    spread : array of shape (d,)
+        Unit of length of each coordinate.
+    memory : int
+        Number of correction pairs.
+    max_iter : int
+    tolerance : float
+        A climb ends when its predicted gain falls below this many nats.
+
+    Returns
+    -------
+    x, logp : arrays of shape (n, d) and (n,)
+        Where each climb ended.
+    path, path_row : arrays of shape (m, d) and (m,)
+        Points passed on the way, thinned, with the row that passed them.
+    converged : array of bool, shape (n,)
+    """
+    n, d = starts.shape
+    z = starts / spread
+    value, grad = _evaluate(density, z, spread)
+    s = np.zeros((max(memory, 1), n, d))
+    y = np.zeros_like(s)
+    rho = np.zeros((max(memory, 1), n))
+    gamma = np.full(n, np.nan)
+    converged = np.zeros(n, dtype=bool)
+    active = np.isfinite(value)
+    path, path_row = [starts[active]], [np.flatnonzero(active)]
+    failures = np.zeros(n, dtype=int)
+    for iteration in range(max_iter):
+        rows = np.flatnonzero(active)
+        if not len(rows):
+            break
+        g = grad[rows]
+        # The slot about to be overwritten holds the oldest pair.
+        age = (iteration + np.arange(len(s))) % len(s)
+        index = np.ix_(age, rows)
+        direction = _two_loop(g, s[index], y[index], rho[index], gamma[rows])
+        slope = np.einsum("ni,ni->n", g, direction)
+        uphill = slope > 0
+        direction[~uphill] = g[~uphill]
+        slope[~uphill] = np.einsum("ni,ni->n", g[~uphill], g[~uphill])
+        # No step longer than half the starts' spread: a longer one may leap over basins.
+        longest = 0.5 * np.sqrt(d)
+        norm = np.linalg.norm(direction, axis=1)
+        shrink = np.minimum(1.0, longest / np.maximum(norm, 1e-300))
+        done = (slope < tolerance) & np.isfinite(gamma[rows])
+        done |= norm == 0
+        converged[rows[done]] = True
+        active[rows[done]] = False
+        go = ~done
+        rows, g, direction = rows[go], g[go], direction[go] * shrink[go, None]
+        slope = slope[go] * shrink[go]
+        if not len(rows):
+            continue
+        new_z, new_value, new_grad, moved = _line_search(
+            density, spread, z[rows], value[rows], direction, slope
+        )
+        # A search that finds no higher point starts over from the bare gradient, once or twice.
+        stuck = rows[~moved]
+        failures[stuck] += 1
+        rho[:, stuck] = 0.0
+        gamma[stuck] = np.nan
+        over = stuck[failures[stuck] > 2]
+        active[over] = False
+        converged[over] = np.einsum("ni,ni->n", grad[over], grad[over]) < 1e-4
+        rows, step = rows[moved], (new_z - z[rows])[moved]
+        change = (grad[rows] - new_grad[moved]) if len(rows) else np.empty((0, d))
+        curvature = np.einsum("ni,ni->n", step, change)
+        size = np.einsum("ni,ni->n", change, change)
+        usable = curvature > 1e-10 * np.sqrt(size) * np.linalg.norm(step, axis=1)
+        slot = iteration % max(memory, 1)
+        s[slot, rows], y[slot, rows] = step, change
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rho[slot, rows] = np.where(usable, 1 / curvature, 0.0) * (memory > 0)
+            first = np.einsum("ni,ni->n", step, step)
+            scale = np.where(usable, curvature / size, np.sqrt(first / np.maximum(size, 1e-300)))
+        gamma[rows] = np.where(np.isfinite(scale), scale, 1.0)
+        z[rows], value[rows], grad[rows] = new_z[moved], new_value[moved], new_grad[moved]
+        if iteration + 1 in (1, 2, 4, 8, 16, 32, 64):
+            path.append(density.wrap(z[rows] * spread))
+            path_row.append(rows)
+    return (
+        density.wrap(z * spread),
+        value,
+        np.concatenate(path),
+        np.concatenate(path_row),
+        converged,
+    )
+
+
+def _evaluate(
+    density: Density, z: np.ndarray, spread: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    value, grad = density.logp_and_grad(density.wrap(z * spread))
+    return value, grad * spread
+
+
+def _two_loop(
+    g: np.ndarray, s: np.ndarray, y: np.ndarray, rho: np.ndarray, gamma: np.ndarray
+) -> np.ndarray:
+    """L-BFGS direction of each row, pairs ordered from old to new; zero `rho` skips a pair."""
+    q = g.copy()
+    alpha = np.zeros(rho.shape)
+    for i in range(len(s) - 1, -1, -1):
+        alpha[i] = rho[i] * np.einsum("ni,ni->n", s[i], q)
+        q -= alpha[i][:, None] * y[i]
+    norm = np.linalg.norm(g, axis=1)
+    first = 0.1 / np.maximum(norm, 1e-300)
+    q *= np.where(np.isfinite(gamma), gamma, first)[:, None]
+    for i in range(len(s)):
+        beta = rho[i] * np.einsum("ni,ni->n", y[i], q)
+        q += (alpha[i] - beta)[:, None] * s[i]
+    return q
+
+
+def _line_search(
+    density: Density,
+    spread: np.ndarray,
+    z: np.ndarray,
+    value: np.ndarray,
+    direction: np.ndarray,
+    slope: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Backtrack until the gain is a fair share of the slope's promise (Armijo)."""
+    n = len(z)
+    new_z, new_value, new_grad = z.copy(), value.copy(), np.zeros_like(z)
+    moved = np.zeros(n, dtype=bool)
+    t = np.ones(n)
+    todo = np.arange(n)
+    for _ in range(25):
+        trial = z[todo] + t[todo, None] * direction[todo]
+        found, grad = _evaluate(density, trial, spread)
+        good = found >= value[todo] + 1e-4 * t[todo] * slope[todo]
+        hit = todo[good]
+        new_z[hit], new_value[hit], new_grad[hit] = trial[good], found[good], grad[good]
+        moved[hit] = True
+        missed, found = todo[~good], found[~good]
+        if not len(missed):
+            break
+        # The parabola through what is known proposes the next length, within [0.1, 0.5].
+        gain = found - value[missed] - t[missed] * slope[missed]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            best = -0.5 * slope[missed] * t[missed] / gain
+        best = np.where(np.isfinite(best), best, 0.1)
+        t[missed] *= np.clip(best, 0.1, 0.5)
+        todo = missed
+    return new_z, new_value, new_grad, moved

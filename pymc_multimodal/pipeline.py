@@ -1,0 +1,338 @@
+"""The stages in order, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pymc_multimodal import kernel as _kernel
+from pymc_multimodal.generators import Hybrid, resolve
+from pymc_multimodal.kernel import Kernel
+from pymc_multimodal.local import LocalDraws, LocalSampler, LocalSampling, explore
+from pymc_multimodal.modes import Modes, ModeSearch, find_modes
+from pymc_multimodal.regions import Regions, Relabelled, mixing_groups, segment
+from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.weights import Weighing, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.generators import GeneratorConfig
+
+__all__ = ["Fit", "FitConfig", "fit_density"]
+
+_log = logging.getLogger("pymc.multimodal")
+
+# The log evidence of every mode that matters is wanted at least this well (nats), even where
+# target_se alone would leave a light mode's weight uncertain by a factor.
+MAX_LOG_WEIGHT_SE = 0.1
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of a whole fit; each stage's own settings live beside the stage.
+
+    Parameters
+    ----------
+    generator : GeneratorConfig
+    modes : ModeSearch
+    regions : Regions
+    local : LocalSampling
+    target_se : float
+        Standard error asked for of every mode weight.
+    max_evals : int, optional
+        Density evaluations after which the fit stops refining.
+    max_seconds : float, optional
+        Seconds after which the fit stops refining.
+    random_seed : int
+    """
+
+    generator: GeneratorConfig = field(default_factory=Hybrid)
+    modes: ModeSearch = field(default_factory=ModeSearch)
+    regions: Regions = field(default_factory=Regions)
+    local: LocalSampling = field(default_factory=LocalSampling)
+    target_se: float = 0.01
+    max_evals: int | None = None
+    max_seconds: float | None = None
+    random_seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "generator", resolve(self.generator))
+        if not 0 < self.target_se < 1:
+            raise ValueError(
+                f"target_se={self.target_se} is the standard error asked for of mode weights "
+                "and must lie between 0 and 1."
+            )
+        for name in ("max_evals", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value} must be positive, or None for no limit.")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Result of a fit: everything needed to draw from the posterior and to judge the draws.
+
+    Regions are numbered by weight, heaviest first. A fit is plain data: it can be pickled,
+    and used again with the same model through ``fit=``.
+
+    Attributes
+    ----------
+    config : FitConfig
+    names : tuple of str
+        Unconstrained coordinates.
+    modes : Modes
+    local : LocalDraws
+    weights : Weights
+    kernel : Kernel
+    statuses : tuple of Status
+    n_logp_evals, n_grad_evals : int
+        Evaluations spent by the fit: points at which the log density, and its gradient with
+        it, were computed.
+    seconds : dict
+        Wall-clock seconds of each stage.
+    """
+
+    config: FitConfig
+    names: tuple[str, ...]
+    modes: Modes
+    local: LocalDraws
+    weights: Weights
+    kernel: Kernel
+    statuses: tuple[Status, ...]
+    n_logp_evals: int
+    n_grad_evals: int
+    seconds: dict[str, float]
+
+    @property
+    def n_modes(self) -> int:
+        """Number of regions."""
+        return len(self.modes)
+
+    def label(self, x: np.ndarray) -> np.ndarray:
+        """Region of each row of unconstrained points, shape (n,)."""
+        return self.kernel.partition.label(x)
+
+    def local_draws(self, k: int) -> np.ndarray:
+        """Draws inside region k, shape (n, d)."""
+        x = self.local.x[k]
+        return x.reshape(-1, x.shape[-1])
+
+    def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Independent starting points for n chains: local draws allocated by weight."""
+        regions = rng.choice(self.n_modes, size=n, p=_probabilities(self.weights.weight))
+        pools = [self.local_draws(k) for k in range(self.n_modes)]
+        return np.stack([pools[k][rng.integers(len(pools[k]))] for k in regions])
+
+    def check_density(self, density: Density) -> None:
+        """Raise if the density is not the one this fit was made for.
+
+        Raises
+        ------
+        FitError
+            If coordinates differ, or the log density at the modes has changed.
+        """
+        if density.names != self.names:
+            raise FitError(
+                f"fit= was made for a model with coordinates {self.names[:8]}, this model has "
+                f"{density.names[:8]}. Fit this model anew."
+            )
+        now = density.logp(self.modes.locations)
+        if not np.allclose(now, self.modes.log_density, rtol=1e-6, atol=1e-6):
+            raise FitError(
+                "fit= was made before the model or its data changed: the log density at the "
+                f"first mode was {self.modes.log_density[0]:.6g} and is {now[0]:.6g} now. Fit again."
+            )
+
+
+def fit_density(
+    density: Density,
+    config: FitConfig,
+    *,
+    tick: Callable[[str, str], None] = lambda stage, text: None,
+) -> Fit:
+    """Carry a density through all stages.
+
+    Parameters
+    ----------
+    density : Density
+    config : FitConfig
+    tick : callable
+        ``tick(stage, text)`` is told how far the fit is.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    ModelError
+        If the density cannot be started from anywhere.
+    """
+    clock = _Clock(density, config)
+    seeds = np.random.default_rng(config.random_seed).spawn(7)
+
+    tick("modes", "searching for modes")
+    modes = find_modes(density, config.modes, seeds[0])
+    clock.lap("modes")
+    tick("regions", f"{len(modes)} optima; short chains from each")
+    pilot = explore(density, modes, config.local, seeds[1])
+    group = mixing_groups(density, pilot.draws)
+    if group.max() + 1 < len(modes):
+        modes, pilot = modes.merged(group), pilot.merged(group)
+    flat = pilot.draws[:, :, pilot.draws.shape[2] // 2 :: 3]
+    flat = flat.reshape(len(modes), -1, density.dim)
+    partition = segment(density, flat, modes.points, modes.point_modes, config.regions)
+    clock.lap("regions")
+
+    tick("local", f"{len(modes)} modes; sampling each region")
+    sampler = LocalSampler(density, partition, modes, pilot, config.local, seeds[2])
+    sampler.run(proceed=clock.proceed, tick=lambda text: tick("local", text))
+    local = sampler.result()
+    clock.lap("local")
+
+    tick("weights", "fitting proposals")
+    fitted = config.generator.fit_regions(local, density.period, seeds[3])
+    clock.lap("generator")
+    weighing = Weighing(density, partition, fitted, seeds[4])
+    weights, local, fitted = _refine(
+        weighing, sampler, config, clock, density, seeds[3], lambda text: tick("weights", text)
+    )
+    clock.lap("weights")
+
+    order = np.argsort(-weights.weight, kind="stable")
+    rank = np.argsort(order)
+    statuses = [*partition.statuses, *local.statuses, *weights.statuses, *fitted.statuses]
+    statuses = [s if s.mode is None else replace(s, mode=int(rank[s.mode])) for s in statuses]
+    statuses = [*modes.statuses, *statuses]
+    modes, local = modes.permuted(order), local.permuted(order)
+    weights = weights.permuted(order)
+    fitted = replace(fitted, densities=tuple(fitted.densities[i] for i in order))
+    generator = config.generator.build(fitted, local, weights.weight, seeds[5])
+    kernel = Kernel(Relabelled(partition, order), local.tuning, generator)
+    kernel, found = _count_jumps(density, kernel, local, weights, seeds[6])
+    clock.lap("kernel")
+    statuses += found
+    if clock.stopped:
+        statuses.append(
+            Status("budget", "pipeline",
+                   f"stopped at {clock.stopped} before the asked precision: the largest weight "
+                   f"error is {np.max(weights.weight_se):.3g}, target_se={config.target_se}.",
+                   "Raise the limit, or target_se.")
+        )  # fmt: skip
+    return Fit(
+        config=config,
+        names=density.names,
+        modes=modes,
+        local=local,
+        weights=weights,
+        kernel=kernel,
+        statuses=tuple(statuses),
+        n_logp_evals=density.n_logp_evals - clock.first_logp,
+        n_grad_evals=density.n_grad_evals - clock.first_grad,
+        seconds=clock.seconds,
+    )
+
+
+class _Clock:
+    """Watches the limits, and where the seconds go."""
+
+    def __init__(self, density: Density, config: FitConfig) -> None:
+        self.density, self.config = density, config
+        self.first_logp, self.first_grad = density.n_logp_evals, density.n_grad_evals
+        self.began = self.last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+        self.stopped = ""
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.last = now
+
+    def proceed(self) -> bool:
+        spent = self.density.n_logp_evals - self.first_logp
+        limit, seconds = self.config.max_evals, self.config.max_seconds
+        if limit is not None and spent >= limit:
+            self.stopped = f"max_evals={limit}"
+        elif seconds is not None and time.monotonic() - self.began >= seconds:
+            self.stopped = f"max_seconds={seconds}"
+        return not self.stopped
+
+
+def _refine(
+    weighing: Weighing,
+    sampler: LocalSampler,
+    config: FitConfig,
+    clock: _Clock,
+    density: Density,
+    rng: np.random.Generator,
+    tick: Callable[[str], None],
+) -> tuple[Weights, LocalDraws, Any]:
+    """Bridge; then add draws or proposals where they lower the errors most, until precise."""
+    local = sampler.result()
+    weighing.extend(np.full(len(local), 1000))
+    fitted_at = np.array([sampler.draws_of(k) for k in range(len(local))])
+    for _ in range(12):
+        weights = weighing.weigh(local)
+        short = weights.needs(config.target_se, MAX_LOG_WEIGHT_SE)
+        tick(f"weights within {np.max(weights.weight_se):.2g}, asked {config.target_se:g}")
+        drawn = np.array([sampler.draws_of(k) for k in range(len(local))])
+        more_draws = short & (weights.from_draws > weights.from_proposals / 3)
+        more_draws &= drawn < config.local.max_draws
+        proposals = np.array([len(r) for r in weighing.ratios])
+        more_proposals = short & (weights.from_proposals > weights.from_draws / 3)
+        more_proposals &= proposals < 64000
+        if not (more_draws | more_proposals).any() or not clock.proceed():
+            break
+        for size in np.unique(drawn[more_draws]):
+            sampler.extend(np.flatnonzero(more_draws & (drawn == size)), int(size))
+        local = sampler.result()
+        grown = np.array([sampler.draws_of(k) for k in range(len(local))]) >= 4 * fitted_at
+        if grown.any():
+            # Four times the draws may support a better density: start its bridge afresh.
+            fitted = config.generator.fit_regions(local, density.period, rng)
+            fitted_at = np.where(grown, 4 * fitted_at, fitted_at)
+            weighing.refit(fitted, grown)
+            more_proposals = more_proposals | grown
+        weighing.extend(np.where(more_proposals, np.maximum(proposals, 1000), 0))
+    return weighing.weigh(local), local, weighing.fitted
+
+
+def _count_jumps(
+    density: Density,
+    kernel: Kernel,
+    local: LocalDraws,
+    weights: Weights,
+    rng: np.random.Generator,
+    n: int = 400,
+) -> tuple[Kernel, list[Status]]:
+    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent."""
+    regions = rng.choice(len(local), size=n, p=_probabilities(weights.weight))
+    x = np.stack([
+        (pool := local.x[k].reshape(-1, density.dim))[rng.integers(len(pool))] for k in regions
+    ])  # fmt: skip
+    logp = density.logp(x)
+    ratio = logp + kernel.generator.log_correction(x, rng)
+    proposed = _kernel.propose(density, kernel, n, rng).log_ratio
+    with np.errstate(invalid="ignore", over="ignore"):
+        acceptance = float(np.mean(np.exp(np.minimum(0.0, proposed - ratio))))
+    found = []
+    if acceptance < 0.02:
+        found.append(
+            Status("acceptance", "kernel",
+                   f"jumps between modes are accepted with probability {acceptance:.3f} only.",
+                   "Draws will be strongly correlated: draw more, and trust the weights' table "
+                   "before the draws' frequencies.")
+        )  # fmt: skip
+    wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
+    return replace(kernel, jumps=int(np.clip(np.ceil(wanted), 1, 16))), found
+
+
+def _probabilities(weight: np.ndarray) -> np.ndarray:
+    weight = np.where(np.isfinite(weight), weight, 0.0)
+    return weight / weight.sum() if weight.sum() > 0 else np.full(len(weight), 1 / len(weight))

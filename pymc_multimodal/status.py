@@ -1,0 +1,56 @@
+"""What a stage has to say about its own result: plain records, never a silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["FitError", "ModelError", "Status", "worst"]
+
+Level = Literal["info", "warning"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """One finding of one stage.
+
+    Attributes
+    ----------
+    code : str
+        Short machine-readable name, such as ``"r_hat"``; it is what the table of modes shows.
+    stage : str
+        The stage that found it, such as ``"local"``.
+    cause : str
+        What was seen, in one line.
+    remedy : str
+        What the user can do about it, in one line.
+    mode : int or None
+        The mode it concerns; None for the whole fit.
+    level : {"warning", "info"}
+        Warnings are shown to the user; infos are only kept.
+    """
+
+    code: str
+    stage: str
+    cause: str
+    remedy: str = ""
+    mode: int | None = None
+    level: Level = "warning"
+
+    def __str__(self) -> str:
+        where = "" if self.mode is None else f"mode {self.mode}: "
+        return f"{where}{self.cause}" + (f" {self.remedy}" if self.remedy else "")
+
+
+class ModelError(ValueError):
+    """The model cannot be sampled by this package; the message names the variable and the cure."""
+
+
+class FitError(RuntimeError):
+    """The fit could not be carried through; the message says at which stage and why."""
+
+
+def worst(statuses: tuple[Status, ...], mode: int) -> str:
+    """Codes of the warnings on one mode, comma separated, or ``"ok"``."""
+    codes = [s.code for s in statuses if s.mode == mode and s.level == "warning"]
+    return ",".join(dict.fromkeys(codes)) or "ok"

@@ -1,0 +1,221 @@
+"""One Metropolis move of many points at once: Langevin, Hamiltonian or random walk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymc_multimodal.density import Density
+
+__all__ = ["Cloud", "Tuning", "cloud_at", "move"]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a move needs to know of each region.
+
+    Attributes
+    ----------
+    scale : array of shape (K, d, d)
+        Lower-triangular factors of the inverse mass matrices.
+    step_size : array of shape (K,)
+        In units of `scale`.
+    leapfrog : array of int, shape (K,)
+        Leapfrog steps of a move; one is the Metropolis-adjusted Langevin algorithm. Without
+        gradient, random-walk steps of a move.
+    """
+
+    scale: np.ndarray
+    step_size: np.ndarray
+    leapfrog: np.ndarray
+
+    def permuted(self, order: np.ndarray) -> Tuning:
+        """Renumber the regions: new region i is old region ``order[i]``."""
+        return Tuning(self.scale[order], self.step_size[order], self.leapfrog[order])
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points with what the next move needs: arrays of shape (n, d), (n,), (n, d) and (n,)."""
+
+    x: np.ndarray
+    logp: np.ndarray
+    grad: np.ndarray
+    region: np.ndarray
+
+
+@dataclass(frozen=True)
+class MoveInfo:
+    """What only diagnostics need: acceptance probability, acceptance and crossings, shape (n,)."""
+
+    probability: np.ndarray
+    accepted: np.ndarray
+    crossed: np.ndarray
+
+
+def cloud_at(density: Density, x: np.ndarray, region: np.ndarray) -> Cloud:
+    """Evaluate the density at points."""
+    x = density.wrap(np.asarray(x, dtype=float))
+    if density.has_gradient:
+        logp, grad = density.logp_and_grad(x)
+    else:
+        logp, grad = density.logp(x), np.empty((len(x), 0))
+    return Cloud(x, logp, grad, np.asarray(region, dtype=int))
+
+
+def move(
+    density: Density,
+    cloud: Cloud,
+    tuning: Tuning,
+    rng: np.random.Generator,
+    *,
+    label: Callable[[np.ndarray], np.ndarray] | None,
+    shrink: float = 1.0,
+) -> tuple[Cloud, MoveInfo]:
+    """Move every point once; the density restricted to each point's region is left invariant.
+
+    A trajectory may pass through other regions; only its end counts, and an end outside of
+    the region is rejected. On circular coordinates the flow lives on the circle, so wrapping
+    positions keeps it exactly reversible.
+
+    Parameters
+    ----------
+    density : Density
+    cloud : Cloud
+    tuning : Tuning
+    rng : numpy.random.Generator
+    label : callable or None
+        ``label(x)`` gives each row's region; None leaves the moves unrestricted.
+    shrink : float
+        Largest factor by which step sizes are shortened at random (warm-up uses it to free
+        points that start far out).
+
+    Returns
+    -------
+    cloud : Cloud
+    info : MoveInfo
+    """
+    jitter = rng.uniform(0.75, 1.25, len(cloud.x))
+    if shrink != 1.0:
+        jitter *= np.exp(rng.uniform(np.log(shrink), 0.0, len(cloud.x)))
+    step = tuning.step_size[cloud.region] * jitter
+    if density.has_gradient:
+        return _hamiltonian(density, cloud, tuning, step, rng, label)
+    return _random_walk(density, cloud, tuning, step, rng, label)
+
+
+def _hamiltonian(
+    density: Density,
+    cloud: Cloud,
+    tuning: Tuning,
+    step: np.ndarray,
+    rng: np.random.Generator,
+    label: Callable | None,
+) -> tuple[Cloud, MoveInfo]:
+    push = _Groups(tuning.scale, cloud.region)
+    p = rng.standard_normal(cloud.x.shape)
+    log_u = np.log(rng.random(len(p)))
+    kinetic = 0.5 * np.einsum("ni,ni->n", p, p)
+    x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
+    steps = tuning.leapfrog[cloud.region]
+    alive = np.ones(len(x), dtype=bool)
+    h = step[:, None]
+    for i in range(int(steps.max(initial=1))):
+        on = alive & (steps > i)
+        if not on.any():
+            break
+        p += np.where(on[:, None], 0.5 * h * push.transposed(grad), 0.0)
+        trial = x + np.where(on[:, None], h * push(p), 0.0)
+        # A trajectory that has left for infinity can only be rejected: stop following it.
+        alive &= np.isfinite(trial).all(axis=1) & (np.abs(trial).max(axis=1) < 1e100)
+        on &= alive
+        x[on] = density.wrap(trial[on])
+        logp[on], grad[on] = density.logp_and_grad(x[on])
+        p += np.where(on[:, None], 0.5 * h * push.transposed(grad), 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        gain = logp - cloud.logp + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
+    gain = np.where(alive & np.isfinite(gain), gain, -np.inf)
+    return _settle(cloud, x, logp, grad, gain, log_u, label)
+
+
+def _random_walk(
+    density: Density,
+    cloud: Cloud,
+    tuning: Tuning,
+    step: np.ndarray,
+    rng: np.random.Generator,
+    label: Callable | None,
+) -> tuple[Cloud, MoveInfo]:
+    push = _Groups(tuning.scale, cloud.region)
+    infos = []
+    for _ in range(int(tuning.leapfrog[cloud.region].max(initial=1))):
+        x = density.wrap(cloud.x + step[:, None] * push(rng.standard_normal(cloud.x.shape)))
+        log_u = np.log(rng.random(len(x)))
+        logp = density.logp(x)
+        cloud, info = _settle(cloud, x, logp, cloud.grad, logp - cloud.logp, log_u, label)
+        infos.append(info)
+    return cloud, MoveInfo(
+        np.mean([i.probability for i in infos], axis=0),
+        np.any([i.accepted for i in infos], axis=0),
+        np.any([i.crossed for i in infos], axis=0),
+    )
+
+
+def _settle(
+    cloud: Cloud,
+    x: np.ndarray,
+    logp: np.ndarray,
+    grad: np.ndarray,
+    gain: np.ndarray,
+    log_u: np.ndarray,
+    label: Callable | None,
+) -> tuple[Cloud, MoveInfo]:
+    """Accept or reject ends of moves, the region's border included."""
+    # From a point outside the support anything is an improvement; NaN gains are not.
+    gain = np.where(np.isneginf(cloud.logp) & np.isfinite(logp), np.inf, gain)
+    accepted = log_u < gain
+    crossed = np.zeros(len(x), dtype=bool)
+    probability = np.exp(np.minimum(gain, 0.0))
+    if label is not None and accepted.any():
+        rows = np.flatnonzero(accepted)
+        crossed[rows] = label(x[rows]) != cloud.region[rows]
+        accepted &= ~crossed
+    keep = accepted[:, None]
+    new = Cloud(
+        np.where(keep, x, cloud.x),
+        np.where(accepted, logp, cloud.logp),
+        np.where(keep, grad, cloud.grad),
+        cloud.region,
+    )
+    return new, MoveInfo(probability, accepted, crossed)
+
+
+class _Groups:
+    """Multiplies each row by its region's factor, regions in blocks."""
+
+    def __init__(self, scale: np.ndarray, region: np.ndarray) -> None:
+        self.scale, self.region = scale, region
+        first = region[:1]
+        self.single = bool((region == first).all()) if len(region) else True
+        self.present = np.unique(region)
+
+    def __call__(self, v: np.ndarray) -> np.ndarray:
+        return self._apply(v, transpose=False)
+
+    def transposed(self, v: np.ndarray) -> np.ndarray:
+        return self._apply(v, transpose=True)
+
+    def _apply(self, v: np.ndarray, transpose: bool) -> np.ndarray:
+        if self.single:
+            factor = self.scale[self.region[0]] if len(v) else np.eye(v.shape[1])
+            return v @ (factor if transpose else factor.T)
+        out = np.empty_like(v)
+        for k in self.present:
+            rows = self.region == k
+            out[rows] = v[rows] @ (self.scale[k] if transpose else self.scale[k].T)
+        return out

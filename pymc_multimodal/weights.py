@@ -1,0 +1,309 @@
+"""Evidence of each region by bridge sampling, and the weights of the modes with their errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit, logit, logsumexp
+
+from pymc_multimodal._compat import pareto_k
+from pymc_multimodal.generators.base import split_chains
+from pymc_multimodal.status import Status
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.generators.base import RegionFit
+    from pymc_multimodal.local import LocalDraws
+    from pymc_multimodal.regions import Partition
+
+__all__ = ["Bridge", "Weights", "bridge"]
+
+MAX_RELATIVE_ERROR = 0.25
+MAX_PARETO_K = 0.7
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights and evidences of the regions.
+
+    Attributes
+    ----------
+    weight, weight_se : arrays of shape (K,)
+        Posterior mass of each region and its standard error.
+    log_evidence, log_evidence_se : arrays of shape (K,)
+        Log integral of the unnormalised posterior over each region (nats).
+    interval : array of shape (K, 2)
+        95 % interval of each weight, made on the logit scale.
+    total, total_se : float
+        Log evidence of the model and its standard error.
+    pareto_k : array of shape (K,)
+        Tail index of the importance ratios of each region's proposals.
+    from_draws, from_proposals : arrays of shape (K,)
+        The two parts of the variance of each log evidence.
+    iterations : tuple of arrays
+        Log evidence of each region by iteration of the bridge.
+    statuses : tuple of Status
+    """
+
+    weight: np.ndarray
+    weight_se: np.ndarray
+    log_evidence: np.ndarray
+    log_evidence_se: np.ndarray
+    interval: np.ndarray
+    total: float
+    total_se: float
+    pareto_k: np.ndarray
+    from_draws: np.ndarray
+    from_proposals: np.ndarray
+    iterations: tuple[np.ndarray, ...]
+    statuses: tuple[Status, ...] = ()
+
+
+    def permuted(self, order: np.ndarray) -> Weights:
+        """Renumber the regions: new region i is old region ``order[i]``."""
+        changes = {n: p[order] for n, p in vars(self).items() if isinstance(p, np.ndarray)}
+        return replace(self, iterations=tuple(self.iterations[i] for i in order), **changes)
+
+    def needs(self, target_se: float, max_log_se: float) -> np.ndarray:
+        """Regions whose evidence has to become more precise, bool array of shape (K,).
+
+        Every weight shall reach `target_se`, and every log weight above ``target_se`` of mass
+        `max_log_se`; the regions that contribute most to what is missing are named.
+        """
+        variance = np.minimum(self.from_draws + self.from_proposals, 1e6)
+        single = len(variance) == 1
+        limit = max_log_se if not single else min(max_log_se, 2 * target_se)
+        short = (variance > limit**2) & (self.weight > 0.1 * target_se)
+        if single:
+            return short
+        # d w_k / d log Z_j = w_k (1[k = j] - w_j)
+        slope = self.weight[:, None] * (np.eye(len(variance)) - self.weight)
+        parts = slope**2 * variance
+        missing = np.sqrt(parts.sum(axis=1)) > target_se
+        if missing.any():
+            worst = parts[missing]
+            short |= (worst > 0.5 * worst.max(axis=1, keepdims=True)).any(axis=0)
+        return short
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Result of one bridge: log evidence, its variance in two parts, the iterations."""
+
+    log_evidence: float
+    from_draws: float
+    from_proposals: float
+    iterations: np.ndarray
+
+
+def bridge(
+    draws: np.ndarray,
+    proposals: np.ndarray,
+    effective: float,
+    *,
+    blocks: int = 1,
+    tolerance: float = 1e-10,
+    max_iter: int = 1000,
+) -> Bridge:
+    r"""Meng and Wong's bridge estimate of a normalising constant.
+
+    .. math:: r \leftarrow \frac{\frac1{n_2}\sum_j l_{2j} / (s_1 l_{2j} + s_2 r)}
+                                {\frac1{n_1}\sum_i 1 / (s_1 l_{1i} + s_2 r)}
+
+    Parameters
+    ----------
+    draws : array of shape (chains, n)
+        Log ratios log gamma - log q at draws of the target.
+    proposals : array of shape (m,)
+        Log ratios at draws of q; -inf where gamma is zero.
+    effective : float
+        Effective number of the draws; it sets the shares s1 and s2.
+    blocks : int
+        Pieces into which each chain is cut for the standard error; a piece should be many
+        autocorrelation times long.
+    tolerance : float
+        Change of the log evidence at which the iteration ends.
+    max_iter : int
+
+    Notes
+    -----
+    The variance is that of the estimating equation's linearisation: block means of the
+    draws' side, independent terms of the proposals' side (arXiv 2505.07825, Eqs. 20-21, has
+    the estimate without error; Meng and Wong 1996).
+    """
+    flat = draws.ravel()
+    m = len(proposals)
+    s1 = effective / (effective + m)
+    s2 = 1.0 - s1
+    finite = proposals[np.isfinite(proposals)]
+    if not len(finite):
+        return Bridge(-np.inf, np.inf, np.inf, np.array([-np.inf]))
+    log_r = float(np.median(flat))
+    trace = [log_r]
+    for _ in range(max_iter):
+        top = logsumexp(finite - np.logaddexp(np.log(s1) + finite, np.log(s2) + log_r)) - np.log(m)
+        bottom = logsumexp(-np.logaddexp(np.log(s1) + flat, np.log(s2) + log_r)) - np.log(len(flat))
+        new = float(top - bottom)
+        trace.append(new)
+        if abs(new - log_r) < tolerance:
+            log_r = new
+            break
+        log_r = new
+    # a and b have equal means at the solution; the slope is that of their difference in log r.
+    with np.errstate(over="ignore"):
+        share_a = expit(np.log(s1) - np.log(s2) + proposals - log_r)
+        share_b = expit(np.log(s1) - np.log(s2) + draws - log_r)
+    a = share_a / s1
+    b = (1.0 - share_b) / s2
+    slope = np.mean(a * (1.0 - share_a)) + np.mean(b * share_b)
+    if not slope > 0:
+        return Bridge(log_r, np.inf, np.inf, np.array(trace))
+    chains, n = b.shape
+    pieces = b[:, : n - n % blocks].reshape(chains * blocks, -1).mean(axis=1)
+    var_b = np.var(pieces, ddof=1) / len(pieces)
+    var_a = np.var(a, ddof=1) / m
+    return Bridge(log_r, var_b / slope**2, var_a / slope**2, np.array(trace))
+
+
+class Weighing:
+    """Holds the proposals of each region's bridge, and can draw more.
+
+    Parameters
+    ----------
+    density : Density
+    partition : Partition
+    fitted : RegionFit
+    rng : numpy.random.Generator
+    """
+
+    def __init__(
+        self,
+        density: Density,
+        partition: Partition,
+        fitted: RegionFit,
+        rng: np.random.Generator,
+    ) -> None:
+        self.density, self.partition, self.fitted, self.rng = density, partition, fitted, rng
+        self.ratios: list[np.ndarray] = [np.empty(0) for _ in fitted.densities]
+
+    def extend(self, counts: np.ndarray) -> None:
+        """Draw ``counts[k]`` more proposals of each region, evaluated in one batch.
+
+        Proposals that fall outside of their region cost no evaluation.
+        """
+        xs, logqs, owners = [], [], []
+        for k, count in enumerate(counts):
+            if not count:
+                continue
+            q = self.fitted.densities[k]
+            x = q.sample(int(count), self.rng)
+            inside = np.isfinite(x).all(axis=1)
+            if self.partition.n_regions > 1:
+                inside[inside] = self.partition.label(x[inside]) == k
+            self.ratios[k] = np.append(self.ratios[k], np.full(int(np.sum(~inside)), -np.inf))
+            xs.append(x[inside])
+            logqs.append(q.log_density(x[inside]))
+            owners.append(np.full(int(inside.sum()), k))
+        if not xs:
+            return
+        owner = np.concatenate(owners)
+        ratio = self.density.logp(np.concatenate(xs)) - np.concatenate(logqs)
+        for k in np.unique(owner):
+            self.ratios[k] = np.append(self.ratios[k], ratio[owner == k])
+
+    def refit(self, fitted: RegionFit, regions: np.ndarray) -> None:
+        """Take over new densities in some regions (bool, shape (K,)), dropping old proposals."""
+        pairs = zip(fitted.densities, self.fitted.densities, regions, strict=True)
+        densities = tuple(new if take else old for new, old, take in pairs)
+        self.fitted = replace(fitted, densities=densities)
+        self.ratios = [np.empty(0) if t else r for r, t in zip(self.ratios, regions, strict=True)]
+
+    def weigh(self, local: LocalDraws) -> Weights:
+        """Bridge every region on the chains reserved for it."""
+        results, tails, statuses = [], [], []
+        for k, q in enumerate(self.fitted.densities):
+            _, _, part = split_chains(len(local.x[k]))
+            x = local.x[k][part]
+            chains, n, d = x.shape
+            draws = local.logp[k][part] - q.log_density(x.reshape(-1, d)).reshape(chains, n)
+            effective = max(1.0, min(1.0, local.ess[k] / local.logp[k].size) * draws.size)
+            tau = draws.size / effective
+            blocks = int(np.clip(n / (25 * tau), 1, 5))
+            one = bridge(draws, self.ratios[k], effective, blocks=blocks)
+            results.append(one)
+            tails.append(pareto_k(self.ratios[k]))
+            statuses += _judge(k, one, draws, self.ratios[k], tails[-1])
+        return _assemble(results, np.array(tails), statuses)
+
+
+def _judge(
+    k: int, one: Bridge, draws: np.ndarray, proposals: np.ndarray, tail: float
+) -> list[Status]:
+    found = []
+    error = np.sqrt(one.from_draws + one.from_proposals)
+    if not error <= MAX_RELATIVE_ERROR:
+        found.append(
+            Status("evidence_error", "weights",
+                   f"the evidence of this region is uncertain by {error:.0%}.",
+                   "The generator does not fit the region: raise LocalSampling.max_draws or "
+                   "lower target_se.", mode=k)
+        )  # fmt: skip
+    inside = np.isfinite(proposals)
+    best = proposals[inside].max() if inside.any() else -np.inf
+    unseen = float(np.mean(draws > best))
+    if unseen > max(0.01, 20.0 / max(inside.sum(), 1)):
+        found.append(
+            Status("overlap", "weights",
+                   f"{unseen:.0%} of the region's draws have a density ratio that no proposal "
+                   "reached: the generator misses part of it.",
+                   "Its weight may be too small.", mode=k)
+        )  # fmt: skip
+    if tail > MAX_PARETO_K:
+        found.append(
+            Status("pareto_k", "weights",
+                   f"the importance ratios of this region are heavy-tailed (k-hat {tail:.2f}).",
+                   "The bridge is more robust than they are, but look at its error.", mode=k,
+                   level="info" if error <= 0.1 else "warning")
+        )  # fmt: skip
+    return found
+
+
+def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) -> Weights:
+    log_z = np.array([r.log_evidence for r in results])
+    draws = np.array([r.from_draws for r in results])
+    proposals = np.array([r.from_proposals for r in results])
+    variance = draws + proposals
+    total = float(logsumexp(log_z))
+    weight = np.exp(log_z - total)
+    known = np.where(np.isfinite(variance), variance, 0.0)
+    # logit w_k = log Z_k - log sum of the others; every region has its own draws and
+    # proposals, so that the errors of the log evidences are independent.
+    rest = np.maximum(1.0 - weight, 1e-300)
+    others = np.sum(weight**2 * known) - weight**2 * known
+    var_logit = known + others / rest**2
+    if len(results) == 1:
+        var_logit = np.zeros(1)
+    weight_se = weight * (1 - weight) * np.sqrt(var_logit)
+    weight_se = np.where(np.isfinite(variance), weight_se, np.inf)
+    with np.errstate(divide="ignore"):
+        middle = logit(np.clip(weight, 1e-300, 1 - 1e-16))
+    half = 1.96 * np.sqrt(var_logit)
+    interval = np.stack([expit(middle - half), expit(middle + half)], axis=1)
+    if len(results) == 1:
+        interval = np.ones((1, 2))
+    return Weights(
+        weight=weight,
+        weight_se=weight_se,
+        log_evidence=log_z,
+        log_evidence_se=np.sqrt(variance),
+        interval=interval,
+        total=total,
+        total_se=float(np.sqrt(np.sum(weight**2 * known))),
+        pareto_k=tails,
+        from_draws=draws,
+        from_proposals=proposals,
+        iterations=tuple(r.iterations for r in results),
+        statuses=tuple(statuses),
+    )
