@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.generators.base import Generator
     from pymc_multimodal.regions import Partition
 
-__all__ = ["Kernel", "State", "init", "jump", "local_move", "propose"]
+__all__ = ["Kernel", "State", "init", "jump", "local_move", "propose", "rows", "step"]
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,19 @@ def step(
     n = len(state.log_correction)
     total = np.zeros(n)
     for i in range(kernel.jumps):
-        offered = _rows(proposed, slice(i * n, (i + 1) * n))
+        offered = rows(proposed, slice(i * n, (i + 1) * n))
         state, accepted = jump(state, offered, rng)
         total += accepted
     state, _ = local_move(density, kernel, state, rng)
     return state, total / kernel.jumps
 
 
-def _rows(state: State, rows: slice) -> State:
+def rows(state: State, which: slice) -> State:
+    """Return some rows of a state."""
     c = state.cloud
     return State(
-        Cloud(c.x[rows], c.logp[rows], c.grad[rows], c.region[rows]), state.log_correction[rows]
+        Cloud(c.x[which], c.logp[which], c.grad[which], c.region[which]),
+        state.log_correction[which],
     )
 
 

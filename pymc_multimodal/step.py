@@ -1,0 +1,317 @@
+"""The PyMC step method."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pymc as pm
+from pymc.progress_bar import create_simple_progress
+from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
+from pymc.step_methods.arraystep import ArrayStepShared
+from pymc.step_methods.compound import Competence, StepMethodState
+from pymc.step_methods.state import dataclass_state
+
+from pymc_multimodal import kernel as _kernel
+from pymc_multimodal._compat import ChainSetupMixin
+from pymc_multimodal.density import Density
+from pymc_multimodal.inference_data import STATS, attach, mode_statistics
+from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
+from pymc_multimodal.report import summary_line
+from pymc_multimodal.status import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pymc.blocking import RaveledVars
+
+__all__ = ["MultimodalDiffusion", "fit_model", "make_config"]
+
+_log = logging.getLogger("pymc.multimodal")
+
+# Proposals evaluated together: one batch serves many draws, which is what keeps a step as
+# cheap as a bare evaluation.
+BLOCK = 64
+
+
+def make_config(random_seed: Any, quiet: bool, **settings: Any) -> FitConfig:
+    """Build a `FitConfig`; a missing seed is drawn, recorded and announced."""
+    settings = {k: v for k, v in settings.items() if v is not None}
+    if isinstance(random_seed, np.random.Generator):
+        seed = int(random_seed.integers(2**62))
+    elif random_seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
+        if not quiet:
+            _log.info("No random_seed given: this fit uses random_seed=%d.", seed)
+    else:
+        seed = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
+        if np.isscalar(random_seed):
+            seed = int(random_seed)
+    return FitConfig(random_seed=seed, **settings)
+
+
+def fit_model(
+    model: pm.Model,
+    config: FitConfig,
+    *,
+    fit: Fit | None = None,
+    workers: int = 1,
+    progressbar: bool = True,
+    quiet: bool = False,
+    compile_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[Density, Fit]:
+    """Compile a model's density and fit it, or check a given fit against it."""
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers={workers!r} must be a positive integer.")
+    density = Density.from_model(model, workers=workers, compile_kwargs=compile_kwargs)
+    if fit is not None:
+        fit.check_density(density)
+        return density, fit
+    if not density.has_gradient and not quiet:
+        _log.info("The model has no gradient: searching and sampling by density values alone.")
+    progress = create_simple_progress(progressbar=progressbar and not quiet)
+    with progress:
+        task = progress.add_task("Modes", total=None)
+        try:
+            fit = fit_density(
+                density,
+                config,
+                tick=lambda stage, text: progress.update(task, description=text.capitalize()),
+            )
+        finally:
+            density.close()
+    if not quiet:
+        _log.info(summary_line(fit))
+    if density.n_failures:
+        _log.warning(
+            "The model raised at %d points, which were taken as outside its support; the last "
+            "error was %r.",
+            density.n_failures,
+            density.last_error,
+        )
+    log_warnings([
+        SamplerWarning(WarningType.CONVERGENCE, str(s), "warn")
+        for s in fit.statuses if s.level == "warning"
+    ])  # fmt: skip
+    return density, fit
+
+
+@dataclass_state
+class MultimodalState(StepMethodState):
+    """What PyMC keeps of a chain: nothing beyond the generator of random numbers."""
+
+
+class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
+    """Step method for posteriors with several modes.
+
+    The constructor searches for the modes, samples and weighs each, and learns a proposal;
+    every draw then combines jumps between modes with a move inside one, and leaves the
+    posterior exactly invariant. Use it alone, for all variables::
+
+        with model:
+            idata = pm.sample(step=MultimodalDiffusion())
+
+    Parameters
+    ----------
+    vars : list of variables, optional
+        All free variables of the model, which is the default; nothing less is accepted.
+    generator : str or GeneratorConfig
+        How draws of a region are learned: "hybrid" or ``Hybrid(...)``.
+    model : pymc.Model, optional
+        By default the one on the context stack.
+    fit : Fit, optional
+        An earlier fit of the same model and data, used instead of a new one.
+    modes : ModeSearch, optional
+    regions : Regions, optional
+    local : LocalSampling, optional
+    target_se : float
+        Standard error asked for of every mode weight.
+    max_evals : int, optional
+        Density evaluations after which the fit stops refining.
+    max_seconds : float, optional
+        Seconds after which the fit stops refining.
+    workers : int
+        Processes that share evaluations during the fit, for expensive models.
+    random_seed : int, optional
+        Seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains only. A fit without
+        one draws it, records it and says so.
+    progressbar : bool
+    quiet : bool
+        Silence progress bar and messages, not warnings.
+    compile_kwargs : dict, optional
+        Passed to ``pymc.compile``.
+
+    Attributes
+    ----------
+    fit : Fit
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be sampled: no free or discrete variables, a random log density,
+        only some of the variables, or no finite starting point.
+
+    Notes
+    -----
+    Chains start from draws inside the modes, allocated by weight, wherever `pm.sample` would
+    have started them; no tuning is needed (``tune=0``).
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> from pymc_multimodal import MultimodalDiffusion
+    >>> with pm.Model():  # doctest: +SKIP
+    ...     x = pm.Normal("x", 0, 5)
+    ...     pm.Normal("y", x**2, 1, observed=4.0)
+    ...     idata = pm.sample(step=MultimodalDiffusion(random_seed=1))
+    """
+
+    name = "multimodal"
+    stats_dtypes_shapes = STATS
+    default_tune_steps = 0
+    _state_class = MultimodalState
+
+    def __init__(
+        self,
+        vars: Sequence[Any] | None = None,
+        *,
+        generator: Any = "hybrid",
+        model: pm.Model | None = None,
+        fit: Fit | None = None,
+        modes: Any = None,
+        regions: Any = None,
+        local: Any = None,
+        target_se: float = 0.01,
+        max_evals: int | None = None,
+        max_seconds: float | None = None,
+        workers: int = 1,
+        random_seed: Any = None,
+        progressbar: bool = True,
+        quiet: bool = False,
+        compile_kwargs: Mapping[str, Any] | None = None,
+        blocked: bool = True,
+        rng: Any = None,
+    ) -> None:
+        model = pm.modelcontext(model)
+        self._check_variables(model, vars, blocked)
+        super().__init__(list(model.value_vars), {}, blocked=True, rng=rng)
+        self.tune = False
+        config = fit.config if fit is not None else make_config(
+            random_seed,
+            quiet,
+            generator=generator,
+            modes=modes,
+            regions=regions,
+            local=local,
+            target_se=target_se,
+            max_evals=max_evals,
+            max_seconds=max_seconds,
+        )  # fmt: skip
+        self.density, self.fit = fit_model(
+            model,
+            config,
+            fit=fit,
+            workers=workers,
+            progressbar=progressbar,
+            quiet=quiet,
+            compile_kwargs=compile_kwargs,
+        )
+        self._vectors = mode_statistics(self.fit)
+        self._forget()
+
+    @staticmethod
+    def _check_variables(model: pm.Model, vars: Sequence[Any] | None, blocked: bool) -> None:
+        if not blocked:
+            raise ModelError(
+                "MultimodalDiffusion(blocked=False): modes belong to all variables together, "
+                "so they cannot be updated one by one. Leave `blocked` out."
+            )
+        if vars is None:
+            return
+        given = {model.rvs_to_values.get(v, v).name for v in np.atleast_1d(np.array(vars, object))}
+        missing = [v.name for v in model.value_vars if v.name not in given]
+        if missing:
+            raise ModelError(
+                f"MultimodalDiffusion was given only part of the model's variables; {missing} "
+                "are missing. The proposal is for all of them at once: leave `vars` out."
+            )
+
+    @staticmethod
+    def competence(var: Any, has_grad: bool = False) -> Competence:
+        """Never assigned by itself: a fit has to be asked for."""
+        return Competence.INCOMPATIBLE
+
+    # ------------------------------------------------------------------ chains
+
+    def _begin_chain(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self._forget()
+
+    def _forget(self) -> None:
+        self._state: _kernel.State | None = None
+        self._proposals: _kernel.State | None = None
+        self._used = 0
+
+    def reset_tuning(self) -> None:
+        """Nothing is tuned while chains run."""
+
+    def astep(self, q0: RaveledVars) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Make one draw of one chain."""
+        kernel = self.fit.kernel
+        if self._state is None:
+            # A chain's first state is a draw inside a mode, not PyMC's initial point.
+            x = self.fit.starts(1, self.rng)
+            self._state = _kernel.init(self.density, kernel, x, self.rng)
+        elif not np.array_equal(self._state.cloud.x[0], q0.data):
+            self._state = _kernel.init(self.density, kernel, q0.data[None], self.rng)
+        self._state, accepted = _kernel.step(
+            self.density, kernel, self._state, self._fresh(kernel.jumps), self.rng
+        )
+        cloud = self._state.cloud
+        stats = {
+            "lp": float(cloud.logp[0]),
+            "mode": int(cloud.region[0]),
+            "accepted": float(accepted[0]),
+            "log_ratio": float(self._state.log_ratio[0]),
+            **self._vectors,
+        }
+        return cloud.x[0].copy(), [stats]
+
+    def _fresh(self, n: int) -> _kernel.State:
+        """Proposals that no jump has used yet."""
+        block = n * max(1, BLOCK // n)
+        if self._proposals is None or self._used >= block:
+            self._proposals = _kernel.propose(self.density, self.fit.kernel, block, self.rng)
+            self._used = 0
+        rows = _kernel.rows(self._proposals, slice(self._used, self._used + n))
+        self._used += n
+        return rows
+
+    # ------------------------------------------------------------------ results
+
+    def attach(self, idata: Any) -> Any:
+        """Add this fit's groups `modes` and `mode_posterior` to its draws, in place."""
+        return attach(idata, self.fit, model=self.model)
+
+    @property
+    def model(self) -> pm.Model:
+        """The model that was fitted."""
+        return self.__getnewargs_ex__()[1]["model"]
+
+    @staticmethod
+    def _progressbar_config(n_chains: int = 1) -> tuple[list, dict]:
+        from rich.progress import TextColumn
+        from rich.table import Column
+
+        columns = [
+            TextColumn("{task.fields[mode]}", table_column=Column("Mode", ratio=1)),
+            TextColumn("{task.fields[accepted]:0.2f}", table_column=Column("Accepted", ratio=1)),
+        ]
+        return columns, {"mode": [0] * n_chains, "accepted": [0.0] * n_chains}
+
+    @staticmethod
+    def _make_progressbar_update_functions() -> tuple:
+        return (lambda stats: {k: stats[k] for k in ("mode", "accepted") if k in stats},)
+
+
