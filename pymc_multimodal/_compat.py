@@ -150,7 +150,8 @@ def pareto_k(log_ratio: np.ndarray) -> float:
         if PYMC6:
             from arviz_stats.base import array_stats
 
-            return float(array_stats.psislw(log_ratio)[1])
+            # ArviZ 1 takes log likelihoods, whose importance ratios are their inverses.
+            return float(array_stats.psislw(-log_ratio)[1])
         import arviz as az
 
         return float(az.psislw(log_ratio)[1])

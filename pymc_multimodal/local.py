@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -12,13 +12,28 @@ from pymc_multimodal.status import Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pymc_multimodal.density import Density
     from pymc_multimodal.modes import Modes
     from pymc_multimodal.regions import Partition
 
 __all__ = ["LocalDraws", "LocalSampler", "LocalSampling", "Pilot", "explore"]
+
+
+class JumpDensity(Protocol):
+    """A normalised density on R^d to propose from."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws of shape (n, d); rows of NaN are no points."""
+        ...
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density, shape (n,)."""
+        ...
+
+
+FitJumps: TypeAlias = "Callable[[LocalDraws, np.random.Generator], Sequence[JumpDensity]]"
 
 # R-hat and ESS are watched on at most this many coordinates, spread evenly, and on the log
 # density: the library computes them one by one.
@@ -40,15 +55,17 @@ class LocalSampling:
     windows : tuple of int
         Lengths of the warm-up windows; the metric is refitted after each but the last.
     target_accept : float
-        Acceptance the step size is adapted to; 0.3 where there is no gradient.
+        Acceptance the step size is adapted to, at least 0.85 in the second gear; 0.3 where
+        there is no gradient.
     max_rhat : float
         R-hat that every watched quantity of a region has to reach.
     min_ess : float
         Effective draws of a region's slowest quantity.
     max_leapfrog : int
         Most leapfrog steps of a trajectory. The first gear is Langevin where the step size
-        allows it, and short trajectories otherwise; a region that does not reach `max_rhat`
-        shifts to trajectories four times as long.
+        allows it, and short trajectories otherwise. A region that stays far from `max_rhat`
+        shifts to varied step sizes with independence jumps from a density fitted to its draws
+        so far, and then to trajectories four times as long.
     explore_moves : int
         Moves of the unrestricted chains that shape the regions.
     """
@@ -97,7 +114,7 @@ class Pilot:
             pool = self.draws[members].swapaxes(0, 1).reshape(-1, *self.draws.shape[2:])
             draws.append(pool[:chains])
             first.append(members[0])
-        tuning = Tuning(*(part[first] for part in vars(self.tuning).values()))
+        tuning = self.tuning.permuted(np.array(first))
         return Pilot(np.stack(draws), tuning)
 
 
@@ -154,18 +171,11 @@ def explore(
     region = np.repeat(np.arange(k), chains)
     if modes.runaway:
         finite = modes.points[np.isfinite(density.logp(modes.points))]
-        x = finite[rng.integers(len(finite), size=chains)]
+        cloud = cloud_at(density, finite[rng.integers(len(finite), size=chains)], region)
     else:
-        noise = rng.standard_normal((k, chains, d))
-        x = modes.locations[:, None] + 0.5 * np.einsum("kij,kcj->kci", modes.scale, noise)
-        x = x.reshape(-1, d)
-    cloud = cloud_at(density, x, region)
-    lost = ~np.isfinite(cloud.logp)
-    if lost.any():
-        x = np.where(lost[:, None], modes.locations[region], cloud.x)
-        cloud = cloud_at(density, x, region)
+        cloud = _around_optima(density, modes, region, rng)
     steps = np.full(k, _first_step(density))
-    tuning = Tuning(modes.scale, steps, np.full(k, 1))
+    tuning = Tuning(modes.scale, steps, np.full(k, 1), np.full(k, 0.75))
     warm = _Warmup(density, config, None)
     half = config.explore_moves // 2
     cloud, _, tuning = warm.window(cloud, tuning, half, rng, shrink=0.3)
@@ -173,6 +183,39 @@ def explore(
     cloud, record, tuning = warm.window(cloud, tuning, config.explore_moves - half, rng)
     draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
     return Pilot(draws, tuning)
+
+
+def _around_optima(
+    density: Density, modes: Modes, region: np.ndarray, rng: np.random.Generator
+) -> Cloud:
+    """Points scattered about every optimum of each mode, no lower than its typical draws."""
+    first = np.empty((len(region), density.dim))
+    for k in range(len(modes)):
+        rows = np.flatnonzero(region == k)
+        own = modes.optima[modes.optimum_modes == k]
+        # All optima in turn: a ring or a merged pair of summits must be entered everywhere.
+        first[rows] = own[rng.permutation(len(own))[np.arange(len(rows)) % len(own)]]
+    base = cloud_at(density, first, region)
+    noise = np.einsum("nij,nj->ni", modes.scale[region], rng.standard_normal(first.shape))
+    size = np.full(len(region), 0.7)
+    cloud = base
+    for _ in range(6):
+        far = cloud_at(density, first + size[:, None] * noise, region)
+        good = far.logp > base.logp - density.dim - 5.0
+        keep = good[:, None]
+        cloud = Cloud(
+            np.where(keep, far.x, cloud.x),
+            np.where(good, far.logp, cloud.logp),
+            np.where(keep, far.grad, cloud.grad),
+            region,
+        )
+        if good.all():
+            break
+        # Points already placed stay: their noise is spent.
+        noise[good] = 0.0
+        first[good] = far.x[good]
+        size = size / 3
+    return cloud
 
 
 def _first_step(density: Density) -> float:
@@ -199,6 +242,7 @@ class _Warmup:
     ) -> None:
         self.density, self.config, self.label = density, config, label
         self.target = config.target_accept if density.has_gradient else 0.3
+        self.careful = max(self.target, 0.85) if density.has_gradient else self.target
 
     def window(
         self,
@@ -221,18 +265,20 @@ class _Warmup:
             records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed))
             mean = np.bincount(cloud.region, info.probability, minlength=n_regions) / count
             present = np.bincount(cloud.region, minlength=n_regions) > 0
-            log_step = log_step + present * (mean - self.target) * 2.0 / (1 + t) ** 0.6
+            # Varied step sizes belong to the second gear, which wants them small on average.
+            target = np.where(tuning.shortest < 0.5, self.careful, self.target)
+            log_step = log_step + present * (mean - target) * 2.0 / (1 + t) ** 0.6
             history.append(log_step)
         later = np.mean(history[len(history) // 2 :], axis=0)
         tuning = replace(tuning, step_size=np.exp(later))
         return cloud, _stack(records), tuning
 
     def lengthen(self, tuning: Tuning, gear: int) -> Tuning:
-        """Choose trajectory lengths: a quarter turn of a Gaussian, times four per gear."""
+        """Choose trajectory lengths: a quarter turn of a Gaussian, four times that in third gear."""
         if not self.density.has_gradient:
-            steps = np.full(len(tuning.step_size), max(1, self.density.dim // 4) * 4**gear)
+            steps = np.full(len(tuning.step_size), max(1, self.density.dim // 4) * 4 ** max(gear - 1, 0))
         else:
-            steps = np.round(1.6 * 4**gear / tuning.step_size)
+            steps = np.round(1.6 * 4 ** max(gear - 1, 0) / tuning.step_size)
         return replace(
             tuning, leapfrog=np.clip(steps, 1, self.config.max_leapfrog).astype(int)
         )
@@ -310,6 +356,9 @@ class LocalSampler:
     pilot : Pilot
     config : LocalSampling
     rng : numpy.random.Generator
+    fit_jumps : callable, optional
+        ``fit_jumps(local, rng)`` fits one normalised density to each region of its argument;
+        the second gear proposes from them.
     """
 
     def __init__(
@@ -320,8 +369,11 @@ class LocalSampler:
         pilot: Pilot,
         config: LocalSampling,
         rng: np.random.Generator,
+        fit_jumps: FitJumps | None = None,
     ) -> None:
         self.density, self.partition, self.config, self.rng = density, partition, config, rng
+        self._fit_jumps = fit_jumps
+        self._jumps: dict[int, JumpDensity] = {}
         self.n_regions = len(modes)
         self.centre = modes.locations
         label = partition.label if partition.n_regions > 1 else None
@@ -365,6 +417,7 @@ class LocalSampler:
         records = []
         for _ in range(draws):
             cloud, info = move(self.density, cloud, self._tuning, self.rng, label=self._label)
+            cloud = self._jump(cloud)
             records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed))
         self._put(cloud, rows)
         record = _stack(records)
@@ -377,27 +430,72 @@ class LocalSampler:
         """Draws per chain of region k so far."""
         return sum(len(r[0]) for r in self._records[k])
 
+    def unmixed(self) -> np.ndarray:
+        """Regions whose R-hat is too large to be trusted."""
+        return np.flatnonzero(~(self.r_hat <= 1.0 + 2.0 * (self.config.max_rhat - 1.0)))
+
+    def positions(self, regions: np.ndarray) -> np.ndarray:
+        """Where the chains of some regions are now, shape (n, d)."""
+        return self._cloud.x[np.isin(self._cloud.region, regions)]
+
     def _passes(self) -> np.ndarray:
         return (self.r_hat <= self.config.max_rhat) & (self.ess >= self.config.min_ess)
 
     def _wants_gear(self, k: int, drawn: int) -> bool:
         far = self.r_hat[k] > 1.05 or self.ess[k] < 0.02 * drawn * self.config.chains
-        room = self._tuning.leapfrog[k] < self.config.max_leapfrog
-        return bool(far and room and self._gear[k] < 2 and drawn >= 2 * self.config.draws)
+        return bool(far and self._gear[k] < 2 and drawn >= 2 * self.config.draws)
 
     def _shift(self, regions: np.ndarray) -> None:
-        """Second gear: longer trajectories, a metric from all draws, and a fresh record."""
-        scale = self._tuning.scale.copy()
-        for k in regions:
-            x, _, grad = self._joined(k)
-            flat = self.density.unroll(x, self.centre[k]).reshape(-1, self.density.dim)
-            gradients = grad.reshape(len(flat), -1) if self.density.has_gradient else None
+        """Shift up: metric and jumps from all draws, longer trajectories, a fresh record."""
+        so_far = self.result().permuted(regions)
+        scale, shortest = self._tuning.scale.copy(), self._tuning.shortest.copy()
+        for i, k in enumerate(regions):
+            flat = self.density.unroll(so_far.x[i], self.centre[k]).reshape(-1, self.density.dim)
+            gradients = so_far.grad[i].reshape(len(flat), -1) if self.density.has_gradient else None
             scale[k] = fit_metric(flat, gradients, scale[k])
+            # Curved regions are stiffer in their tails than where the step size was adapted:
+            # chains that never shorten their steps do not enter them.
+            shortest[k] = 0.1
             self._records[k] = []
+        if self._fit_jumps is not None:
+            self._jumps.update(zip(regions, self._fit_jumps(so_far, self.rng), strict=True))
         self._gear[regions] += 1
-        self._tuning = replace(self._tuning, scale=scale)
+        self._tuning = replace(self._tuning, scale=scale, shortest=shortest)
         self._warm_up(regions, windows=self.config.windows[-2:])
         self.extend(regions, 2 * self.config.draws)
+
+    def _jump(self, cloud: Cloud) -> Cloud:
+        """Offer each chain of a region in second gear one draw of the region's own density.
+
+        An independence Metropolis step on the density restricted to the region; what it
+        proposes from was frozen before the record began.
+        """
+        rows, xs, logqs, current = [], [], [], []
+        for k, q in self._jumps.items():
+            own = np.flatnonzero(cloud.region == k)
+            if not len(own):
+                continue
+            x = q.sample(len(own), self.rng)
+            inside = np.isfinite(x).all(axis=1)
+            if self._label is not None:
+                inside[inside] = self._label(x[inside]) == k
+            own, x = own[inside], x[inside]
+            rows.append(own)
+            xs.append(x)
+            logqs.append(q.log_density(x))
+            current.append(q.log_density(cloud.x[own]))
+        if not rows:
+            return cloud
+        row = np.concatenate(rows)
+        offered = cloud_at(self.density, np.concatenate(xs), cloud.region[row])
+        gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
+        accepted = np.log(self.rng.random(len(row))) < gain
+        x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
+        took = row[accepted]
+        x[took], logp[took], grad[took] = (
+            offered.x[accepted], offered.logp[accepted], offered.grad[accepted]
+        )  # fmt: skip
+        return Cloud(x, logp, grad, cloud.region)
 
     def _warm_up(self, regions: np.ndarray, windows: tuple[int, ...] | None = None) -> None:
         rows = np.isin(self._cloud.region, regions)
@@ -471,15 +569,14 @@ class LocalSampler:
         joined = [self._joined(k) for k in range(self.n_regions)]
         mean = lambda k, i: float(np.mean(np.concatenate([r[i] for r in self._records[k]])))  # noqa: E731
         statuses = []
-        for k in range(self.n_regions):
-            if not self.r_hat[k] <= 1.0 + 2.0 * (self.config.max_rhat - 1.0):
-                statuses.append(
-                    Status("r_hat", "local",
-                           f"the chains of this region did not mix (R-hat {self.r_hat[k]:.2f}, "
-                           f"effective draws {self.ess[k]:.0f}).",
-                           "Its weight and shape are not to be trusted; raise "
-                           "LocalSampling.max_draws or reparametrise.", mode=k)
-                )  # fmt: skip
+        for k in self.unmixed():
+            statuses.append(
+                Status("r_hat", "local",
+                       f"the chains of this region did not mix (R-hat {self.r_hat[k]:.2f}, "
+                       f"effective draws {self.ess[k]:.0f}).",
+                       "Its weight and shape are not to be trusted; raise "
+                       "LocalSampling.max_draws or reparametrise.", mode=int(k))
+            )  # fmt: skip
         return LocalDraws(
             x=tuple(j[0] for j in joined),
             logp=tuple(j[1] for j in joined),
@@ -534,7 +631,7 @@ def _starting_points(
         near = ends[inside] if inside.any() else modes.locations[mode][None]
         # A point hundreds of nats below the mode is no start for a chain of this region.
         floor = modes.log_density[mode] - 25.0 - 2.0 * d
-        far = path[(path_label == mode) & (path_logp > floor)]
+        far = path[(path_label == mode) & (modes.point_modes == mode) & (path_logp > floor)]
         if label(near[:1])[0] != mode:
             # The classifier gives this mode's own summit away: its region may be elsewhere.
             near = far if len(far) else near

@@ -14,7 +14,7 @@ from pymc_multimodal.status import ModelError, Status
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
 
-__all__ = ["ModeSearch", "Modes", "find_modes"]
+__all__ = ["ModeFinder", "ModeSearch", "Modes"]
 
 Optimiser = Literal["lbfgs", "gradient_descent", "powell", "nelder_mead"]
 
@@ -27,8 +27,8 @@ class ModeSearch:
     ----------
     starts : int or array of shape (n, d), optional
         Number of starting points, or the points themselves (unconstrained space). By default
-        batches are drawn, half from the prior and half from the prior stretched by
-        `stretch`, until a batch brings no new mode.
+        batches are drawn, from the prior, from the prior stretched by `stretch` and, once
+        there are several optima, from their bounding box, until a batch brings no new mode.
     locations : array of shape (k, d) or list of dict, optional
         Known mode locations, unconstrained or as points in the model's variables. The search
         then starts from them alone.
@@ -48,6 +48,9 @@ class ModeSearch:
     barrier : float
         Two optima are one mode if a path joins them on which the log density stays within
         this many nats of the lower one.
+    negligible : float
+        A mode is left out if Laplace's estimate of its mass is below that of the largest by
+        this many nats and half a nat for each dimension.
 
     Notes
     -----
@@ -60,10 +63,11 @@ class ModeSearch:
     radius: float | None = None
     optimiser: Optimiser | None = None
     batch: int = 64
-    max_starts: int = 2048
+    max_starts: int = 4096
     max_iter: int = 300
     stretch: float = 2.0
     barrier: float = 2.0
+    negligible: float = 12.0
 
     def __post_init__(self) -> None:
         if self.optimiser not in (None, "lbfgs", "gradient_descent", "powell", "nelder_mead"):
@@ -91,6 +95,8 @@ class Modes:
         directions without curvature limited to the spread of the starts.
     hits : array of shape (K,)
         Starts that ended in each mode.
+    optima, optimum_modes : arrays of shape (p, d) and (p,)
+        All distinct optima with the mode each belongs to: a ring or a ridge has many.
     points, point_modes : arrays of shape (m, d) and (m,)
         Starts and points on the optimisers' paths, with the mode in which each ended.
     spread : array of shape (d,)
@@ -114,6 +120,8 @@ class Modes:
     log_density: np.ndarray
     scale: np.ndarray
     hits: np.ndarray
+    optima: np.ndarray
+    optimum_modes: np.ndarray
     points: np.ndarray
     point_modes: np.ndarray
     spread: np.ndarray
@@ -138,6 +146,7 @@ class Modes:
             log_density=self.log_density[first],
             scale=self.scale[first],
             hits=hits,
+            optimum_modes=group[self.optimum_modes],
             point_modes=labels,
             singletons=hits == 1,
         )
@@ -151,34 +160,10 @@ class Modes:
             log_density=self.log_density[order],
             scale=self.scale[order],
             hits=self.hits[order],
+            optimum_modes=rank[self.optimum_modes],
             point_modes=np.where(self.point_modes >= 0, rank[self.point_modes], -1),
             singletons=self.singletons[order],
         )
-
-
-def find_modes(density: Density, config: ModeSearch, rng: np.random.Generator) -> Modes:
-    """Find the modes of a density.
-
-    Raises
-    ------
-    ModelError
-        If the log density is not finite at any start, or there is nothing to start from.
-    """
-    starts = _Starts(density, config, rng)
-    search = _Search(density, config, starts.spread)
-    batch = starts.first()
-    while True:
-        before = len(search.atlas)
-        labels = search.add(batch)
-        last_labels = labels
-        if starts.fixed:
-            break
-        found_new = len(search.atlas) > before
-        if search.n_starts >= config.max_starts or (before and not found_new):
-            break
-        size = min(search.n_starts, config.max_starts - search.n_starts)
-        batch = starts.draw(size)
-    return search.result(last_labels, given=config.locations is not None)
 
 
 class _Starts:
@@ -223,12 +208,20 @@ class _Starts:
         size = self.config.starts if isinstance(self.config.starts, int) else self.config.batch
         return self.draw(min(size, self.config.max_starts) if not self.fixed else size)
 
-    def draw(self, n: int) -> np.ndarray:
+    def draw(self, n: int, optima: np.ndarray | None = None) -> np.ndarray:
         kept: list[np.ndarray] = []
         for _ in range(10):
             x = self.density.prior_draws(n, self.rng)
             wide = np.arange(n) % 2 == 1
             x[wide] = self.centre + self.config.stretch * (x[wide] - self.centre)
+            if optima is not None and len(optima) > 1:
+                # A third of the starts fills the box of the optima known so far: modes
+                # between others have basins that starts from far out do not reach.
+                within = np.arange(n) % 3 == 2
+                low, high = optima.min(axis=0), optima.max(axis=0)
+                margin = 0.1 * (high - low) + 0.5 * self.spread
+                size = (int(within.sum()), self.density.dim)
+                x[within] = self.rng.uniform(low - margin, high + margin, size=size)
             x = self.density.wrap(x)
             kept.append(x[np.isfinite(self.density.logp(x))])
             if sum(map(len, kept)) >= n:
@@ -291,27 +284,74 @@ class _Atlas:
         return len(self.x) - 1
 
 
-class _Search:
-    def __init__(self, density: Density, config: ModeSearch, spread: np.ndarray) -> None:
-        self.density, self.config, self.spread = density, config, spread
+class ModeFinder:
+    """Searches for the modes of a density, and can go on from points found later.
+
+    Parameters
+    ----------
+    density : Density
+    config : ModeSearch
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    ModelError
+        If there is nothing to start from.
+    """
+
+    def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
+        self.density, self.config = density, config
+        self.starts = _Starts(density, config, rng)
+        self.spread = self.starts.spread
         self.atlas = _Atlas(density.dim)
         self.n_starts = 0
         self.n_runaway = 0
         self.n_flat = 0
+        self.n_negligible = 0
         self.points: list[np.ndarray] = []
         self.point_optima: list[np.ndarray] = []
         self.optima: list[np.ndarray] = []
+        # Highest known pass between pairs of optima, as log density.
+        self.saddles: dict[tuple[int, int], float] = {}
+
+    def search(self) -> Modes:
+        """Optimise from batches of starts until a batch brings no new mode.
+
+        Raises
+        ------
+        ModelError
+            If the log density is not finite at any start.
+        """
+        batch = self.starts.first()
+        while True:
+            before = len(self._summits())
+            self._add(batch)
+            found_new = len(self._summits()) > before
+            full = self.n_starts >= self.config.max_starts
+            if self.starts.fixed or full or (before and not found_new):
+                return self._result()
+            size = min(self.n_starts, self.config.max_starts - self.n_starts)
+            batch = self.starts.draw(size, self.atlas.x)
+
+    def extend(self, points: np.ndarray) -> tuple[Modes, np.ndarray]:
+        """Climb from points that chains have reached; they do not count as starts.
+
+        Returns the modes, and the mode of each point, -1 for none.
+        """
+        labels = self._add(points, count=False)
+        return self._result(), self._mode_of()[labels]
 
     # ---------------------------------------------------------- one batch
 
-    def add(self, starts: np.ndarray) -> np.ndarray:
+    def _add(self, starts: np.ndarray, count: bool = True) -> np.ndarray:
         """Optimise from a batch of starts; returns the optimum of each, -1 for none."""
         x, logp, path, path_row, converged = self._optimise(starts)
         labels = self._place(x, logp, converged)
-        self.n_starts += len(starts)
+        if count:
+            self.n_starts += len(starts)
+            self.optima.append(labels)
         self.points.append(path)
         self.point_optima.append(labels[path_row])
-        self.optima.append(labels)
         self._merge()
         return labels
 
@@ -422,28 +462,63 @@ class _Search:
     # ---------------------------------------------------------- merging
 
     def _merge(self) -> None:
-        """Join optima between which the density has no barrier."""
+        """Join optima between which the density has no barrier worth the name.
+
+        Saddles are taken from the highest down. Where one joins two groups, the lower summit is
+        a mode of its own if it rises by `barrier` above the saddle, and otherwise belongs to
+        the higher one (persistence, Chazal et al. 2013): so a shoulder between two modes
+        goes to one of them and does not bridge them.
+        """
         atlas = self.atlas
         n = len(atlas.x)
         if n < 2:
             return
-        edges = _neighbours(self.density, atlas.x, self.spread)
-        edges = np.array([(i, j) for i, j in edges if atlas.group[i] != atlas.group[j]])
-        if not len(edges):
-            return
-        height = barriers(
-            self.density, atlas.x, atlas.logp, inverse_scale(atlas.hessian, self.spread), edges
-        )
-        for (i, j), h in zip(edges, height, strict=True):
-            if h < self.config.barrier and atlas.group[i] != atlas.group[j]:
-                keep, drop = sorted((atlas.group[i], atlas.group[j]))
-                atlas.group[atlas.group == drop] = keep
+        near = _neighbours(self.density, atlas.x, self.spread)
+        new = np.array([(i, j) for i, j in near if (i, j) not in self.saddles])
+        if len(new):
+            scale = inverse_scale(atlas.hessian, self.spread)
+            height = barriers(self.density, atlas.x, atlas.logp, scale, new)
+            lower = np.minimum(atlas.logp[new[:, 0]], atlas.logp[new[:, 1]])
+            self.saddles.update(
+                {(int(i), int(j)): v for (i, j), v in zip(new, lower - height, strict=True)}
+            )
+        group = np.arange(n)
+        for (i, j), saddle in sorted(self.saddles.items(), key=lambda item: -item[1]):
+            a, b = group[i], group[j]
+            peaks = {g: atlas.logp[group == g].max() for g in (a, b)}
+            if a != b and min(peaks.values()) - saddle < self.config.barrier:
+                high, low = (a, b) if peaks[a] >= peaks[b] else (b, a)
+                group[group == low] = high
+        atlas.group = group
 
     # ---------------------------------------------------------- result
 
-    def result(self, last_labels: np.ndarray, given: bool) -> Modes:
-        atlas = self.atlas
-        statuses = []
+    def _summits(self) -> np.ndarray:
+        """Index of the highest optimum of each mode that matters, highest first."""
+        group, logp = self.atlas.group, self.atlas.logp
+        if not len(group):
+            return np.empty(0, dtype=int)
+        best = [max(np.flatnonzero(group == g), key=lambda i: logp[i]) for g in np.unique(group)]
+        best = sorted(best, key=lambda i: -logp[i])
+        scale = inverse_scale(self.atlas.hessian[best], self.spread)
+        mass = logp[best] + np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
+        # Laplace's estimate errs by nats where a mode is not Gaussian, more so in high
+        # dimension: only what is out of reach of such errors is left out.
+        matters = mass > mass.max() - self.config.negligible - 0.5 * self.density.dim
+        self.n_negligible = int(np.sum(~matters))
+        return np.array(best, dtype=int)[matters]
+
+    def _mode_of(self) -> np.ndarray:
+        """Mode of each optimum; one more entry serves the label -1."""
+        mode_of = np.full(len(self.atlas.x) + 1, -1)
+        for k, b in enumerate(self._summits()):
+            mode_of[:-1][self.atlas.group == self.atlas.group[b]] = k
+        return mode_of
+
+    def _result(self) -> Modes:
+        atlas, last_labels = self.atlas, self.optima[-1]
+        given = self.config.locations is not None
+        statuses: list[Status] = []
         if self.n_flat:
             statuses.append(
                 Status("flat", "modes", f"{self.n_flat} starts ended where the density is flat.",
@@ -451,20 +526,21 @@ class _Search:
             )  # fmt: skip
         if not len(atlas.x):
             return self._runaway(statuses)
-        groups = np.unique(atlas.group)
-        best = np.array([max(np.flatnonzero(atlas.group == g), key=lambda i: atlas.logp[i])
-                         for g in groups])  # fmt: skip
-        best = best[np.argsort(-atlas.logp[best])]
-        mode_of = np.full(len(atlas.x) + 1, -1)  # the last entry serves label -1
-        for k, b in enumerate(best):
-            mode_of[:-1][atlas.group == atlas.group[b]] = k
+        best, mode_of = self._summits(), self._mode_of()
         labels = mode_of[np.concatenate(self.optima)]
         hits = np.bincount(labels[labels >= 0], minlength=len(best))
-        last = np.bincount(mode_of[last_labels][last_labels >= 0], minlength=len(best))
+        in_last = mode_of[last_labels]
+        last = np.bincount(in_last[in_last >= 0], minlength=len(best))
         n_last, once = max(len(last_labels), 1), int(np.sum(last == 1))
         unseen = once / n_last
         # Poisson bound on the number of singletons; the rule of three when there are none.
         upper = min(1.0, 3.0 / n_last if once == 0 else (once + 2 * np.sqrt(once) + 3) / n_last)
+        if self.n_negligible:
+            statuses.append(
+                Status("negligible", "modes",
+                       f"{self.n_negligible} further optima hold next to no mass.",
+                       "They were left out.", level="info")
+            )  # fmt: skip
         if self.n_runaway:
             statuses.append(
                 Status("runaway", "modes",
@@ -485,6 +561,8 @@ class _Search:
             log_density=atlas.logp[best],
             scale=inverse_scale(atlas.hessian[best], self.spread),
             hits=hits,
+            optima=atlas.x[mode_of[:-1] >= 0],
+            optimum_modes=mode_of[:-1][mode_of[:-1] >= 0],
             points=points,
             point_modes=point_modes,
             spread=self.spread,
@@ -511,6 +589,8 @@ class _Search:
             log_density=logp[typical][None],
             scale=np.diag(self.spread)[None],
             hits=np.array([self.n_starts]),
+            optima=points[typical][None],
+            optimum_modes=np.zeros(1, dtype=int),
             points=points,
             point_modes=np.zeros(len(points), dtype=int),
             spread=self.spread,
@@ -586,7 +666,7 @@ def _neighbours(density: Density, x: np.ndarray, spread: np.ndarray, k: int = 5)
     distance = np.einsum("ijk,ijk->ij", step, step)
     np.fill_diagonal(distance, np.inf)
     near = np.argsort(distance, axis=1)[:, : min(k, len(x) - 1)]
-    pairs = {tuple(sorted((i, int(j)))) for i in range(len(x)) for j in near[i]}
+    pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(x)) for j in near[i]}
     return np.array(sorted(pairs))
 
 
@@ -597,13 +677,13 @@ def barriers(
     scale: np.ndarray,
     edges: np.ndarray,
     *,
-    hopeless: float = 50.0,
-    iterations: int = 15,
+    most: int = 48,
+    iterations: int = 40,
 ) -> np.ndarray:
     """Height of the barrier on each edge: how far a path must descend below the lower end.
 
-    The straight segment comes first; where it is blocked by fewer than `hopeless` nats, its
-    points climb at right angles to it, so that a path may follow a curved ridge.
+    The straight segment comes first; on the `most` edges where it is least blocked its points
+    then climb at right angles to it, so that a path may follow a curved ridge.
 
     Parameters
     ----------
@@ -621,27 +701,35 @@ def barriers(
     path = a[:, None] + t[None, :, None] * (b - a)[:, None]
     values = density.logp(density.wrap(path.reshape(-1, density.dim))).reshape(len(edges), -1)
     height = lower - values.min(axis=1)
-    bent = np.flatnonzero((height > 1.0) & (height < hopeless))
+    bent = np.flatnonzero((height > 1.0) & np.isfinite(height))
+    bent = bent[np.argsort(height[bent])][:most]
     if not len(bent) or not density.has_gradient:
         return height
-    covariance = 0.5 * sum(scale[e] @ np.swapaxes(scale[e], 1, 2) for e in edges[bent].T)
+    unit = 0.5 * sum(np.einsum("eij,eij->ei", scale[e], scale[e]) for e in edges[bent].T)
     tangent = (b - a)[bent]
-    normal = np.linalg.solve(covariance, tangent[..., None])[..., 0]
+    normal = tangent / unit
     norm = np.einsum("ei,ei->e", tangent, normal)
     points, current = path[bent], values[bent]
-    step = np.ones(current.shape)
+    step = np.full(current.shape, np.nan)
     for _ in range(iterations):
-        _, grad = density.logp_and_grad(density.wrap(points.reshape(-1, density.dim)))
-        grad = grad.reshape(points.shape)
-        move = np.einsum("eij,epj->epi", covariance, grad)
-        along = np.einsum("epi,ei->ep", move, normal) / norm[:, None]
-        move -= along[..., None] * tangent[:, None]
-        trial = points + step[..., None] * move
-        value = density.logp(density.wrap(trial.reshape(-1, density.dim))).reshape(current.shape)
-        up = value > current
-        points = np.where(up[..., None], trial, points)
-        current = np.where(up, value, current)
-        step = np.where(up, np.minimum(2 * step, 1.0), step / 4)
+        on = np.flatnonzero(current.min(axis=1) < lower[bent] - 1.0)
+        if not len(on):
+            break
+        _, grad = density.logp_and_grad(density.wrap(points[on].reshape(-1, density.dim)))
+        move = unit[on, None] * grad.reshape(points[on].shape)
+        along = np.einsum("epi,ei->ep", move, normal[on]) / norm[on, None]
+        move -= along[..., None] * tangent[on, None]
+        length = np.sqrt(np.einsum("epi,epi->ep", move, move / unit[on, None]))
+        # The first step is a tenth of the edge; it doubles while the path climbs.
+        begin = 0.1 * np.sqrt(norm[on])[:, None] / np.maximum(length, 1e-300)
+        step[on] = np.where(np.isnan(step[on]), begin, step[on])
+        trial = points[on] + step[on][..., None] * move
+        value = density.logp(density.wrap(trial.reshape(-1, density.dim)))
+        value = value.reshape(current[on].shape)
+        up = value > current[on]
+        points[on] = np.where(up[..., None], trial, points[on])
+        current[on] = np.where(up, value, current[on])
+        step[on] = np.where(up, 2 * step[on], step[on] / 4)
     # Neighbouring points may have climbed different ridges: look between them as well.
     chain = np.concatenate([a[bent][:, None], points, b[bent][:, None]], axis=1)
     between = 0.5 * (chain[:, 1:] + chain[:, :-1])

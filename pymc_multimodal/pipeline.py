@@ -13,16 +13,17 @@ from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.generators import Hybrid, resolve
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.local import LocalDraws, LocalSampler, LocalSampling, explore
-from pymc_multimodal.modes import Modes, ModeSearch, find_modes
+from pymc_multimodal.modes import ModeFinder, Modes, ModeSearch
 from pymc_multimodal.regions import Regions, Relabelled, mixing_groups, segment
 from pymc_multimodal.status import FitError, Status
 from pymc_multimodal.weights import Weighing, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pymc_multimodal.density import Density
-    from pymc_multimodal.generators import GeneratorConfig
+    from pymc_multimodal.generators import GeneratorConfig, RegionDensity
+    from pymc_multimodal.regions import Partition
 
 __all__ = ["Fit", "FitConfig", "fit_density"]
 
@@ -177,25 +178,8 @@ def fit_density(
     clock = _Clock(density, config)
     seeds = np.random.default_rng(config.random_seed).spawn(7)
 
-    tick("modes", "searching for modes")
-    modes = find_modes(density, config.modes, seeds[0])
-    clock.lap("modes")
-    tick("regions", f"{len(modes)} optima; short chains from each")
-    pilot = explore(density, modes, config.local, seeds[1])
-    group = mixing_groups(density, pilot.draws)
-    if group.max() + 1 < len(modes):
-        modes, pilot = modes.merged(group), pilot.merged(group)
-    flat = pilot.draws[:, :, pilot.draws.shape[2] // 2 :: 3]
-    flat = flat.reshape(len(modes), -1, density.dim)
-    partition = segment(density, flat, modes.points, modes.point_modes, config.regions)
-    clock.lap("regions")
-
-    tick("local", f"{len(modes)} modes; sampling each region")
-    sampler = LocalSampler(density, partition, modes, pilot, config.local, seeds[2])
-    sampler.run(proceed=clock.proceed, tick=lambda text: tick("local", text))
+    modes, partition, sampler = _sample_regions(density, config, clock, seeds, tick)
     local = sampler.result()
-    clock.lap("local")
-
     tick("weights", "fitting proposals")
     fitted = config.generator.fit_regions(local, density.period, seeds[3])
     clock.lap("generator")
@@ -237,6 +221,82 @@ def fit_density(
         n_grad_evals=density.n_grad_evals - clock.first_grad,
         seconds=clock.seconds,
     )
+
+
+def _sample_regions(
+    density: Density,
+    config: FitConfig,
+    clock: _Clock,
+    seeds: list[np.random.Generator],
+    tick: Callable[[str, str], None],
+    rounds: int = 3,
+) -> tuple[Modes, Partition, LocalSampler]:
+    """Search, cut and sample; where chains reach modes that the search missed, again."""
+    tick("modes", "searching for modes")
+    finder = ModeFinder(density, config.modes, seeds[0])
+    modes = finder.search()
+    clock.lap("modes")
+    stuck = np.empty((0, density.dim))
+
+    def fit_jumps(local: LocalDraws, rng: np.random.Generator) -> Sequence[RegionDensity]:
+        return config.generator.fit_regions(local, density.period, rng).densities
+
+    for last in [False] * (rounds - 1) + [True]:
+        tick("regions", f"{len(modes)} modes; short chains from each")
+        pilot = explore(density, modes, config.local, seeds[1])
+        ends = pilot.draws[:, :, -1].reshape(-1, density.dim)
+        found, labels = finder.extend(np.concatenate([ends, stuck]))
+        same = _matching(found, modes)
+        if same is None and not last:
+            modes = found
+            continue
+        group = mixing_groups(density, pilot.draws)
+        searched = modes
+        if group.max() + 1 < len(modes):
+            modes, pilot = modes.merged(group), pilot.merged(group)
+        corrections = _relabel(labels, same, group)[len(ends) :]
+        late = pilot.draws[:, :, pilot.draws.shape[2] // 2 :: 3]
+        partition = segment(
+            density,
+            late.reshape(len(modes), -1, density.dim),
+            modes.points,
+            modes.point_modes,
+            config.regions,
+            (stuck, corrections),
+        )
+        clock.lap("regions")
+        tick("local", f"{len(modes)} modes; sampling each region")
+        sampler = LocalSampler(
+            density, partition, modes, pilot, config.local, seeds[2], fit_jumps
+        )
+        sampler.run(proceed=clock.proceed, tick=lambda text: tick("local", text))
+        clock.lap("local")
+        unmixed = sampler.positions(sampler.unmixed())
+        if last or not len(unmixed) or not clock.proceed():
+            break
+        # Chains may be stuck in a mode that the search missed, or in a piece of another mode
+        # that the partition put into the wrong region: climbing tells.
+        found, labels = finder.extend(unmixed)
+        climbed = _relabel(labels, _matching(found, searched), group)
+        if (climbed == partition.label(unmixed)).all():
+            break
+        modes, stuck = found, np.concatenate([stuck, unmixed])
+    return modes, partition, sampler
+
+
+def _matching(found: Modes, known: Modes) -> np.ndarray | None:
+    """Index in `known` of each mode of `found`; None if they are not the same modes."""
+    if len(found) != len(known):
+        return None
+    equal = (found.locations[:, None] == known.locations[None]).all(axis=2)
+    return equal.argmax(axis=1) if equal.any(axis=1).all() else None
+
+
+def _relabel(labels: np.ndarray, same: np.ndarray | None, group: np.ndarray) -> np.ndarray:
+    """Regions of points labelled by a later search, -1 where that cannot be said."""
+    if same is None:
+        return np.full(len(labels), -1)
+    return np.where(labels >= 0, group[same[labels]], -1)
 
 
 class _Clock:

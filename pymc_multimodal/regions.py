@@ -221,6 +221,7 @@ def segment(
     extra_points: np.ndarray,
     extra_labels: np.ndarray,
     config: Regions,
+    corrections: tuple[np.ndarray, np.ndarray],
 ) -> Partition:
     """Cut R^d into one region per mode.
 
@@ -233,6 +234,8 @@ def segment(
     extra_points, extra_labels : arrays of shape (p, d) and (p,)
         Starts and points on the optimisers' paths, with their modes.
     config : Regions
+    corrections : arrays of shape (c, d) and (c,)
+        Points that an earlier partition put into the wrong region, with their modes.
 
     Returns
     -------
@@ -246,8 +249,11 @@ def segment(
     for mode in range(k):
         rows = np.flatnonzero(extra_labels == mode)
         chosen += list(rows[:: max(1, len(rows) // max(m // 4, 1))][: m // 4])
-    points = np.concatenate([draws.reshape(-1, d), extra_points[chosen]])
-    labels = np.concatenate([np.repeat(np.arange(k), m), extra_labels[chosen]])
+    parts = [draws.reshape(-1, d), extra_points[chosen], corrections[0][corrections[1] >= 0]]
+    labels = np.concatenate([
+        np.repeat(np.arange(k), m), extra_labels[chosen], corrections[1][corrections[1] >= 0]
+    ])  # fmt: skip
+    points = np.concatenate(parts)
     return SupportVectors(points, labels, density.period, config)
 
 
@@ -311,9 +317,9 @@ def mixing_groups(density: Density, draws: np.ndarray) -> np.ndarray:
     stay = np.zeros((k, k))
     for a in range(k):
         stay[a] = np.bincount(partition.label(late[a]), minlength=k) / late.shape[1]
-    # A mode that half of its own chains have left is no mode; two that exchange a fifth of
+    # A mode that half of its own chains have left is no mode; two that exchange a third of
     # theirs within these few moves are one for any longer run.
-    joined = (stay > 0.5) | (stay.T > 0.5) | ((stay > 0.2) & (stay.T > 0.2))
+    joined = (stay > 0.5) | (stay.T > 0.5) | ((stay > 0.3) & (stay.T > 0.3))
     for a, b in np.argwhere(np.triu(joined, k=1)):
         group[group == group[b]] = group[a]
     return np.unique(group, return_inverse=True)[1]

@@ -28,15 +28,18 @@ class Tuning:
     leapfrog : array of int, shape (K,)
         Leapfrog steps of a move; one is the Metropolis-adjusted Langevin algorithm. Without
         gradient, random-walk steps of a move.
+    shortest : array of shape (K,)
+        Smallest random factor of the step size; the largest is 1.25.
     """
 
     scale: np.ndarray
     step_size: np.ndarray
     leapfrog: np.ndarray
+    shortest: np.ndarray
 
     def permuted(self, order: np.ndarray) -> Tuning:
         """Renumber the regions: new region i is old region ``order[i]``."""
-        return Tuning(self.scale[order], self.step_size[order], self.leapfrog[order])
+        return Tuning(*(part[order] for part in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def move(
     cloud : Cloud
     info : MoveInfo
     """
-    jitter = rng.uniform(0.75, 1.25, len(cloud.x))
+    shortest = np.log(tuning.shortest[cloud.region])
+    jitter = np.exp(shortest + (np.log(1.25) - shortest) * rng.random(len(cloud.x)))
     if shrink != 1.0:
         jitter *= np.exp(rng.uniform(np.log(shrink), 0.0, len(cloud.x)))
     step = tuning.step_size[cloud.region] * jitter

@@ -252,7 +252,8 @@ def _judge(
         )  # fmt: skip
     inside = np.isfinite(proposals)
     best = proposals[inside].max() if inside.any() else -np.inf
-    unseen = float(np.mean(draws > best))
+    # A good generator leaves few draws above its own best ratio, and those only just above.
+    unseen = float(np.mean(draws > best + 2.0))
     if unseen > max(0.01, 20.0 / max(inside.sum(), 1)):
         found.append(
             Status("overlap", "weights",
@@ -278,21 +279,12 @@ def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) 
     total = float(logsumexp(log_z))
     weight = np.exp(log_z - total)
     known = np.where(np.isfinite(variance), variance, 0.0)
-    # logit w_k = log Z_k - log sum of the others; every region has its own draws and
-    # proposals, so that the errors of the log evidences are independent.
-    rest = np.maximum(1.0 - weight, 1e-300)
-    others = np.sum(weight**2 * known) - weight**2 * known
-    var_logit = known + others / rest**2
     if len(results) == 1:
-        var_logit = np.zeros(1)
-    weight_se = weight * (1 - weight) * np.sqrt(var_logit)
-    weight_se = np.where(np.isfinite(variance), weight_se, np.inf)
-    with np.errstate(divide="ignore"):
-        middle = logit(np.clip(weight, 1e-300, 1 - 1e-16))
-    half = 1.96 * np.sqrt(var_logit)
-    interval = np.stack([expit(middle - half), expit(middle + half)], axis=1)
-    if len(results) == 1:
-        interval = np.ones((1, 2))
+        # All the mass is in the only region, however well its evidence is known.
+        weight_se, interval = np.zeros(1), np.ones((1, 2))
+    else:
+        weight_se, interval = _weight_errors(weight, known)
+        weight_se = np.where(np.isfinite(variance), weight_se, np.inf)
     return Weights(
         weight=weight,
         weight_se=weight_se,
@@ -307,3 +299,17 @@ def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) 
         iterations=tuple(r.iterations for r in results),
         statuses=tuple(statuses),
     )
+
+
+def _weight_errors(weight: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors of weights, and 95 % intervals made on the logit scale.
+
+    ``logit w_k = log Z_k - log(sum of the others)``. Every region has its own draws and its
+    own proposals, so that the errors of the log evidences are independent.
+    """
+    rest = np.maximum(1.0 - weight, 1e-300)
+    parts = weight**2 * variance
+    spread = np.sqrt(variance + (parts.sum() - parts) / rest**2)
+    middle = logit(np.clip(weight, 1e-300, 1 - 1e-16))
+    interval = np.stack([expit(middle - 1.96 * spread), expit(middle + 1.96 * spread)], axis=1)
+    return weight * (1 - weight) * spread, interval

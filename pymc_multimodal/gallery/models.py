@@ -18,7 +18,7 @@ def symmetric_mixture() -> Target:
     coordinates are mu (2), log sigma (2) and the log odds of w.
     """
     rng = np.random.default_rng(60)
-    data = np.concatenate([rng.normal(-1.5, 1.0, 36), rng.normal(1.5, 0.7, 24)])
+    data = np.concatenate([rng.normal(-2.0, 1.0, 36), rng.normal(2.5, 0.7, 24)])
     with pm.Model(coords={"component": ["first", "second"]}) as model:
         mu = pm.Normal("mu", 0.0, 5.0, dims="component")
         sigma = pm.HalfNormal("sigma", 2.0, dims="component")

@@ -14,6 +14,9 @@ from pymc_multimodal.local import fit_metric
 
 __all__ = ["EllipticalMixture", "fit_gaussian", "fit_mixture", "with_defence"]
 
+# Draws that expectation maximisation works on at most.
+MAX_EM_DRAWS = 6000
+
 
 class EllipticalMixture:
     """Mixture of Gaussian and Student-t densities with full scale matrices.
@@ -71,7 +74,8 @@ class EllipticalMixture:
                 step /= np.sqrt(rng.chisquare(self.df[j], c) / self.df[j])[:, None]
             out[at : at + c] = self.means[j] + step
             at += c
-        return self._window(out)
+        # Rows must be exchangeable: callers hand row i to chain i.
+        return self._window(rng.permutation(out))
 
     def _window(self, x: np.ndarray) -> np.ndarray:
         if not self._circular.any():
@@ -157,7 +161,7 @@ def _student(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Location and scale of a multivariate t of given df, by EM."""
     d = x.shape[1]
-    x = x[:: max(1, len(x) // 4000)]
+    x = x[:: max(1, len(x) // MAX_EM_DRAWS)]
     for _ in range(iterations):
         z = solve_triangular(scale, (x - mean).T, lower=True)
         u = (df + d) / (df + np.einsum("in,in->n", z, z))
@@ -191,6 +195,9 @@ def fit_mixture(
     EllipticalMixture or None
         None if there are too few draws for two components.
     """
+    # EM's cost grows with the draws and its gain does not: keep evenly spaced ones.
+    x = x[:: max(1, len(x) // MAX_EM_DRAWS)]
+    held_out = held_out[:: max(1, len(held_out) // MAX_EM_DRAWS)]
     n, d = x.shape
     mean, scale = base.means[0], base.scales[0]
     z = solve_triangular(scale, (x - mean).T, lower=True).T
