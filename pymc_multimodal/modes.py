@@ -310,6 +310,7 @@ class ModeFinder:
         self.n_negligible = 0
         self.points: list[np.ndarray] = []
         self.point_optima: list[np.ndarray] = []
+        self.begun: list[np.ndarray] = []
         self.optima: list[np.ndarray] = []
         # Highest known pass between pairs of optima, as log density.
         self.saddles: dict[tuple[int, int], float] = {}
@@ -328,10 +329,16 @@ class ModeFinder:
             self._add(batch)
             found_new = len(self._summits()) > before
             full = self.n_starts >= self.config.max_starts
-            if self.starts.fixed or full or (before and not found_new):
+            if self.starts.fixed or full or (before and not found_new and self._unseen() < 0.005):
                 return self._result()
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             batch = self.starts.draw(size, self.atlas.x)
+
+    def _unseen(self) -> float:
+        """Good-Turing estimate over all starts so far."""
+        labels = self._mode_of()[np.concatenate(self.optima)]
+        hits = np.bincount(labels[labels >= 0])
+        return float(np.sum(hits == 1)) / self.n_starts
 
     def extend(self, points: np.ndarray) -> tuple[Modes, np.ndarray]:
         """Climb from points that chains have reached; they do not count as starts.
@@ -349,6 +356,7 @@ class ModeFinder:
         labels = self._place(x, logp, converged)
         if count:
             self.n_starts += len(starts)
+            self.begun.append(starts)
             self.optima.append(labels)
         self.points.append(path)
         self.point_optima.append(labels[path_row])
@@ -426,7 +434,7 @@ class ModeFinder:
             # The density does not change over the whole spread of the starts.
             self.n_flat += 1
             return -1
-        curved = values > 1e-6 * max(values.max(), 1e-300)
+        curved = values > 1e-2
         if density.has_gradient:
             gradient = density.logp_and_grad(x[None])[1][0] * spread
             along = vectors.T @ gradient
@@ -441,7 +449,9 @@ class ModeFinder:
                 value = density.logp(better)[0]
                 if value >= logp:
                     x, logp = better[0], float(value)
-            if not converged and decrement > 1.0:
+            slope = float(np.linalg.norm(along[~curved])) if not curved.all() else 0.0
+            if slope > 0.5 or (not converged and decrement > 1.0):
+                # Still climbing, along a direction that does not curve: there is no summit.
                 self.n_runaway += 1
                 return -1
         if values.min() < -1e-3 * max(1.0, np.abs(values).max()) and density.has_gradient:
@@ -574,7 +584,8 @@ class ModeFinder:
         )
 
     def _runaway(self, statuses: list[Status]) -> Modes:
-        points = np.concatenate(self.points)
+        # Prior draws are where the mass may be; the climbs' paths lead away from it.
+        points = np.concatenate(self.begun)
         logp = self.density.logp(points)
         statuses.append(
             Status("runaway", "modes",
@@ -657,7 +668,10 @@ def inverse_scale(hessian: np.ndarray, spread: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(hessian * np.outer(spread, spread))
     values = np.maximum(values, 1.0)
     root = spread[:, None] * vectors / np.sqrt(values)[:, None, :]
-    return np.linalg.cholesky(root @ np.swapaxes(root, 1, 2))
+    # QR instead of a Cholesky factor of the product: condition numbers of 1e30 do occur.
+    factor = np.swapaxes(np.linalg.qr(np.swapaxes(root, 1, 2), mode="r"), 1, 2)
+    sign = np.where(np.diagonal(factor, axis1=1, axis2=2) < 0, -1.0, 1.0)
+    return factor * sign[:, None, :]
 
 
 def _neighbours(density: Density, x: np.ndarray, spread: np.ndarray, k: int = 5) -> np.ndarray:

@@ -272,7 +272,7 @@ def _sample_regions(
         sampler.run(proceed=clock.proceed, tick=lambda text: tick("local", text))
         clock.lap("local")
         unmixed = sampler.positions(sampler.unmixed())
-        if last or not len(unmixed) or not clock.proceed():
+        if last or modes.runaway or not len(unmixed) or not clock.proceed():
             break
         # Chains may be stuck in a mode that the search missed, or in a piece of another mode
         # that the partition put into the wrong region: climbing tells.

@@ -109,7 +109,9 @@ def move(
         jitter *= np.exp(rng.uniform(np.log(shrink), 0.0, len(cloud.x)))
     step = tuning.step_size[cloud.region] * jitter
     if density.has_gradient:
-        return _hamiltonian(density, cloud, tuning, step, rng, label)
+        # Trajectories that leave for infinity overflow on the way; they are rejected.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _hamiltonian(density, cloud, tuning, step, rng, label)
     return _random_walk(density, cloud, tuning, step, rng, label)
 
 
@@ -141,8 +143,7 @@ def _hamiltonian(
         x[on] = density.wrap(trial[on])
         logp[on], grad[on] = density.logp_and_grad(x[on])
         p += np.where(on[:, None], 0.5 * h * push.transposed(grad), 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        gain = logp - cloud.logp + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
+    gain = logp - cloud.logp + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
     gain = np.where(alive & np.isfinite(gain), gain, -np.inf)
     return _settle(cloud, x, logp, grad, gain, log_u, label)
 

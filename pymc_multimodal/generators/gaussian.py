@@ -193,7 +193,7 @@ def fit_mixture(
     Returns
     -------
     EllipticalMixture or None
-        None if there are too few draws for two components.
+        None if no mixture beats the single density, or there are too few draws for one.
     """
     # EM's cost grows with the draws and its gain does not: keep evenly spaced ones.
     x = x[:: max(1, len(x) // MAX_EM_DRAWS)]
@@ -201,7 +201,8 @@ def fit_mixture(
     n, d = x.shape
     mean, scale = base.means[0], base.scales[0]
     z = solve_triangular(scale, (x - mean).T, lower=True).T
-    best, best_score, j = None, -np.inf, 2
+    best, j = None, 2
+    best_score = float(np.mean(base.log_density(held_out)))
     while j <= max_components and n >= 4 * j * (d + 1):
         model = GaussianMixture(
             j,

@@ -1,0 +1,300 @@
+"""Small analytic densities: a log density with gradient, exact draws, and a known answer.
+
+Every target is called with points of shape (n, d) and returns log densities, shape (n,), and
+gradients, shape (n, d). All are picklable, and none needs a compiler.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import CubicHermiteSpline
+from scipy.special import i0e, logsumexp
+from scipy.stats import multivariate_t
+
+from pymc_multimodal.density import Density
+from pymc_multimodal.local import LocalDraws
+from pymc_multimodal.trajectory import Tuning
+
+
+class WideNormal:
+    """A prior that covers the target: independent normals."""
+
+    def __init__(self, dim, sd=5.0, mean=0.0):
+        self.dim, self.sd, self.mean = dim, sd, mean
+
+    def __call__(self, n, rng):
+        return self.mean + self.sd * rng.standard_normal((n, self.dim))
+
+
+class WithoutGradient:
+    """The same log density, silent about its gradient."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __call__(self, x):
+        return self.target(x)[0], None
+
+
+class Target:
+    """What all targets share: dimension, period and the way into a `Density`."""
+
+    dim: int
+    log_z = 0.0
+    period = None
+
+    def logp(self, x):
+        return self(x)[0]
+
+    def density(self, *, gradient=True, prior=None, **kwargs):
+        function = self if gradient else WithoutGradient(self)
+        prior = WideNormal(self.dim) if prior is None else prior
+        period = None if self.period is None else np.asarray(self.period)
+        return Density(
+            function, self.dim, has_gradient=gradient, prior=prior, period=period, **kwargs
+        )
+
+
+class Mixture(Target):
+    """Gaussian mixture times exp(log_z); `weights` are its exact mode weights where it is wide."""
+
+    def __init__(self, means, covariances, weights, log_z=0.0):
+        self.means = np.asarray(means, dtype=float)
+        self.covariances = np.asarray(covariances, dtype=float)
+        self.weights = np.asarray(weights, dtype=float)
+        self.log_z = log_z
+        self.dim = self.means.shape[1]
+        self.factors = np.linalg.cholesky(self.covariances)
+        self.precisions = np.linalg.inv(self.covariances)
+        log_det = np.log(np.diagonal(self.factors, axis1=1, axis2=2)).sum(axis=1)
+        self.constants = np.log(self.weights) - log_det - 0.5 * self.dim * np.log(2 * np.pi)
+
+    def _parts(self, x):
+        step = x[:, None] - self.means
+        pull = np.einsum("kij,nkj->nki", self.precisions, step)
+        return self.constants - 0.5 * np.einsum("nki,nki->nk", step, pull), pull
+
+    def __call__(self, x):
+        logs, pull = self._parts(x)
+        total = logsumexp(logs, axis=1)
+        share = np.exp(logs - total[:, None])
+        return total + self.log_z, -np.einsum("nk,nki->ni", share, pull)
+
+    def draws(self, n, rng):
+        k = rng.choice(len(self.weights), size=n, p=self.weights)
+        noise = rng.standard_normal((n, self.dim))
+        return self.means[k] + np.einsum("nij,nj->ni", self.factors[k], noise)
+
+    def component(self, x):
+        """The component that most likely made each row."""
+        return np.argmax(self._parts(x)[0], axis=1)
+
+
+def gaussian(mean, covariance, log_z=0.0):
+    return Mixture(np.array([mean]), np.array([covariance]), [1.0], log_z)
+
+
+def two_modes(dim=2, distance=8.0, weights=(0.3, 0.7), log_z=1.3):
+    """Well apart along the diagonal, with correlated and unequal covariances."""
+    along = np.ones(dim) / np.sqrt(dim)
+    means = 0.5 * distance * np.array([-along, along])
+    wide = np.eye(dim) + 0.5 * np.outer(along, along)
+    narrow = 0.3 * (np.eye(dim) + 0.4 * (np.ones((dim, dim)) - np.eye(dim)) / dim)
+    return Mixture(means, [wide, narrow], weights, log_z)
+
+
+class Banana(Target):
+    """First coordinate normal; the second a parabola of it plus noise; others standard normal."""
+
+    def __init__(self, dim=2, sd=1.0, bend=1.0, noise=0.5):
+        self.dim, self.sd, self.bend, self.noise = dim, sd, bend, noise
+
+    def __call__(self, x):
+        a = x[:, 0] / self.sd
+        b = (x[:, 1] - self.bend * (x[:, 0] ** 2 - self.sd**2)) / self.noise
+        logp = -0.5 * (a**2 + b**2 + (x[:, 2:] ** 2).sum(axis=1))
+        logp -= np.log(self.sd * self.noise) + 0.5 * self.dim * np.log(2 * np.pi)
+        grad = -x.copy()
+        grad[:, 0] = -a / self.sd + 2 * self.bend * x[:, 0] * b / self.noise
+        grad[:, 1] = -b / self.noise
+        return logp, grad
+
+    def draws(self, n, rng):
+        x = rng.standard_normal((n, self.dim))
+        x[:, 0] *= self.sd
+        x[:, 1] = self.bend * (x[:, 0] ** 2 - self.sd**2) + self.noise * x[:, 1]
+        return x
+
+
+class StudentT(Target):
+    def __init__(self, dim, df):
+        self.dim, self.df = dim, df
+        self.exact = multivariate_t(np.zeros(dim), np.eye(dim), df=df)
+
+    def __call__(self, x):
+        r2 = (x**2).sum(axis=1)
+        grad = -(self.df + self.dim) * x / (self.df + r2)[:, None]
+        return np.atleast_1d(self.exact.logpdf(x)), grad
+
+    def draws(self, n, rng):
+        return self.exact.rvs(n, random_state=rng).reshape(n, self.dim)
+
+
+class Ring(Target):
+    """A circular ridge in the plane: one mode, without a highest point."""
+
+    dim = 2
+
+    def __init__(self, radius=3.0, width=0.3):
+        self.radius, self.width = radius, width
+
+    def __call__(self, x):
+        r = np.maximum(np.hypot(x[:, 0], x[:, 1]), 1e-12)
+        off = (r - self.radius) / self.width
+        return -0.5 * off**2, -(off / self.width / r)[:, None] * x
+
+
+class VonMises(Target):
+    """Mixture of von Mises densities in the first, a standard normal in the second coordinate."""
+
+    dim = 2
+    period = (2 * np.pi, np.inf)
+
+    def __init__(self, means, kappas, weights):
+        self.means, self.kappas = np.asarray(means, float), np.asarray(kappas, float)
+        self.weights = np.asarray(weights, float)
+
+    def __call__(self, x):
+        step = x[:, :1] - self.means
+        # i0e is the Bessel function times exp(-kappa).
+        norm = np.log(2 * np.pi * i0e(self.kappas))
+        logs = np.log(self.weights) + self.kappas * (np.cos(step) - 1) - norm
+        total = logsumexp(logs, axis=1)
+        share = np.exp(logs - total[:, None])
+        slope = -(share * self.kappas * np.sin(step)).sum(axis=1)
+        logp = total - 0.5 * x[:, 1] ** 2 - 0.5 * np.log(2 * np.pi)
+        return logp, np.stack([slope, -x[:, 1]], axis=1)
+
+    def draws(self, n, rng):
+        k = rng.choice(len(self.weights), size=n, p=self.weights)
+        return np.stack([rng.vonmises(self.means[k], self.kappas[k]), rng.standard_normal(n)], 1)
+
+
+class Shoulder(Target):
+    """Two equal summits 4 nats above the saddles, between them a shoulder 1 nat above them."""
+
+    dim = 2
+
+    def __init__(self):
+        knots, values = [-8, -4, -2, 0, 2, 4, 8], [-40, 0, -4, -3, -4, 0, -40]
+        self.curve = CubicHermiteSpline(knots, values, [20, 0, 0, 0, 0, 0, -20])
+        self.slope = self.curve.derivative()
+
+    def __call__(self, x):
+        inside = np.clip(x[:, 0], -8, 8)
+        beyond = np.abs(x[:, 0] - inside)
+        logp = self.curve(inside) - 20 * beyond - 0.5 * x[:, 1] ** 2
+        return logp, np.stack([self.slope(inside), -x[:, 1]], axis=1)
+
+
+class Plateau(Target):
+    """A Gaussian on a floor that is flat far out."""
+
+    dim = 2
+
+    def __init__(self, floor=-12.0):
+        self.floor = floor
+
+    def __call__(self, x):
+        peak = -0.5 * (x**2).sum(axis=1)
+        logp = np.logaddexp(peak, self.floor)
+        return logp, -x * np.exp(peak - logp)[:, None]
+
+
+class Funnel(Target):
+    """Group effects given the log of their scale, which has a half-Cauchy prior.
+
+    The density grows without end where the effects and their scale shrink together, as that
+    of a centred hierarchical model does.
+    """
+
+    def __init__(self, groups=5):
+        self.dim = groups + 1
+
+    def __call__(self, x):
+        v, effects = x[:, 0], x[:, 1:]
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = (effects**2).sum(axis=1) * np.exp(-2 * v)
+            logp = v - np.log1p(np.exp(2 * v)) - effects.shape[1] * v - 0.5 * squares
+            slope = 1 - 2 / (1 + np.exp(-2 * v)) - effects.shape[1] + squares
+            return logp, np.column_stack([slope, -effects * np.exp(-2 * v)[:, None]])
+
+
+# ------------------------------------------------------------------ what several files need
+
+
+class HalfSpace:
+    """Region 1 where a coordinate exceeds a border, region 0 elsewhere."""
+
+    n_regions = 2
+    statuses = ()
+
+    def __init__(self, border=0.0, coordinate=0):
+        self.border, self.coordinate = border, coordinate
+
+    def label(self, x):
+        return (x[:, self.coordinate] > self.border).astype(int)
+
+
+class Everywhere:
+    """The trivial partition."""
+
+    n_regions = 1
+    statuses = ()
+
+    def label(self, x):
+        return np.zeros(len(x), dtype=int)
+
+
+def exact_local(target, label, n_regions, rng, *, chains=16, draws=100):
+    """`LocalDraws` made of independent exact draws of the target in each region."""
+    need = chains * draws
+    pools = [[] for _ in range(n_regions)]
+    while min(sum(map(len, p)) for p in pools) < need:
+        x = target.draws(4 * need, rng)
+        for k, pool in enumerate(pools):
+            pool.append(x[label(x) == k])
+    x = [np.concatenate(p)[:need] for p in pools]
+    both = [target(part) for part in x]
+    d = target.dim
+    ones = np.ones(n_regions)
+    return LocalDraws(
+        x=tuple(part.reshape(chains, draws, d) for part in x),
+        logp=tuple(logp.reshape(chains, draws) for logp, _ in both),
+        grad=tuple(grad.reshape(chains, draws, d) for _, grad in both),
+        centre=np.stack([part[np.argmax(logp)] for part, (logp, _) in zip(x, both, strict=True)]),
+        tuning=Tuning(np.stack([np.eye(d)] * n_regions), ones, ones.astype(int), 0.75 * ones),
+        r_hat=ones,
+        ess=need * ones,
+        acceptance=ones,
+        crossings=0 * ones,
+        gears=0 * ones.astype(int),
+    )
+
+
+def z_scores(values, expected):
+    """Deviation of the column means of independent rows from `expected`, in standard errors."""
+    values = np.asarray(values, dtype=float)
+    return (values.mean(axis=0) - expected) / (values.std(axis=0, ddof=1) / np.sqrt(len(values)))
+
+
+def two_sample_z(a, b):
+    """Difference of the column means of two independent samples, in standard errors."""
+    error = np.sqrt(np.var(a, axis=0, ddof=1) / len(a) + np.var(b, axis=0, ddof=1) / len(b))
+    return (a.mean(axis=0) - b.mean(axis=0)) / error
+
+
+def moments(x):
+    """First and second moments as columns."""
+    i, j = np.triu_indices(x.shape[1])
+    return np.concatenate([x, x[:, i] * x[:, j]], axis=1)
