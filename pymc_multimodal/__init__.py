@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pymc_multimodal._version import __version__
+from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.generators import Hybrid
 from pymc_multimodal.inference_data import attach
-from pymc_multimodal.local import LocalSampling
-from pymc_multimodal.modes import ModeSearch
 from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.plots import plot_modes
 from pymc_multimodal.regions import Regions
 from pymc_multimodal.report import mode_table
 from pymc_multimodal.sampler import fit, sample
+from pymc_multimodal.starts import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status
 from pymc_multimodal.step import MultimodalDiffusion
 

@@ -106,9 +106,7 @@ def _per_quantity(draws: np.ndarray, name: str, **kwargs: Any) -> np.ndarray:
     if PYMC6:
         from arviz_stats.base import array_stats
 
-        return np.atleast_1d(
-            getattr(array_stats, name)(flat, chain_axis=0, draw_axis=1, **kwargs)
-        )
+        return np.atleast_1d(getattr(array_stats, name)(flat, chain_axis=0, draw_axis=1, **kwargs))
     import arviz as az
 
     function = getattr(az, name)

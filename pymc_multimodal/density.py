@@ -290,10 +290,10 @@ def check_model(model: pm.Model) -> None:
         or (node.owner is not None and isinstance(node.owner.op, RandomVariable))
     ]
     if random:
-        names = sorted({str(n.name) for n in random if n.name})
+        named = sorted({str(n.name) for n in random if n.name})
         raise ModelError(
             "The model's log density is random: two evaluations at one point differ"
-            + (f" (through {', '.join(names)})" if names else "")
+            + (f" (through {', '.join(named)})" if named else "")
             + ". pm.Minibatch and pm.Simulator give such densities; use the full data, or a "
             "likelihood that can be evaluated."
         )
@@ -426,7 +426,12 @@ def _guarded(
         grads = [np.atleast_2d(p[1]) for p in parts]
         grad = np.concatenate(grads) if grads[0].size else np.empty(0)
         failed = [p[3] for p in parts if p[3] is not None]
-        return np.concatenate([p[0] for p in parts]), grad, len(failed), failed[-1] if failed else None
+        return (
+            np.concatenate([p[0] for p in parts]),
+            grad,
+            len(failed),
+            failed[-1] if failed else None,
+        )
 
 
 _worker_function: Callable | None = None

@@ -291,5 +291,3 @@ def _plain(config: Any) -> Any:
         fields = {k: _plain(v) for k, v in vars(config).items()}
         return {"class": type(config).__name__, **fields}
     return config
-
-

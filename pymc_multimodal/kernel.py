@@ -58,9 +58,7 @@ class State:
         return self.cloud.logp + self.log_correction
 
 
-def init(
-    density: Density, kernel: Kernel, x: np.ndarray, rng: np.random.Generator
-) -> State:
+def init(density: Density, kernel: Kernel, x: np.ndarray, rng: np.random.Generator) -> State:
     """Evaluate everything at points x of shape (n, d)."""
     x = density.wrap(x)
     cloud = cloud_at(density, x, kernel.partition.label(x))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 
 from pymc_multimodal._compat import ess, rhat
+from pymc_multimodal.adaptation import LocalSampling, Warmup, fit_metric, stack
 from pymc_multimodal.status import Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.density import Density
     from pymc_multimodal.modes import Modes
+    from pymc_multimodal.pilot import Pilot
     from pymc_multimodal.regions import Partition
 
-__all__ = ["LocalDraws", "LocalSampler", "LocalSampling", "Pilot", "explore"]
+__all__ = ["JumpDensity", "LocalDraws", "LocalSampler"]
 
 
 class JumpDensity(Protocol):
@@ -38,84 +40,6 @@ FitJumps: TypeAlias = "Callable[[LocalDraws, np.random.Generator], Sequence[Jump
 # R-hat and ESS are watched on at most this many coordinates, spread evenly, and on the log
 # density: the library computes them one by one.
 MAX_WATCHED = 48
-
-
-@dataclass(frozen=True)
-class LocalSampling:
-    """How the regions are sampled.
-
-    Parameters
-    ----------
-    chains : int
-        Chains in each region; divided between fitting, choosing and bridging.
-    draws : int
-        Draws a chain before the first check; doubled until the checks pass.
-    max_draws : int
-        Most draws a chain.
-    windows : tuple of int
-        Lengths of the warm-up windows; the metric is refitted after each but the last.
-    target_accept : float
-        Acceptance the step size is adapted to, at least 0.85 in the second gear; 0.3 where
-        there is no gradient.
-    max_rhat : float
-        R-hat that every watched quantity of a region has to reach.
-    min_ess : float
-        Effective draws of a region's slowest quantity.
-    max_leapfrog : int
-        Most leapfrog steps of a trajectory. The first gear is Langevin where the step size
-        allows it, and short trajectories otherwise. A region that stays far from `max_rhat`
-        shifts to varied step sizes with independence jumps from a density fitted to its draws
-        so far, and then to trajectories four times as long.
-    explore_moves : int
-        Moves of the unrestricted chains that shape the regions.
-    """
-
-    chains: int = 16
-    draws: int = 100
-    max_draws: int = 3200
-    windows: tuple[int, ...] = (30, 40, 60, 40)
-    target_accept: float = 0.75
-    max_rhat: float = 1.01
-    min_ess: float = 400.0
-    max_leapfrog: int = 64
-    explore_moves: int = 60
-
-    def __post_init__(self) -> None:
-        if self.chains < 8:
-            raise ValueError(
-                f"LocalSampling(chains={self.chains}): at least 8 are needed, since chains are "
-                "divided between fitting, choosing and bridging."
-            )
-        if not 0 < self.target_accept < 1:
-            raise ValueError(f"target_accept={self.target_accept} must lie between 0 and 1.")
-        if len(self.windows) < 2:
-            raise ValueError(f"windows={self.windows}: at least two warm-up windows are needed.")
-
-
-@dataclass(frozen=True)
-class Pilot:
-    """Short unrestricted chains from every mode.
-
-    Attributes
-    ----------
-    draws : array of shape (K, chains, moves, d)
-    tuning : Tuning
-    """
-
-    draws: np.ndarray
-    tuning: Tuning
-
-    def merged(self, group: np.ndarray) -> Pilot:
-        """Join the chains of modes of one group, thinned to as many as one mode has."""
-        chains = self.draws.shape[1]
-        draws, first = [], []
-        for g in range(group.max() + 1):
-            members = np.flatnonzero(group == g)
-            pool = self.draws[members].swapaxes(0, 1).reshape(-1, *self.draws.shape[2:])
-            draws.append(pool[:chains])
-            first.append(members[0])
-        tuning = self.tuning.permuted(np.array(first))
-        return Pilot(np.stack(draws), tuning)
 
 
 @dataclass(frozen=True)
@@ -163,188 +87,6 @@ class LocalDraws:
         return replace(self, tuning=self.tuning.permuted(order), **changes)
 
 
-def explore(
-    density: Density, modes: Modes, config: LocalSampling, rng: np.random.Generator
-) -> Pilot:
-    """Run short unrestricted chains from every mode, to see how far its region reaches."""
-    k, d, chains = len(modes), density.dim, config.chains
-    region = np.repeat(np.arange(k), chains)
-    if modes.runaway:
-        finite = modes.points[np.isfinite(density.logp(modes.points))]
-        cloud = cloud_at(density, finite[rng.integers(len(finite), size=chains)], region)
-    else:
-        cloud = _around_optima(density, modes, region, rng)
-    steps = np.full(k, _first_step(density))
-    tuning = Tuning(modes.scale, steps, np.full(k, 1), np.full(k, 0.75))
-    warm = _Warmup(density, config, None)
-    half = config.explore_moves // 2
-    cloud, _, tuning = warm.window(cloud, tuning, half, rng, shrink=0.3)
-    tuning = warm.lengthen(tuning, gear=0)
-    cloud, record, tuning = warm.window(cloud, tuning, config.explore_moves - half, rng)
-    draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
-    return Pilot(draws, tuning)
-
-
-def _around_optima(
-    density: Density, modes: Modes, region: np.ndarray, rng: np.random.Generator
-) -> Cloud:
-    """Points scattered about every optimum of each mode, no lower than its typical draws."""
-    first = np.empty((len(region), density.dim))
-    for k in range(len(modes)):
-        rows = np.flatnonzero(region == k)
-        own = modes.optima[modes.optimum_modes == k]
-        # All optima in turn: a ring or a merged pair of summits must be entered everywhere.
-        first[rows] = own[rng.permutation(len(own))[np.arange(len(rows)) % len(own)]]
-    base = cloud_at(density, first, region)
-    noise = np.einsum("nij,nj->ni", modes.scale[region], rng.standard_normal(first.shape))
-    size = np.full(len(region), 0.7)
-    cloud = base
-    for _ in range(6):
-        far = cloud_at(density, first + size[:, None] * noise, region)
-        good = far.logp > base.logp - density.dim - 5.0
-        keep = good[:, None]
-        cloud = Cloud(
-            np.where(keep, far.x, cloud.x),
-            np.where(good, far.logp, cloud.logp),
-            np.where(keep, far.grad, cloud.grad),
-            region,
-        )
-        if good.all():
-            break
-        # Points already placed stay: their noise is spent.
-        noise[good] = 0.0
-        first[good] = far.x[good]
-        size = size / 3
-    return cloud
-
-
-def _first_step(density: Density) -> float:
-    d = density.dim
-    return 1.4 * d ** (-1 / 6) if density.has_gradient else 2.4 / np.sqrt(d)
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What moves left behind: arrays of shape (moves, rows, ...)."""
-
-    x: np.ndarray
-    logp: np.ndarray
-    grad: np.ndarray
-    probability: np.ndarray
-    crossed: np.ndarray
-
-
-class _Warmup:
-    """Adapts step size and metric of all regions at once."""
-
-    def __init__(
-        self, density: Density, config: LocalSampling, label: Callable | None
-    ) -> None:
-        self.density, self.config, self.label = density, config, label
-        self.target = config.target_accept if density.has_gradient else 0.3
-        self.careful = max(self.target, 0.85) if density.has_gradient else self.target
-
-    def window(
-        self,
-        cloud: Cloud,
-        tuning: Tuning,
-        moves: int,
-        rng: np.random.Generator,
-        shrink: float = 1.0,
-    ) -> tuple[Cloud, _Record, Tuning]:
-        """Move while adapting the step size; afterwards it is the average of the later ones."""
-        log_step = np.log(tuning.step_size)
-        history, records = [], []
-        n_regions = len(log_step)
-        count = np.maximum(np.bincount(cloud.region, minlength=n_regions), 1)
-        for t in range(moves):
-            tuning = replace(tuning, step_size=np.exp(log_step))
-            cloud, info = move(
-                self.density, cloud, tuning, rng, label=self.label, shrink=shrink
-            )
-            records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed))
-            mean = np.bincount(cloud.region, info.probability, minlength=n_regions) / count
-            present = np.bincount(cloud.region, minlength=n_regions) > 0
-            # Varied step sizes belong to the second gear, which wants them small on average.
-            target = np.where(tuning.shortest < 0.5, self.careful, self.target)
-            log_step = log_step + present * (mean - target) * 2.0 / (1 + t) ** 0.6
-            history.append(log_step)
-        later = np.mean(history[len(history) // 2 :], axis=0)
-        tuning = replace(tuning, step_size=np.exp(later))
-        return cloud, _stack(records), tuning
-
-    def lengthen(self, tuning: Tuning, gear: int) -> Tuning:
-        """Choose trajectory lengths: a quarter turn of a Gaussian, four times that in third gear."""
-        if not self.density.has_gradient:
-            steps = np.full(len(tuning.step_size), max(1, self.density.dim // 4) * 4 ** max(gear - 1, 0))
-        else:
-            steps = np.round(1.6 * 4 ** max(gear - 1, 0) / tuning.step_size)
-        return replace(
-            tuning, leapfrog=np.clip(steps, 1, self.config.max_leapfrog).astype(int)
-        )
-
-    def refit(
-        self, record: _Record, cloud: Cloud, tuning: Tuning, centre: np.ndarray
-    ) -> Tuning:
-        """Fit each region's metric to its draws and gradients of a window."""
-        scale = tuning.scale.copy()
-        for k in np.unique(cloud.region):
-            rows = cloud.region == k
-            x = self.density.unroll(record.x[:, rows], centre[k]).reshape(-1, self.density.dim)
-            ok = np.isfinite(record.logp[:, rows].ravel())
-            grad = record.grad[:, rows].reshape(len(x), -1)[ok]
-            scale[k] = fit_metric(x[ok], grad if grad.shape[1] else None, scale[k])
-        return replace(tuning, scale=scale)
-
-
-def _stack(records: list[tuple]) -> _Record:
-    return _Record(*(np.stack(column) for column in zip(*records, strict=True)))
-
-
-def fit_metric(x: np.ndarray, grad: np.ndarray | None, scale: np.ndarray) -> np.ndarray:
-    """Factor of the covariance that draws and their gradients suggest together.
-
-    The geometric mean of the draws' covariance and the inverse of the gradients' minimises
-    the Fisher divergence between a Gaussian and the density; for a Gaussian it is exact from
-    as many draws as dimensions. Both are regularised towards the current metric.
-
-    Parameters
-    ----------
-    x, grad : arrays of shape (n, d); grad may be None
-    scale : array of shape (d, d)
-        Current lower-triangular factor.
-    """
-    d = x.shape[1]
-    if len(x) < 8:
-        return scale
-    z = np.linalg.solve(scale, (x - x.mean(axis=0)).T)
-    weight = d / (len(x) + d)
-    ridge = max(1e-6, 1e-3 * weight)
-    a = z @ z.T / len(x)
-    if grad is None:
-        a = (1 - weight) * a + weight * np.eye(d) * min(1.0, np.trace(a) / d)
-        mean = a + ridge * np.eye(d)
-    else:
-        g = scale.T @ (grad - grad.mean(axis=0)).T
-        b = g @ g.T / len(x) + ridge * np.eye(d)
-        mean = _geometric_mean_with_inverse(a + ridge * np.eye(d), b)
-    try:
-        return np.linalg.cholesky(scale @ mean @ scale.T)
-    except np.linalg.LinAlgError:
-        return scale
-
-
-def _geometric_mean_with_inverse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Solve S b S = a for the symmetric positive definite S."""
-    values, vectors = np.linalg.eigh(b)
-    root = vectors * np.sqrt(np.maximum(values, 1e-12)) @ vectors.T
-    inner_values, inner_vectors = np.linalg.eigh(root @ a @ root)
-    inner = inner_vectors * np.sqrt(np.maximum(inner_values, 0.0)) @ inner_vectors.T
-    inverse = vectors / np.sqrt(np.maximum(values, 1e-12)) @ vectors.T
-    result = inverse @ inner @ inverse
-    return 0.5 * (result + result.T)
-
-
 class LocalSampler:
     """Runs the regions' chains and can go on with them; `result` is the frozen outcome.
 
@@ -378,7 +120,7 @@ class LocalSampler:
         self.centre = modes.locations
         label = partition.label if partition.n_regions > 1 else None
         self._label = label
-        self._warm = _Warmup(density, config, label)
+        self._warm = Warmup(density, config, label)
         self._gear = np.zeros(self.n_regions, dtype=int)
         self._records: list[list[tuple]] = [[] for _ in range(self.n_regions)]
         x = _starting_points(density, partition, modes, pilot, config, rng)
@@ -403,7 +145,7 @@ class LocalSampler:
             if not len(short):
                 break
             tick(f"{self.n_regions - len(short)}/{self.n_regions} regions converged")
-            slow = [k for k in short if self._wants_gear(k, drawn[k])]
+            slow = [k for k in short if self._wants_gear(int(k), int(drawn[k]))]
             if slow:
                 self._shift(np.array(slow))
             rest = np.setdiff1d(short, slow)
@@ -420,7 +162,7 @@ class LocalSampler:
             cloud = self._jump(cloud)
             records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed))
         self._put(cloud, rows)
-        record = _stack(records)
+        record = stack(records)
         for k in regions:
             own = cloud.region == k
             self._records[k].append(tuple(part[:, own] for part in vars(record).values()))
@@ -441,7 +183,7 @@ class LocalSampler:
     def _passes(self) -> np.ndarray:
         return (self.r_hat <= self.config.max_rhat) & (self.ess >= self.config.min_ess)
 
-    def _wants_gear(self, k: int, drawn: int) -> bool:
+    def _wants_gear(self, k: int, drawn: float) -> bool:
         far = self.r_hat[k] > 1.05 or self.ess[k] < 0.02 * drawn * self.config.chains
         return bool(far and self._gear[k] < 2 and drawn >= 2 * self.config.draws)
 
@@ -565,9 +307,12 @@ class LocalSampler:
         return np.concatenate([x, logp[..., None]], axis=2)
 
     def result(self) -> LocalDraws:
-        """What has been drawn so far, with its diagnostics."""
+        """Freeze what has been drawn so far, with its diagnostics."""
         joined = [self._joined(k) for k in range(self.n_regions)]
-        mean = lambda k, i: float(np.mean(np.concatenate([r[i] for r in self._records[k]])))  # noqa: E731
+
+        def mean(k: int, i: int) -> float:
+            return float(np.mean(np.concatenate([r[i] for r in self._records[k]])))
+
         statuses = []
         for k in self.unmixed():
             statuses.append(
@@ -614,7 +359,7 @@ def _starting_points(
     config: LocalSampling,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Starts spread across each region, shape (K, chains, d).
+    """Spread starting points across each region, shape (K, chains, d).
 
     Half are ends of the unrestricted chains, half points that the optimisers passed: R-hat
     is blind for chains that all start in one place.

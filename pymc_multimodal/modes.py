@@ -3,82 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
 
+from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
 from pymc_multimodal.optimise import climb
-from pymc_multimodal.status import ModelError, Status
+from pymc_multimodal.starts import ModeSearch, Starts
+from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
 
 __all__ = ["ModeFinder", "ModeSearch", "Modes"]
-
-Optimiser = Literal["lbfgs", "gradient_descent", "powell", "nelder_mead"]
-
-
-@dataclass(frozen=True)
-class ModeSearch:
-    """How modes are searched for.
-
-    Parameters
-    ----------
-    starts : int or array of shape (n, d), optional
-        Number of starting points, or the points themselves (unconstrained space). By default
-        batches are drawn, from the prior, from the prior stretched by `stretch` and, once
-        there are several optima, from their bounding box, until a batch brings no new mode.
-    locations : array of shape (k, d) or list of dict, optional
-        Known mode locations, unconstrained or as points in the model's variables. The search
-        then starts from them alone.
-    radius : float, optional
-        How far each coordinate of `locations` may be off: eight starts are drawn around each
-        location with this standard deviation (unconstrained space).
-    optimiser : {"lbfgs", "gradient_descent", "powell", "nelder_mead"}, optional
-        "lbfgs" (all starts in one batch) where there is a gradient, otherwise "powell".
-    batch : int
-        Size of the first batch of starts; it doubles while new modes keep turning up.
-    max_starts : int
-        Most starting points to use.
-    max_iter : int
-        Most iterations of one optimisation.
-    stretch : float
-        Factor by which over-dispersed starts are stretched about the prior median.
-    barrier : float
-        Two optima are one mode if a path joins them on which the log density stays within
-        this many nats of the lower one.
-    negligible : float
-        A mode is left out if Laplace's estimate of its mass is below that of the largest by
-        this many nats and half a nat for each dimension.
-
-    Notes
-    -----
-    Uniform starts with gradient descent are step 1 of the hybrid method (arXiv 2505.07825);
-    ``ModeSearch(starts=2000, optimiser="gradient_descent")`` is its setting.
-    """
-
-    starts: int | np.ndarray | None = None
-    locations: Any = None
-    radius: float | None = None
-    optimiser: Optimiser | None = None
-    batch: int = 64
-    max_starts: int = 4096
-    max_iter: int = 300
-    stretch: float = 2.0
-    barrier: float = 2.0
-    negligible: float = 12.0
-
-    def __post_init__(self) -> None:
-        if self.optimiser not in (None, "lbfgs", "gradient_descent", "powell", "nelder_mead"):
-            raise ValueError(
-                f"optimiser={self.optimiser!r} is not known; choose 'lbfgs', 'gradient_descent', "
-                "'powell' or 'nelder_mead', or leave it out."
-            )
-        if isinstance(self.starts, int) and self.starts < 1:
-            raise ValueError(f"starts={self.starts} must be at least 1.")
-        if self.radius is not None and self.locations is None:
-            raise ValueError("radius says how far `locations` may be off, but none were given.")
 
 
 @dataclass(frozen=True)
@@ -166,94 +103,6 @@ class Modes:
         )
 
 
-class _Starts:
-    """Draws starting points at which the density is finite."""
-
-    def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
-        self.density, self.config, self.rng = density, config, rng
-        given = self._given()
-        self.fixed = given is not None or isinstance(config.starts, int)
-        self._points = given
-        try:
-            reference = density.prior_draws(256, rng)
-        except ModelError:
-            if given is None:
-                raise
-            reference = given
-        self.centre = np.median(reference, axis=0)
-        spread = np.percentile(reference, [16, 84], axis=0)
-        spread = 0.5 * (spread[1] - spread[0])
-        fallback = np.maximum(1e-3 * np.abs(self.centre), 1e-3) if given is None else 1.0
-        self.spread = np.where(spread > 0, spread, fallback)
-        self.spread = np.minimum(self.spread, density.period / 4)
-
-    def _given(self) -> np.ndarray | None:
-        config, dim = self.config, self.density.dim
-        if config.locations is not None:
-            where = config.locations
-            if len(where) and isinstance(where[0], dict):
-                where = self.density.to_unconstrained(where)
-            where = _rows(where, dim, "locations")
-            if config.radius:
-                noise = config.radius * self.rng.standard_normal((8, *where.shape))
-                where = (where + noise).reshape(-1, dim)
-            return self.density.wrap(where)
-        if config.starts is None or isinstance(config.starts, int):
-            return None
-        return self.density.wrap(_rows(config.starts, dim, "starts"))
-
-    def first(self) -> np.ndarray:
-        if self._points is not None:
-            return self._finite(self._points, "the given points")
-        size = self.config.starts if isinstance(self.config.starts, int) else self.config.batch
-        return self.draw(min(size, self.config.max_starts) if not self.fixed else size)
-
-    def draw(self, n: int, optima: np.ndarray | None = None) -> np.ndarray:
-        kept: list[np.ndarray] = []
-        for _ in range(10):
-            x = self.density.prior_draws(n, self.rng)
-            wide = np.arange(n) % 2 == 1
-            x[wide] = self.centre + self.config.stretch * (x[wide] - self.centre)
-            if optima is not None and len(optima) > 1:
-                # A third of the starts fills the box of the optima known so far: modes
-                # between others have basins that starts from far out do not reach.
-                within = np.arange(n) % 3 == 2
-                low, high = optima.min(axis=0), optima.max(axis=0)
-                margin = 0.1 * (high - low) + 0.5 * self.spread
-                size = (int(within.sum()), self.density.dim)
-                x[within] = self.rng.uniform(low - margin, high + margin, size=size)
-            x = self.density.wrap(x)
-            kept.append(x[np.isfinite(self.density.logp(x))])
-            if sum(map(len, kept)) >= n:
-                break
-        return self._finite(np.concatenate(kept)[:n], f"{10 * n} prior draws", checked=True)
-
-    def _finite(self, x: np.ndarray, what: str, checked: bool = False) -> np.ndarray:
-        if not checked:
-            x = x[np.isfinite(self.density.logp(x))]
-        if len(x):
-            return x
-        error = self.density.last_error
-        raise ModelError(
-            f"The log density is NaN or -inf at all of {what}. "
-            + (f"The model raised {type(error).__name__}: {error}. " if error else "")
-            + "Check the model with model.debug(), or give starting points where it is finite: "
-            "modes=ModeSearch(starts=array of shape (n, d))."
-        ) from error
-
-
-def _rows(points: Any, dim: int, name: str) -> np.ndarray:
-    points = np.atleast_2d(np.asarray(points, dtype=float))
-    if points.ndim != 2 or points.shape[1] != dim:
-        raise ValueError(
-            f"{name} has shape {points.shape}, but the model has {dim} unconstrained "
-            f"coordinates: shape (n, {dim}) is needed."
-        )
-    if not np.isfinite(points).all():
-        raise ValueError(f"{name} holds NaN or infinite values; give finite points.")
-    return points
-
-
 class _Atlas:
     """The distinct optima found so far, with their curvature; grows, never forgets."""
 
@@ -301,7 +150,7 @@ class ModeFinder:
 
     def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
         self.density, self.config = density, config
-        self.starts = _Starts(density, config, rng)
+        self.starts = Starts(density, config, rng)
         self.spread = self.starts.spread
         self.atlas = _Atlas(density.dim)
         self.n_starts = 0
@@ -375,40 +224,8 @@ class ModeFinder:
             memory = 10 if method == "lbfgs" else 0
             iterations = config.max_iter * (1 if memory else 10)
             return climb(density, starts, self.spread, memory=memory, max_iter=iterations)
-        return self._derivative_free(starts, {"powell": "Powell", "nelder_mead": "Nelder-Mead"}[method])
-
-    def _derivative_free(self, starts: np.ndarray, method: str) -> tuple:
-        density, spread = self.density, self.spread
-        ends, logps, path, rows, converged = [], [], [], [], []
-
-        def cost(z: np.ndarray) -> float:
-            # A large finite value keeps line searches arithmetic outside the support.
-            value = density.logp((z * spread)[None])[0]
-            return -value if np.isfinite(value) else 1e100
-
-        for i, start in enumerate(starts):
-            trail: list[np.ndarray] = [start]
-            result = minimize(
-                cost,
-                start / spread,
-                method=method,
-                callback=lambda z, trail=trail: trail.append(np.array(z) * spread),
-                options={"maxiter": self.config.max_iter * (1 if method == "Powell" else 20),
-                         "xtol" if method == "Powell" else "xatol": 1e-4,
-                         "ftol" if method == "Powell" else "fatol": 1e-5},
-            )  # fmt: skip
-            ends.append(result.x * spread)
-            logps.append(-float(result.fun))
-            keep = trail[:: max(1, len(trail) // 5)]
-            path += keep
-            rows += [i] * len(keep)
-            converged.append(bool(result.success))
-        return (
-            density.wrap(np.array(ends)),
-            np.array(logps),
-            density.wrap(np.array(path)),
-            np.array(rows),
-            np.array(converged),
+        return climb_without_gradient(
+            density, starts, self.spread, method=method, max_iter=config.max_iter
         )
 
     def _place(self, x: np.ndarray, logp: np.ndarray, converged: np.ndarray) -> np.ndarray:
@@ -554,7 +371,7 @@ class ModeFinder:
         if self.n_runaway:
             statuses.append(
                 Status("runaway", "modes",
-                       f"{self.n_runaway} of {self.n_starts} starts ran away to ever higher density.",
+                       f"{self.n_runaway} of {self.n_starts} starts ran away uphill.",
                        "A hierarchical model may want its non-centred form.", level="warning")
             )  # fmt: skip
         if once and not given:
@@ -614,66 +431,6 @@ class ModeFinder:
         )
 
 
-# -------------------------------------------------------------- curvature and barriers
-
-
-def negative_hessian(density: Density, x: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Negative Hessian of the log density by central differences, in two passes.
-
-    The first pass measures each coordinate's own scale, so that the second can use steps
-    that suit it, whatever the units.
-    """
-    d = density.dim
-    scale = spread
-    hessian = np.zeros((d, d))
-    for factor in (1e-4, 3e-3):
-        h = factor * scale
-        if density.has_gradient:
-            offsets = np.diag(h)
-            _, grad = density.logp_and_grad(np.concatenate([x + offsets, x - offsets]))
-            hessian = -(grad[:d] - grad[d:]) / (2 * h[:, None])
-            hessian = 0.5 * (hessian + hessian.T)
-        else:
-            hessian = _hessian_from_values(density, x, 30 * h, full=factor > 1e-3)
-        curvature = np.diag(hessian)
-        scale = np.where(curvature > 1 / spread**2, 1 / np.sqrt(np.abs(curvature) + 1e-300), spread)
-    return hessian
-
-
-def _hessian_from_values(density: Density, x: np.ndarray, h: np.ndarray, full: bool) -> np.ndarray:
-    d = density.dim
-    i, j = np.triu_indices(d, k=1)
-    if not full:
-        i, j = i[:0], j[:0]
-    steps = np.diag(h)
-    pairs = [x + steps[i] + steps[j], x - steps[i] - steps[j]]
-    values = density.logp(np.concatenate([x[None], x + steps, x - steps, *pairs]))
-    centre, plus, minus = values[0], values[1 : d + 1], values[d + 1 : 2 * d + 1]
-    corners = values[2 * d + 1 :].reshape(2, -1).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        hessian = np.diag(-(plus + minus - 2 * centre) / h**2)
-        single = plus + minus
-        hessian[i, j] = hessian[j, i] = -(corners - single[i] - single[j] + 2 * centre) / (
-            2 * h[i] * h[j]
-        )
-    return np.where(np.isfinite(hessian), hessian, 0.0)
-
-
-def inverse_scale(hessian: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Cholesky factors of the inverses of negative Hessians, shape (K, d, d).
-
-    Eigenvalues are bounded below so that no direction is wider than the starts' spread:
-    a ring or a ridge has no curvature along itself.
-    """
-    values, vectors = np.linalg.eigh(hessian * np.outer(spread, spread))
-    values = np.maximum(values, 1.0)
-    root = spread[:, None] * vectors / np.sqrt(values)[:, None, :]
-    # QR instead of a Cholesky factor of the product: condition numbers of 1e30 do occur.
-    factor = np.swapaxes(np.linalg.qr(np.swapaxes(root, 1, 2), mode="r"), 1, 2)
-    sign = np.where(np.diagonal(factor, axis1=1, axis2=2) < 0, -1.0, 1.0)
-    return factor * sign[:, None, :]
-
-
 def _neighbours(density: Density, x: np.ndarray, spread: np.ndarray, k: int = 5) -> np.ndarray:
     """Pairs (i < j) of each point with its k nearest."""
     step = density.unroll(x[:, None] - x[None], 0.0) / spread
@@ -682,72 +439,3 @@ def _neighbours(density: Density, x: np.ndarray, spread: np.ndarray, k: int = 5)
     near = np.argsort(distance, axis=1)[:, : min(k, len(x) - 1)]
     pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(x)) for j in near[i]}
     return np.array(sorted(pairs))
-
-
-def barriers(
-    density: Density,
-    x: np.ndarray,
-    logp: np.ndarray,
-    scale: np.ndarray,
-    edges: np.ndarray,
-    *,
-    most: int = 48,
-    iterations: int = 40,
-) -> np.ndarray:
-    """Height of the barrier on each edge: how far a path must descend below the lower end.
-
-    The straight segment comes first; on the `most` edges where it is least blocked its points
-    then climb at right angles to it, so that a path may follow a curved ridge.
-
-    Parameters
-    ----------
-    x, logp, scale : arrays of shape (n, d), (n,) and (n, d, d)
-    edges : array of int, shape (m, 2)
-
-    Returns
-    -------
-    array of shape (m,)
-    """
-    t = np.linspace(0, 1, 11)[1:-1]
-    a = x[edges[:, 0]]
-    b = density.unroll(x[edges[:, 1]], a)
-    lower = np.minimum(logp[edges[:, 0]], logp[edges[:, 1]])
-    path = a[:, None] + t[None, :, None] * (b - a)[:, None]
-    values = density.logp(density.wrap(path.reshape(-1, density.dim))).reshape(len(edges), -1)
-    height = lower - values.min(axis=1)
-    bent = np.flatnonzero((height > 1.0) & np.isfinite(height))
-    bent = bent[np.argsort(height[bent])][:most]
-    if not len(bent) or not density.has_gradient:
-        return height
-    unit = 0.5 * sum(np.einsum("eij,eij->ei", scale[e], scale[e]) for e in edges[bent].T)
-    tangent = (b - a)[bent]
-    normal = tangent / unit
-    norm = np.einsum("ei,ei->e", tangent, normal)
-    points, current = path[bent], values[bent]
-    step = np.full(current.shape, np.nan)
-    for _ in range(iterations):
-        on = np.flatnonzero(current.min(axis=1) < lower[bent] - 1.0)
-        if not len(on):
-            break
-        _, grad = density.logp_and_grad(density.wrap(points[on].reshape(-1, density.dim)))
-        move = unit[on, None] * grad.reshape(points[on].shape)
-        along = np.einsum("epi,ei->ep", move, normal[on]) / norm[on, None]
-        move -= along[..., None] * tangent[on, None]
-        length = np.sqrt(np.einsum("epi,epi->ep", move, move / unit[on, None]))
-        # The first step is a tenth of the edge; it doubles while the path climbs.
-        begin = 0.1 * np.sqrt(norm[on])[:, None] / np.maximum(length, 1e-300)
-        step[on] = np.where(np.isnan(step[on]), begin, step[on])
-        trial = points[on] + step[on][..., None] * move
-        value = density.logp(density.wrap(trial.reshape(-1, density.dim)))
-        value = value.reshape(current[on].shape)
-        up = value > current[on]
-        points[on] = np.where(up[..., None], trial, points[on])
-        current[on] = np.where(up, value, current[on])
-        step[on] = np.where(up, 2 * step[on], step[on] / 4)
-    # Neighbouring points may have climbed different ridges: look between them as well.
-    chain = np.concatenate([a[bent][:, None], points, b[bent][:, None]], axis=1)
-    between = 0.5 * (chain[:, 1:] + chain[:, :-1])
-    middle = density.logp(density.wrap(between.reshape(-1, density.dim))).reshape(len(bent), -1)
-    lowest = np.minimum(current.min(axis=1), middle.min(axis=1))
-    height[bent] = np.minimum(height[bent], lower[bent] - lowest)
-    return height

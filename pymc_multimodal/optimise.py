@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import minimize
 
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
 
-__all__ = ["climb"]
+__all__ = ["climb", "climb_without_gradient"]
 
 
 def climb(
@@ -120,9 +121,7 @@ def climb(
     )
 
 
-def _evaluate(
-    density: Density, z: np.ndarray, spread: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _evaluate(density: Density, z: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     value, grad = density.logp_and_grad(density.wrap(z * spread))
     return value, grad * spread
 
@@ -177,3 +176,63 @@ def _line_search(
         t[missed] *= np.clip(best, 0.1, 0.5)
         todo = missed
     return new_z, new_value, new_grad, moved
+
+
+def climb_without_gradient(
+    density: Density,
+    starts: np.ndarray,
+    spread: np.ndarray,
+    *,
+    method: str = "powell",
+    max_iter: int = 300,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Maximise the log density from every start by a derivative-free method of SciPy.
+
+    Parameters
+    ----------
+    density, starts, spread
+        As for `climb`.
+    method : {"powell", "nelder_mead"}
+    max_iter : int
+        Iterations of Powell's method; Nelder and Mead's, which do less each, get 20 times more.
+
+    Returns
+    -------
+    tuple of arrays
+        As of `climb`.
+    """
+    powell = method == "powell"
+    options = {
+        "maxiter": max_iter * (1 if powell else 20),
+        "xtol" if powell else "xatol": 1e-4,
+        "ftol" if powell else "fatol": 1e-5,
+    }
+
+    def cost(z: np.ndarray) -> float:
+        # A large finite value keeps line searches arithmetic outside the support.
+        value = density.logp(density.wrap(z * spread)[None])[0]
+        return -value if np.isfinite(value) else 1e100
+
+    ends, logps, path, rows, converged = [], [], [], [], []
+    for i, start in enumerate(starts):
+        trail: list[np.ndarray] = [start]
+        result = minimize(
+            cost,
+            start / spread,
+            method="Powell" if powell else "Nelder-Mead",
+            callback=lambda z, trail=trail: trail.append(np.array(z) * spread),
+            options=options,
+        )
+        ends.append(result.x * spread)
+        logps.append(-float(result.fun))
+        passed = trail[:: max(1, len(trail) // 5)]
+        path += passed
+        rows += [i] * len(passed)
+        converged.append(bool(result.success))
+    return (
+        density.wrap(np.array(ends)),
+        np.array(logps),
+        density.wrap(np.array(path)),
+        np.array(rows),
+        np.array(converged),
+    )

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymc_multimodal import kernel as _kernel
+from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.generators import Hybrid, resolve
 from pymc_multimodal.kernel import Kernel
-from pymc_multimodal.local import LocalDraws, LocalSampler, LocalSampling, explore
-from pymc_multimodal.modes import ModeFinder, Modes, ModeSearch
+from pymc_multimodal.local import LocalDraws, LocalSampler
+from pymc_multimodal.modes import ModeFinder, Modes
+from pymc_multimodal.pilot import explore
 from pymc_multimodal.regions import Regions, Relabelled, mixing_groups, segment
+from pymc_multimodal.starts import ModeSearch
 from pymc_multimodal.status import FitError, Status
 from pymc_multimodal.weights import Weighing, Weights
 
@@ -147,7 +150,8 @@ class Fit:
         if not np.allclose(now, self.modes.log_density, rtol=1e-6, atol=1e-6):
             raise FitError(
                 "fit= was made before the model or its data changed: the log density at the "
-                f"first mode was {self.modes.log_density[0]:.6g} and is {now[0]:.6g} now. Fit again."
+                f"first mode was {self.modes.log_density[0]:.6g} and is {now[0]:.6g} now. "
+                "Fit again."
             )
 
 
@@ -266,9 +270,7 @@ def _sample_regions(
         )
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
-        sampler = LocalSampler(
-            density, partition, modes, pilot, config.local, seeds[2], fit_jumps
-        )
+        sampler = LocalSampler(density, partition, modes, pilot, config.local, seeds[2], fit_jumps)
         sampler.run(proceed=clock.proceed, tick=lambda text: tick("local", text))
         clock.lap("local")
         unmixed = sampler.positions(sampler.unmixed())

@@ -77,9 +77,7 @@ class NearestMode:
         self.n_regions = len(centres)
         self.statuses: tuple[Status, ...] = ()
         self._log_det = np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
-        self._inverse = np.stack(
-            [solve_triangular(s, np.eye(len(s)), lower=True) for s in scale]
-        )
+        self._inverse = np.stack([solve_triangular(s, np.eye(len(s)), lower=True) for s in scale])
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Log Gaussian density up to a constant, shape (n, K)."""
@@ -122,9 +120,9 @@ class SupportVectors:
         self.n_regions = int(labels.max()) + 1
         raw = self._embed(points)
         # Whitening by the pooled within-region covariance makes distances comparable.
-        centred = raw - np.stack([raw[labels == k].mean(axis=0) for k in range(self.n_regions)])[
-            labels
-        ]
+        centred = (
+            raw - np.stack([raw[labels == k].mean(axis=0) for k in range(self.n_regions)])[labels]
+        )
         covariance = centred.T @ centred / max(len(raw) - self.n_regions, 1)
         values, vectors = np.linalg.eigh(covariance)
         values = np.maximum(values, 1e-6 * max(values.max(), 1e-300))
@@ -144,9 +142,9 @@ class SupportVectors:
         if self.accuracy < 0.9:
             statuses.append(
                 Status("overlap", "regions",
-                       f"the regions overlap: the classifier labels {self.accuracy:.0%} of held-out "
-                       "points as their chains do.",
-                       "Weights of single regions depend on where the border was put.", level="info")
+                       f"the regions overlap: {self.accuracy:.0%} of held-out points are labelled "
+                       "as their chains are.",
+                       "Weights of single regions depend on where the border is.", level="info")
             )  # fmt: skip
         self.statuses: tuple[Status, ...] = tuple(statuses)
 

@@ -55,7 +55,7 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
         if name in modes and modes[name].dims == ("mode",):
             table[name] = modes[name].values
     skip = {*_COLUMNS, "acceptance", "crossings", "weight_interval"}
-    for name in (n for n in modes.data_vars if n not in skip):
+    for name in (str(n) for n in modes.data_vars if n not in skip):
         values = modes[name].transpose("mode", ...)
         shape = values.shape[1:]
         if int(np.prod(shape)) > max_elements:
@@ -65,7 +65,7 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
                 str(values.coords[dim].values[i]) if dim in values.coords else str(i)
                 for dim, i in zip(values.dims[1:], index, strict=True)
             ]
-            label = f"{name}[{', '.join(coords)}]" if coords else str(name)
+            label = f"{name}[{', '.join(coords)}]" if coords else name
             table[label] = values.values[(slice(None), *index)]
     return table
 

@@ -45,9 +45,10 @@ def make_config(random_seed: Any, quiet: bool, **settings: Any) -> FitConfig:
         if not quiet:
             _log.info("No random_seed given: this fit uses random_seed=%d.", seed)
     else:
-        seed = int(np.random.SeedSequence(random_seed).generate_state(1, np.uint64)[0] >> 1)
-        if np.isscalar(random_seed):
-            seed = int(random_seed)
+        # An integer stays what it is, so that the recorded seed is the one that was given.
+        whole = isinstance(random_seed, int | np.integer)
+        entropy = np.random.SeedSequence(random_seed).generate_state(1, np.uint32)[0]
+        seed = int(random_seed if whole else entropy)
     return FitConfig(random_seed=seed, **settings)
 
 
@@ -313,5 +314,3 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     @staticmethod
     def _make_progressbar_update_functions() -> tuple:
         return (lambda stats: {k: stats[k] for k in ("mode", "accepted") if k in stats},)
-
-

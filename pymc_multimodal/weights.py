@@ -60,7 +60,6 @@ class Weights:
     iterations: tuple[np.ndarray, ...]
     statuses: tuple[Status, ...] = ()
 
-
     def permuted(self, order: np.ndarray) -> Weights:
         """Renumber the regions: new region i is old region ``order[i]``."""
         changes = {n: p[order] for n, p in vars(self).items() if isinstance(p, np.ndarray)}
@@ -302,7 +301,7 @@ def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) 
 
 
 def _weight_errors(weight: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors of weights, and 95 % intervals made on the logit scale.
+    """Compute standard errors of weights, and 95 % intervals made on the logit scale.
 
     ``logit w_k = log Z_k - log(sum of the others)``. Every region has its own draws and its
     own proposals, so that the errors of the log evidences are independent.

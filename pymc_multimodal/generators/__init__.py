@@ -6,8 +6,8 @@ from pymc_multimodal.generators.base import (
     Generator,
     GeneratorConfig,
     Proposals,
-    RegionDensity,
     RegionalMixture,
+    RegionDensity,
 )
 from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.generators.hybrid import Hybrid

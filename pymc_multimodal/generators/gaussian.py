@@ -10,12 +10,12 @@ from scipy.special import gammaln, logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from pymc_multimodal.local import fit_metric
+from pymc_multimodal.adaptation import fit_metric
 
 __all__ = ["EllipticalMixture", "fit_gaussian", "fit_mixture", "with_defence"]
 
 # Draws that expectation maximisation works on at most.
-MAX_EM_DRAWS = 6000
+MAX_EM_DRAWS = 4000
 
 
 class EllipticalMixture:
@@ -51,9 +51,7 @@ class EllipticalMixture:
         self.period, self.centre, self.rung = period, centre, rung
         self._circular = np.isfinite(period)
         d = self.means.shape[1]
-        self._inverse = np.stack(
-            [solve_triangular(s, np.eye(d), lower=True) for s in self.scales]
-        )
+        self._inverse = np.stack([solve_triangular(s, np.eye(d), lower=True) for s in self.scales])
         log_det = np.log(np.abs(np.diagonal(self.scales, axis1=1, axis2=2))).sum(axis=1)
         with np.errstate(invalid="ignore"):
             heavy = gammaln(0.5 * (self.df + d)) - gammaln(0.5 * self.df)
@@ -130,9 +128,7 @@ def fit_gaussian(
     covariance = np.atleast_2d(np.cov(x.T)) if len(x) > 1 else np.eye(d)
     variance = np.maximum(np.diag(covariance), 1e-300)
     weight = min(0.5, d / (2.0 * len(x)))
-    sample = np.linalg.cholesky(
-        (1 - weight) * covariance + (weight + 1e-9) * np.diag(variance)
-    )
+    sample = np.linalg.cholesky((1 - weight) * covariance + (weight + 1e-9) * np.diag(variance))
     pairs = [(mean, sample)]
     if grad is not None and len(x) > d:
         fisher = fit_metric(x, grad, sample)
@@ -207,7 +203,7 @@ def fit_mixture(
         model = GaussianMixture(
             j,
             reg_covar=1e-4,
-            max_iter=200,
+            max_iter=100,
             init_params="k-means++",
             random_state=int(rng.integers(2**31)),
         )

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.generators.base import RegionalMixture, RegionFit, split_chains
-from pymc_multimodal.generators.gaussian import fit_gaussian, fit_mixture, with_defence
+from pymc_multimodal.generators.gaussian import (
+    fit_gaussian,
+    fit_mixture,
+    with_defence,
+)
 
 if TYPE_CHECKING:
     from pymc_multimodal.local import LocalDraws
@@ -69,7 +73,7 @@ class Hybrid:
 
     def _fit_region(
         self, local: LocalDraws, k: int, period: np.ndarray, rng: np.random.Generator
-    ):  # noqa: ANN202
+    ) -> EllipticalMixture:
         fit, choose, _ = split_chains(len(local.x[k]))
         centre = local.centre[k]
         d = local.x[k].shape[-1]

@@ -1,0 +1,192 @@
+"""Settings of the chains, and what adapts their step sizes and metrics before they count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.trajectory import Cloud, Tuning, move
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymc_multimodal.density import Density
+
+__all__ = ["LocalSampling", "Record", "Warmup", "first_step", "fit_metric", "stack"]
+
+
+@dataclass(frozen=True)
+class LocalSampling:
+    """How the regions are sampled.
+
+    Parameters
+    ----------
+    chains : int
+        Chains in each region; divided between fitting, choosing and bridging.
+    draws : int
+        Draws a chain before the first check; doubled until the checks pass.
+    max_draws : int
+        Most draws a chain.
+    windows : tuple of int
+        Lengths of the warm-up windows; the metric is refitted after each but the last.
+    target_accept : float
+        Acceptance the step size is adapted to, at least 0.85 in the second gear; 0.3 where
+        there is no gradient.
+    max_rhat : float
+        R-hat that every watched quantity of a region has to reach.
+    min_ess : float
+        Effective draws of a region's slowest quantity.
+    max_leapfrog : int
+        Most leapfrog steps of a trajectory. The first gear is Langevin where the step size
+        allows it, and short trajectories otherwise. A region that stays far from `max_rhat`
+        shifts to varied step sizes with independence jumps from a density fitted to its draws
+        so far, and then to trajectories four times as long.
+    explore_moves : int
+        Moves of the unrestricted chains that shape the regions.
+    """
+
+    chains: int = 16
+    draws: int = 100
+    max_draws: int = 3200
+    windows: tuple[int, ...] = (30, 40, 60, 40)
+    target_accept: float = 0.75
+    max_rhat: float = 1.01
+    min_ess: float = 400.0
+    max_leapfrog: int = 64
+    explore_moves: int = 60
+
+    def __post_init__(self) -> None:
+        if self.chains < 8:
+            raise ValueError(
+                f"LocalSampling(chains={self.chains}): at least 8 are needed, since chains are "
+                "divided between fitting, choosing and bridging."
+            )
+        if not 0 < self.target_accept < 1:
+            raise ValueError(f"target_accept={self.target_accept} must lie between 0 and 1.")
+        if len(self.windows) < 2:
+            raise ValueError(f"windows={self.windows}: at least two warm-up windows are needed.")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What moves left behind: arrays of shape (moves, rows, ...)."""
+
+    x: np.ndarray
+    logp: np.ndarray
+    grad: np.ndarray
+    probability: np.ndarray
+    crossed: np.ndarray
+
+
+def stack(records: list[tuple]) -> Record:
+    """Join what single moves left behind."""
+    return Record(*(np.stack(column) for column in zip(*records, strict=True)))
+
+
+def first_step(density: Density) -> float:
+    """Return a step size for a whitened Gaussian, by the dimension's known scaling."""
+    d = density.dim
+    return 1.4 * d ** (-1 / 6) if density.has_gradient else 2.4 / np.sqrt(d)
+
+
+class Warmup:
+    """Adapts step size and metric of all regions at once."""
+
+    def __init__(self, density: Density, config: LocalSampling, label: Callable | None) -> None:
+        self.density, self.config, self.label = density, config, label
+        self.target = config.target_accept if density.has_gradient else 0.3
+        self.careful = max(self.target, 0.85) if density.has_gradient else self.target
+
+    def window(
+        self,
+        cloud: Cloud,
+        tuning: Tuning,
+        moves: int,
+        rng: np.random.Generator,
+        shrink: float = 1.0,
+    ) -> tuple[Cloud, Record, Tuning]:
+        """Move while adapting the step size; afterwards it is the average of the later ones."""
+        log_step = np.log(tuning.step_size)
+        history, records = [], []
+        n_regions = len(log_step)
+        count = np.maximum(np.bincount(cloud.region, minlength=n_regions), 1)
+        for t in range(moves):
+            tuning = replace(tuning, step_size=np.exp(log_step))
+            cloud, info = move(self.density, cloud, tuning, rng, label=self.label, shrink=shrink)
+            records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed))
+            mean = np.bincount(cloud.region, info.probability, minlength=n_regions) / count
+            present = np.bincount(cloud.region, minlength=n_regions) > 0
+            # Varied step sizes belong to the second gear, which wants them small on average.
+            target = np.where(tuning.shortest < 0.5, self.careful, self.target)
+            log_step = log_step + present * (mean - target) * 2.0 / (1 + t) ** 0.6
+            history.append(log_step)
+        later = np.mean(history[len(history) // 2 :], axis=0)
+        tuning = replace(tuning, step_size=np.exp(later))
+        return cloud, stack(records), tuning
+
+    def lengthen(self, tuning: Tuning, gear: int) -> Tuning:
+        """Choose trajectory lengths: a Gaussian's quarter turn, four times that in third gear."""
+        if not self.density.has_gradient:
+            steps = np.full(
+                len(tuning.step_size), max(1, self.density.dim // 4) * 4 ** max(gear - 1, 0)
+            )
+        else:
+            steps = np.round(1.6 * 4 ** max(gear - 1, 0) / tuning.step_size)
+        return replace(tuning, leapfrog=np.clip(steps, 1, self.config.max_leapfrog).astype(int))
+
+    def refit(self, record: Record, cloud: Cloud, tuning: Tuning, centre: np.ndarray) -> Tuning:
+        """Fit each region's metric to its draws and gradients of a window."""
+        scale = tuning.scale.copy()
+        for k in np.unique(cloud.region):
+            rows = cloud.region == k
+            x = self.density.unroll(record.x[:, rows], centre[k]).reshape(-1, self.density.dim)
+            ok = np.isfinite(record.logp[:, rows].ravel())
+            grad = record.grad[:, rows].reshape(len(x), -1)[ok]
+            scale[k] = fit_metric(x[ok], grad if grad.shape[1] else None, scale[k])
+        return replace(tuning, scale=scale)
+
+
+def fit_metric(x: np.ndarray, grad: np.ndarray | None, scale: np.ndarray) -> np.ndarray:
+    """Factor of the covariance that draws and their gradients suggest together.
+
+    The geometric mean of the draws' covariance and the inverse of the gradients' minimises
+    the Fisher divergence between a Gaussian and the density; for a Gaussian it is exact from
+    as many draws as dimensions. Both are regularised towards the current metric.
+
+    Parameters
+    ----------
+    x, grad : arrays of shape (n, d); grad may be None
+    scale : array of shape (d, d)
+        Current lower-triangular factor.
+    """
+    d = x.shape[1]
+    if len(x) < 8:
+        return scale
+    z = np.linalg.solve(scale, (x - x.mean(axis=0)).T)
+    weight = d / (len(x) + d)
+    ridge = max(1e-6, 1e-3 * weight)
+    a = z @ z.T / len(x)
+    if grad is None:
+        a = (1 - weight) * a + weight * np.eye(d) * min(1.0, np.trace(a) / d)
+        mean = a + ridge * np.eye(d)
+    else:
+        g = scale.T @ (grad - grad.mean(axis=0)).T
+        b = g @ g.T / len(x) + ridge * np.eye(d)
+        mean = _geometric_mean_with_inverse(a + ridge * np.eye(d), b)
+    try:
+        return np.linalg.cholesky(scale @ mean @ scale.T)
+    except np.linalg.LinAlgError:
+        return scale
+
+
+def _geometric_mean_with_inverse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Solve S b S = a for the symmetric positive definite S."""
+    values, vectors = np.linalg.eigh(b)
+    root = vectors * np.sqrt(np.maximum(values, 1e-12)) @ vectors.T
+    inner_values, inner_vectors = np.linalg.eigh(root @ a @ root)
+    inner = inner_vectors * np.sqrt(np.maximum(inner_values, 0.0)) @ inner_vectors.T
+    inverse = vectors / np.sqrt(np.maximum(values, 1e-12)) @ vectors.T
+    result = inverse @ inner @ inverse
+    return 0.5 * (result + result.T)

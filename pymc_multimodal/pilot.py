@@ -1,0 +1,98 @@
+"""Short unrestricted chains from every mode: they shape the regions and start their chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.adaptation import LocalSampling, Warmup, first_step
+from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.modes import Modes
+
+__all__ = ["Pilot", "explore"]
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Short unrestricted chains from every mode.
+
+    Attributes
+    ----------
+    draws : array of shape (K, chains, moves, d)
+    tuning : Tuning
+    """
+
+    draws: np.ndarray
+    tuning: Tuning
+
+    def merged(self, group: np.ndarray) -> Pilot:
+        """Join the chains of modes of one group, thinned to as many as one mode has."""
+        chains = self.draws.shape[1]
+        draws, first = [], []
+        for g in range(group.max() + 1):
+            members = np.flatnonzero(group == g)
+            pool = self.draws[members].swapaxes(0, 1).reshape(-1, *self.draws.shape[2:])
+            draws.append(pool[:chains])
+            first.append(members[0])
+        tuning = self.tuning.permuted(np.array(first))
+        return Pilot(np.stack(draws), tuning)
+
+
+def explore(
+    density: Density, modes: Modes, config: LocalSampling, rng: np.random.Generator
+) -> Pilot:
+    """Run short unrestricted chains from every mode, to see how far its region reaches."""
+    k, d, chains = len(modes), density.dim, config.chains
+    region = np.repeat(np.arange(k), chains)
+    if modes.runaway:
+        finite = modes.points[np.isfinite(density.logp(modes.points))]
+        cloud = cloud_at(density, finite[rng.integers(len(finite), size=chains)], region)
+    else:
+        cloud = _around_optima(density, modes, region, rng)
+    steps = np.full(k, first_step(density))
+    tuning = Tuning(modes.scale, steps, np.full(k, 1), np.full(k, 0.75))
+    warm = Warmup(density, config, None)
+    half = config.explore_moves // 2
+    cloud, _, tuning = warm.window(cloud, tuning, half, rng, shrink=0.3)
+    tuning = warm.lengthen(tuning, gear=0)
+    cloud, record, tuning = warm.window(cloud, tuning, config.explore_moves - half, rng)
+    draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
+    return Pilot(draws, tuning)
+
+
+def _around_optima(
+    density: Density, modes: Modes, region: np.ndarray, rng: np.random.Generator
+) -> Cloud:
+    """Points scattered about every optimum of each mode, no lower than its typical draws."""
+    first = np.empty((len(region), density.dim))
+    for k in range(len(modes)):
+        rows = np.flatnonzero(region == k)
+        own = modes.optima[modes.optimum_modes == k]
+        # All optima in turn: a ring or a merged pair of summits must be entered everywhere.
+        first[rows] = own[rng.permutation(len(own))[np.arange(len(rows)) % len(own)]]
+    base = cloud_at(density, first, region)
+    noise = np.einsum("nij,nj->ni", modes.scale[region], rng.standard_normal(first.shape))
+    size = np.full(len(region), 0.7)
+    cloud = base
+    for _ in range(6):
+        far = cloud_at(density, first + size[:, None] * noise, region)
+        good = far.logp > base.logp - density.dim - 5.0
+        keep = good[:, None]
+        cloud = Cloud(
+            np.where(keep, far.x, cloud.x),
+            np.where(good, far.logp, cloud.logp),
+            np.where(keep, far.grad, cloud.grad),
+            region,
+        )
+        if good.all():
+            break
+        # Points already placed stay: their noise is spent.
+        noise[good] = 0.0
+        first[good] = far.x[good]
+        size = size / 3
+    return cloud

@@ -1,0 +1,169 @@
+"""Settings of the search for modes, and the points it starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pymc_multimodal.status import ModelError
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+
+__all__ = ["ModeSearch", "Starts"]
+
+Optimiser = Literal["lbfgs", "gradient_descent", "powell", "nelder_mead"]
+
+
+@dataclass(frozen=True)
+class ModeSearch:
+    """How modes are searched for.
+
+    Parameters
+    ----------
+    starts : int or array of shape (n, d), optional
+        Number of starting points, or the points themselves (unconstrained space). By default
+        batches are drawn, from the prior, from the prior stretched by `stretch` and, once
+        there are several optima, from their bounding box, until a batch brings no new mode.
+    locations : array of shape (k, d) or list of dict, optional
+        Known mode locations, unconstrained or as points in the model's variables. The search
+        then starts from them alone.
+    radius : float, optional
+        How far each coordinate of `locations` may be off: eight starts are drawn around each
+        location with this standard deviation (unconstrained space).
+    optimiser : {"lbfgs", "gradient_descent", "powell", "nelder_mead"}, optional
+        "lbfgs" (all starts in one batch) where there is a gradient, otherwise "powell".
+    batch : int
+        Size of the first batch of starts; it doubles while new modes keep turning up.
+    max_starts : int
+        Most starting points to use.
+    max_iter : int
+        Most iterations of one optimisation.
+    stretch : float
+        Factor by which over-dispersed starts are stretched about the prior median.
+    barrier : float
+        Two optima are one mode if a path joins them on which the log density stays within
+        this many nats of the lower one.
+    negligible : float
+        A mode is left out if Laplace's estimate of its mass is below that of the largest by
+        this many nats and half a nat for each dimension.
+
+    Notes
+    -----
+    Uniform starts with gradient descent are step 1 of the hybrid method (arXiv 2505.07825);
+    ``ModeSearch(starts=2000, optimiser="gradient_descent")`` is its setting.
+    """
+
+    starts: int | np.ndarray | None = None
+    locations: Any = None
+    radius: float | None = None
+    optimiser: Optimiser | None = None
+    batch: int = 64
+    max_starts: int = 4096
+    max_iter: int = 300
+    stretch: float = 2.0
+    barrier: float = 2.0
+    negligible: float = 12.0
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in (None, "lbfgs", "gradient_descent", "powell", "nelder_mead"):
+            raise ValueError(
+                f"optimiser={self.optimiser!r} is not known; choose 'lbfgs', 'gradient_descent', "
+                "'powell' or 'nelder_mead', or leave it out."
+            )
+        if isinstance(self.starts, int) and self.starts < 1:
+            raise ValueError(f"starts={self.starts} must be at least 1.")
+        if self.radius is not None and self.locations is None:
+            raise ValueError("radius says how far `locations` may be off, but none were given.")
+
+
+class Starts:
+    """Draws starting points at which the density is finite."""
+
+    def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
+        self.density, self.config, self.rng = density, config, rng
+        given = self._given()
+        self.fixed = given is not None or isinstance(config.starts, int)
+        self._points = given
+        try:
+            reference = density.prior_draws(256, rng)
+        except ModelError:
+            if given is None:
+                raise
+            reference = given
+        self.centre = np.median(reference, axis=0)
+        spread = np.percentile(reference, [16, 84], axis=0)
+        spread = 0.5 * (spread[1] - spread[0])
+        fallback = np.maximum(1e-3 * np.abs(self.centre), 1e-3) if given is None else 1.0
+        self.spread = np.where(spread > 0, spread, fallback)
+        self.spread = np.minimum(self.spread, density.period / 4)
+
+    def _given(self) -> np.ndarray | None:
+        config, dim = self.config, self.density.dim
+        if config.locations is not None:
+            where = config.locations
+            if len(where) and isinstance(where[0], dict):
+                where = self.density.to_unconstrained(where)
+            where = _rows(where, dim, "locations")
+            if config.radius:
+                noise = config.radius * self.rng.standard_normal((8, *where.shape))
+                where = (where + noise).reshape(-1, dim)
+            return self.density.wrap(where)
+        if config.starts is None or isinstance(config.starts, int):
+            return None
+        return self.density.wrap(_rows(config.starts, dim, "starts"))
+
+    def first(self) -> np.ndarray:
+        """Return the first batch: the points that were given, or drawn ones."""
+        if self._points is not None:
+            return self._finite(self._points, "the given points")
+        size = self.config.starts if isinstance(self.config.starts, int) else self.config.batch
+        return self.draw(min(size, self.config.max_starts) if not self.fixed else size)
+
+    def draw(self, n: int, optima: np.ndarray | None = None) -> np.ndarray:
+        """Draw n starts, a third of them in the box of known optima if there are several."""
+        kept: list[np.ndarray] = []
+        for _ in range(10):
+            x = self.density.prior_draws(n, self.rng)
+            wide = np.arange(n) % 2 == 1
+            x[wide] = self.centre + self.config.stretch * (x[wide] - self.centre)
+            if optima is not None and len(optima) > 1:
+                # A third of the starts fills the box of the optima known so far: modes
+                # between others have basins that starts from far out do not reach.
+                within = np.arange(n) % 3 == 2
+                low, high = optima.min(axis=0), optima.max(axis=0)
+                margin = 0.1 * (high - low) + 0.5 * self.spread
+                size = (int(within.sum()), self.density.dim)
+                x[within] = self.rng.uniform(low - margin, high + margin, size=size)
+            x = self.density.wrap(x)
+            kept.append(x[np.isfinite(self.density.logp(x))])
+            if sum(map(len, kept)) >= n:
+                break
+        return self._finite(np.concatenate(kept)[:n], f"{10 * n} prior draws", checked=True)
+
+    def _finite(self, x: np.ndarray, what: str, checked: bool = False) -> np.ndarray:
+        if not checked:
+            x = x[np.isfinite(self.density.logp(x))]
+        if len(x):
+            return x
+        error = self.density.last_error
+        raise ModelError(
+            f"The log density is NaN or -inf at all of {what}. "
+            + (f"The model raised {type(error).__name__}: {error}. " if error else "")
+            + "Check the model with model.debug(), or give starting points where it is finite: "
+            "modes=ModeSearch(starts=array of shape (n, d))."
+        ) from error
+
+
+def _rows(points: Any, dim: int, name: str) -> np.ndarray:
+    points = np.atleast_2d(np.asarray(points, dtype=float))
+    if points.ndim != 2 or points.shape[1] != dim:
+        raise ValueError(
+            f"{name} has shape {points.shape}, but the model has {dim} unconstrained "
+            f"coordinates: shape (n, {dim}) is needed."
+        )
+    if not np.isfinite(points).all():
+        raise ValueError(f"{name} holds NaN or infinite values; give finite points.")
+    return points
