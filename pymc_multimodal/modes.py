@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
-from pymc_multimodal.optimise import climb
+from pymc_multimodal.optimise import climb, climb_without_gradient
 from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
 

@@ -206,13 +206,7 @@ def fit_density(
     kernel, found = _count_jumps(density, kernel, local, weights, seeds[6])
     clock.lap("kernel")
     statuses += found
-    if clock.stopped:
-        statuses.append(
-            Status("budget", "pipeline",
-                   f"stopped at {clock.stopped} before the asked precision: the largest weight "
-                   f"error is {np.max(weights.weight_se):.3g}, target_se={config.target_se}.",
-                   "Raise the limit, or target_se.")
-        )  # fmt: skip
+    statuses += _unfinished(clock, config, weights)
     return Fit(
         config=config,
         names=density.names,
@@ -324,6 +318,25 @@ class _Clock:
         elif seconds is not None and time.monotonic() - self.began >= seconds:
             self.stopped = f"max_seconds={seconds}"
         return not self.stopped
+
+
+def _unfinished(clock: _Clock, config: FitConfig, weights: Weights) -> list[Status]:
+    """Say so where a limit, or the limits of the stages, came before the asked precision."""
+    error = float(np.max(weights.weight_se))
+    if error <= 1.1 * config.target_se and not clock.stopped:
+        return []
+    short = f"the largest standard error of a weight is {error:.2g}, target_se={config.target_se}"
+    if clock.stopped:
+        cause = f"the fit stopped at {clock.stopped}; {short}."
+        return [Status("budget", "pipeline", cause, "Raise the limit, or target_se.")]
+    return [
+        Status(
+            "precision",
+            "pipeline",
+            f"the asked precision was not reached: {short}.",
+            "Raise LocalSampling.max_draws, or target_se.",
+        )
+    ]
 
 
 def _refine(

@@ -15,6 +15,7 @@ from pymc_multimodal.generators.gaussian import (
 )
 
 if TYPE_CHECKING:
+    from pymc_multimodal.generators.gaussian import EllipticalMixture
     from pymc_multimodal.local import LocalDraws
 
 __all__ = ["Hybrid"]
