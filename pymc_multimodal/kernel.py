@@ -30,12 +30,16 @@ class Kernel:
         Of the independence jumps.
     jumps : int
         Jumps tried for each draw.
+    local_every : int
+        A local move is made with every so many draws: few are needed where nearly every jump
+        is accepted.
     """
 
     partition: Partition
     tuning: Tuning
     generator: Generator
     jumps: int = 1
+    local_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,21 @@ def local_move(
 
 
 def step(
-    density: Density, kernel: Kernel, state: State, proposed: State, rng: np.random.Generator
+    density: Density,
+    kernel: Kernel,
+    state: State,
+    proposed: State,
+    rng: np.random.Generator,
+    draw: int = 0,
 ) -> tuple[State, np.ndarray]:
-    """One draw of n chains: the kernel's jumps, then a local move.
+    """One draw of n chains: the kernel's jumps, then a local move if it is due.
 
     Parameters
     ----------
     proposed : State
         ``n * kernel.jumps`` fresh proposals.
+    draw : int
+        Number of the draw; local moves come in a fixed rhythm, which keeps the chain exact.
 
     Returns
     -------
@@ -128,7 +139,8 @@ def step(
         offered = rows(proposed, slice(i * n, (i + 1) * n))
         state, accepted = jump(state, offered, rng)
         total += accepted
-    state, _ = local_move(density, kernel, state, rng)
+    if draw % kernel.local_every == 0:
+        state, _ = local_move(density, kernel, state, rng)
     return state, total / kernel.jumps
 
 

@@ -405,7 +405,8 @@ def _count_jumps(
                    "before the draws' frequencies.")
         )  # fmt: skip
     wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
-    return replace(kernel, jumps=int(np.clip(np.ceil(wanted), 1, 16))), found
+    jumps = int(np.clip(np.ceil(wanted), 1, 16))
+    return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else 1), found
 
 
 def _probabilities(weight: np.ndarray) -> np.ndarray:

@@ -217,7 +217,7 @@ def _run(
                 proposals = _kernel.propose(density, kernel, n * min(block, draws - done), rng)
                 for first in range(0, len(proposals.log_correction), n):
                     offered = _kernel.rows(proposals, slice(first, first + n))
-                    state, accepted = _kernel.step(density, kernel, state, offered, rng)
+                    state, accepted = _kernel.step(density, kernel, state, offered, rng, done)
                     if done >= 0:
                         x[:, done] = state.cloud.x
                         stats["lp"][:, done] = state.cloud.logp

@@ -253,6 +253,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         self._state: _kernel.State | None = None
         self._proposals: _kernel.State | None = None
         self._used = 0
+        self._draw = 0
 
     def reset_tuning(self) -> None:
         """Nothing is tuned while chains run."""
@@ -267,8 +268,14 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         elif not np.array_equal(self._state.cloud.x[0], q0.data):
             self._state = _kernel.init(self.density, kernel, q0.data[None], self.rng)
         self._state, accepted = _kernel.step(
-            self.density, kernel, self._state, self._fresh(kernel.jumps), self.rng
+            self.density,
+            kernel,
+            self._state,
+            self._fresh(kernel.jumps),
+            self.rng,
+            self._draw,
         )
+        self._draw += 1
         cloud = self._state.cloud
         stats = {
             "lp": float(cloud.logp[0]),

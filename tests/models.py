@@ -16,9 +16,10 @@ def four_modes() -> pm.Model:
     """Four equal modes at (±2, ±2), with coords, data and a Deterministic."""
     with pm.Model(coords={"axis": ["east", "north"]}) as model:
         data = pm.Data("data", np.array([4.0, 4.0]), dims="axis")
+        noise = pm.Data("noise", 1.0)
         x = pm.Normal("x", 0.0, 3.0, dims="axis")
         square = pm.Deterministic("square", x**2, dims="axis")
-        pm.Normal("y", square, 1.0, observed=data, dims="axis")
+        pm.Normal("y", square, noise, observed=data, dims="axis")
     return model
 
 

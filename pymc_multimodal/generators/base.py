@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-from scipy.special import logsumexp
 
 if TYPE_CHECKING:
     from pymc_multimodal.local import LocalDraws
@@ -159,7 +158,7 @@ class RegionalMixture(Generator):
     def log_correction(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Minus the log density of the mixture; nothing auxiliary to draw."""
         logs = np.stack([d.log_density(x) for d in self.densities], axis=1)
-        return -logsumexp(logs + np.log(self.weights), axis=1)
+        return -np.logaddexp.reduce(logs + np.log(self.weights), axis=1)
 
     def export(self) -> RegionalMixture:
         """Itself: it is made of NumPy arrays."""
