@@ -327,8 +327,10 @@ def _compile(model: pm.Model, compile_kwargs: dict[str, Any]) -> tuple[Callable,
     # PyMC 5's default linker has no fast matrix product without an external BLAS; Numba has.
     compile_kwargs.setdefault("mode", "NUMBA")
     with warnings.catch_warnings():
-        # Numba announces every Op that it has to run in Python; that is the fallback we want.
+        # Numba announces every Op that it has to run in Python, which is the fallback we want,
+        # and every product of arrays whose memory layout is not ours to choose.
         warnings.filterwarnings("ignore", message="Numba will use object mode")
+        warnings.filterwarnings("ignore", message=r".*is faster on contiguous arrays")
         try:
             batched = pm.compile([rows], vectorize_graph(outputs, {joined: rows}), **compile_kwargs)
             batched.trust_input = True

@@ -119,15 +119,15 @@ class SupportVectors:
         self.period = period
         self.n_regions = int(labels.max()) + 1
         raw = self._embed(points)
-        # Whitening by the pooled within-region covariance makes distances comparable.
-        centred = (
-            raw - np.stack([raw[labels == k].mean(axis=0) for k in range(self.n_regions)])[labels]
-        )
-        covariance = centred.T @ centred / max(len(raw) - self.n_regions, 1)
-        values, vectors = np.linalg.eigh(covariance)
-        values = np.maximum(values, 1e-6 * max(values.max(), 1e-300))
+        means = np.stack([raw[labels == k].mean(axis=0) for k in range(self.n_regions)])
+        centred = raw - means[labels]
+        # Whitening by the pooled within-region covariance makes distances comparable; units
+        # first, so that the floor on its eigenvalues cannot hide a coordinate of small scale.
+        unit = np.sqrt(np.maximum(np.mean(centred**2, axis=0), 1e-300))
+        values, vectors = np.linalg.eigh((centred / unit).T @ (centred / unit) / len(raw))
+        values = np.maximum(values, 1e-6 * values.max())
         self._centre = raw.mean(axis=0)
-        self._whiten = vectors / np.sqrt(values)
+        self._whiten = vectors / np.sqrt(values) / unit[:, None]
         features = self._features(points)
         held_out = np.arange(len(features)) % 4 == 0
         kinds = [config.kernel] if config.kernel else ["linear", "rbf"]
