@@ -178,7 +178,9 @@ class ModeFinder:
             self._add(batch)
             found_new = len(self._summits()) > before
             full = self.n_starts >= self.config.max_starts
-            if self.starts.fixed or full or (before and not found_new and self._unseen() < 0.005):
+            enough = self.n_starts > self.config.batch  # at least two batches
+            settled = enough and not found_new and self._unseen() < 0.005
+            if self.starts.fixed or full or settled:
                 return self._result()
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             batch = self.starts.draw(size, self.atlas.x)
@@ -186,7 +188,7 @@ class ModeFinder:
     def _unseen(self) -> float:
         """Good-Turing estimate over all starts so far."""
         labels = self._mode_of()[np.concatenate(self.optima)]
-        hits = np.bincount(labels[labels >= 0])
+        hits = np.bincount(labels[labels >= 0], minlength=1)
         return float(np.sum(hits == 1)) / self.n_starts
 
     def extend(self, points: np.ndarray) -> tuple[Modes, np.ndarray]:

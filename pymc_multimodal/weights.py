@@ -283,7 +283,12 @@ def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) 
         weight_se, interval = np.zeros(1), np.ones((1, 2))
     else:
         weight_se, interval = _weight_errors(weight, known)
-        weight_se = np.where(np.isfinite(variance), weight_se, np.inf)
+        if not np.isfinite(variance).all():
+            # A region of unknown evidence leaves every share unknown.
+            weight_se, interval = (
+                np.full_like(weight, np.inf),
+                np.tile([0.0, 1.0], (len(weight), 1)),
+            )
     return Weights(
         weight=weight,
         weight_se=weight_se,
@@ -308,7 +313,8 @@ def _weight_errors(weight: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray
     """
     rest = np.maximum(1.0 - weight, 1e-300)
     parts = weight**2 * variance
-    spread = np.sqrt(variance + (parts.sum() - parts) / rest**2)
+    # Divided twice: the square of the floor would be zero.
+    spread = np.sqrt(variance + np.maximum(parts.sum() - parts, 0.0) / rest / rest)
     middle = logit(np.clip(weight, 1e-300, 1 - 1e-16))
     interval = np.stack([expit(middle - 1.96 * spread), expit(middle + 1.96 * spread)], axis=1)
     return weight * (1 - weight) * spread, interval

@@ -1,0 +1,196 @@
+"""The kernel leaves the posterior exactly invariant, however poor what was learned is.
+
+Chains begin as exact draws, so that their law has to stay what it was at every step. Chains are
+independent of each other: standard errors are those of the chains' own averages.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from densities import HalfSpace, Mixture, VonMises, gaussian, moments, z_scores
+
+from pymc_multimodal.generators import EllipticalMixture, RegionalMixture
+from pymc_multimodal.generators.gaussian import with_defence
+from pymc_multimodal.kernel import Kernel, init, jump, propose, rows, step
+from pymc_multimodal.trajectory import Tuning, cloud_at, move
+
+LINE = np.full(2, np.inf)
+
+
+def part(mean, size, *, period=LINE, defence=True):
+    mean = np.asarray(mean, dtype=float)
+    narrow = EllipticalMixture(
+        mean[None], size * np.eye(2)[None], np.ones(1), np.array([np.inf]), period, mean, "gaussian"
+    )
+    return with_defence(narrow, 0.2, 4.0, widen=4.0) if defence else narrow
+
+
+def tuning(sizes, leapfrog=1):
+    k = len(sizes)
+    scale = np.asarray(sizes, float)[:, None, None] * np.eye(2)
+    return Tuning(scale, np.full(k, 1.0), np.full(k, leapfrog), np.full(k, 0.5))
+
+
+def averages(density, kernel, x, functions, steps, rng):
+    """Average of functions over the steps of each chain, and the mean acceptance."""
+    state = init(density, kernel, x, rng)
+    total, accepted = 0.0, []
+    for _ in range(steps):
+        proposed = propose(density, kernel, len(x) * kernel.jumps, rng)
+        state, share = step(density, kernel, state, proposed, rng)
+        total = total + functions(state.cloud.x)
+        accepted.append(share.mean())
+    np.testing.assert_array_equal(kernel.partition.label(state.cloud.x), state.cloud.region)
+    np.testing.assert_array_equal(density.logp(state.cloud.x), state.cloud.logp)
+    np.testing.assert_allclose(
+        kernel.generator.log_correction(state.cloud.x, rng), state.log_correction
+    )
+    return total / steps, np.mean(accepted)
+
+
+TARGET = Mixture(
+    [[-2.5, 0.0], [2.0, 1.0]], [[[1.0, 0.6], [0.6, 1.0]], 0.2 * np.eye(2)], [0.35, 0.65], 4.0
+)
+
+
+def features(x):
+    """Mode indicators at two borders, and moments."""
+    left = (x[:, :1] < 0.0).astype(float)
+    return np.concatenate([left, (x[:, :1] < 1.8).astype(float), moments(x)], axis=1)
+
+
+@pytest.mark.parametrize("jumps", [1, 3])
+@pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "random_walk"])
+def test_a_wrong_generator_does_not_bias_the_draws(jumps, gradient, rng):
+    """Wrong weights, means off by more than their width, too narrow."""
+    generator = RegionalMixture(
+        (part([-1.5, 0.8], 0.5), part([2.6, 0.4], 0.3)), np.array([0.9, 0.1])
+    )
+    density = TARGET.density(gradient=gradient)
+    kernel = Kernel(HalfSpace(0.4), tuning([1.4, 0.6]), generator, jumps)
+    x = TARGET.draws(1_500, rng)
+    found, accepted = averages(density, kernel, x, features, 40, rng)
+    expected = features(TARGET.draws(1_000_000, rng)).mean(axis=0)
+    assert 0.03 < accepted < 0.6, "jumps must happen, and be refused, for the test to see anything"
+    # The standard error of the expectation is a tenth of the chains'; seven quantities.
+    assert np.abs(z_scores(found, expected)).max() < 4
+
+
+def test_a_wrong_generator_does_not_bias_the_draws_on_a_circle(rng):
+    target = VonMises([np.pi, 0.5], [2.0, 6.0], [0.6, 0.4])
+    period = np.array([2 * np.pi, np.inf])
+    generator = RegionalMixture(
+        (part([2.7, 0.5], 0.5, period=period), part([0.0, -0.5], 0.3, period=period)),
+        np.array([0.3, 0.7]),
+    )
+
+    class Arc(HalfSpace):
+        def label(self, x):
+            return (np.cos(x[:, 0] - 3.0) < 0.1).astype(int)
+
+    def periodic(x):
+        c, s, y = np.cos(x[:, 0]), np.sin(x[:, 0]), x[:, 1]
+        return np.stack([c, s, c * s, y, y**2, Arc().label(x)], axis=1)
+
+    density = target.density()
+    kernel = Kernel(Arc(), tuning([1.0, 0.5], leapfrog=3), generator)
+    found, accepted = averages(density, kernel, target.draws(1_500, rng), periodic, 40, rng)
+    expected = periodic(target.draws(1_000_000, rng)).mean(axis=0)
+    assert 0.03 < accepted < 0.8
+    assert np.abs(z_scores(found, expected)).max() < 4
+
+
+METRICS = (0.15, 3.0)
+
+
+def test_metrics_that_differ_between_regions_do_not_bias_the_draws(rng):
+    """Regression: two halves of one Gaussian with very different metrics; each holds 0.50.
+
+    A prototype that let local moves cross the border, without the other region's metric in the
+    reverse density, gave 0.65 for one of the halves.
+    """
+    target = gaussian(np.zeros(2), np.eye(2))
+    density, partition = target.density(), HalfSpace()
+    # A generator that rarely succeeds leaves the work to the local moves.
+    generator = RegionalMixture((part([0.0, 0.0], 6.0),), np.ones(1))
+    kernel = Kernel(partition, tuning(METRICS), generator)
+
+    def functions(x):
+        return np.concatenate([(x[:, :1] > 0).astype(float), moments(x)], axis=1)
+
+    found, _ = averages(density, kernel, target.draws(1_500, rng), functions, 60, rng)
+    assert np.abs(z_scores(found, [0.5, 0, 0, 1, 0, 1])).max() < 4
+
+
+def test_without_confinement_that_bias_would_be_seen(rng):
+    """The same halves with moves that may cross: what the test above has to be able to see."""
+    target = gaussian(np.zeros(2), np.eye(2))
+    density, partition = target.density(), HalfSpace()
+    x, total = target.draws(1_500, rng), 0.0
+    for _ in range(60):
+        cloud = cloud_at(density, x, partition.label(x))
+        x = move(density, cloud, tuning(METRICS), rng, label=None)[0].x
+        total = total + (x[:, :1] > 0)
+    assert abs(z_scores(total / 60, 0.5)[0]) > 8
+
+
+def test_proposals_outside_the_window_are_refused(rng):
+    target = VonMises([0.0], [1.0], [1.0])
+    period = np.array([2 * np.pi, np.inf])
+    generator = RegionalMixture((part([0.0, 0.0], 4.0, period=period),), np.ones(1))
+    density = target.density()
+    kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
+    proposed = propose(density, kernel, 500, rng)
+    outside = ~np.isfinite(proposed.cloud.logp)
+    assert 50 < outside.sum() < 450
+    # Refused draws cost no evaluation.
+    assert density.n_logp_evals == 500 - outside.sum()
+    state = init(density, kernel, target.draws(500, rng), rng)
+    _, accepted = jump(state, proposed, rng)
+    assert not accepted[outside].any()
+    assert accepted[~outside].any()
+
+
+def test_a_perfect_generator_is_always_accepted(rng):
+    target = gaussian([1.0, -1.0], 4.0 * np.eye(2), log_z=5.0)
+    density = target.density()
+    generator = RegionalMixture((part([1.0, -1.0], 2.0, defence=False),), np.ones(1))
+    kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
+    state = init(density, kernel, target.draws(200, rng), rng)
+    np.testing.assert_allclose(state.log_ratio, 5.0)
+    proposed = propose(density, kernel, 200, rng)
+    moved, accepted = jump(state, proposed, rng)
+    assert accepted.mean() > 0.99  # rounding alone may refuse
+    np.testing.assert_array_equal(moved.cloud.x[accepted], proposed.cloud.x[accepted])
+
+
+def test_each_proposal_serves_one_chain(rng):
+    density = TARGET.density()
+    generator = RegionalMixture((part([0.0, 0.0], 3.0),), np.ones(1))
+    kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator, jumps=2)
+    n = 300
+    state = init(density, kernel, TARGET.draws(n, rng), rng)
+    proposed = propose(density, kernel, 2 * n, rng)
+    assert len(np.unique(proposed.cloud.x, axis=0)) == 2 * n
+    for i in range(2):
+        offered = rows(proposed, slice(i * n, (i + 1) * n))
+        before = state
+        state, accepted = jump(state, offered, rng)
+        source = np.where(accepted[:, None], offered.cloud.x, before.cloud.x)
+        np.testing.assert_array_equal(state.cloud.x, source)
+
+
+def test_the_same_seed_repeats_the_chains():
+    ends = []
+    for _ in range(2):
+        rng = np.random.default_rng(4)
+        density = TARGET.density()
+        generator = RegionalMixture((part([0.0, 0.0], 3.0),), np.ones(1))
+        kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
+        state = init(density, kernel, TARGET.draws(20, rng), rng)
+        for _ in range(5):
+            proposed = propose(density, kernel, 20, rng)
+            state, _ = step(density, kernel, state, proposed, rng)
+        ends.append(state.cloud.x)
+    np.testing.assert_array_equal(*ends)
