@@ -16,7 +16,7 @@ from pymc.distributions.transforms import CircularTransform
 from pymc.initial_point import make_initial_point_expression, make_initial_point_fn
 from pymc.pytensorf import join_nonshared_inputs, rewrite_graph
 from pytensor.compile.mode import Mode
-from pytensor.gradient import NullTypeGradError
+from pytensor.gradient import DisconnectedInputError, NullTypeGradError
 from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
@@ -322,6 +322,12 @@ def _compile(model: pm.Model, compile_kwargs: dict[str, Any]) -> tuple[Callable,
         outputs = [logp, pytensor.grad(logp, joined)]
     except (NotImplementedError, NullTypeGradError):
         outputs = [logp]
+    except DisconnectedInputError as error:
+        names = ", ".join(v.name for v in model.value_vars)
+        raise ModelError(
+            f"The log density does not depend on the model's variables ({names}): it is flat, "
+            "and its integral infinite. Give proper priors."
+        ) from error
     has_gradient = len(outputs) == 2
     rows = pt.matrix("rows", shape=(None, dim), dtype=joined.dtype)
     # PyMC 5's default linker has no fast matrix product without an external BLAS; Numba has.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.pipeline import Fit
 
-__all__ = ["STATS", "attach", "mode_statistics", "to_inference_data"]
+__all__ = ["STATS", "attach", "check_var_names", "mode_statistics", "to_inference_data"]
 
 STATS: dict[str, tuple[Any, list]] = {
     "lp": (np.float64, []),
@@ -97,6 +97,16 @@ def to_inference_data(
     return idata
 
 
+def check_var_names(model: pm.Model, var_names: Sequence[str] | None) -> None:
+    """Raise a ValueError if the model does not have all these variables."""
+    known = {v.name for v in model.unobserved_RVs}
+    if missing := set(var_names or ()) - known:
+        raise ValueError(
+            f"var_names holds {sorted(missing)}, which the model does not have; it has "
+            f"{sorted(known)}."
+        )
+
+
 def _trace(
     model: pm.Model,
     chains: list[np.ndarray],
@@ -111,13 +121,11 @@ def _trace(
     """
     variables = None
     if var_names is not None:
-        wanted = set(var_names)
-        if missing := wanted - {v.name for v in model.unobserved_RVs}:
-            raise ValueError(f"var_names holds {sorted(missing)}, which the model does not have.")
+        check_var_names(model, var_names)
         # As they stand, random variables would be drawn anew: their values are wanted.
-        variables = model.replace_rvs_by_values([
-            v for v in model.unobserved_RVs if v.name in wanted
-        ])  # fmt: skip
+        variables = model.replace_rvs_by_values(
+            [v for v in model.unobserved_RVs if v.name in set(var_names)]
+        )
     straces: list[NDArray] = []
     for c, x in enumerate(chains):
         known = template or (straces[0] if straces else None)

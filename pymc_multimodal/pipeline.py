@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +68,16 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "generator", resolve(self.generator))
+        for name, kind in (("modes", ModeSearch), ("regions", Regions), ("local", LocalSampling)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise TypeError(
+                    f"{name}={value!r} is a {type(value).__name__}; give a {kind.__name__}(...)."
+                )
+        for name in ("target_se", "max_evals", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Real):
+                raise TypeError(f"{name}={value!r} must be a number.")
         if not 0 < self.target_se < 1:
             raise ValueError(
                 f"target_se={self.target_se} is the standard error asked for of mode weights "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,14 @@ from pymc.progress_bar import create_simple_progress
 from pymc.stats.convergence import log_warnings, run_convergence_checks
 
 from pymc_multimodal import kernel as _kernel
-from pymc_multimodal.inference_data import to_inference_data
+from pymc_multimodal.inference_data import check_var_names, to_inference_data
+from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.step import fit_model, make_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pymc_multimodal.density import Density
-    from pymc_multimodal.pipeline import Fit
 
 __all__ = ["fit", "sample"]
 
@@ -118,7 +119,7 @@ def sample(
     model : pymc.Model, optional
         By default the one on the context stack.
     fit : Fit, optional
-        An earlier fit of the same model and data.
+        An earlier fit of the same model and data; its settings stand.
     random_seed : int, optional
         Seed of the fit and of the chains.
     progressbar, quiet : bool
@@ -144,10 +145,11 @@ def sample(
         If a number is out of range.
     """
     for name, value, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
-        if not isinstance(value, int | np.integer) or value < least:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
     model = pm.modelcontext(model)
-    config = fit.config if fit is not None else make_config(
+    check_var_names(model, var_names)
+    config = fit.config if isinstance(fit, Fit) else make_config(
         random_seed,
         quiet,
         generator=generator,
@@ -183,7 +185,8 @@ def sample(
         idata_kwargs=idata_kwargs,
     )
     if compute_convergence_checks and chains > 1 and x.shape[1] >= 100:
-        log_warnings(run_convergence_checks(idata, model))
+        found = run_convergence_checks(idata, model)
+        log_warnings([w for w in found if not (quiet and w.level == "info")])
     return idata
 
 

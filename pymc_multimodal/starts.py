@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -73,8 +74,13 @@ class ModeSearch:
                 f"optimiser={self.optimiser!r} is not known; choose 'lbfgs', 'gradient_descent', "
                 "'powell' or 'nelder_mead', or leave it out."
             )
-        if isinstance(self.starts, int) and self.starts < 1:
+        if isinstance(self.starts, Integral) and self.starts < 1:
             raise ValueError(f"starts={self.starts} must be at least 1.")
+        for name in ("batch", "max_starts", "max_iter"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.radius is not None and not self.radius >= 0:
+            raise ValueError(f"radius={self.radius} is a distance and cannot be negative.")
         if self.radius is not None and self.locations is None:
             raise ValueError("radius says how far `locations` may be off, but none were given.")
 
@@ -85,7 +91,7 @@ class Starts:
     def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
         self.density, self.config, self.rng = density, config, rng
         given = self._given()
-        self.fixed = given is not None or isinstance(config.starts, int)
+        self.fixed = given is not None or isinstance(config.starts, Integral)
         self._points = given
         try:
             reference = density.prior_draws(256, rng)
@@ -111,7 +117,7 @@ class Starts:
                 noise = config.radius * self.rng.standard_normal((8, *where.shape))
                 where = (where + noise).reshape(-1, dim)
             return self.density.wrap(where)
-        if config.starts is None or isinstance(config.starts, int):
+        if config.starts is None or isinstance(config.starts, Integral):
             return None
         return self.density.wrap(_rows(config.starts, dim, "starts"))
 
@@ -119,7 +125,7 @@ class Starts:
         """Return the first batch: the points that were given, or drawn ones."""
         if self._points is not None:
             return self._finite(self._points, "the given points")
-        size = self.config.starts if isinstance(self.config.starts, int) else self.config.batch
+        size = self.config.starts if isinstance(self.config.starts, Integral) else self.config.batch
         return self.draw(min(size, self.config.max_starts) if not self.fixed else size)
 
     def draw(self, n: int, optima: np.ndarray | None = None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,8 @@ def make_config(random_seed: Any, quiet: bool, **settings: Any) -> FitConfig:
     settings = {k: v for k, v in settings.items() if v is not None}
     if isinstance(random_seed, np.random.Generator):
         seed = int(random_seed.integers(2**62))
+    elif isinstance(random_seed, Integral) and random_seed < 0:
+        raise ValueError(f"random_seed={random_seed} must not be negative.")
     elif random_seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
         if not quiet:
@@ -63,7 +66,9 @@ def fit_model(
     compile_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Density, Fit]:
     """Compile a model's density and fit it, or check a given fit against it."""
-    if not isinstance(workers, int) or workers < 1:
+    if fit is not None and not isinstance(fit, Fit):
+        raise TypeError(f"fit={fit!r} is a {type(fit).__name__}; give what fit() returned.")
+    if not isinstance(workers, Integral) or workers < 1:
         raise ValueError(f"workers={workers!r} must be a positive integer.")
     density = Density.from_model(model, workers=workers, compile_kwargs=compile_kwargs)
     if fit is not None:
@@ -122,7 +127,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     model : pymc.Model, optional
         By default the one on the context stack.
     fit : Fit, optional
-        An earlier fit of the same model and data, used instead of a new one.
+        An earlier fit of the same model and data, used instead of a new one; its settings
+        stand, and those given here are not looked at.
     modes : ModeSearch, optional
     regions : Regions, optional
     local : LocalSampling, optional
@@ -198,7 +204,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         self._check_variables(model, vars, blocked)
         super().__init__(list(model.value_vars), {}, blocked=True, rng=rng)
         self.tune = False
-        config = fit.config if fit is not None else make_config(
+        config = fit.config if isinstance(fit, Fit) else make_config(
             random_seed,
             quiet,
             generator=generator,

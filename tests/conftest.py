@@ -3,10 +3,12 @@
 import hashlib
 import os
 
+os.environ["MPLBACKEND"] = "Agg"
+# Before NumPy is imported: threads only spin on matrices as small as those of the tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
-
-os.environ["MPLBACKEND"] = "Agg"
 
 
 @pytest.fixture

@@ -250,7 +250,7 @@ def five_bananas(ratio: float = 5.0) -> Target:
 
 
 def student_t_modes(dim: int = 10, *, concentric: bool = False) -> Target:
-    """Two multivariate Student-t components of very different width, on 4 and 5 degrees of freedom.
+    """Two multivariate Student-t components of very different width, on 5 and 4 degrees of freedom.
 
     Parameters
     ----------
@@ -266,10 +266,10 @@ def student_t_modes(dim: int = 10, *, concentric: bool = False) -> Target:
     The narrow basin is a ball whose volume falls steeply with its scale: at scale 0.1 in 10-D no
     practical number of starts would fall into it.
     """
-    scales, freedom = np.array([2.0, 0.1 if concentric else 0.4]), np.array([4.0, 5.0])
-    weights = np.array([0.5, 0.5]) if concentric else np.array([0.3, 0.7])
+    scales, freedom = np.array([0.1 if concentric else 0.4, 2.0]), np.array([5.0, 4.0])
+    weights = np.array([0.5, 0.5]) if concentric else np.array([0.7, 0.3])
     half = 0.0 if concentric else 3.0
-    means = np.stack([np.full(dim, half), np.full(dim, -half)])
+    means = np.stack([np.full(dim, -half), np.full(dim, half)])
     joint, offset, sums = stack_maps(np.eye(dim) / scales[:, None, None], means)
     power = 0.5 * (freedom + dim)
     constant = gammaln(power) - gammaln(0.5 * freedom) - dim * np.log(scales)

@@ -31,8 +31,14 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
     ------
     ValueError
         If the name is not known, or its generator does not exist yet.
+    TypeError
+        If it is neither a name nor a config object.
     """
     if not isinstance(generator, str):
+        if isinstance(generator, type) or not hasattr(generator, "fit_regions"):
+            raise TypeError(
+                f"generator={generator!r} is neither a name nor a config object such as Hybrid()."
+            )
         return generator
     if generator == "hybrid":
         return Hybrid()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pymc_multimodal.generators.base import RegionalMixture, RegionFit, split_chains
 from pymc_multimodal.generators.gaussian import (
@@ -68,9 +69,10 @@ class Hybrid:
     ) -> RegionFit:
         """Fit the rungs of every region."""
         streams = rng.spawn(len(local))
-        return RegionFit(
-            tuple(self._fit_region(local, k, period, streams[k]) for k in range(len(local)))
-        )
+        # Threads of the linear algebra only spin on matrices this small.
+        with threadpool_limits(1, user_api="blas"):
+            fits = [self._fit_region(local, k, period, streams[k]) for k in range(len(local))]
+        return RegionFit(tuple(fits))
 
     def _fit_region(
         self, local: LocalDraws, k: int, period: np.ndarray, rng: np.random.Generator

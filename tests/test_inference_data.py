@@ -1,0 +1,236 @@
+"""What ``sample`` returns works with ArviZ and PyMC, and survives a file."""
+
+from __future__ import annotations
+
+import arviz as az
+import matplotlib.pyplot as plt
+import models
+import numpy as np
+import pymc as pm
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+import pymc_multimodal as mm
+from pymc_multimodal._compat import PYMC6, add_group, get_dataset, group_names, load, save
+
+SILENT = {"progressbar": False, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.four_modes()
+
+
+@pytest.fixture(scope="module")
+def fit(model):
+    return mm.fit(model, random_seed=21, **SILENT)
+
+
+@pytest.fixture(scope="module")
+def idata(model, fit):
+    return mm.sample(200, chains=4, model=model, fit=fit, random_seed=21, **SILENT)
+
+
+@pytest.fixture(scope="module")
+def one_dimensional():
+    return mm.sample(200, chains=2, model=models.one_dimensional(), random_seed=1, **SILENT)
+
+
+@pytest.fixture
+def figures():
+    """Close what a test has drawn."""
+    yield plt
+    plt.close("all")
+
+
+# -------------------------------------------------------------- ArviZ
+
+
+def test_summary(idata):
+    table = az.summary(idata, var_names=["x", "square"])
+    assert len(table) == 4
+    rhat = table["r_hat"].astype(float)
+    assert (rhat < 1.05).all()
+    assert (table["ess_bulk"].astype(float) > 100).all()
+
+
+# ArviZ 0.23 calls Matplotlib in a way that the latter has deprecated.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["plot_trace", "plot_rank", "plot_pair"])
+def test_plots(idata, figures, name):
+    plot = getattr(az, name)
+    kwargs = {"backend": "matplotlib"} if PYMC6 else {}
+    plot(idata, var_names=["x"], **kwargs)
+    assert figures.get_fignums()
+
+
+# -------------------------------------------------------------- PyMC
+
+
+def test_log_likelihood(model, fit):
+    idata = mm.sample(20, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
+    pm.compute_log_likelihood(idata, model=model, progressbar=False)
+    found = get_dataset(idata, "log_likelihood")["y"].transpose("chain", "draw", "axis").values
+    square = get_dataset(idata, "posterior")["square"].values
+    np.testing.assert_allclose(found, stats.norm.logpdf(4.0, square, 1.0))
+    assert "modes" in group_names(idata)
+
+
+def test_posterior_and_prior_predictive(fit):
+    # PyMC 5.28 registers `y` a second time here, which spoils the model for later tests.
+    model = models.four_modes()
+    idata = mm.sample(20, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
+    predicted = pm.sample_posterior_predictive(idata, model=model, random_seed=1, progressbar=False)
+    y = get_dataset(predicted, "posterior_predictive")["y"]
+    assert y.shape == (2, 20, 2)
+    square = get_dataset(idata, "posterior")["square"]
+    z = (y - square).values
+    assert abs(z.mean()) < 4 / np.sqrt(z.size)
+    prior = pm.sample_prior_predictive(10, model=model, random_seed=1)
+    idata.update(prior) if PYMC6 else idata.extend(prior)
+    assert {"prior", "posterior", "modes", "mode_posterior"} <= set(group_names(idata))
+
+
+# -------------------------------------------------------------- files
+
+
+def test_round_trip(idata, tmp_path):
+    path = tmp_path / "draws.nc"
+    save(idata, path)
+    loaded = load(path)
+    assert set(group_names(loaded)) == set(group_names(idata))
+    for group in ("posterior", "sample_stats", "modes", "mode_posterior"):
+        before, after = get_dataset(idata, group), get_dataset(loaded, group)
+        assert set(after.data_vars) == set(before.data_vars)
+        for name in before.data_vars:
+            assert after[name].dims == before[name].dims
+            np.testing.assert_array_equal(after[name].values, before[name].values)
+    before, after = get_dataset(idata, "modes").attrs, get_dataset(loaded, "modes").attrs
+    for name, value in before.items():
+        assert after[name] == value, name
+    first, second = mm.mode_table(idata), mm.mode_table(loaded)
+    assert list(second.columns) == list(first.columns)
+    np.testing.assert_array_equal(first["weight"], second["weight"])
+    assert list(first["status"]) == list(second["status"])
+
+
+# -------------------------------------------------------------- modes
+
+
+def test_mode_table(idata, fit):
+    table = mm.mode_table(idata)
+    assert list(table.columns) == [
+        "weight", "weight_se", "log_evidence", "log_evidence_se", "hits", "ess", "r_hat",
+        "pareto_k", "status", "x[east]", "x[north]", "square[east]", "square[north]",
+    ]  # fmt: skip
+    assert table.index.name == "mode"
+    assert list(table.index) == [0, 1, 2, 3]
+    np.testing.assert_array_equal(table["weight"], fit.weights.weight)
+    np.testing.assert_array_equal(table["hits"], fit.modes.hits)
+    np.testing.assert_array_equal(table[["x[east]", "x[north]"]], fit.modes.locations)
+    assert "x[east]" not in mm.mode_table(idata, max_elements=1)
+
+
+def test_modes_are_ordered_by_weight(one_dimensional):
+    table = mm.mode_table(one_dimensional)
+    assert (np.abs(table["weight"] - np.array(models.WEIGHTS)) < 4 * table["weight_se"]).all()
+    total = np.logaddexp.reduce(table["log_evidence"])
+    assert get_dataset(one_dimensional, "modes").attrs["log_evidence"] == pytest.approx(total)
+    np.testing.assert_allclose(np.exp(table["log_evidence"] - total), table["weight"])
+
+
+def test_a_variable_called_weight(one_dimensional):
+    modes = get_dataset(one_dimensional, "modes")
+    assert modes["weight"].values.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(modes["weight_location"].values, [3.0, -3.0], atol=1e-3)
+    table = mm.mode_table(one_dimensional)
+    assert {"weight", "weight_location"} <= set(table.columns)
+    draws = get_dataset(one_dimensional, "mode_posterior")["weight"].values
+    np.testing.assert_allclose(draws.mean(axis=1), [3.0, -3.0], atol=0.2)
+
+
+def test_a_variable_called_weight_from_stats_alone(one_dimensional, tmp_path):
+    path = tmp_path / "draws.nc"
+    save(one_dimensional, path)
+    again = mm.attach(load(path))
+    modes = get_dataset(again, "modes")
+    np.testing.assert_array_equal(
+        modes["weight"].values, get_dataset(one_dimensional, "modes")["weight"].values
+    )
+    np.testing.assert_allclose(modes["weight_location"].values, [3.0, -3.0], atol=0.2)
+
+
+def test_attach_can_be_repeated(model, fit):
+    idata = mm.sample(10, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
+    before = get_dataset(idata, "modes")
+    assert mm.attach(idata, fit, model=model) is idata
+    after = get_dataset(idata, "modes")
+    assert set(after.data_vars) == set(before.data_vars)
+    np.testing.assert_array_equal(after["x"].values, before["x"].values)
+    with model:
+        mm.attach(idata, fit)
+    assert group_names(idata).count("modes") == 1
+
+
+def test_mode_posterior_stays_in_its_mode(idata, fit):
+    inside = get_dataset(idata, "mode_posterior")
+    assert set(inside.data_vars) == {"x", "square"}
+    assert inside["x"].dims == ("mode", "draw", "axis")
+    np.testing.assert_allclose(inside["square"].values, inside["x"].values ** 2)
+    for k, x in enumerate(inside["x"].values):
+        assert (fit.label(x) == k).all()
+        assert np.isfinite(x).all()
+        assert len(np.unique(x[:, 0])) > 100
+    locations = get_dataset(idata, "modes")["x"].values
+    np.testing.assert_array_equal(fit.label(locations), np.arange(4))
+    # Draws of a mode, not of a fraction of it: about the mean of x given x**2 near 4.
+    np.testing.assert_allclose(inside["x"].values.std(axis=1), 0.26, atol=0.06)
+
+
+def test_draws_are_labelled_by_the_fit(idata, fit):
+    x = get_dataset(idata, "posterior")["x"].values
+    mode = get_dataset(idata, "sample_stats")["mode"].values
+    np.testing.assert_array_equal(fit.label(x.reshape(-1, 2)), mode.ravel())
+
+
+def test_groups_can_be_added_and_replaced(model, fit):
+    idata = mm.sample(5, chains=1, model=model, fit=fit, random_seed=1, **SILENT)
+    first = get_dataset(idata, "modes")
+    add_group(idata, "modes", first[["weight"]])
+    assert list(get_dataset(idata, "modes").data_vars) == ["weight"]
+
+
+# -------------------------------------------------------------- pictures
+
+
+def test_plot_modes_of_two_dimensions(idata, figures):
+    figure = mm.plot_modes(idata)
+    assert isinstance(figure, Figure)
+    left, right = figure.axes
+    assert len(left.patches) == 4
+    assert right.get_xlabel() == "x[0]"
+    assert right.get_ylabel() == "x[1]"
+    figure.canvas.draw()
+
+
+def test_plot_modes_of_one_dimension(one_dimensional, figures):
+    figure = mm.plot_modes(one_dimensional)
+    assert isinstance(figure, Figure)
+    left, right = figure.axes
+    assert len(left.patches) == 2
+    assert right.get_xlabel() == "weight"
+    assert right.get_ylabel() == "draws"
+    figure.canvas.draw()
+
+
+def test_plot_modes_of_chosen_variables(idata, figures):
+    right = mm.plot_modes(idata, var_names=["square"]).axes[1]
+    assert right.get_xlabel() == "square[0]"
+    with pytest.raises(ValueError, match="slope"):
+        mm.plot_modes(idata, var_names=["slope"])
+
+
+def test_plot_modes_after_attach(one_dimensional, tmp_path, figures):
+    save(one_dimensional, tmp_path / "draws.nc")
+    assert isinstance(mm.plot_modes(mm.attach(load(tmp_path / "draws.nc"))), Figure)
