@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = [
@@ -166,8 +165,3 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [json_ready(v) for v in value]
     return value
-
-
-def as_mapping(dataset: xr.Dataset) -> Mapping[str, np.ndarray]:
-    """Variables of a Dataset as plain arrays."""
-    return {str(name): np.asarray(variable.values) for name, variable in dataset.items()}
