@@ -161,24 +161,35 @@ def fit_metric(x: np.ndarray, grad: np.ndarray | None, scale: np.ndarray) -> np.
     scale : array of shape (d, d)
         Current lower-triangular factor.
     """
-    d = x.shape[1]
+    finite = np.isfinite(x).all(axis=1)
+    if grad is not None:
+        # Squares of huge gradients, next to a border of the support, overflow.
+        finite &= (np.abs(grad) < 1e100).all(axis=1)
+        grad = grad[finite]
+    x = x[finite]
     if len(x) < 8:
         return scale
+    try:
+        mean = _whitened_metric(x, grad, scale)
+        return np.linalg.cholesky(scale @ mean @ scale.T)
+    except np.linalg.LinAlgError:
+        # Draws that span next to nothing, or everything: keep what works.
+        return scale
+
+
+def _whitened_metric(x: np.ndarray, grad: np.ndarray | None, scale: np.ndarray) -> np.ndarray:
+    """Covariance suggested by draws and gradients, in units of the current metric."""
+    d = x.shape[1]
     z = np.linalg.solve(scale, (x - x.mean(axis=0)).T)
     weight = d / (len(x) + d)
     ridge = max(1e-6, 1e-3 * weight)
     a = z @ z.T / len(x)
     if grad is None:
         a = (1 - weight) * a + weight * np.eye(d) * min(1.0, np.trace(a) / d)
-        mean = a + ridge * np.eye(d)
-    else:
-        g = scale.T @ (grad - grad.mean(axis=0)).T
-        b = g @ g.T / len(x) + ridge * np.eye(d)
-        mean = _geometric_mean_with_inverse(a + ridge * np.eye(d), b)
-    try:
-        return np.linalg.cholesky(scale @ mean @ scale.T)
-    except np.linalg.LinAlgError:
-        return scale
+        return a + ridge * np.eye(d)
+    g = scale.T @ (grad - grad.mean(axis=0)).T
+    b = g @ g.T / len(x) + ridge * np.eye(d)
+    return _geometric_mean_with_inverse(a + ridge * np.eye(d), b)
 
 
 def _geometric_mean_with_inverse(a: np.ndarray, b: np.ndarray) -> np.ndarray:

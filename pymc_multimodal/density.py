@@ -384,8 +384,16 @@ class _PriorDraws:
         for shared, child in zip(self._rngs, rng.spawn(len(self._rngs)), strict=True):
             shared.set_value(child, borrow=True)
         names = [v.name for v in self.model.value_vars]
-        rows = [dict(zip(names, self._function(), strict=True)) for _ in range(n)]
-        return np.array([flatten(self.model, row) for row in rows])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rows = [dict(zip(names, self._function(), strict=True)) for _ in range(n)]
+        x = np.array([flatten(self.model, row) for row in rows])
+        # A prior that ignores its own transform (draws that are not ordered) has no value in
+        # the unconstrained space: such draws are replaced by ones about the initial point.
+        lost = ~np.isfinite(x).all(axis=1)
+        if lost.any():
+            centre = flatten(self.model, self.model.initial_point())
+            x[lost] = centre + rng.standard_normal((int(lost.sum()), len(centre)))
+        return x
 
     def _compile(self) -> None:
         model = self.model

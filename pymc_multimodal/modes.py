@@ -13,9 +13,14 @@ from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pymc_multimodal.density import Density
 
 __all__ = ["ModeFinder", "ModeSearch", "Modes"]
+
+# Saddles that a search leaves on both sides at most; later ones are just not modes.
+MAX_ESCAPES = 24
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,7 @@ class ModeFinder:
         self.n_starts = 0
         self.n_runaway = 0
         self.n_flat = 0
+        self.n_escapes = 0
         self.n_negligible = 0
         self.points: list[np.ndarray] = []
         self.point_optima: list[np.ndarray] = []
@@ -164,8 +170,13 @@ class ModeFinder:
         # Highest known pass between pairs of optima, as log density.
         self.saddles: dict[tuple[int, int], float] = {}
 
-    def search(self) -> Modes:
+    def search(self, proceed: Callable[[], bool] = lambda: True) -> Modes:
         """Optimise from batches of starts until a batch brings no new mode.
+
+        Parameters
+        ----------
+        proceed : callable
+            Asked before each further batch; False ends the search.
 
         Raises
         ------
@@ -180,7 +191,7 @@ class ModeFinder:
             full = self.n_starts >= self.config.max_starts
             enough = self.n_starts > self.config.batch  # at least two batches
             settled = enough and not found_new and self._unseen() < 0.005
-            if self.starts.fixed or full or settled:
+            if self.starts.fixed or full or settled or not proceed():
                 return self._result()
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             batch = self.starts.draw(size, self.atlas.x)
@@ -258,8 +269,11 @@ class ModeFinder:
             gradient = density.logp_and_grad(x[None])[1][0] * spread
             along = vectors.T @ gradient
             decrement = float(np.sum(along[curved] ** 2 / values[curved]))
-            if values.min() < -1e-3 * max(1.0, np.abs(values).max()) and depth < 2:
-                # A saddle: leave it on both sides.
+            saddle = values.min() < -1e-3 * max(1.0, np.abs(values).max())
+            if saddle and depth < 2 and self.n_escapes < MAX_ESCAPES:
+                # A saddle: leave it on both sides. Kinks and steps of a rough density look
+                # like saddles wherever a climb ends, so the escapes are rationed.
+                self.n_escapes += 1
                 ends = [self._leave(x, spread * vectors[:, 0] * s, depth) for s in (1, -1)]
                 return max(ends, key=lambda k: self.atlas.logp[k] if k >= 0 else -np.inf)
             if decrement > 1e-6 and converged:

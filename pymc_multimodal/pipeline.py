@@ -89,7 +89,7 @@ class FitConfig:
                 raise ValueError(f"{name}={value} must be positive, or None for no limit.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """Result of a fit: everything needed to draw from the posterior and to judge the draws.
 
@@ -123,6 +123,14 @@ class Fit:
     n_logp_evals: int
     n_grad_evals: int
     seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        """Say in one line what was found; the arrays are in the attributes."""
+        w = self.weights
+        return (
+            f"<Fit of {len(self.names)} coordinates: {self.n_modes} modes, log evidence "
+            f"{w.total:.3f}±{w.total_se:.3f}, {self.n_logp_evals} evaluations>"
+        )
 
     @property
     def n_modes(self) -> int:
@@ -243,7 +251,7 @@ def _sample_regions(
     """Search, cut and sample; where chains reach modes that the search missed, again."""
     tick("modes", "searching for modes")
     finder = ModeFinder(density, config.modes, seeds[0])
-    modes = finder.search()
+    modes = finder.search(clock.proceed)
     clock.lap("modes")
     stuck = np.empty((0, density.dim))
 

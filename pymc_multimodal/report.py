@@ -17,13 +17,13 @@ __all__ = ["mode_table", "summary_line"]
 _COLUMNS = (
     "weight",
     "weight_se",
+    "status",
     "log_evidence",
     "log_evidence_se",
     "hits",
     "ess",
     "r_hat",
     "pareto_k",
-    "status",
 )
 
 

@@ -31,6 +31,9 @@ __all__ = ["MultimodalDiffusion", "fit_model", "make_config"]
 
 _log = logging.getLogger("pymc.multimodal")
 
+# Stages that report their progress, in order.
+_STAGES = ("modes", "regions", "local", "weights")
+
 # Proposals evaluated together: one batch serves many draws, which is what keeps a step as
 # cheap as a bare evaluation.
 BLOCK = 64
@@ -46,7 +49,11 @@ def make_config(random_seed: Any, quiet: bool, **settings: Any) -> FitConfig:
     elif random_seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
         if not quiet:
-            _log.info("No random_seed given: this fit uses random_seed=%d.", seed)
+            _log.info(
+                "Neither MultimodalDiffusion(...) nor sample(...) was given a seed: this fit uses "
+                "random_seed=%d.",
+                seed,
+            )
     else:
         # An integer stays what it is, so that the recorded seed is the one that was given.
         whole = isinstance(random_seed, int | np.integer)
@@ -78,13 +85,15 @@ def fit_model(
         _log.info("The model has no gradient: searching and sampling by density values alone.")
     progress = create_simple_progress(progressbar=progressbar and not quiet)
     with progress:
-        task = progress.add_task("Modes", total=None)
+        task = progress.add_task("Modes", total=len(_STAGES))
+
+        def tick(stage: str, text: str) -> None:
+            done = _STAGES.index(stage)
+            progress.update(task, description=text.capitalize(), completed=done)
+
         try:
-            fit = fit_density(
-                density,
-                config,
-                tick=lambda stage, text: progress.update(task, description=text.capitalize()),
-            )
+            fit = fit_density(density, config, tick=tick)
+            progress.update(task, completed=len(_STAGES))
         finally:
             density.close()
     if not quiet:

@@ -121,8 +121,8 @@ def test_round_trip(idata, tmp_path):
 def test_mode_table(idata, fit):
     table = mm.mode_table(idata)
     assert list(table.columns) == [
-        "weight", "weight_se", "log_evidence", "log_evidence_se", "hits", "ess", "r_hat",
-        "pareto_k", "status", "x[east]", "x[north]", "square[east]", "square[north]",
+        "weight", "weight_se", "status", "log_evidence", "log_evidence_se", "hits", "ess", "r_hat",
+        "pareto_k", "x[east]", "x[north]", "square[east]", "square[north]",
     ]  # fmt: skip
     assert table.index.name == "mode"
     assert list(table.index) == [0, 1, 2, 3]
