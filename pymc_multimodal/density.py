@@ -34,6 +34,17 @@ __all__ = ["Density"]
 CHUNK = 32
 
 
+def unroll(x: np.ndarray, centre: np.ndarray | float, period: np.ndarray) -> np.ndarray:
+    """Choose for each circular coordinate (finite period) the copy nearest to `centre`."""
+    c = np.isfinite(period)
+    if not c.any():
+        return x
+    x = np.array(x, dtype=float)
+    shift = x[..., c] - np.broadcast_to(centre, x.shape)[..., c]
+    x[..., c] -= period[c] * np.round(shift / period[c])
+    return x
+
+
 class Density:
     """Log density and gradient, for many points at once, with every evaluation counted.
 
@@ -79,7 +90,6 @@ class Density:
         self.n_failures = 0
         self.last_error: Exception | None = None
         self._pool: ProcessPoolExecutor | None = None
-        self._circular = np.isfinite(self.period)
         self.model: pm.Model | None = None
 
     # -------------------------------------------------------------- evaluation
@@ -156,13 +166,7 @@ class Density:
 
     def unroll(self, x: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
         """Choose for each circular coordinate the copy nearest to `centre`."""
-        if not self._circular.any():
-            return x
-        x = np.array(x, dtype=float)
-        c = self._circular
-        shift = x[..., c] - np.broadcast_to(centre, x.shape)[..., c]
-        x[..., c] -= self.period[c] * np.round(shift / self.period[c])
-        return x
+        return unroll(x, centre, self.period)
 
     # -------------------------------------------------------------- prior
 

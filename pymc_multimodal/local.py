@@ -250,8 +250,7 @@ class LocalSampler:
             cloud, record, tuning = self._warm.window(cloud, tuning, moves, self.rng, shrink)
             cloud = self._reseed(cloud)
             if i + 1 < len(windows):
-                refitted = self._warm.refit(record, cloud, tuning, self.centre)
-                tuning = refitted
+                tuning = self._warm.refit(record, cloud, tuning, self.centre)
             for k in regions:
                 lengths = self._warm.lengthen(tuning, int(self._gear[k])).leapfrog
                 leapfrog = tuning.leapfrog.copy()

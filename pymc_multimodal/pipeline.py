@@ -148,9 +148,7 @@ class Fit:
 
     def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Independent starting points for n chains: local draws allocated by weight."""
-        regions = rng.choice(self.n_modes, size=n, p=_probabilities(self.weights.weight))
-        pools = [self.local_draws(k) for k in range(self.n_modes)]
-        return np.stack([pools[k][rng.integers(len(pools[k]))] for k in regions])
+        return _by_weight(self.local, self.weights, n, rng)[0]
 
     def check_density(self, density: Density) -> None:
         """Raise if the density is not the one this fit was made for.
@@ -394,7 +392,9 @@ def _refine(
             weighing.refit(fitted, grown)
             more_proposals = more_proposals | grown
         weighing.extend(np.where(more_proposals, np.maximum(proposals, 1000), 0))
-    return weighing.weigh(local), local, weighing.fitted
+    else:
+        weights = weighing.weigh(local)
+    return weights, local, weighing.fitted
 
 
 def _count_jumps(
@@ -406,11 +406,7 @@ def _count_jumps(
     n: int = 400,
 ) -> tuple[Kernel, list[Status]]:
     """Choose how many jumps a draw needs for neighbouring draws to be nearly independent."""
-    regions = rng.choice(len(local), size=n, p=_probabilities(weights.weight))
-    x = np.stack([
-        (pool := local.x[k].reshape(-1, density.dim))[rng.integers(len(pool))] for k in regions
-    ])  # fmt: skip
-    logp = density.logp(x)
+    x, logp = _by_weight(local, weights, n, rng)
     ratio = logp + kernel.generator.log_correction(x, rng)
     proposed = _kernel.propose(density, kernel, n, rng).log_ratio
     with np.errstate(invalid="ignore", over="ignore"):
@@ -426,6 +422,19 @@ def _count_jumps(
     wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
     jumps = int(np.clip(np.ceil(wanted), 1, 16))
     return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else 1), found
+
+
+def _by_weight(
+    local: LocalDraws, weights: Weights, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pick local draws, regions by their weights: points (n, d) and log densities (n,)."""
+    regions = rng.choice(len(local), size=n, p=_probabilities(weights.weight))
+    rows = [rng.integers(local.logp[k].size) for k in regions]
+    x = [
+        local.x[k].reshape(-1, local.x[k].shape[-1])[i] for k, i in zip(regions, rows, strict=True)
+    ]
+    logp = [local.logp[k].ravel()[i] for k, i in zip(regions, rows, strict=True)]
+    return np.stack(x), np.array(logp)
 
 
 def _probabilities(weight: np.ndarray) -> np.ndarray:

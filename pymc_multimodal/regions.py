@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.linalg import solve_triangular
 from sklearn.svm import SVC
 
+from pymc_multimodal.density import unroll
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
@@ -82,12 +83,8 @@ class NearestMode:
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Log Gaussian density up to a constant, shape (n, K)."""
         out = np.empty((len(x), self.n_regions))
-        circular = np.isfinite(self.period)
         for k in range(self.n_regions):
-            step = x - self.centres[k]
-            if circular.any():
-                turns = np.round(step[:, circular] / self.period[circular])
-                step[:, circular] -= self.period[circular] * turns
+            step = unroll(x - self.centres[k], 0.0, self.period)
             z = step @ self._inverse[k].T
             out[:, k] = -0.5 * np.einsum("ni,ni->n", z, z) - self._log_det[k]
         return out

@@ -149,6 +149,7 @@ def sample(
             raise ValueError(f"{name}={value!r} must be an integer of at least {least}.")
     model = pm.modelcontext(model)
     check_var_names(model, var_names)
+    reused = fit is not None
     config = fit.config if isinstance(fit, Fit) else make_config(
         random_seed,
         quiet,
@@ -169,9 +170,11 @@ def sample(
         quiet=quiet,
         compile_kwargs=compile_kwargs,
     )
-    seed = make_config(random_seed, True).random_seed if random_seed is not None else None
-    # A seed of its own, so that the chains of a reused fit do not repeat the fit's numbers.
-    rng = np.random.default_rng([config.random_seed if seed is None else seed, 1])
+    seed = config.random_seed
+    if reused and random_seed is not None:
+        seed = make_config(random_seed, True).random_seed
+    # A stream of its own, so that the chains do not repeat the fit's numbers.
+    rng = np.random.default_rng([seed, 1])
     began = time.monotonic()
     x, stats = _run(density, fit, draws, tune, chains, rng, progressbar and not quiet)
     idata = to_inference_data(

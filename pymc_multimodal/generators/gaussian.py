@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from pymc_multimodal.adaptation import fit_metric
+from pymc_multimodal.density import unroll
 
 __all__ = ["EllipticalMixture", "fit_gaussian", "fit_mixture", "with_defence"]
 
@@ -86,11 +87,7 @@ class EllipticalMixture:
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""
-        if self._circular.any():
-            x = x.copy()
-            c = self._circular
-            turns = np.round((x[:, c] - self.centre[c]) / self.period[c])
-            x[:, c] -= self.period[c] * turns
+        x = unroll(x, self.centre, self.period)
         d = self.means.shape[1]
         logs = np.empty((len(self.means), len(x)))
         for j, (mean, inverse, df) in enumerate(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from pymc_multimodal.density import unroll
 from pymc_multimodal.generators.base import RegionalMixture, RegionFit, split_chains
 from pymc_multimodal.generators.gaussian import (
     fit_gaussian,
@@ -80,8 +81,8 @@ class Hybrid:
         fit, choose, _ = split_chains(len(local.x[k]))
         centre = local.centre[k]
         d = local.x[k].shape[-1]
-        x = _unroll(local.x[k][fit].reshape(-1, d), centre, period)
-        held_out = _unroll(local.x[k][choose].reshape(-1, d), centre, period)
+        x = unroll(local.x[k][fit].reshape(-1, d), centre, period)
+        held_out = unroll(local.x[k][choose].reshape(-1, d), centre, period)
         held_logp = local.logp[k][choose].ravel()
         grad = local.grad[k][fit].reshape(len(x), -1)
         density = fit_gaussian(x, grad if grad.shape[1] else None, held_out, period, centre)
@@ -104,12 +105,3 @@ class Hybrid:
     ) -> RegionalMixture:
         """Mix the regional densities by their weights."""
         return RegionalMixture(fitted.densities, weights)
-
-
-def _unroll(x: np.ndarray, centre: np.ndarray, period: np.ndarray) -> np.ndarray:
-    circular = np.isfinite(period)
-    if circular.any():
-        x = x.copy()
-        c = circular
-        x[:, c] -= period[c] * np.round((x[:, c] - centre[c]) / period[c])
-    return x
