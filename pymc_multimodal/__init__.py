@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymc_multimodal._version import __version__
 from pymc_multimodal.adaptation import LocalSampling
-from pymc_multimodal.generators import Hybrid
+from pymc_multimodal.generators import Hybrid, Network, PublishedHybrid
 from pymc_multimodal.inference_data import attach
 from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.plots import plot_modes
@@ -23,6 +23,8 @@ __all__ = [
     "ModeSearch",
     "ModelError",
     "MultimodalDiffusion",
+    "Network",
+    "PublishedHybrid",
     "Regions",
     "Status",
     "__version__",

@@ -78,6 +78,8 @@ class Record:
     grad: np.ndarray
     probability: np.ndarray
     crossed: np.ndarray
+    end: np.ndarray
+    into: np.ndarray
 
 
 def stack(records: list[tuple]) -> Record:
@@ -115,7 +117,8 @@ class Warmup:
         for t in range(moves):
             tuning = replace(tuning, step_size=np.exp(log_step))
             cloud, info = move(self.density, cloud, tuning, rng, label=self.label, shrink=shrink)
-            records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed))
+            records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed,
+                            info.end, info.into))  # fmt: skip
             mean = np.bincount(cloud.region, info.probability, minlength=n_regions) / count
             present = np.bincount(cloud.region, minlength=n_regions) > 0
             # Varied step sizes belong to the second gear, which wants them small on average.

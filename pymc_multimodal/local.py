@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from pymc_multimodal._compat import ess, rhat
-from pymc_multimodal.adaptation import LocalSampling, Warmup, fit_metric, stack
+from pymc_multimodal.adaptation import LocalSampling, Record, Warmup, fit_metric
 from pymc_multimodal.status import Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.pilot import Pilot
     from pymc_multimodal.regions import Partition
 
-__all__ = ["JumpDensity", "LocalDraws", "LocalSampler"]
+__all__ = ["Blend", "JumpDensity", "LocalDraws", "LocalSampler"]
 
 
 class JumpDensity(Protocol):
@@ -35,11 +35,54 @@ class JumpDensity(Protocol):
         ...
 
 
-FitJumps: TypeAlias = "Callable[[LocalDraws, np.random.Generator], Sequence[JumpDensity]]"
+class Blend:
+    """A region's own density with those of its neighbours.
+
+    Parameters
+    ----------
+    own : JumpDensity
+    others : sequence of JumpDensity
+        They share a quarter of the proposals.
+    """
+
+    OTHERS = 0.25
+
+    def __init__(self, own: JumpDensity, others: Sequence[JumpDensity]) -> None:
+        self.own, self.others = own, tuple(others)
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws of shape (n, d); rows of NaN are no points."""
+        x = self.own.sample(n, rng)
+        which = rng.integers(len(self.others), size=n)
+        which[rng.random(n) >= self.OTHERS] = -1
+        for j, q in enumerate(self.others):
+            rows = which == j
+            x[rows] = q.sample(int(rows.sum()), rng)
+        return x
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density, shape (n,)."""
+        others = np.logaddexp.reduce([q.log_density(x) for q in self.others], axis=0)
+        return np.logaddexp(
+            np.log1p(-self.OTHERS) + self.own.log_density(x),
+            np.log(self.OTHERS / len(self.others)) + others,
+        )
+
+
+FitJumps: TypeAlias = (
+    "Callable[[LocalDraws, np.random.Generator, Sequence[Any]], Sequence[JumpDensity]]"
+)
 
 # R-hat and ESS are watched on at most this many coordinates, spread evenly, and on the log
 # density: the library computes them one by one.
 MAX_WATCHED = 48
+
+# Jumps accepted this often carry a chain through its region: no longer trajectories then.
+JUMPS_WORK = 0.15
+# Effective draws that a better fit of the jump density has to be made from.
+MIN_TO_LEARN = 100
+# Most shifts of a region: each has its jump density fitted again.
+MAX_SHIFTS = 4
 
 
 @dataclass(frozen=True)
@@ -99,8 +142,9 @@ class LocalSampler:
     config : LocalSampling
     rng : numpy.random.Generator
     fit_jumps : callable, optional
-        ``fit_jumps(local, rng)`` fits one normalised density to each region of its argument;
-        the second gear proposes from them.
+        ``fit_jumps(local, rng, previous)`` fits one normalised density to each region of its
+        first argument, given what it fitted to them before; the second gear proposes from
+        them.
     """
 
     def __init__(
@@ -116,12 +160,18 @@ class LocalSampler:
         self.density, self.partition, self.config, self.rng = density, partition, config, rng
         self._fit_jumps = fit_jumps
         self._jumps: dict[int, JumpDensity] = {}
+        self._neighbours: dict[int, Sequence[JumpDensity]] = {}
         self.n_regions = len(modes)
         self.centre = modes.locations
         label = partition.label if partition.n_regions > 1 else None
         self._label = label
         self._warm = Warmup(density, config, label)
         self._gear = np.zeros(self.n_regions, dtype=int)
+        # Share of the jumps accepted, by gear; and how many draws go by between two local moves.
+        self._accepted: list[list[float]] = [[] for _ in range(self.n_regions)]
+        self._every = np.ones(self.n_regions, dtype=int)
+        # Where chains of other regions were turned back at a region's border.
+        self._beyond: list[np.ndarray] = [np.empty((0, density.dim))] * self.n_regions
         self._records: list[list[tuple]] = [[] for _ in range(self.n_regions)]
         x = _starting_points(density, partition, modes, pilot, config, rng)
         region = np.repeat(np.arange(self.n_regions), config.chains)
@@ -134,18 +184,27 @@ class LocalSampler:
     # ---------------------------------------------------------- running
 
     def run(
-        self, *, proceed: Callable[[], bool] = lambda: True, tick: Callable = lambda text: None
+        self,
+        *,
+        proceed: Callable[[], bool] = lambda: True,
+        tick: Callable = lambda text: None,
+        until: int | None = None,
     ) -> None:
-        """Run until every region passes its checks or reaches the most draws allowed."""
-        self.extend(np.arange(self.n_regions), self.config.draws)
+        """Run until every region passes its checks or reaches the most draws allowed.
+
+        `until` sets that limit lower; no region shifts before it is lifted.
+        """
+        limit = self.config.max_draws if until is None else until
+        drawn = np.array([self.draws_of(k) for k in range(self.n_regions)])
+        self.extend(np.flatnonzero(drawn == 0), self.config.draws)
         while proceed():
             short = np.flatnonzero(~self._passes())
             drawn = np.array([self.draws_of(k) for k in range(self.n_regions)])
-            short = short[drawn[short] < self.config.max_draws]
+            short = short[drawn[short] < limit]
             if not len(short):
                 break
             tick(f"{self.n_regions - len(short)}/{self.n_regions} regions converged")
-            slow = [k for k in short if self._wants_gear(int(k), int(drawn[k]))]
+            slow = [k for k in short if until is None and self._wants_shift(int(k), int(drawn[k]))]
             if slow:
                 self._shift(np.array(slow))
             rest = np.setdiff1d(short, slow)
@@ -157,20 +216,46 @@ class LocalSampler:
         rows = np.isin(self._cloud.region, regions)
         cloud = _take(self._cloud, rows)
         records = []
-        for _ in range(draws):
-            cloud, info = move(self.density, cloud, self._tuning, self.rng, label=self._label)
-            cloud = self._jump(cloud)
-            records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed))
-        self._put(cloud, rows)
-        record = stack(records)
+        every = self._every[cloud.region]
+        probability, crossed = np.ones(len(every)), np.zeros(len(every), dtype=bool)
+        for t in range(draws):
+            due = t % every == 0
+            moved, info = move(
+                self.density, _take(cloud, due), self._tuning, self.rng, label=self._label
+            )
+            cloud = _put(cloud, moved, due)
+            probability[due], crossed[due] = info.probability, info.crossed
+            cloud, _ = self._jump(cloud)
+            records.append((cloud.x, cloud.logp, cloud.grad, probability.copy(), crossed.copy()))
+        self._cloud = _put(self._cloud, cloud, rows)
+        columns = [np.stack(column) for column in zip(*records, strict=True)]
         for k in regions:
             own = cloud.region == k
-            self._records[k].append(tuple(part[:, own] for part in vars(record).values()))
+            self._records[k].append(tuple(column[:, own] for column in columns))
             self._check(k)
+
+    def connected(self, k: int) -> bool:
+        """Tell whether region k's chains jump to pieces of its neighbours' shapes."""
+        return k in self._neighbours
+
+    def connect(self, k: int, own: JumpDensity, neighbours: Sequence[JumpDensity]) -> None:
+        """Let region k's chains jump to pieces that have its neighbours' shapes.
+
+        What was recorded of the region is dropped: it may hold such pieces in any proportion.
+        """
+        self._neighbours[k] = neighbours
+        self._jumps[k] = Blend(own, neighbours)
+        self._records[k] = []
+        self.r_hat[k], self.ess[k] = np.inf, 0.0
 
     def draws_of(self, k: int) -> int:
         """Draws per chain of region k so far."""
         return sum(len(r[0]) for r in self._records[k])
+
+    def jumps(self) -> list[Any]:
+        """Return what the second gear of each region proposes from; None in the first gear."""
+        found = [self._jumps.get(k) for k in range(self.n_regions)]
+        return [q.own if isinstance(q, Blend) else q for q in found]
 
     def unmixed(self) -> np.ndarray:
         """Regions whose R-hat is too large to be trusted."""
@@ -183,9 +268,18 @@ class LocalSampler:
     def _passes(self) -> np.ndarray:
         return (self.r_hat <= self.config.max_rhat) & (self.ess >= self.config.min_ess)
 
-    def _wants_gear(self, k: int, drawn: float) -> bool:
-        far = self.r_hat[k] > 1.05 or self.ess[k] < 0.02 * drawn * self.config.chains
-        return bool(far and self._gear[k] < 2 and drawn >= 2 * self.config.draws)
+    def _wants_shift(self, k: int, drawn: float) -> bool:
+        """Tell whether a region that does not pass gains more by a shift than by more draws."""
+        accepted = self._accepted[k]
+        if len(accepted) < 2:
+            far = self.r_hat[k] > 1.05 or self.ess[k] < 0.02 * drawn * self.config.chains
+            return bool(far and drawn >= 2 * self.config.draws)
+        # Jumps that fail often, or leave chains stuck, may be fitted better to draws that were
+        # better themselves; once that has failed it is not tried again.
+        learns = len(accepted) == 2 or accepted[-1] > 1.3 * accepted[-2]
+        sticky = self.ess[k] < 0.15 * drawn * self.config.chains
+        enough = drawn >= 4 * self.config.draws and self.ess[k] >= MIN_TO_LEARN
+        return bool(learns and sticky and enough and len(accepted) < MAX_SHIFTS)
 
     def _shift(self, regions: np.ndarray) -> None:
         """Shift up: metric and jumps from all draws, longer trajectories, a fresh record."""
@@ -200,18 +294,46 @@ class LocalSampler:
             shortest[k] = 0.1
             self._records[k] = []
         if self._fit_jumps is not None:
-            self._jumps.update(zip(regions, self._fit_jumps(so_far, self.rng), strict=True))
-        self._gear[regions] += 1
+            previous = self.jumps()
+            fitted = self._fit_jumps(so_far, self.rng, [previous[k] for k in regions])
+            for k, q in zip(regions, fitted, strict=True):
+                beside = self._neighbours.get(int(k))
+                self._jumps[int(k)] = Blend(q, beside) if beside else q
         self._tuning = replace(self._tuning, scale=scale, shortest=shortest)
+        accepted = self._try_jumps(regions)
+        for k in regions:
+            self._accepted[k].append(accepted[k])
+            # Where jumps work there is no need for longer trajectories.
+            far = self._gear[k] == 1 and accepted[k] < JUMPS_WORK
+            self._gear[k] += self._gear[k] == 0 or far
         self._warm_up(regions, windows=self.config.windows[-2:])
+        for k in regions:
+            # Trajectories shall not cost much more than the jumps that do most of the work.
+            works = accepted[k] >= JUMPS_WORK
+            self._every[k] = np.clip(round(self._tuning.leapfrog[k] / 5), 1, 8) if works else 1
         self.extend(regions, 2 * self.config.draws)
 
-    def _jump(self, cloud: Cloud) -> Cloud:
+    def _try_jumps(self, regions: np.ndarray, rounds: int = 10) -> np.ndarray:
+        """Share of the jumps that chains accept now, by region."""
+        if self._fit_jumps is None:
+            return np.zeros(self.n_regions)
+        rows = np.isin(self._cloud.region, regions)
+        cloud = _take(self._cloud, rows)
+        share = np.zeros(len(cloud.x))
+        for _ in range(rounds):
+            cloud, accepted = self._jump(cloud)
+            share += accepted / rounds
+        self._cloud = _put(self._cloud, cloud, rows)
+        total = np.bincount(cloud.region, share, minlength=self.n_regions)
+        return total / np.maximum(np.bincount(cloud.region, minlength=self.n_regions), 1)
+
+    def _jump(self, cloud: Cloud) -> tuple[Cloud, np.ndarray]:
         """Offer each chain of a region in second gear one draw of the region's own density.
 
         An independence Metropolis step on the density restricted to the region; what it
-        proposes from was frozen before the record began.
+        proposes from was frozen before the record began. Returns which chains accepted too.
         """
+        took = np.zeros(len(cloud.x), dtype=bool)
         rows, xs, logqs, current = [], [], [], []
         for k, q in self._jumps.items():
             own = np.flatnonzero(cloud.region == k)
@@ -227,17 +349,13 @@ class LocalSampler:
             logqs.append(q.log_density(x))
             current.append(q.log_density(cloud.x[own]))
         if not rows:
-            return cloud
+            return cloud, took
         row = np.concatenate(rows)
         offered = cloud_at(self.density, np.concatenate(xs), cloud.region[row])
         gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
         accepted = np.log(self.rng.random(len(row))) < gain
-        x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
-        took = row[accepted]
-        x[took], logp[took], grad[took] = (
-            offered.x[accepted], offered.logp[accepted], offered.grad[accepted]
-        )  # fmt: skip
-        return Cloud(x, logp, grad, cloud.region)
+        took[row[accepted]] = True
+        return _put(cloud, _take(offered, accepted), took), took
 
     def _warm_up(self, regions: np.ndarray, windows: tuple[int, ...] | None = None) -> None:
         rows = np.isin(self._cloud.region, regions)
@@ -249,7 +367,9 @@ class LocalSampler:
             shrink = 0.3 if i == 0 else 1.0
             cloud, record, tuning = self._warm.window(cloud, tuning, moves, self.rng, shrink)
             cloud = self._reseed(cloud)
+            self._remember(record)
             if i + 1 < len(windows):
+                cloud = self._cross(cloud)
                 tuning = self._warm.refit(record, cloud, tuning, self.centre)
             for k in regions:
                 lengths = self._warm.lengthen(tuning, int(self._gear[k])).leapfrog
@@ -257,7 +377,30 @@ class LocalSampler:
                 leapfrog[k] = lengths[k]
                 tuning = replace(tuning, leapfrog=leapfrog)
         self._tuning = tuning
-        self._put(cloud, rows)
+        self._cloud = _put(self._cloud, cloud, rows)
+
+    def _remember(self, record: Record) -> None:
+        """Keep the ends of moves that were turned back at a border, for the region beyond."""
+        for k in range(self.n_regions):
+            ends = record.end[record.into == k]
+            self._beyond[k] = np.concatenate([self._beyond[k], ends])[-256:]
+
+    def _cross(self, cloud: Cloud) -> Cloud:
+        """Put some chains of each region where others were turned back at its border.
+
+        Where a border cuts through a mode, the piece beyond belongs to a region whose own
+        chains may never get there; R-hat then passes, unless one of them starts there.
+        """
+        rows, points = [], []
+        for k in np.unique(cloud.region):
+            own, ends = np.flatnonzero(cloud.region == k), self._beyond[k]
+            n = min(len(own) // 4, len(ends))
+            rows.append(self.rng.choice(own, size=n, replace=False))
+            points.append(ends[self.rng.choice(len(ends), size=n, replace=False)])
+        row, x = np.concatenate(rows), np.concatenate(points)
+        if not len(row):
+            return cloud
+        return self._reseed(_put(cloud, cloud_at(self.density, x, cloud.region[row]), row))
 
     def _reseed(self, cloud: Cloud) -> Cloud:
         """Chains stranded outside the support or far below the others start again from one."""
@@ -271,12 +414,6 @@ class LocalSampler:
                 source = self.rng.choice(healthy, size=len(stranded))
                 x[stranded], logp[stranded], grad[stranded] = x[source], logp[source], grad[source]
         return Cloud(x, logp, grad, cloud.region)
-
-    def _put(self, cloud: Cloud, rows: np.ndarray) -> None:
-        old = self._cloud
-        x, logp, grad = old.x.copy(), old.logp.copy(), old.grad.copy()
-        x[rows], logp[rows], grad[rows] = cloud.x, cloud.logp, cloud.grad
-        self._cloud = Cloud(x, logp, grad, old.region)
 
     # ---------------------------------------------------------- judging
 
@@ -348,6 +485,13 @@ def _worst(watched: np.ndarray) -> tuple[float, float]:
 
 def _take(cloud: Cloud, rows: np.ndarray) -> Cloud:
     return Cloud(cloud.x[rows], cloud.logp[rows], cloud.grad[rows], cloud.region[rows])
+
+
+def _put(cloud: Cloud, part: Cloud, rows: np.ndarray) -> Cloud:
+    """Copy of a cloud with some rows replaced, in their order."""
+    x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
+    x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
+    return Cloud(x, logp, grad, cloud.region)
 
 
 def _starting_points(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.adaptation import LocalSampling
+from pymc_multimodal.borders import cross_check, foreign_shares
 from pymc_multimodal.generators import Hybrid, resolve
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.local import LocalDraws, LocalSampler
@@ -36,6 +38,10 @@ _log = logging.getLogger("pymc.multimodal")
 # The log evidence of every mode that matters is wanted at least this well (nats), even where
 # target_se alone would leave a light mode's weight uncertain by a factor.
 MAX_LOG_WEIGHT_SE = 0.1
+# Part of a region's mass that has a neighbour's shape from which on its chains jump there.
+MIN_FOREIGN = 1e-3
+# Draws that the classifier of the regions is trained on.
+MAX_TRAINING = 4000
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,22 @@ class Fit:
         x = self.local.x[k]
         return x.reshape(-1, x.shape[-1])
 
+    def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Fast draws of the learned approximation, without the correction that makes them exact.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        array of shape (n, d)
+            Unconstrained points. As close to the posterior as the generator is; draws of
+            `pm.sample` are corrected, these are not.
+        """
+        return self.kernel.generator.generate(n, rng)
+
     def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Independent starting points for n chains: local draws allocated by weight."""
         return _by_weight(self.local, self.weights, n, rng)[0]
@@ -197,22 +219,29 @@ def fit_density(
         If the density cannot be started from anywhere.
     """
     clock = _Clock(density, config)
-    seeds = np.random.default_rng(config.random_seed).spawn(7)
+    seeds = np.random.default_rng(config.random_seed).spawn(8)
 
     modes, partition, sampler = _sample_regions(density, config, clock, seeds, tick)
     local = sampler.result()
     tick("weights", "fitting proposals")
-    fitted = config.generator.fit_regions(local, density.period, seeds[3])
+    fitted = config.generator.fit_regions(local, density.period, seeds[3], sampler.jumps())
     clock.lap("generator")
     weighing = Weighing(density, partition, fitted, seeds[4])
     weights, local, fitted = _refine(
         weighing, sampler, config, clock, density, seeds[3], lambda text: tick("weights", text)
     )
+    check = cross_check(weighing, weights)
+    if (more := check.wanted(weighing, weights)).any() and clock.proceed():
+        weighing.extend(more)
+        weights = weighing.weigh(local)
+        check = cross_check(weighing, weights)
+    weights = weights.widened(check.gap)
     clock.lap("weights")
 
     order = np.argsort(-weights.weight, kind="stable")
     rank = np.argsort(order)
-    statuses = [*partition.statuses, *local.statuses, *weights.statuses, *fitted.statuses]
+    statuses = [*partition.statuses, *local.statuses, *weights.statuses]
+    statuses += [*check.statuses, *fitted.statuses]
     statuses = [s if s.mode is None else replace(s, mode=int(rank[s.mode])) for s in statuses]
     statuses = [*modes.statuses, *statuses]
     modes, local = modes.permuted(order), local.permuted(order)
@@ -222,7 +251,7 @@ def fit_density(
     kernel = Kernel(Relabelled(partition, order), local.tuning, generator)
     kernel, found = _count_jumps(density, kernel, local, weights, seeds[6])
     clock.lap("kernel")
-    statuses += found
+    statuses += [*generator.fallbacks, *found]
     statuses += _unfinished(clock, config, weights)
     return Fit(
         config=config,
@@ -253,8 +282,12 @@ def _sample_regions(
     clock.lap("modes")
     stuck = np.empty((0, density.dim))
 
-    def fit_jumps(local: LocalDraws, rng: np.random.Generator) -> Sequence[RegionDensity]:
-        return config.generator.fit_regions(local, density.period, rng).densities
+    def fit_jumps(
+        local: LocalDraws,
+        rng: np.random.Generator,
+        previous: Sequence[RegionDensity | None],
+    ) -> Sequence[RegionDensity]:
+        return config.generator.fit_regions(local, density.period, rng, previous).densities
 
     for last in [False] * (rounds - 1) + [True]:
         tick("regions", f"{len(modes)} modes; short chains from each")
@@ -270,7 +303,9 @@ def _sample_regions(
         if group.max() + 1 < len(modes):
             modes, pilot = modes.merged(group), pilot.merged(group)
         corrections = _relabel(labels, same, group)[len(ends) :]
-        late = pilot.draws[:, :, pilot.draws.shape[2] // 2 :: 3]
+        # As many of the later draws as the classifier, which works on pairs, can take.
+        late = pilot.draws[:, :, pilot.draws.shape[2] // 2 :]
+        late = late[:, :, :: max(1, int(np.ceil(late[:, :, :, 0].size / MAX_TRAINING)))]
         partition = segment(
             density,
             late.reshape(len(modes), -1, density.dim),
@@ -282,7 +317,14 @@ def _sample_regions(
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
         sampler = LocalSampler(density, partition, modes, pilot, config.local, seeds[2], fit_jumps)
-        sampler.run(proceed=clock.proceed, tick=lambda text: tick("local", text))
+        # A first look for slivers before long runs, a second one when shapes are known well.
+        run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
+        run(until=2 * config.local.draws)
+        if clock.proceed():
+            _connect(density, partition, sampler, seeds[7])
+        run()
+        if clock.proceed() and _connect(density, partition, sampler, seeds[7]):
+            run()
         clock.lap("local")
         unmixed = sampler.positions(sampler.unmixed())
         if last or modes.runaway or not len(unmixed) or not clock.proceed():
@@ -295,6 +337,22 @@ def _sample_regions(
             break
         modes, stuck = found, np.concatenate([stuck, unmixed])
     return modes, partition, sampler
+
+
+def _connect(
+    density: Density, partition: Partition, sampler: LocalSampler, rng: np.random.Generator
+) -> bool:
+    """Connect regions that hold slivers of their neighbours; tell if any was not before."""
+    local = sampler.result()
+    quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
+    share = foreign_shares(density, partition, quick, local, rng)
+    found = False
+    for k in range(len(local)):
+        neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]
+        if neighbours and not sampler.connected(k):
+            sampler.connect(k, quick[k], neighbours)
+            found = True
+    return found
 
 
 def _matching(found: Modes, known: Modes) -> np.ndarray | None:
@@ -387,7 +445,8 @@ def _refine(
         grown = np.array([sampler.draws_of(k) for k in range(len(local))]) >= 4 * fitted_at
         if grown.any():
             # Four times the draws may support a better density: start its bridge afresh.
-            fitted = config.generator.fit_regions(local, density.period, rng)
+            before = weighing.fitted.densities
+            fitted = config.generator.fit_regions(local, density.period, rng, before)
             fitted_at = np.where(grown, 4 * fitted_at, fitted_at)
             weighing.refit(fitted, grown)
             more_proposals = more_proposals | grown
@@ -421,7 +480,9 @@ def _count_jumps(
         )  # fmt: skip
     wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
     jumps = int(np.clip(np.ceil(wanted), 1, 16))
-    return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else 1), found
+    # Where jumps do most of the work, local moves shall not cost much more than they do.
+    every = int(np.clip(np.max(kernel.tuning.leapfrog) // 4, 1, 8)) if acceptance > 0.3 else 1
+    return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else every), found
 
 
 def _by_weight(

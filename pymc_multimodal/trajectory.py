@@ -54,11 +54,23 @@ class Cloud:
 
 @dataclass(frozen=True)
 class MoveInfo:
-    """What only diagnostics need: acceptance probability, acceptance and crossings, shape (n,)."""
+    """What only diagnostics need.
+
+    Attributes
+    ----------
+    probability, accepted, crossed : arrays of shape (n,)
+        Acceptance probability, acceptance, and rejection for leaving the region.
+    end : array of shape (n, d)
+        Where the move would have ended.
+    into : array of int, shape (n,)
+        Region of the end of a crossing, -1 where there was none.
+    """
 
     probability: np.ndarray
     accepted: np.ndarray
     crossed: np.ndarray
+    end: np.ndarray
+    into: np.ndarray
 
 
 def cloud_at(density: Density, x: np.ndarray, region: np.ndarray) -> Cloud:
@@ -168,6 +180,8 @@ def _random_walk(
         np.mean([i.probability for i in infos], axis=0),
         np.any([i.accepted for i in infos], axis=0),
         np.any([i.crossed for i in infos], axis=0),
+        infos[-1].end,
+        infos[-1].into,
     )
 
 
@@ -184,12 +198,14 @@ def _settle(
     # From a point outside the support anything is an improvement; NaN gains are not.
     gain = np.where(np.isneginf(cloud.logp) & np.isfinite(logp), np.inf, gain)
     accepted = log_u < gain
-    crossed = np.zeros(len(x), dtype=bool)
+    into = np.full(len(x), -1)
     probability = np.exp(np.minimum(gain, 0.0))
     if label is not None and accepted.any():
         rows = np.flatnonzero(accepted)
-        crossed[rows] = label(x[rows]) != cloud.region[rows]
-        accepted &= ~crossed
+        found = label(x[rows])
+        into[rows] = np.where(found != cloud.region[rows], found, -1)
+    crossed = into >= 0
+    accepted &= ~crossed
     keep = accepted[:, None]
     new = Cloud(
         np.where(keep, x, cloud.x),
@@ -197,7 +213,7 @@ def _settle(
         np.where(keep, grad, cloud.grad),
         cloud.region,
     )
-    return new, MoveInfo(probability, accepted, crossed)
+    return new, MoveInfo(probability, accepted, crossed, x, into)
 
 
 class _Groups:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit, logit, logsumexp
@@ -64,6 +64,20 @@ class Weights:
         """Renumber the regions: new region i is old region ``order[i]``."""
         changes = {n: p[order] for n, p in vars(self).items() if isinstance(p, np.ndarray)}
         return replace(self, iterations=tuple(self.iterations[i] for i in order), **changes)
+
+    def widened(self, gap: np.ndarray) -> Weights:
+        """Count a gap, shape (K,), as a further error of each region's log evidence (nats)."""
+        if not gap.any():
+            return self
+        variance = self.log_evidence_se**2 + gap**2
+        known = np.where(np.isfinite(variance), variance, 0.0)
+        changes: dict[str, Any] = {
+            "log_evidence_se": np.sqrt(variance),
+            "total_se": float(np.sqrt(np.sum(self.weight**2 * known))),
+        }
+        if np.isfinite(variance).all() and len(gap) > 1:
+            changes["weight_se"], changes["interval"] = _weight_errors(self.weight, variance)
+        return replace(self, **changes)
 
     def needs(self, target_se: float, max_log_se: float) -> np.ndarray:
         """Regions whose evidence has to become more precise, bool array of shape (K,).
@@ -186,6 +200,12 @@ class Weighing:
     ) -> None:
         self.density, self.partition, self.fitted, self.rng = density, partition, fitted, rng
         self.ratios: list[np.ndarray] = [np.empty(0) for _ in fitted.densities]
+        # The same proposals as points: log densities, NaN where they were not evaluated because
+        # the point lies in another region.
+        self.points = [self._no_points() for _ in fitted.densities]
+
+    def _no_points(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.empty((0, self.density.dim)), np.empty(0)
 
     def extend(self, counts: np.ndarray) -> None:
         """Draw ``counts[k]`` more proposals of each region, evaluated in one batch.
@@ -199,18 +219,27 @@ class Weighing:
             q = self.fitted.densities[k]
             x = q.sample(int(count), self.rng)
             inside = np.isfinite(x).all(axis=1)
+            somewhere = inside.copy()
             if self.partition.n_regions > 1:
                 inside[inside] = self.partition.label(x[inside]) == k
+            self._keep(k, x[somewhere & ~inside])
             self.ratios[k] = np.append(self.ratios[k], np.full(int(np.sum(~inside)), -np.inf))
             xs.append(x[inside])
             logqs.append(q.log_density(x[inside]))
             owners.append(np.full(int(inside.sum()), k))
         if not xs:
             return
-        owner = np.concatenate(owners)
-        ratio = self.density.logp(np.concatenate(xs)) - np.concatenate(logqs)
+        owner, x = np.concatenate(owners), np.concatenate(xs)
+        logp = self.density.logp(x)
+        ratio = logp - np.concatenate(logqs)
         for k in np.unique(owner):
             self.ratios[k] = np.append(self.ratios[k], ratio[owner == k])
+            self._keep(k, x[owner == k], logp[owner == k])
+
+    def _keep(self, k: int, x: np.ndarray, logp: np.ndarray | None = None) -> None:
+        old_x, old_logp = self.points[k]
+        logp = np.full(len(x), np.nan) if logp is None else logp
+        self.points[k] = (np.concatenate([old_x, x]), np.append(old_logp, logp))
 
     def refit(self, fitted: RegionFit, regions: np.ndarray) -> None:
         """Take over new densities in some regions (bool, shape (K,)), dropping old proposals."""
@@ -218,6 +247,9 @@ class Weighing:
         densities = tuple(new if take else old for new, old, take in pairs)
         self.fitted = replace(fitted, densities=densities)
         self.ratios = [np.empty(0) if t else r for r, t in zip(self.ratios, regions, strict=True)]
+        self.points = [
+            self._no_points() if t else p for p, t in zip(self.points, regions, strict=True)
+        ]
 
     def weigh(self, local: LocalDraws) -> Weights:
         """Bridge every region on the chains reserved for it."""

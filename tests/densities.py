@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
-from scipy.special import i0e, logsumexp
+from scipy.special import i0e, log_ndtr, logsumexp
 from scipy.stats import multivariate_t
 
 from pymc_multimodal.density import Density
+from pymc_multimodal.generators.flow import AutoregressiveLayer
 from pymc_multimodal.local import LocalDraws
 from pymc_multimodal.trajectory import Tuning
 
@@ -138,6 +139,26 @@ class StudentT(Target):
 
     def draws(self, n, rng):
         return self.exact.rvs(n, random_state=rng).reshape(n, self.dim)
+
+
+class SkewNormals(Target):
+    """Turned product of skew-normal densities."""
+
+    def __init__(self, dim, skew=4.0, seed=0):
+        self.dim, self.skew = dim, skew
+        self.turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))[0]
+
+    def __call__(self, x):
+        y = x @ self.turn
+        tail = log_ndtr(self.skew * y)
+        logp = np.log(2.0) - 0.5 * np.log(2 * np.pi) - 0.5 * y**2 + tail
+        hazard = np.exp(-0.5 * (self.skew * y) ** 2 - 0.5 * np.log(2 * np.pi) - tail)
+        return logp.sum(axis=1), (-y + self.skew * hazard) @ self.turn.T
+
+    def draws(self, n, rng):
+        share = self.skew / np.hypot(1.0, self.skew)
+        first, second = rng.standard_normal((2, n, self.dim))
+        return (share * np.abs(first) + np.sqrt(1 - share**2) * second) @ self.turn.T
 
 
 class Ring(Target):
@@ -298,3 +319,42 @@ def moments(x):
     """First and second moments as columns."""
     i, j = np.triu_indices(x.shape[1])
     return np.concatenate([x, x[:, i] * x[:, j]], axis=1)
+
+
+def assert_covers(target, propose, log_q, rng, *, n=40_000):
+    r"""E_q[W / (W + Z)] = Z E_pi[1 / (W + Z)] with W = gamma / q, also times indicators.
+
+    Both sides are bounded, so that their standard errors exist whatever the tails. Shifting
+    log q by a constant breaks it, so it says as well that q is normalised.
+    """
+    proposed, exact = propose(n, rng), target.draws(n, rng)
+    inside = np.isfinite(proposed).all(axis=1)
+    w = np.zeros(n)
+    w[inside] = np.exp(target.logp(proposed[inside]) - log_q(proposed[inside]))
+    at_q = w / (w + 1.0)
+    at_pi = 1.0 / (np.exp(target.logp(exact) - log_q(exact)) + 1.0)
+    for low, high in ((-np.inf, np.inf), (-np.inf, 0.5), (0.5, np.inf)):
+        a = at_q * inside * ((proposed[:, 0] > low) & (proposed[:, 0] <= high))
+        b = at_pi * ((exact[:, 0] > low) & (exact[:, 0] <= high))
+        error = np.hypot(a.std(), b.std()) / np.sqrt(n)
+        assert error < 0.03 * b.mean(), "the proposal is too poor for the test to see anything"
+        assert abs(a.mean() - b.mean()) < 4 * error
+
+
+def random_layer(d, rng, *, hidden=(8, 8), size=1.0, order=None, idle=False):
+    """An untrained autoregressive layer of random order and weights.
+
+    Unit h sees the coordinates up to position `reach[h]`; idle ones see none at all.
+    """
+    order = rng.permutation(d) if order is None else np.asarray(order)
+    weights, biases, before = [], [], order
+    for width in hidden:
+        reach = rng.integers(-1 if idle else before.min(), d - 1, size=width)
+        mask = before <= reach[:, None]
+        weights.append(mask * rng.standard_normal(mask.shape) / np.sqrt(len(before)))
+        biases.append(rng.standard_normal(width))
+        before = reach
+    mask = np.repeat(before < order[:, None], 2, axis=0)
+    weights.append(size * mask * rng.standard_normal(mask.shape) / np.sqrt(len(before)))
+    biases.append(0.3 * size * rng.standard_normal(2 * d))
+    return AutoregressiveLayer(order, weights, biases)

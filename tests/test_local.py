@@ -126,11 +126,11 @@ def test_a_circular_mode_on_the_seam_is_one_region(rng):
 class ShiftsOnce(LocalSampler):
     """Shifts into second gear as soon as it may, whether or not it has to."""
 
-    def _wants_gear(self, k, drawn):
+    def _wants_shift(self, k, drawn):
         return self._gear[k] < 1 and drawn >= 2 * self.config.draws
 
 
-def wrong_jumps(local, rng):
+def wrong_jumps(local, rng, previous):
     """Densities that miss the mean and the width: proposals only, so draws must not show it."""
     d = local.x[0].shape[-1]
     return [
@@ -147,7 +147,7 @@ def wrong_jumps(local, rng):
     ]
 
 
-def fitted_jumps(local, rng):
+def fitted_jumps(local, rng, previous):
     return Hybrid().fit_regions(local, np.full(local.x[0].shape[-1], np.inf), rng).densities
 
 

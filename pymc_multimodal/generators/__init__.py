@@ -9,15 +9,20 @@ from pymc_multimodal.generators.base import (
     RegionalMixture,
     RegionDensity,
 )
+from pymc_multimodal.generators.flow import FlowDensity, Network
 from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.generators.hybrid import Hybrid
+from pymc_multimodal.generators.published import PublishedHybrid
 
 __all__ = [
     "EllipticalMixture",
+    "FlowDensity",
     "Generator",
     "GeneratorConfig",
     "Hybrid",
+    "Network",
     "Proposals",
+    "PublishedHybrid",
     "RegionDensity",
     "RegionalMixture",
     "resolve",
@@ -42,8 +47,12 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
         return generator
     if generator == "hybrid":
         return Hybrid()
+    if generator == "published":
+        return PublishedHybrid()
     if generator in ("lrds", "score"):
         raise ValueError(
             f"generator={generator!r} is planned but not in this release; use generator='hybrid'."
         )
-    raise ValueError(f"generator={generator!r} is not known; use 'hybrid' or a config object.")
+    raise ValueError(
+        f"generator={generator!r} is not known; use 'hybrid', 'published' or a config object."
+    )

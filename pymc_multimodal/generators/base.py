@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.status import Status
 
@@ -19,6 +21,7 @@ __all__ = [
     "RegionDensity",
     "RegionFit",
     "RegionalMixture",
+    "into_window",
     "split_chains",
 ]
 
@@ -52,9 +55,16 @@ class Generator(ABC):
 
     ``E_q[exp(log_correction) gamma(x)] = Z`` has to hold whatever was learned, and q has to be
     positive wherever the target is.
+
+    Attributes
+    ----------
+    dim : int
+    fallbacks : tuple of Status
+        What could not be learned, and what serves in its place.
     """
 
     dim: int
+    fallbacks: tuple[Status, ...] = ()
 
     @abstractmethod
     def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -91,6 +101,11 @@ class RegionDensity(Protocol):
         """Log density of the copy of each row inside the window, shape (n,)."""
         ...
 
+    @property
+    def core(self) -> RegionDensity:
+        """The density without what was added to keep corrected draws exact in the tails."""
+        ...
+
 
 @dataclass(frozen=True)
 class RegionFit:
@@ -104,9 +119,17 @@ class GeneratorConfig(Protocol):
     """Settings of a generator, with the two verbs the pipeline calls."""
 
     def fit_regions(
-        self, local: LocalDraws, period: np.ndarray, rng: np.random.Generator
+        self,
+        local: LocalDraws,
+        period: np.ndarray,
+        rng: np.random.Generator,
+        previous: Sequence[RegionDensity | None] | None = None,
     ) -> RegionFit:
-        """Fit a normalised density to each region, on the chains reserved for it."""
+        """Fit a normalised density to each region, on the chains reserved for it.
+
+        `previous` holds what was fitted to fewer draws of the same regions, where there is
+        anything: a start for what is expensive to fit.
+        """
         ...
 
     def build(
@@ -141,15 +164,19 @@ class RegionalMixture(Generator):
         self.dim = self.densities[0].sample(1, np.random.default_rng(0)).shape[1]
 
     def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw without correction; draws outside a window are drawn again."""
-        x = self._sample(n, rng)
+        """Draw without correction, and without the heavy tails that only corrected draws need.
+
+        Draws outside a window are drawn again.
+        """
+        cores = tuple(d.core for d in self.densities)
+        x = self._sample(n, rng, cores)
         while (bad := ~np.isfinite(x).all(axis=1)).any():
-            x[bad] = self._sample(int(bad.sum()), rng)
+            x[bad] = self._sample(int(bad.sum()), rng, cores)
         return x
 
     def propose(self, n: int, rng: np.random.Generator) -> Proposals:
         """Draws with minus their log density."""
-        x = self._sample(n, rng)
+        x = self._sample(n, rng, self.densities)
         correction = np.full(n, -np.inf)
         inside = np.isfinite(x).all(axis=1)
         correction[inside] = self.log_correction(x[inside], rng)
@@ -164,10 +191,31 @@ class RegionalMixture(Generator):
         """Itself: it is made of NumPy arrays."""
         return self
 
-    def _sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+    def _sample(
+        self, n: int, rng: np.random.Generator, densities: tuple[RegionDensity, ...]
+    ) -> np.ndarray:
         counts = rng.multinomial(n, self.weights)
-        parts = [self.densities[k].sample(int(c), rng) for k, c in enumerate(counts) if c]
+        parts = [densities[k].sample(int(c), rng) for k, c in enumerate(counts) if c]
         return np.concatenate(parts)[rng.permutation(n)] if n else np.empty((0, self.dim))
+
+
+def into_window(x: np.ndarray, centre: np.ndarray, period: np.ndarray) -> np.ndarray:
+    """Wrap unrolled draws, shape (n, d); those outside the period around `centre` become NaN.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+    centre, period : arrays of shape (d,)
+        Middle of the window, and period of circular coordinates (``inf`` elsewhere).
+    """
+    c = np.isfinite(period)
+    if not c.any():
+        return x
+    x = x.copy()
+    outside = (np.abs(x[:, c] - centre[c]) > period[c] / 2).any(axis=1)
+    x[:, c] -= period[c] * np.round(x[:, c] / period[c])
+    x[outside] = np.nan
+    return x
 
 
 def split_chains(chains: int) -> tuple[slice, slice, slice]:

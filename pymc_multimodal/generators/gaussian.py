@@ -12,8 +12,9 @@ from sklearn.mixture import GaussianMixture
 
 from pymc_multimodal.adaptation import fit_metric
 from pymc_multimodal.density import unroll
+from pymc_multimodal.generators.base import into_window
 
-__all__ = ["EllipticalMixture", "fit_gaussian", "fit_mixture", "with_defence"]
+__all__ = ["EllipticalMixture", "fit_gaussian", "fit_mixture", "heavy_tailed", "with_defence"]
 
 # Draws that expectation maximisation works on at most.
 MAX_EM_DRAWS = 4000
@@ -50,7 +51,7 @@ class EllipticalMixture:
         self.means, self.scales = np.asarray(means), np.asarray(scales)
         self.weights, self.df = np.asarray(weights), np.asarray(df, dtype=float)
         self.period, self.centre, self.rung = period, centre, rung
-        self._circular = np.isfinite(period)
+        self._core: EllipticalMixture | None = None
         d = self.means.shape[1]
         self._inverse = np.stack([solve_triangular(s, np.eye(d), lower=True) for s in self.scales])
         log_det = np.log(np.abs(np.diagonal(self.scales, axis1=1, axis2=2))).sum(axis=1)
@@ -59,6 +60,11 @@ class EllipticalMixture:
             heavy -= 0.5 * d * np.log(self.df * np.pi)
         norm = np.where(np.isfinite(self.df), heavy, -0.5 * d * np.log(2 * np.pi))
         self._constant = np.log(self.weights) + norm - log_det
+
+    @property
+    def core(self) -> EllipticalMixture:
+        """The mixture without its defence, if it has one."""
+        return self if self._core is None else self._core
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
@@ -74,16 +80,7 @@ class EllipticalMixture:
             out[at : at + c] = self.means[j] + step
             at += c
         # Rows must be exchangeable: callers hand row i to chain i.
-        return self._window(rng.permutation(out))
-
-    def _window(self, x: np.ndarray) -> np.ndarray:
-        if not self._circular.any():
-            return x
-        c = self._circular
-        outside = (np.abs(x[:, c] - self.centre[c]) > self.period[c] / 2).any(axis=1)
-        x[:, c] -= self.period[c] * np.round(x[:, c] / self.period[c])
-        x[outside] = np.nan
-        return x
+        return into_window(rng.permutation(out), self.centre, self.period)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""
@@ -162,7 +159,7 @@ def _student(
         mean = u @ x / u.sum()
         step = (x - mean) * np.sqrt(u)[:, None]
         covariance = step.T @ step / len(x)
-        scale = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
+        scale = factor(covariance)
     return mean, scale
 
 
@@ -228,6 +225,20 @@ def fit_mixture(
     return best
 
 
+def factor(covariance: np.ndarray) -> np.ndarray:
+    """Lower-triangular factor of a covariance, a flat coordinate included."""
+    variance = np.maximum(np.diag(covariance), 1e-290)
+    return np.linalg.cholesky(covariance + 1e-9 * np.diag(variance))
+
+
+def heavy_tailed(
+    x: np.ndarray, period: np.ndarray, centre: np.ndarray, df: float, widen: float
+) -> EllipticalMixture:
+    """One Student-t density with the widened covariance of unrolled draws x, shape (n, d)."""
+    scale = widen * factor(np.atleast_2d(np.cov(x.T)))
+    return _single(x.mean(axis=0), scale, df, period, centre)
+
+
 def with_defence(
     density: EllipticalMixture, share: float, df: float, widen: float
 ) -> EllipticalMixture:
@@ -240,8 +251,8 @@ def with_defence(
     step = density.means - mean
     covariance = np.einsum("j,jik,jlk->il", density.weights, density.scales, density.scales)
     covariance += np.einsum("j,ji,jk->ik", density.weights, step, step)
-    scale = widen * np.linalg.cholesky(covariance)
-    return EllipticalMixture(
+    scale = widen * factor(covariance)
+    defended = EllipticalMixture(
         np.vstack([density.means, mean]),
         np.concatenate([density.scales, scale[None]]),
         np.append((1 - share) * density.weights, share),
@@ -250,3 +261,5 @@ def with_defence(
         density.centre,
         density.rung,
     )
+    defended._core = density
+    return defended
