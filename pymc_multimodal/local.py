@@ -278,7 +278,7 @@ class LocalSampler:
         # better themselves; once that has failed it is not tried again.
         learns = len(accepted) == 2 or accepted[-1] > 1.3 * accepted[-2]
         sticky = self.ess[k] < 0.15 * drawn * self.config.chains
-        enough = drawn >= 4 * self.config.draws and self.ess[k] >= MIN_TO_LEARN
+        enough = drawn >= 2 * self.config.draws and self.ess[k] >= MIN_TO_LEARN
         return bool(learns and sticky and enough and len(accepted) < MAX_SHIFTS)
 
     def _shift(self, regions: np.ndarray) -> None:

@@ -445,10 +445,13 @@ def _refine(
         grown = np.array([sampler.draws_of(k) for k in range(len(local))]) >= 4 * fitted_at
         if grown.any():
             # Four times the draws may support a better density: start its bridge afresh.
+            which = np.flatnonzero(grown)
             before = weighing.fitted.densities
-            fitted = config.generator.fit_regions(local, density.period, rng, before)
+            fitted = config.generator.fit_regions(
+                local.permuted(which), density.period, rng, [before[k] for k in which]
+            )
             fitted_at = np.where(grown, 4 * fitted_at, fitted_at)
-            weighing.refit(fitted, grown)
+            weighing.refit(fitted, which)
             more_proposals = more_proposals | grown
         weighing.extend(np.where(more_proposals, np.maximum(proposals, 1000), 0))
     else:

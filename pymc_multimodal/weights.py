@@ -242,14 +242,19 @@ class Weighing:
         self.points[k] = (np.concatenate([old_x, x]), np.append(old_logp, logp))
 
     def refit(self, fitted: RegionFit, regions: np.ndarray) -> None:
-        """Take over new densities in some regions (bool, shape (K,)), dropping old proposals."""
-        pairs = zip(fitted.densities, self.fitted.densities, regions, strict=True)
-        densities = tuple(new if take else old for new, old, take in pairs)
-        self.fitted = replace(fitted, densities=densities)
-        self.ratios = [np.empty(0) if t else r for r, t in zip(self.ratios, regions, strict=True)]
-        self.points = [
-            self._no_points() if t else p for p, t in zip(self.points, regions, strict=True)
+        """Take over new densities of some regions (indices), dropping their old proposals."""
+        densities = list(self.fitted.densities)
+        for k, q in zip(regions, fitted.densities, strict=True):
+            densities[k] = q
+            self.ratios[k], self.points[k] = np.empty(0), self._no_points()
+        # What was said of the other regions stands.
+        statuses = [s for s in self.fitted.statuses if s.mode is None or s.mode not in regions]
+        statuses += [
+            s if s.mode is None else replace(s, mode=int(regions[s.mode]))
+            for s in fitted.statuses
+            if s.mode is not None or s not in statuses
         ]
+        self.fitted = replace(fitted, densities=tuple(densities), statuses=tuple(statuses))
 
     def weigh(self, local: LocalDraws) -> Weights:
         """Bridge every region on the chains reserved for it."""
