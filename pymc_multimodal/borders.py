@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from pymc_multimodal._compat import pareto_k
+from pymc_multimodal.generators import Hybrid
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.density import Density
     from pymc_multimodal.generators.base import RegionDensity
-    from pymc_multimodal.local import LocalDraws
+    from pymc_multimodal.local import LocalDraws, LocalSampler
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.weights import Weighing, Weights
 
-__all__ = ["CrossCheck", "cross_check", "foreign_shares"]
+__all__ = ["CrossCheck", "connect_pieces", "cross_check", "foreign_shares"]
 
 # Proposals of all regions together, and of each at least.
 PROPOSALS, MIN_PROPOSALS = 20_000, 200
+# Part of a region's mass that has a neighbour's shape from which on its chains jump there.
+MIN_FOREIGN = 1e-3
 # Posterior mass by which the two estimates of a region have to differ to be spoken of.
 MIN_GAP = 1e-3
 
@@ -88,6 +91,21 @@ def foreign_shares(
             mass = np.exp(np.minimum(log_mass[there] - log_evidence, 50.0))
         share[here] = np.bincount(maker[there], mass, minlength=k)
     return share / (1.0 + share.sum(axis=1, keepdims=True))
+
+
+def connect_pieces(
+    density: Density, partition: Partition, sampler: LocalSampler, rng: np.random.Generator
+) -> bool:
+    """Connect regions that hold slivers of their neighbours; tell if any was not before."""
+    local = sampler.result()
+    quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
+    share = foreign_shares(density, partition, quick, local, rng)
+    found = False
+    for k in range(len(local)):
+        neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]
+        if neighbours:
+            found |= sampler.connect(k, quick[k], neighbours)
+    return found
 
 
 @dataclass(frozen=True)
@@ -158,15 +176,17 @@ def cross_check(weighing: Weighing, weights: Weights) -> CrossCheck:
     label = weighing.partition.label(x)
     stratum = np.repeat(np.arange(k), [len(part) for part in xs])
     log_mass, log_mass_se = nothing.copy(), nothing.copy()
+    heavy = np.zeros(k, dtype=bool)
     for j in range(k):
         own = ratio[label == j]
         if len(own) < 50:
             continue
         # A piece at another level looks like a heavy tail to k-hat: what makes a mean
         # worthless is that a few of its terms are most of it.
-        few = np.exp(own.max() - logsumexp(own))
-        if few > 0.02 and pareto_k(own) > 0.7:
+        tail, few = pareto_k(own), np.exp(own.max() - logsumexp(own))
+        if few > 0.02 and tail > 0.7:
             continue
+        heavy[j] = tail > 0.5
         share = np.exp(own - own.max())
         of = stratum[label == j]
         total = share.sum()
@@ -175,11 +195,15 @@ def cross_check(weighing: Weighing, weights: Weights) -> CrossCheck:
         sums = np.bincount(of, share, minlength=k)
         spread = np.bincount(of, share**2, minlength=k) - sums**2 / made
         log_mass_se[j] = np.sqrt(np.maximum(spread, 0.0).sum()) / total
-    return _judge(weights, log_mass, log_mass_se)
+    return _judge(weights, log_mass, log_mass_se, heavy)
 
 
-def _judge(weights: Weights, log_mass: np.ndarray, log_mass_se: np.ndarray) -> CrossCheck:
+def _judge(
+    weights: Weights, log_mass: np.ndarray, log_mass_se: np.ndarray, heavy: np.ndarray
+) -> CrossCheck:
     difference = log_mass - weights.log_evidence
+    # Heavy-tailed ratios fall short of a mean that few of them make up: no news of the chains.
+    difference = np.where(heavy & (difference < 0), 0.0, difference)
     joint = np.hypot(log_mass_se, weights.log_evidence_se)
     # A comparison with NaN is False: what could not be judged has no gap.
     gap = np.where(np.abs(difference) > 2.5 * joint, np.abs(difference), 0.0)

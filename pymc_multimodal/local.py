@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from pymc_multimodal._compat import ess, rhat
 from pymc_multimodal.adaptation import LocalSampling, Record, Warmup, fit_metric
+from pymc_multimodal.jumps import Blend
+from pymc_multimodal.pilot import starting_points
 from pymc_multimodal.status import Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
@@ -16,69 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pymc_multimodal.density import Density
+    from pymc_multimodal.jumps import JumpDensity
     from pymc_multimodal.modes import Modes
     from pymc_multimodal.pilot import Pilot
     from pymc_multimodal.regions import Partition
 
-__all__ = ["Blend", "JumpDensity", "LocalDraws", "LocalSampler"]
-
-
-class JumpDensity(Protocol):
-    """A normalised density on R^d to propose from."""
-
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws of shape (n, d); rows of NaN are no points."""
-        ...
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density, shape (n,)."""
-        ...
-
-
-class Blend:
-    """A region's own density with those of its neighbours.
-
-    Parameters
-    ----------
-    own : JumpDensity
-    others : sequence of JumpDensity
-        They share a quarter of the proposals.
-    """
-
-    OTHERS = 0.25
-
-    def __init__(self, own: JumpDensity, others: Sequence[JumpDensity]) -> None:
-        self.own, self.others = own, tuple(others)
-
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws of shape (n, d); rows of NaN are no points."""
-        x = self.own.sample(n, rng)
-        which = rng.integers(len(self.others), size=n)
-        which[rng.random(n) >= self.OTHERS] = -1
-        for j, q in enumerate(self.others):
-            rows = which == j
-            x[rows] = q.sample(int(rows.sum()), rng)
-        return x
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density, shape (n,)."""
-        others = np.logaddexp.reduce([q.log_density(x) for q in self.others], axis=0)
-        return np.logaddexp(
-            np.log1p(-self.OTHERS) + self.own.log_density(x),
-            np.log(self.OTHERS / len(self.others)) + others,
-        )
+__all__ = ["LocalDraws", "LocalSampler"]
 
 
 FitJumps: TypeAlias = (
     "Callable[[LocalDraws, np.random.Generator, Sequence[Any]], Sequence[JumpDensity]]"
 )
 
-# R-hat and ESS are watched on at most this many coordinates, spread evenly, and on the log
-# density: the library computes them one by one.
+# R-hat and ESS are watched on the log density and at most so many coordinates, one by one.
 MAX_WATCHED = 48
 
 # Jumps accepted this often carry a chain through its region: no longer trajectories then.
 JUMPS_WORK = 0.15
+# Autocorrelation times of the local moves that a chain with jumps has to last, and the leapfrog
+# steps that are enough: the time is overestimated while chains have not mixed.
+TIMES, MAX_STEPS = 20.0, 3200.0
 # Effective draws that a better fit of the jump density has to be made from.
 MIN_TO_LEARN = 100
 # Most shifts of a region: each has its jump density fitted again.
@@ -170,10 +129,13 @@ class LocalSampler:
         # Share of the jumps accepted, by gear; and how many draws go by between two local moves.
         self._accepted: list[list[float]] = [[] for _ in range(self.n_regions)]
         self._every = np.ones(self.n_regions, dtype=int)
+        # Local moves that a record needs: jumps mix the bulk of a region so well that nothing
+        # shows how slowly chains find tails which no jump proposes.
+        self._least = np.zeros(self.n_regions)
         # Where chains of other regions were turned back at a region's border.
         self._beyond: list[np.ndarray] = [np.empty((0, density.dim))] * self.n_regions
         self._records: list[list[tuple]] = [[] for _ in range(self.n_regions)]
-        x = _starting_points(density, partition, modes, pilot, config, rng)
+        x = starting_points(density, partition, modes, pilot, config, rng)
         region = np.repeat(np.arange(self.n_regions), config.chains)
         self._cloud = cloud_at(density, x.reshape(-1, density.dim), region)
         self._tuning = pilot.tuning
@@ -234,19 +196,19 @@ class LocalSampler:
             self._records[k].append(tuple(column[:, own] for column in columns))
             self._check(k)
 
-    def connected(self, k: int) -> bool:
-        """Tell whether region k's chains jump to pieces of its neighbours' shapes."""
-        return k in self._neighbours
-
-    def connect(self, k: int, own: JumpDensity, neighbours: Sequence[JumpDensity]) -> None:
-        """Let region k's chains jump to pieces that have its neighbours' shapes.
+    def connect(self, k: int, own: JumpDensity, neighbours: Sequence[JumpDensity]) -> bool:
+        """Let region k's chains jump to pieces of neighbours' shapes; False if they did before.
 
         What was recorded of the region is dropped: it may hold such pieces in any proportion.
         """
+        if k in self._neighbours:
+            return False
+        self._least[k] = self._slowness(k)
         self._neighbours[k] = neighbours
         self._jumps[k] = Blend(own, neighbours)
         self._records[k] = []
         self.r_hat[k], self.ess[k] = np.inf, 0.0
+        return True
 
     def draws_of(self, k: int) -> int:
         """Draws per chain of region k so far."""
@@ -266,7 +228,16 @@ class LocalSampler:
         return self._cloud.x[np.isin(self._cloud.region, regions)]
 
     def _passes(self) -> np.ndarray:
-        return (self.r_hat <= self.config.max_rhat) & (self.ess >= self.config.min_ess)
+        moves = np.array([self.draws_of(k) for k in range(self.n_regions)]) / self._every
+        converged = (self.r_hat <= self.config.max_rhat) & (self.ess >= self.config.min_ess)
+        return converged & (moves >= self._least)
+
+    def _slowness(self, k: int) -> float:
+        """Return how many moves a chain has to last, by those that local moves alone need."""
+        if self._accepted[k] and self._accepted[k][-1] >= JUMPS_WORK:
+            return float(self._least[k])
+        time = self.draws_of(k) * self.config.chains / max(self.ess[k], 1.0)
+        return min(TIMES * time, MAX_STEPS / self._tuning.leapfrog[k])
 
     def _wants_shift(self, k: int, drawn: float) -> bool:
         """Tell whether a region that does not pass gains more by a shift than by more draws."""
@@ -292,6 +263,7 @@ class LocalSampler:
             # Curved regions are stiffer in their tails than where the step size was adapted:
             # chains that never shorten their steps do not enter them.
             shortest[k] = 0.1
+            self._least[k] = self._slowness(k)
             self._records[k] = []
         if self._fit_jumps is not None:
             previous = self.jumps()
@@ -424,8 +396,10 @@ class LocalSampler:
     def _check(self, k: int) -> None:
         watched = self._watched(k)
         self.r_hat[k], self.ess[k] = _worst(watched)
-        half = watched.shape[1] // 2
-        if self.r_hat[k] > self.config.max_rhat and half >= self.config.draws:
+        if (
+            self.r_hat[k] > self.config.max_rhat
+            and (half := watched.shape[1] // 2) >= self.config.draws
+        ):
             # Too short a warm-up leaves a transient: drop the first half if that mends it.
             r_hat, size = _worst(watched[:, half:])
             if r_hat <= self.config.max_rhat and size >= self.config.min_ess:
@@ -492,39 +466,3 @@ def _put(cloud: Cloud, part: Cloud, rows: np.ndarray) -> Cloud:
     x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
     x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
     return Cloud(x, logp, grad, cloud.region)
-
-
-def _starting_points(
-    density: Density,
-    partition: Partition,
-    modes: Modes,
-    pilot: Pilot,
-    config: LocalSampling,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Spread starting points across each region, shape (K, chains, d).
-
-    Half are ends of the unrestricted chains, half points that the optimisers passed: R-hat
-    is blind for chains that all start in one place.
-    """
-    k, chains, _, d = pilot.draws.shape
-    label = partition.label
-    path = modes.points
-    path_label = label(path) if len(path) else np.empty(0, dtype=int)
-    path_logp = density.logp(path) if len(path) else np.empty(0)
-    x = np.empty((k, chains, d))
-    for mode in range(k):
-        ends = pilot.draws[mode, :, -1]
-        inside = label(ends) == mode
-        near = ends[inside] if inside.any() else modes.locations[mode][None]
-        # A point hundreds of nats below the mode is no start for a chain of this region.
-        floor = modes.log_density[mode] - 25.0 - 2.0 * d
-        far = path[(path_label == mode) & (modes.point_modes == mode) & (path_logp > floor)]
-        if label(near[:1])[0] != mode:
-            # The classifier gives this mode's own summit away: its region may be elsewhere.
-            near = far if len(far) else near
-        x[mode] = near[rng.integers(len(near), size=chains)]
-        if len(far):
-            half = chains // 2
-            x[mode, ::2][:half] = far[rng.integers(len(far), size=half)]
-    return x

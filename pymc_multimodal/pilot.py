@@ -13,8 +13,9 @@ from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
     from pymc_multimodal.modes import Modes
+    from pymc_multimodal.regions import Partition
 
-__all__ = ["Pilot", "explore"]
+__all__ = ["Pilot", "explore", "starting_points"]
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,39 @@ def _around_optima(
         first[good] = far.x[good]
         size = size / 3
     return cloud
+
+
+def starting_points(
+    density: Density,
+    partition: Partition,
+    modes: Modes,
+    pilot: Pilot,
+    config: LocalSampling,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Spread starting points across each region, shape (K, chains, d).
+
+    Half are ends of the unrestricted chains, half points that the optimisers passed: R-hat
+    is blind for chains that all start in one place.
+    """
+    k, chains, _, d = pilot.draws.shape
+    label = partition.label
+    path = modes.points
+    path_label = label(path) if len(path) else np.empty(0, dtype=int)
+    path_logp = density.logp(path) if len(path) else np.empty(0)
+    x = np.empty((k, chains, d))
+    for mode in range(k):
+        ends = pilot.draws[mode, :, -1]
+        inside = label(ends) == mode
+        near = ends[inside] if inside.any() else modes.locations[mode][None]
+        # A point hundreds of nats below the mode is no start for a chain of this region.
+        floor = modes.log_density[mode] - 25.0 - 2.0 * d
+        far = path[(path_label == mode) & (modes.point_modes == mode) & (path_logp > floor)]
+        if label(near[:1])[0] != mode:
+            # The classifier gives this mode's own summit away: its region may be elsewhere.
+            near = far if len(far) else near
+        x[mode] = near[rng.integers(len(near), size=chains)]
+        if len(far):
+            half = chains // 2
+            x[mode, ::2][:half] = far[rng.integers(len(far), size=half)]
+    return x

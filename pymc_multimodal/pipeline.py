@@ -13,7 +13,7 @@ import numpy as np
 
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.adaptation import LocalSampling
-from pymc_multimodal.borders import cross_check, foreign_shares
+from pymc_multimodal.borders import connect_pieces, cross_check
 from pymc_multimodal.generators import Hybrid, resolve
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.local import LocalDraws, LocalSampler
@@ -38,8 +38,6 @@ _log = logging.getLogger("pymc.multimodal")
 # The log evidence of every mode that matters is wanted at least this well (nats), even where
 # target_se alone would leave a light mode's weight uncertain by a factor.
 MAX_LOG_WEIGHT_SE = 0.1
-# Part of a region's mass that has a neighbour's shape from which on its chains jump there.
-MIN_FOREIGN = 1e-3
 # Draws that the classifier of the regions is trained on.
 MAX_TRAINING = 4000
 
@@ -321,9 +319,9 @@ def _sample_regions(
         run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
         run(until=2 * config.local.draws)
         if clock.proceed():
-            _connect(density, partition, sampler, seeds[7])
+            connect_pieces(density, partition, sampler, seeds[7])
         run()
-        if clock.proceed() and _connect(density, partition, sampler, seeds[7]):
+        if clock.proceed() and connect_pieces(density, partition, sampler, seeds[7]):
             run()
         clock.lap("local")
         unmixed = sampler.positions(sampler.unmixed())
@@ -337,22 +335,6 @@ def _sample_regions(
             break
         modes, stuck = found, np.concatenate([stuck, unmixed])
     return modes, partition, sampler
-
-
-def _connect(
-    density: Density, partition: Partition, sampler: LocalSampler, rng: np.random.Generator
-) -> bool:
-    """Connect regions that hold slivers of their neighbours; tell if any was not before."""
-    local = sampler.result()
-    quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
-    share = foreign_shares(density, partition, quick, local, rng)
-    found = False
-    for k in range(len(local)):
-        neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]
-        if neighbours and not sampler.connected(k):
-            sampler.connect(k, quick[k], neighbours)
-            found = True
-    return found
 
 
 def _matching(found: Modes, known: Modes) -> np.ndarray | None:

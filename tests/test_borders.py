@@ -22,7 +22,8 @@ from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.borders import cross_check, foreign_shares
 from pymc_multimodal.generators import EllipticalMixture, Hybrid
 from pymc_multimodal.generators.base import RegionFit
-from pymc_multimodal.local import Blend, LocalSampler
+from pymc_multimodal.jumps import Blend
+from pymc_multimodal.local import LocalSampler
 from pymc_multimodal.pipeline import FitConfig, fit_density
 from pymc_multimodal.weights import Weighing
 

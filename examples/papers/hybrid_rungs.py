@@ -11,9 +11,10 @@ a funnel beside a ridge.
 *Weight error* is the largest against exact draws labelled by the same regions, *log Z error* that
 of the total evidence, each beside the standard error stated. *Evaluations* and *seconds* are those
 of the whole fit; *training* is the part of these seconds spent on generators, those that local
-chains jump with included. Each fit may use a million evaluations; where that, or anything else, is
-not enough for the asked standard error of 0.003, the statuses say so. The image of hybrid_image.py
-is constant on every pixel, so that it has no gradient to climb; its own table has the rungs.
+chains jump with included. A fit that has used a million evaluations refines no
+further; where that, or anything else, is not enough for the asked standard error of 0.003, the
+statuses say so. The image of hybrid_image.py is constant on every pixel, so that it has no gradient
+to climb; its own table has the rungs.
 Run it with::
 
     python examples/papers/hybrid_rungs.py
@@ -176,12 +177,8 @@ def draw(records: dict, stem: str) -> None:
             values = [value(records[name, ladder]) for name in names]
             ax.bar(np.arange(len(names)) + 0.27 * (j - 1), values, 0.27, label=ladder,
                    color=STYLE[ladder])  # fmt: skip
-        words = [name.rsplit("_", 1) for name in names]
-        ax.set_xticks(
-            range(len(names)),
-            ["\n".join([w[0].replace("_", "\n"), *w[1:]]) for w in words],
-            fontsize=8,
-        )
+        words = [name.replace("student_t", "student-t").replace("_", "\n") for name in names]
+        ax.set_xticks(range(len(names)), words, fontsize=8)
         ax.set_ylabel(label)
     axes[0, 1].set_yscale("log")
     axes[0, 2].set_yscale("log")

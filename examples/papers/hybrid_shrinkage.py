@@ -10,7 +10,8 @@ fitted by likelihood, as `Hybrid()` uses them, err on the wide side: they includ
 component, and a network in many dimensions leaves mass where no draw was. In return they allow for
 the correction that makes draws exact: *corrected* are draws picked from five times as many
 proposals by their ratios, and the remark has the effective size of these as a share. Where that is
-near 0 the corrected draws are a few points repeated, and their row means nothing.
+near 0 the corrected draws are a few points repeated: their row means nothing, and the figure
+leaves them out.
 
 Two targets of one mode: rotated products of skew-normals, and products of bananas. All methods
 get the same 20,000 exact draws. *Spread* is the range between the 5 % and 95 % quantiles of
@@ -196,6 +197,8 @@ def draw(rows: list[dict], samples: dict, shown: int):
             axis = made.add_subplot(grid[i, 2 * j : 2 * j + 2])
             for method, (colour, marker) in STYLE.items():
                 own = [r for r in rows if r["target"] == name and r["method"] == method]
+                # A few points repeated have neither spread nor distance.
+                own = [r for r in own if not r["remark"].endswith("ESS 0.00")]
                 axis.plot(
                     [r["d"] for r in own], [r[kind] for r in own], color=colour, marker=marker,
                     label=method, linewidth=1.5,
