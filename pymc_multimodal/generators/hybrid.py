@@ -34,6 +34,8 @@ _R = TypeVar("_R", bound=_Rung)
 
 # Fewest gradient steps worth starting a network for.
 MIN_STEPS = 300
+# Expected acceptance below which a trained network is not used.
+LEAST_ACCEPTED = 0.1
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,12 @@ class Hybrid:
             for k, steps in self._network_steps(data, rungs).items():
                 try:
                     flow = self._network(data[k], rungs[k], steps, streams[k], before[k])
+                    _check_useful(data[k], flow)
                     rungs[k] = self._better(data[k], rungs[k], flow)
                 except FlowError as error:
                     statuses.append(
                         Status("network", "generator",
-                               f"no network was trained for this region: {error}.",
+                               f"no network serves this region: {error}.",
                                "It keeps its Gaussian rung, whose jumps are accepted less often.",
                                mode=k, level="info")
                     )  # fmt: skip
@@ -218,6 +221,17 @@ class _Split:
             period=period,
             centre=centre,
         )
+
+
+def _check_useful(data: _Split, flow: FlowDensity) -> None:
+    """Raise FlowError if a network is worth nothing as a proposal, whatever its likelihood.
+
+    In high dimension it may win on held-out draws by nats and still misplace most of its own
+    draws, which no held-out draw shows and which would spoil `generate`.
+    """
+    accepted = expected_acceptance(data.held_out_logp - flow.log_density(data.held_out))
+    if accepted < LEAST_ACCEPTED:
+        raise FlowError(f"its jumps would be accepted with probability {accepted:.2f} at best")
 
 
 def expected_acceptance(log_ratio: np.ndarray) -> float:
