@@ -97,6 +97,8 @@ def connect_pieces(
     density: Density, partition: Partition, sampler: LocalSampler, rng: np.random.Generator
 ) -> bool:
     """Connect regions that hold slivers of their neighbours; tell if any was not before."""
+    if partition.n_regions == 1:
+        return False
     local = sampler.result()
     quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
     share = foreign_shares(density, partition, quick, local, rng)

@@ -497,3 +497,12 @@ def save(made, stem: str) -> Path:
     plt.close(made)
     print(f"\nPicture: examples/output/{path.name}")
     return path
+
+
+def compare_once(doc, file, compare, report, draw) -> None:
+    """Command line of a script with one record: ``compare`` it, print ``report``, ``draw`` it."""
+    options = parse(doc, file)
+    records = Records(options.out)
+    result = records.get(f"seed {options.seed}", lambda: compare(options.seed, options.quick))
+    print(report(result))
+    draw(result, options.stem)

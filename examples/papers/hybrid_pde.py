@@ -327,11 +327,7 @@ def draw(r: dict, stem: str) -> None:
 
 
 def main() -> None:
-    options = common.parse(__doc__, __file__)
-    records = common.Records(options.out)
-    result = records.get(f"seed {options.seed}", lambda: compare(options.seed, options.quick))
-    print(report(result))
-    draw(result, options.stem)
+    common.compare_once(__doc__, __file__, compare, report, draw)
 
 
 if __name__ == "__main__":
