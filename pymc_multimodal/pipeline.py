@@ -245,7 +245,7 @@ def fit_density(
     modes, local = modes.permuted(order), local.permuted(order)
     weights = weights.permuted(order)
     fitted = replace(fitted, densities=tuple(fitted.densities[i] for i in order))
-    generator = config.generator.build(fitted, local, weights.weight, seeds[5])
+    generator = config.generator.build(fitted, local, weights.weight, seeds[5], density)
     kernel = Kernel(Relabelled(partition, order), local.tuning, generator)
     kernel, found = _count_jumps(density, kernel, local, weights, seeds[6])
     clock.lap("kernel")

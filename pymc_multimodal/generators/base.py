@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pymc_multimodal.density import Density
     from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.status import Status
 
@@ -138,8 +139,13 @@ class GeneratorConfig(Protocol):
         local: LocalDraws,
         weights: np.ndarray,
         rng: np.random.Generator,
+        density: Density | None = None,
     ) -> Generator:
-        """Make the generator of the whole posterior, given the regions' weights."""
+        """Make the generator of the whole posterior, given the regions' weights.
+
+        `density` serves generators that learn from the log density of their own draws; its
+        evaluations are counted there.
+        """
         ...
 
 

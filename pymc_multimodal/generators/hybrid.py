@@ -23,6 +23,7 @@ from pymc_multimodal.status import Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pymc_multimodal.density import Density
     from pymc_multimodal.generators.base import RegionDensity
     from pymc_multimodal.local import LocalDraws
 
@@ -189,6 +190,7 @@ class Hybrid:
         local: LocalDraws,
         weights: np.ndarray,
         rng: np.random.Generator,
+        density: Density | None = None,
     ) -> RegionalMixture:
         """Mix the regional densities by their weights."""
         return RegionalMixture(fitted.densities, weights)

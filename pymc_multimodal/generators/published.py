@@ -27,6 +27,7 @@ from pymc_multimodal.status import Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pymc_multimodal.density import Density
     from pymc_multimodal.generators.base import RegionDensity
     from pymc_multimodal.local import LocalDraws
 
@@ -217,6 +218,7 @@ class PublishedHybrid:
         local: LocalDraws,
         weights: np.ndarray,
         rng: np.random.Generator,
+        density: Density | None = None,
     ) -> PublishedGenerator:
         """Train the map of every region on its draws; a region without keeps its Gaussian.
 
@@ -237,14 +239,14 @@ class PublishedHybrid:
         """
         maps: list[SupervisedMap | None] = []
         fallbacks = []
-        for k, (density, stream) in enumerate(
+        for k, (proposal, stream) in enumerate(
             zip(fitted.densities, rng.spawn(len(local)), strict=True)
         ):
             began = time.monotonic()
-            assert isinstance(density, EllipticalMixture)
+            assert isinstance(proposal, EllipticalMixture)
             try:
                 with threadpool_limits(1, user_api="blas"):
-                    maps.append(self._learn(local.x[k], density, stream))
+                    maps.append(self._learn(local.x[k], proposal, stream))
             except (ImportError, RuntimeError, ValueError, MemoryError) as error:
                 fallbacks.append(_fallback(k, error))
                 maps.append(None)
