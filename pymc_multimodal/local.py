@@ -35,6 +35,8 @@ MAX_WATCHED = 48
 
 # Jumps accepted this often carry a chain through its region: no longer trajectories then.
 JUMPS_WORK = 0.15
+# Acceptance from which a guessed density stands for its whole region.
+NEARLY_RIGHT = 0.85
 # Autocorrelation times of the local moves that a chain with jumps has to last, and the leapfrog
 # steps that are enough: the time is overestimated while chains have not mixed.
 TIMES, MAX_STEPS = 20.0, 3200.0
@@ -104,6 +106,9 @@ class LocalSampler:
         ``fit_jumps(local, rng, previous)`` fits one normalised density to each region of its
         first argument, given what it fitted to them before; the second gear proposes from
         them.
+    first_jumps : sequence of JumpDensity, optional
+        A guess for each region. Regions whose chains accept nearly all its draws begin in
+        second gear, and are spared the long warm-up that chains without gradients need.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class LocalSampler:
         config: LocalSampling,
         rng: np.random.Generator,
         fit_jumps: FitJumps | None = None,
+        first_jumps: Sequence[JumpDensity] = (),
     ) -> None:
         self.density, self.partition, self.config, self.rng = density, partition, config, rng
         self._fit_jumps = fit_jumps
@@ -141,7 +147,27 @@ class LocalSampler:
         self._tuning = pilot.tuning
         self.r_hat = np.full(self.n_regions, np.inf)
         self.ess = np.zeros(self.n_regions)
-        self._warm_up(np.arange(self.n_regions))
+        guessed = self._begin_with(first_jumps)
+        self._warm_up(np.setdiff1d(np.arange(self.n_regions), guessed))
+
+    def _begin_with(self, jumps: Sequence[JumpDensity]) -> np.ndarray:
+        """Put regions into second gear whose guessed density is nearly right; which they are."""
+        self._jumps = dict(enumerate(jumps))
+        regions = np.arange(len(jumps))
+        accepted = self._try_jumps(regions) if len(jumps) else np.empty(0)
+        good = np.flatnonzero(accepted >= NEARLY_RIGHT)
+        self._jumps = {int(k): jumps[int(k)] for k in good}
+        self._gear[good] = 1
+        for k in good:
+            self._accepted[k].append(float(accepted[k]))
+        self._pace(good, accepted)
+        return good
+
+    def _pace(self, regions: np.ndarray, accepted: np.ndarray) -> None:
+        """Set the rhythm of local moves: they shall not cost much more than jumps that work."""
+        for k in regions:
+            works = accepted[k] >= JUMPS_WORK
+            self._every[k] = np.clip(round(self._tuning.leapfrog[k] / 5), 1, 8) if works else 1
 
     # ---------------------------------------------------------- running
 
@@ -279,15 +305,12 @@ class LocalSampler:
             far = self._gear[k] == 1 and accepted[k] < JUMPS_WORK
             self._gear[k] += self._gear[k] == 0 or far
         self._warm_up(regions, windows=self.config.windows[-2:])
-        for k in regions:
-            # Trajectories shall not cost much more than the jumps that do most of the work.
-            works = accepted[k] >= JUMPS_WORK
-            self._every[k] = np.clip(round(self._tuning.leapfrog[k] / 5), 1, 8) if works else 1
+        self._pace(regions, accepted)
         self.extend(regions, 2 * self.config.draws)
 
     def _try_jumps(self, regions: np.ndarray, rounds: int = 10) -> np.ndarray:
         """Share of the jumps that chains accept now, by region."""
-        if self._fit_jumps is None:
+        if not self._jumps:
             return np.zeros(self.n_regions)
         rows = np.isin(self._cloud.region, regions)
         cloud = _take(self._cloud, rows)
@@ -330,6 +353,8 @@ class LocalSampler:
         return _put(cloud, _take(offered, accepted), took), took
 
     def _warm_up(self, regions: np.ndarray, windows: tuple[int, ...] | None = None) -> None:
+        if not len(regions):
+            return
         rows = np.isin(self._cloud.region, regions)
         cloud = _take(self._cloud, rows)
         tuning = self._tuning

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
-from pymc_multimodal.optimise import climb, climb_without_gradient
+from pymc_multimodal.optimise import ForwardDifferences, climb, climb_without_gradient
 from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
 
@@ -21,6 +21,8 @@ __all__ = ["ModeFinder", "ModeSearch", "Modes"]
 
 # Saddles that a search leaves on both sides at most; later ones are just not modes.
 MAX_ESCAPES = 24
+# Dimensions up to which Powell's method costs little more than differences do.
+POWELL_DIM = 10
 
 
 @dataclass(frozen=True)
@@ -227,16 +229,21 @@ class ModeFinder:
 
     def _optimise(self, starts: np.ndarray) -> tuple:
         config, density = self.config, self.density
-        method = config.optimiser or ("lbfgs" if density.has_gradient else "powell")
+        method = config.optimiser or "lbfgs"
+        if config.optimiser is None and not density.has_gradient:
+            method = "powell" if density.dim <= POWELL_DIM else "differences"
         if method in ("lbfgs", "gradient_descent") and not density.has_gradient:
             raise ValueError(
                 f"optimiser={method!r} needs a gradient, which this model does not have; "
-                "use 'powell' or 'nelder_mead'."
+                "use 'differences', 'powell' or 'nelder_mead'."
             )
         if method in ("lbfgs", "gradient_descent"):
             memory = 10 if method == "lbfgs" else 0
             iterations = config.max_iter * (1 if memory else 10)
             return climb(density, starts, self.spread, memory=memory, max_iter=iterations)
+        if method == "differences":
+            differenced = ForwardDifferences(density, self.spread)
+            return climb(differenced, starts, self.spread, max_iter=config.max_iter)
         return climb_without_gradient(
             density, starts, self.spread, method=method, max_iter=config.max_iter
         )

@@ -15,6 +15,7 @@ from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.borders import connect_pieces, cross_check
 from pymc_multimodal.generators import Hybrid, resolve
+from pymc_multimodal.generators.gaussian import laplace
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.local import LocalDraws, LocalSampler
 from pymc_multimodal.modes import ModeFinder, Modes
@@ -314,7 +315,13 @@ def _sample_regions(
         )
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
-        sampler = LocalSampler(density, partition, modes, pilot, config.local, seeds[2], fit_jumps)
+        guess = []
+        if not density.has_gradient and not modes.runaway:
+            shapes = zip(modes.locations, modes.scale, strict=True)
+            guess = [laplace(x, scale, density.period) for x, scale in shapes]
+        sampler = LocalSampler(
+            density, partition, modes, pilot, config.local, seeds[2], fit_jumps, guess
+        )
         # A first look for slivers before long runs, a second one when shapes are known well.
         run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
         run(until=2 * config.local.draws)

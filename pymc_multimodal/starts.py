@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModeSearch", "Starts"]
 
-Optimiser = Literal["lbfgs", "gradient_descent", "powell", "nelder_mead"]
+Optimiser = Literal["lbfgs", "gradient_descent", "differences", "powell", "nelder_mead"]
+OPTIMISERS = get_args(Optimiser)
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class ModeSearch:
     radius : float, optional
         How far each coordinate of `locations` may be off: eight starts are drawn around each
         location with this standard deviation (unconstrained space).
-    optimiser : {"lbfgs", "gradient_descent", "powell", "nelder_mead"}, optional
-        "lbfgs" (all starts in one batch) where there is a gradient, otherwise "powell".
+    optimiser : {"lbfgs", "gradient_descent", "differences", "powell", "nelder_mead"}, optional
+        "lbfgs" (all starts in one batch) where there is a gradient. Otherwise "differences",
+        which is the same on forward differences, and up to ten dimensions "powell", which
+        stands noise in the density better.
     batch : int
         Size of the first batch of starts; it doubles while new modes keep turning up.
     max_starts : int
@@ -69,10 +72,10 @@ class ModeSearch:
     negligible: float = 12.0
 
     def __post_init__(self) -> None:
-        if self.optimiser not in (None, "lbfgs", "gradient_descent", "powell", "nelder_mead"):
+        if self.optimiser is not None and self.optimiser not in OPTIMISERS:
             raise ValueError(
-                f"optimiser={self.optimiser!r} is not known; choose 'lbfgs', 'gradient_descent', "
-                "'powell' or 'nelder_mead', or leave it out."
+                f"optimiser={self.optimiser!r} is not known; choose one of {OPTIMISERS}, or leave "
+                "it out."
             )
         if isinstance(self.starts, Integral) and self.starts < 1:
             raise ValueError(f"starts={self.starts} must be at least 1.")

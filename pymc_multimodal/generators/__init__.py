@@ -12,9 +12,12 @@ from pymc_multimodal.generators.base import (
 from pymc_multimodal.generators.flow import FlowDensity, Network
 from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.generators.hybrid import Hybrid
+from pymc_multimodal.generators.lrds import LRDS, ControlNetwork
 from pymc_multimodal.generators.published import PublishedHybrid
 
 __all__ = [
+    "LRDS",
+    "ControlNetwork",
     "EllipticalMixture",
     "FlowDensity",
     "Generator",
@@ -49,7 +52,9 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
         return Hybrid()
     if generator == "published":
         return PublishedHybrid()
-    if generator in ("lrds", "score"):
+    if generator == "lrds":
+        return LRDS()
+    if generator in ("score",):
         raise ValueError(
             f"generator={generator!r} is planned but not in this release; use generator='hybrid'."
         )

@@ -60,11 +60,14 @@ class Generator(ABC):
     Attributes
     ----------
     dim : int
+    auxiliary : bool
+        Whether corrections depend on auxiliary variables, which are drawn afresh each time.
     fallbacks : tuple of Status
         What could not be learned, and what serves in its place.
     """
 
     dim: int
+    auxiliary: bool = False
     fallbacks: tuple[Status, ...] = ()
 
     @abstractmethod
@@ -93,6 +96,7 @@ class RegionDensity(Protocol):
     """
 
     rung: str
+    period: np.ndarray
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
@@ -190,8 +194,12 @@ class RegionalMixture(Generator):
 
     def log_correction(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Minus the log density of the mixture; nothing auxiliary to draw."""
+        return -self.log_density(x)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density of the mixture, shape (n,)."""
         logs = np.stack([d.log_density(x) for d in self.densities], axis=1)
-        return -np.logaddexp.reduce(logs + np.log(self.weights), axis=1)
+        return np.logaddexp.reduce(logs + np.log(self.weights), axis=1)
 
     def export(self) -> RegionalMixture:
         """Itself: it is made of NumPy arrays."""

@@ -14,7 +14,14 @@ from pymc_multimodal.adaptation import fit_metric
 from pymc_multimodal.density import unroll
 from pymc_multimodal.generators.base import into_window
 
-__all__ = ["EllipticalMixture", "fit_gaussian", "fit_mixture", "heavy_tailed", "with_defence"]
+__all__ = [
+    "EllipticalMixture",
+    "fit_gaussian",
+    "fit_mixture",
+    "heavy_tailed",
+    "laplace",
+    "with_defence",
+]
 
 # Draws that expectation maximisation works on at most.
 MAX_EM_DRAWS = 4000
@@ -223,6 +230,12 @@ def fit_mixture(
             break
         best, best_score, j = trial, score, 2 * j
     return best
+
+
+def laplace(location: np.ndarray, scale: np.ndarray, period: np.ndarray) -> EllipticalMixture:
+    """Laplace's approximation at a mode, with a defence."""
+    density = _single(location, scale, np.inf, period, location)
+    return with_defence(density, 0.05, 4.0, widen=1.2)
 
 
 def factor(covariance: np.ndarray) -> np.ndarray:

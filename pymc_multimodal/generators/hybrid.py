@@ -102,6 +102,9 @@ class Hybrid:
             rungs: list[_Rung] = [
                 self._elliptical(d, s) for d, s in zip(data, streams, strict=True)
             ]
+            for k, q in enumerate(previous or ()):
+                if isinstance(q, EllipticalMixture):
+                    rungs[k] = self._better(data[k], rungs[k], q.core)
             before = [q if isinstance(q, FlowDensity) else None for q in previous or rungs]
             statuses = []
             for k, flow in enumerate(before):

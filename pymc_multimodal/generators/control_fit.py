@@ -1,0 +1,179 @@
+"""Learning of a control: what it is trained on, and whether it is kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.generators.control import Control, PathTerms
+from pymc_multimodal.generators.hybrid import expected_acceptance
+from pymc_multimodal.generators.paths import Training
+from pymc_multimodal.generators.potential import Potential
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.generators.lrds import LRDS
+    from pymc_multimodal.generators.paths import PathGenerator
+    from pymc_multimodal.generators.pool import Pool
+    from pymc_multimodal.generators.reference import Reference
+
+__all__ = ["fit_control", "path_ess"]
+
+_log = logging.getLogger("pymc.multimodal")
+
+# Proposals whose effective share is compared before and after.
+JUDGED = 4000
+# A quarter of the posterior-side draws that are trained on.
+POSTERIOR = 5000
+
+
+def path_ess(log_ratio: np.ndarray) -> float:
+    """Effective share of weighted proposals with given log ratios, shape (n,)."""
+    finite = log_ratio[np.isfinite(log_ratio)]
+    if not len(finite):
+        return 0.0
+    w = np.exp(finite - finite.max())
+    return float(w.sum() ** 2 / (w**2).sum() / len(log_ratio))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Points in z whose log density there is known: what paths are noised from."""
+
+    z: np.ndarray
+    logp: np.ndarray
+
+    def plus(self, other: Known) -> Known:
+        """Both together."""
+        return Known(np.concatenate([self.z, other.z]), np.append(self.logp, other.logp))
+
+
+def fit_control(
+    generator: PathGenerator,
+    pool: Pool,
+    held_out: Pool,
+    density: Density | None,
+    config: LRDS,
+    groups: int,
+    budget: int,
+    rng: np.random.Generator,
+) -> tuple[Control | None, Training]:
+    """Learn a control for a generator that has none, and judge it.
+
+    Paths are noised afresh, each time they are used, from points whose log density is known:
+    posterior-side draws, which cost no evaluation, and ends of the chain as it was. The loss is
+    least where the control is right whatever the law of the paths, and on the posterior's side
+    it sees what the chain itself would not visit.
+
+    Parameters
+    ----------
+    generator : PathGenerator
+        With the reference alone.
+    pool, held_out : Pool
+        Draws to train on, and others to judge by.
+    density : Density, optional
+        Without it there are only the pool's draws to train on.
+    config : LRDS
+    groups : int
+        Groups of components that the reference's features tell apart.
+    budget : int
+        Most density evaluations.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    control : Control or None
+        None if the reference alone serves better.
+    training : Training
+    """
+    # torch takes a second to import, and is needed only here.
+    from pymc_multimodal.generators.potential_training import Trainer, device_of, seeded
+
+    began, net, reference = time.monotonic(), config.network, generator.reference
+    rounds = net.rounds if density is not None else 1
+    each = budget // (rounds + 1)
+    before = _acceptance(generator, held_out, rng)
+    first, log_ratio = _own_draws(generator, density, each, rng)
+    ess_before, own = path_ess(log_ratio), first
+    inside = pool.pick(min(len(pool.x), 4 * POSTERIOR), rng)
+    posterior = Known(
+        generator.frame.into(pool.x[inside]), pool.logp[inside] + generator.frame.log_volume
+    )
+    control = Control(
+        Potential.random(generator.dim, groups, net.hidden, _fading(reference), rng),
+        reference.control_scale(),
+    )
+    losses = []
+    with seeded(rng):
+        trainer = Trainer(
+            control, config.loss, net.learning_rate, net.steps, net.tame, device_of(net.device)
+        )
+        known = posterior.plus(own)
+        h, share = reference.features(0, known.z)
+        value = known.logp - reference.log_level(0, known.z)
+        trainer.regress(h, share, value, net.regression_steps, net.regression_batch)
+        for step in range(net.steps):
+            if density is not None and step % (net.steps // rounds + 1) == 0 and step:
+                now = generator.controlled(trainer.result())
+                own = own.plus(_own_draws(now, density, each, rng)[0])
+            z, logp = _batch(posterior, own, net.batch, rng)
+            path = reference.noising.forward(z, rng)
+            value = logp - reference.log_level(0, z)
+            losses.append(trainer.step(PathTerms.of(reference, path), value))
+        control = trainer.result()
+    trained = generator.controlled(control)
+    after = _acceptance(trained, held_out, rng)
+    ess_after = path_ess(_own_draws(trained, density, each, rng)[1])
+    kept = after > before and (density is None or ess_after > ess_before)
+    training = Training(
+        kept=kept,
+        acceptance=(before, after),
+        path_ess=(ess_before, ess_after),
+        evaluations=each * (rounds + 1) if density is not None else 0,
+        seconds=time.monotonic() - began,
+        loss=np.array(losses),
+    )
+    _log.debug("control: %s", training)
+    return (control if kept else None), training
+
+
+def _fading(reference: Reference) -> np.ndarray:
+    """Share of a log ratio that is left at each level, shape (K + 1,), as a first guess.
+
+    Means and covariances are right in the reference: what it has wrong is cubic or higher, and
+    fades with the third power of the signal's share of the spread.
+    """
+    return (1.0 + reference.noising.levels**2) ** -1.5
+
+
+def _acceptance(generator: PathGenerator, held_out: Pool, rng: np.random.Generator) -> float:
+    rows = held_out.pick(JUDGED, rng)
+    return expected_acceptance(generator.path_log_ratio(held_out.x[rows], held_out.logp[rows], rng))
+
+
+def _own_draws(
+    generator: PathGenerator, density: Density | None, n: int, rng: np.random.Generator
+) -> tuple[Known, np.ndarray]:
+    """Draw from the chain alone: points of finite density, and log ratios of all."""
+    if density is None or not n:
+        return Known(np.empty((0, generator.dim)), np.empty(0)), np.empty(0)
+    z, x, log_own = generator.chain(n, rng)
+    logp = np.full(n, -np.inf)
+    inside = np.isfinite(log_own)
+    logp[inside] = density.logp(x[inside])
+    finite = np.isfinite(logp)
+    known = Known(z[finite], logp[finite] + generator.frame.log_volume)
+    return known, np.where(inside, logp - log_own, -np.inf)
+
+
+def _batch(
+    posterior: Known, own: Known, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pick points, half of them ends of the chain where there are any."""
+    half = n // 2 if len(own.z) else 0
+    a, b = rng.integers(len(posterior.z), size=n - half), rng.integers(len(own.z) or 1, size=half)
+    return np.concatenate([posterior.z[a], own.z[b]]), np.append(posterior.logp[a], own.logp[b])

@@ -1,0 +1,332 @@
+"""Learned reference-based diffusion sampling: a reference from local draws, a control for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from pymc_multimodal.generators.base import RegionalMixture
+from pymc_multimodal.generators.control_fit import fit_control
+from pymc_multimodal.generators.gaussian import factor
+from pymc_multimodal.generators.hybrid import Hybrid, expected_acceptance
+from pymc_multimodal.generators.noising import geometric, pinned, variance_preserving
+from pymc_multimodal.generators.paths import Frame, PathGenerator
+from pymc_multimodal.generators.pool import Pool, pooled_em, regional_components
+from pymc_multimodal.generators.reference import MixtureReference
+from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
+from pymc_multimodal.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.generators.base import RegionDensity, RegionFit
+    from pymc_multimodal.generators.noising import Noising
+    from pymc_multimodal.generators.pool import Components
+    from pymc_multimodal.generators.reference import Reference
+    from pymc_multimodal.local import LocalDraws
+
+__all__ = ["LRDS", "ControlNetwork"]
+
+_REFERENCES = ("gmm", "ebm", "gaussian")
+_PROCESSES = ("geometric", "variance-preserving", "pinned")
+_LOSSES = ("stepwise", "log-variance", "kl")
+# Regions with directions of their own in the network; the others share one set.
+MAX_GROUPS = 12
+# Fewest evaluations worth starting a training for.
+MIN_EVALUATIONS = 2000
+
+
+@dataclass(frozen=True)
+class ControlNetwork:
+    """Settings of the control's training.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of both hidden layers.
+    regression_steps, steps : int
+        Steps of Adam on log ratios of draws, and on paths.
+    regression_batch, batch : int
+        Draws, and paths, of one step.
+    learning_rate : float
+    rounds : int
+        Times that fresh draws of the controlled chain are added to those trained on.
+    evaluations : int
+        Most density evaluations. A fit never spends more on training than it had spent before.
+    tame : float
+        Nats beyond which deviations of log ratios count linearly instead of squared.
+    worth_it : float
+        Expected acceptance of jumps from which on the reference is good enough.
+    device : str
+        "cpu", "cuda", another name torch knows, or "auto" for "cuda" where there is one.
+    """
+
+    hidden: int = 128
+    regression_steps: int = 2000
+    steps: int = 600
+    regression_batch: int = 512
+    batch: int = 128
+    learning_rate: float = 5e-3
+    rounds: int = 6
+    evaluations: int = 50_000
+    tame: float = 3.0
+    worth_it: float = 0.7
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in (
+            "hidden",
+            "regression_steps",
+            "steps",
+            "regression_batch",
+            "batch",
+            "rounds",
+            "evaluations",
+        ):
+            _check("ControlNetwork", name, getattr(self, name), 0 if "step" in name else 1)
+        for name in ("learning_rate", "tame", "worth_it"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
+                raise ValueError(f"ControlNetwork({name}={value!r}) must be a positive number.")
+        if not isinstance(self.device, str) or not self.device:
+            raise TypeError(
+                f"ControlNetwork(device={self.device!r}) must be a name such as 'auto' or 'cpu'."
+            )
+
+
+@dataclass(frozen=True)
+class LRDS:
+    """A diffusion that goes back from a noised reference, guided by a learned control.
+
+    The reference is learned from the local draws and the bridge's weights; the control, from
+    log densities alone, corrects what the reference has wrong.
+
+    Parameters
+    ----------
+    reference : {"gmm", "ebm", "gaussian"}
+        A Gaussian mixture; an energy-based model, for shapes that mixtures miss; or a single
+        Gaussian, which stands for samplers without a learned reference.
+    components : int, optional
+        Components of the mixture; by default held-out draws choose, region by region.
+    process : {"geometric", "variance-preserving", "pinned"}
+        Where the noise levels lie: at equal ratios, which suits few steps, or as two usual
+        processes have them in equal steps of time.
+    steps : int
+    first, last : float
+        Lowest and highest noise level of "geometric", in units of the modes' own spread. The
+        chain starts from the noised reference exactly, so that the levels need not reach from
+        one mode to the next.
+    loss : {"stepwise", "log-variance", "kl"}
+        See `Trainer`.
+    start : {"reference", "normal"}
+        Law that the chain starts from: the noised reference, or the standard normal of the
+        published algorithm, whose uncorrected draws are biased.
+    kernels : {"exact", "exponential"}
+        Reverse kernels: the mixture's own in closed form, or exponential-integrator steps.
+    network : ControlNetwork
+    train : bool
+        Whether a control is learned at all.
+    share : float
+        Share of the defensive density on paths.
+    regional : Hybrid
+        Densities of the regions, for the bridge, for the chains' jumps, and for the defence.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range.
+
+    Notes
+    -----
+    Noble, Grenioux, Gabrié and Durmus (2025), arXiv 2410.19449. `LRDS.published` has their
+    settings.
+    """
+
+    reference: str = "gmm"
+    components: int | None = None
+    process: str = "geometric"
+    steps: int = 8
+    first: float = 0.15
+    last: float = 3.0
+    loss: str = "stepwise"
+    start: str = "reference"
+    kernels: str = "exact"
+    network: ControlNetwork = field(default_factory=ControlNetwork)
+    train: bool = True
+    share: float = 0.1
+    regional: Hybrid = field(default_factory=lambda: Hybrid(rungs=("gaussian", "mixture")))
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("reference", _REFERENCES),
+            ("process", _PROCESSES),
+            ("loss", _LOSSES),
+            ("start", ("reference", "normal")),
+            ("kernels", ("exact", "exponential")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"LRDS({name}={getattr(self, name)!r}): choose from {choices}.")
+        _check("LRDS", "steps", self.steps, 1)
+        if self.components is not None:
+            _check("LRDS", "components", self.components, 1)
+        for name, kind in (("network", ControlNetwork), ("regional", Hybrid)):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(
+                    f"LRDS({name}={getattr(self, name)!r}): give a {kind.__name__}(...)."
+                )
+        if not 0 < self.first < self.last:
+            raise ValueError(
+                f"LRDS(first={self.first}, last={self.last}): noise levels must be positive and "
+                "rise from the first to the last."
+            )
+        if not 0 < self.share < 1:
+            raise ValueError(
+                f"LRDS(share={self.share}) must lie between 0 and 1: without a defensive part "
+                "the corrected draws need not be exact."
+            )
+
+    @classmethod
+    def published(cls, **changes: object) -> LRDS:
+        """Return the paper's settings: normal start, exponential integrator, 100 equal steps."""
+        settings: dict = {
+            "process": "variance-preserving",
+            "steps": 100,
+            "loss": "log-variance",
+            "start": "normal",
+            "kernels": "exponential",
+        }
+        return cls(**(settings | changes))
+
+    def fit_regions(
+        self,
+        local: LocalDraws,
+        period: np.ndarray,
+        rng: np.random.Generator,
+        previous: Sequence[RegionDensity | None] | None = None,
+    ) -> RegionFit:
+        """Fit Gaussians and mixtures, which serve the bridge, the jumps and the defence."""
+        return self.regional.fit_regions(local, period, rng, previous)
+
+    def build(
+        self,
+        fitted: RegionFit,
+        local: LocalDraws,
+        weights: np.ndarray,
+        rng: np.random.Generator,
+        density: Density | None = None,
+    ) -> PathGenerator:
+        """Learn the reference from the pooled draws, and a control where it pays."""
+        defence = RegionalMixture(fitted.densities, weights)
+        period = fitted.densities[0].period
+        with threadpool_limits(1, user_api="blas"):
+            pool, held_out = (Pool.of(local, weights, period, held) for held in (False, True))
+            frame = self._frame(pool)
+            components = self._components(fitted, weights, pool, rng)
+            groups = _groups(components, fitted, weights)
+            reference = self._reference(components, frame, pool, groups, rng)
+            generator = PathGenerator(
+                reference, None, frame, defence, self.share, local.centre, period
+            )
+            return self._trained(generator, pool, held_out, int(groups.max()) + 1, density, rng)
+
+    def _trained(
+        self,
+        generator: PathGenerator,
+        pool: Pool,
+        held_out: Pool,
+        groups: int,
+        density: Density | None,
+        rng: np.random.Generator,
+    ) -> PathGenerator:
+        """Add a control where the reference leaves something to gain and training gains it."""
+        rows = held_out.pick(len(held_out.x), rng)
+        ratio = generator.path_log_ratio(held_out.x[rows], held_out.logp[rows], rng)
+        accepted = expected_acceptance(ratio)
+        budget = self.network.evaluations
+        if density is not None:
+            budget = min(budget, density.n_logp_evals)
+        if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
+            return generator
+        control, training = fit_control(
+            generator, pool, held_out, density, self, groups, budget, rng
+        )
+        trained = generator.controlled(control)
+        trained.training = training
+        if control is None:
+            before, after = training.acceptance
+            trained.fallbacks = (
+                Status("control", "generator",
+                       "training did not improve the diffusion sampler (expected acceptance "
+                       f"{before:.2f} before, {after:.2f} after): its reference serves alone.",
+                       "Draws stay exact; ControlNetwork(evaluations=..., steps=...) trains "
+                       "longer.", level="info"),
+            )  # fmt: skip
+        return trained
+
+    def _frame(self, pool: Pool) -> Frame:
+        """Coordinates in which the modes have unit spread; as published, the whole has."""
+        mean, covariance = pool.moments(within=self.start == "reference")
+        if self.start == "reference":
+            return Frame(mean, factor(covariance))
+        d = len(mean)
+        return Frame(np.zeros(d), np.sqrt((mean @ mean + np.trace(covariance)) / d) * np.eye(d))
+
+    def _components(
+        self, fitted: RegionFit, weights: np.ndarray, pool: Pool, rng: np.random.Generator
+    ) -> Components:
+        if self.reference == "gmm" and self.components is None:
+            return regional_components(fitted.densities, weights)
+        wanted = 1 if self.reference == "gaussian" else self.components or 1
+        return pooled_em(pool, wanted, rng)
+
+    def _noising(self, pool: Pool, frame: Frame) -> Noising:
+        if self.process == "geometric":
+            return geometric(self.steps, self.first, self.last)
+        z = frame.into(pool.x)
+        scale = 1.0 if self.start == "normal" else float(np.sqrt(np.mean(z**2)))
+        make = variance_preserving if self.process == "variance-preserving" else pinned
+        return make(self.steps, scale=scale)
+
+    def _reference(
+        self,
+        components: Components,
+        frame: Frame,
+        pool: Pool,
+        groups: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Reference:
+        noising = self._noising(pool, frame)
+        mixture = MixtureReference(
+            components.weights,
+            frame.into(components.means),
+            frame.covariance(components.factors),
+            noising,
+            groups,
+        )
+        if self.kernels == "exponential":
+            normal = 1.0 / np.sqrt(1.0 / (1.0 + noising.levels[-1] ** 2))
+            gain, sd = exponential_steps(noising)
+            return SteppedReference(
+                mixture, gain, sd, normal=float(normal) if self.start == "normal" else None
+            )
+        return mixture
+
+
+def _groups(components: Components, fitted: RegionFit, weights: np.ndarray) -> np.ndarray:
+    """Region that each component belongs to; beyond `MAX_GROUPS` the lightest share one."""
+    logs = np.stack([q.log_density(components.means) for q in fitted.densities], axis=1)
+    rank = np.argsort(np.argsort(-weights))
+    _, group = np.unique(np.minimum(rank[logs.argmax(axis=1)], MAX_GROUPS - 1), return_inverse=True)
+    return group
+
+
+def _check(owner: str, name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{owner}({name}={value!r}) must be an integer.")
+    if int(value) < least:
+        raise ValueError(f"{owner}({name}={value}) must be at least {least}.")
