@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pymc_multimodal._version import __version__
 from pymc_multimodal.adaptation import LocalSampling
-from pymc_multimodal.generators import Hybrid, Network, PublishedHybrid
+from pymc_multimodal.generators import (
+    LRDS,
+    ControlNetwork,
+    Hybrid,
+    Network,
+    PublishedHybrid,
+)
 from pymc_multimodal.inference_data import attach
 from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.plots import plot_modes
@@ -16,6 +22,8 @@ from pymc_multimodal.status import FitError, ModelError, Status
 from pymc_multimodal.step import MultimodalDiffusion
 
 __all__ = [
+    "LRDS",
+    "ControlNetwork",
     "Fit",
     "FitError",
     "Hybrid",

@@ -160,6 +160,7 @@ class LocalSampler:
         self._gear[good] = 1
         for k in good:
             self._accepted[k].append(float(accepted[k]))
+        self._least[good] = TIMES
         self._pace(good, accepted)
         return good
 

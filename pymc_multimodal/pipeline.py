@@ -14,7 +14,7 @@ import numpy as np
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.borders import connect_pieces, cross_check
-from pymc_multimodal.generators import Hybrid, resolve
+from pymc_multimodal.generators import LRDS, Hybrid, resolve
 from pymc_multimodal.generators.gaussian import laplace
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.local import LocalDraws, LocalSampler
@@ -49,7 +49,8 @@ class FitConfig:
 
     Parameters
     ----------
-    generator : GeneratorConfig
+    generator : GeneratorConfig, optional
+        By default `Hybrid`, and `LRDS` for densities without a gradient.
     modes : ModeSearch
     regions : Regions
     local : LocalSampling
@@ -62,7 +63,7 @@ class FitConfig:
     random_seed : int
     """
 
-    generator: GeneratorConfig = field(default_factory=Hybrid)
+    generator: GeneratorConfig | None = None
     modes: ModeSearch = field(default_factory=ModeSearch)
     regions: Regions = field(default_factory=Regions)
     local: LocalSampling = field(default_factory=LocalSampling)
@@ -72,7 +73,8 @@ class FitConfig:
     random_seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "generator", resolve(self.generator))
+        if self.generator is not None:
+            object.__setattr__(self, "generator", resolve(self.generator))
         for name, kind in (("modes", ModeSearch), ("regions", Regions), ("local", LocalSampling)):
             value = getattr(self, name)
             if not isinstance(value, kind):
@@ -92,6 +94,10 @@ class FitConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value} must be positive, or None for no limit.")
+
+    def generator_for(self, density: Density) -> GeneratorConfig:
+        """Return the generator asked for, or the default for such a density."""
+        return self.generator or (Hybrid() if density.has_gradient else LRDS())
 
 
 @dataclass(frozen=True, repr=False)
@@ -223,7 +229,9 @@ def fit_density(
     modes, partition, sampler = _sample_regions(density, config, clock, seeds, tick)
     local = sampler.result()
     tick("weights", "fitting proposals")
-    fitted = config.generator.fit_regions(local, density.period, seeds[3], sampler.jumps())
+    fitted = config.generator_for(density).fit_regions(
+        local, density.period, seeds[3], sampler.jumps()
+    )
     clock.lap("generator")
     weighing = Weighing(density, partition, fitted, seeds[4])
     weights, local, fitted = _refine(
@@ -246,7 +254,9 @@ def fit_density(
     modes, local = modes.permuted(order), local.permuted(order)
     weights = weights.permuted(order)
     fitted = replace(fitted, densities=tuple(fitted.densities[i] for i in order))
-    generator = config.generator.build(fitted, local, weights.weight, seeds[5], density)
+    generator = config.generator_for(density).build(
+        fitted, local, weights.weight, seeds[5], density
+    )
     kernel = Kernel(Relabelled(partition, order), local.tuning, generator)
     kernel, found = _count_jumps(density, kernel, local, weights, seeds[6])
     clock.lap("kernel")
@@ -286,7 +296,8 @@ def _sample_regions(
         rng: np.random.Generator,
         previous: Sequence[RegionDensity | None],
     ) -> Sequence[RegionDensity]:
-        return config.generator.fit_regions(local, density.period, rng, previous).densities
+        learner = config.generator_for(density)
+        return learner.fit_regions(local, density.period, rng, previous).densities
 
     for last in [False] * (rounds - 1) + [True]:
         tick("regions", f"{len(modes)} modes; short chains from each")
@@ -316,7 +327,7 @@ def _sample_regions(
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
         guess = []
-        if not density.has_gradient and not modes.runaway:
+        if not modes.runaway:
             shapes = zip(modes.locations, modes.scale, strict=True)
             guess = [laplace(x, scale, density.period) for x, scale in shapes]
         sampler = LocalSampler(
@@ -436,7 +447,7 @@ def _refine(
             # Four times the draws may support a better density: start its bridge afresh.
             which = np.flatnonzero(grown)
             before = weighing.fitted.densities
-            fitted = config.generator.fit_regions(
+            fitted = config.generator_for(density).fit_regions(
                 local.permuted(which), density.period, rng, [before[k] for k in which]
             )
             fitted_at = np.where(grown, 4 * fitted_at, fitted_at)

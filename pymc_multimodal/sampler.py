@@ -30,7 +30,7 @@ _log = logging.getLogger("pymc.multimodal")
 def fit(
     model: pm.Model | None = None,
     *,
-    generator: Any = "hybrid",
+    generator: Any = None,
     modes: Any = None,
     regions: Any = None,
     local: Any = None,
@@ -94,7 +94,7 @@ def sample(
     compute_convergence_checks: bool = True,
     idata_kwargs: Mapping[str, Any] | None = None,
     compile_kwargs: Mapping[str, Any] | None = None,
-    generator: Any = "hybrid",
+    generator: Any = None,
     modes: Any = None,
     regions: Any = None,
     local: Any = None,

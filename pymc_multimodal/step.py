@@ -131,8 +131,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     ----------
     vars : list of variables, optional
         All free variables of the model, which is the default; nothing less is accepted.
-    generator : str or GeneratorConfig
-        How draws of a region are learned: "hybrid" or ``Hybrid(...)``.
+    generator : str or GeneratorConfig, optional
+        How draws are learned: "hybrid" (the default), "lrds" (the default for models without a
+        gradient), "published", or a config such as ``Hybrid(...)``.
     model : pymc.Model, optional
         By default the one on the context stack.
     fit : Fit, optional
@@ -192,7 +193,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         self,
         vars: Sequence[Any] | None = None,
         *,
-        generator: Any = "hybrid",
+        generator: Any = None,
         model: pm.Model | None = None,
         fit: Fit | None = None,
         modes: Any = None,

@@ -217,7 +217,6 @@ def test_fit_of_another_model_with_the_same_variables(no_search, fitted):
         ("target_se", np.nan, "target_se.*between 0 and 1"),
         ("max_evals", -1, "max_evals=-1.*positive"),
         ("max_seconds", 0, "max_seconds=0.*positive"),
-        ("generator", "lrds", "lrds.*planned.*hybrid"),
         ("generator", "score", "score.*planned.*hybrid"),
         ("generator", "nope", "nope.*not known.*hybrid"),
         ("workers", 0, "workers=0"),

@@ -207,7 +207,7 @@ def test_progress_is_told():
         ({"target_se": 1.0}, r"target_se=1\.0"),
         ({"max_evals": 0}, "max_evals=0"),
         ({"max_seconds": -1.0}, r"max_seconds=-1\.0"),
-        ({"generator": "lrds"}, "generator='lrds'"),
+        ({"generator": "magic"}, "generator='magic'"),
     ],
 )
 def test_wrong_settings_are_named(config, message):

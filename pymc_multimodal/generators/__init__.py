@@ -59,5 +59,6 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
             f"generator={generator!r} is planned but not in this release; use generator='hybrid'."
         )
     raise ValueError(
-        f"generator={generator!r} is not known; use 'hybrid', 'published' or a config object."
+        f"generator={generator!r} is not known; use 'hybrid', 'lrds', 'published' or a config "
+        "object."
     )

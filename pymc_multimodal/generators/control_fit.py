@@ -11,13 +11,13 @@ import numpy as np
 
 from pymc_multimodal.generators.control import Control, PathTerms
 from pymc_multimodal.generators.hybrid import expected_acceptance
-from pymc_multimodal.generators.paths import Training
+from pymc_multimodal.generators.path_generator import Training
 from pymc_multimodal.generators.potential import Potential
 
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
     from pymc_multimodal.generators.lrds import LRDS
-    from pymc_multimodal.generators.paths import PathGenerator
+    from pymc_multimodal.generators.path_generator import PathGenerator
     from pymc_multimodal.generators.pool import Pool
     from pymc_multimodal.generators.reference import Reference
 

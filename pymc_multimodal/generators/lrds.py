@@ -11,10 +11,11 @@ from threadpoolctl import threadpool_limits
 
 from pymc_multimodal.generators.base import RegionalMixture
 from pymc_multimodal.generators.control_fit import fit_control
+from pymc_multimodal.generators.energy import EnergyNetwork, fit_energy
 from pymc_multimodal.generators.gaussian import factor
 from pymc_multimodal.generators.hybrid import Hybrid, expected_acceptance
 from pymc_multimodal.generators.noising import geometric, pinned, variance_preserving
-from pymc_multimodal.generators.paths import Frame, PathGenerator
+from pymc_multimodal.generators.path_generator import Frame, PathGenerator
 from pymc_multimodal.generators.pool import Pool, pooled_em, regional_components
 from pymc_multimodal.generators.reference import MixtureReference
 from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
@@ -37,6 +38,8 @@ _PROCESSES = ("geometric", "variance-preserving", "pinned")
 _LOSSES = ("stepwise", "log-variance", "kl")
 # Regions with directions of their own in the network; the others share one set.
 MAX_GROUPS = 12
+# Draws that an energy-based model is fitted to.
+POSITIVES = 20_000
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
@@ -116,11 +119,13 @@ class LRDS:
     process : {"geometric", "variance-preserving", "pinned"}
         Where the noise levels lie: at equal ratios, which suits few steps, or as two usual
         processes have them in equal steps of time.
-    steps : int
+    steps : int, optional
+        By default 8, and 32 for an energy-based model, whose kernels are not exact.
     first, last : float
-        Lowest and highest noise level of "geometric", in units of the modes' own spread. The
-        chain starts from the noised reference exactly, so that the levels need not reach from
-        one mode to the next.
+        Lowest and highest noise level of "geometric", in units of the modes' own spread; the
+        lowest is 0.15 by default, and 0.02 for an energy-based model. The chain starts from
+        the noised reference exactly, so that the levels need not reach from one mode to the
+        next.
     loss : {"stepwise", "log-variance", "kl"}
         See `Trainer`.
     start : {"reference", "normal"}
@@ -129,6 +134,8 @@ class LRDS:
     kernels : {"exact", "exponential"}
         Reverse kernels: the mixture's own in closed form, or exponential-integrator steps.
     network : ControlNetwork
+    energy : EnergyNetwork
+        Training of the energy-based model.
     train : bool
         Whether a control is learned at all.
     share : float
@@ -150,13 +157,14 @@ class LRDS:
     reference: str = "gmm"
     components: int | None = None
     process: str = "geometric"
-    steps: int = 8
-    first: float = 0.15
+    steps: int | None = None
+    first: float | None = None
     last: float = 3.0
     loss: str = "stepwise"
     start: str = "reference"
     kernels: str = "exact"
     network: ControlNetwork = field(default_factory=ControlNetwork)
+    energy: EnergyNetwork = field(default_factory=EnergyNetwork)
     train: bool = True
     share: float = 0.1
     regional: Hybrid = field(default_factory=lambda: Hybrid(rungs=("gaussian", "mixture")))
@@ -171,14 +179,23 @@ class LRDS:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"LRDS({name}={getattr(self, name)!r}): choose from {choices}.")
+        if self.steps is None:
+            object.__setattr__(self, "steps", 32 if self.reference == "ebm" else 8)
+        if self.first is None:
+            object.__setattr__(self, "first", 0.02 if self.reference == "ebm" else 0.15)
         _check("LRDS", "steps", self.steps, 1)
         if self.components is not None:
             _check("LRDS", "components", self.components, 1)
-        for name, kind in (("network", ControlNetwork), ("regional", Hybrid)):
+        for name, kind in (
+            ("network", ControlNetwork),
+            ("energy", EnergyNetwork),
+            ("regional", Hybrid),
+        ):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(
                     f"LRDS({name}={getattr(self, name)!r}): give a {kind.__name__}(...)."
                 )
+        assert self.steps is not None and self.first is not None
         if not 0 < self.first < self.last:
             raise ValueError(
                 f"LRDS(first={self.first}, last={self.last}): noise levels must be positive and "
@@ -314,6 +331,9 @@ class LRDS:
             return SteppedReference(
                 mixture, gain, sd, normal=float(normal) if self.start == "normal" else None
             )
+        if self.reference == "ebm":
+            return fit_energy(mixture, frame.into(pool.x[pool.pick(POSITIVES, rng)]),
+                              self.energy, rng)  # fmt: skip
         return mixture
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.generators.noising import Noising
     from pymc_multimodal.generators.potential import Potential
 
-__all__ = ["SteppedReference", "exponential_steps"]
+__all__ = ["SteppedReference", "exponential_steps", "tweedie_steps"]
 
 
 class SteppedReference:
@@ -100,6 +100,15 @@ class SteppedReference:
         scale = np.sqrt(1.0 + self.noising.levels[k] ** 2)
         value, slope = self.tilt(y / scale, np.ones((len(y), 1)), k)
         return value, slope / scale
+
+
+def tweedie_steps(noising: Noising) -> tuple[np.ndarray, np.ndarray]:
+    r"""Gains and standard deviations of steps to the posterior mean, shapes (K,).
+
+    By Tweedie's formula :math:`E[X_k \mid y] = y + (c_{k+1}^2 - c_k^2) s_{k+1}(y)`; the variance
+    is that of a law so wide that the noise alone matters.
+    """
+    return noising.added, np.sqrt(noising.added)
 
 
 def exponential_steps(noising: Noising) -> tuple[np.ndarray, np.ndarray]:

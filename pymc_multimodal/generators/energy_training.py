@@ -1,0 +1,144 @@
+"""Maximum likelihood for energy-based references, with torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from pymc_multimodal.generators.potential_training import PotentialNet
+
+if TYPE_CHECKING:
+    from pymc_multimodal.generators.energy import EnergyNetwork
+    from pymc_multimodal.generators.potential import Potential
+    from pymc_multimodal.generators.reference import MixtureReference
+
+__all__ = ["train_energy"]
+
+# Share of Langevin moves to be accepted.
+ACCEPT = 0.6
+# Weight of the mean square of the tilts, which only keeps them from drifting together.
+DRIFT = 1e-3
+
+
+class _Levels:
+    """Log densities of all noise levels: the noised mixture and its tilt."""
+
+    def __init__(self, mixture: MixtureReference, net: PotentialNet, device: torch.device) -> None:
+        def tensor(a: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(a, dtype=torch.float32, device=device)
+
+        self.net = net
+        self.top = mixture.noising.steps
+        self.square = tensor(mixture.noising.levels**2)
+        self.log_weights, self.means = tensor(mixture.log_weights), tensor(mixture.means)
+        self.turns, self.variances = tensor(mixture.turns), tensor(mixture.variances)
+
+    def tilt(self, x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        """Tilts at points of shape (n, d) of levels k, shape (n,)."""
+        ones = torch.ones(len(x), 1, device=x.device)
+        return self.net(x / (1.0 + self.square[k]).sqrt()[:, None], ones, k)
+
+    def log_density(self, x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        """Log densities up to constants, shape (n,)."""
+        turned = (x - self.means[:, None]) @ self.turns
+        variance = self.variances[:, None] + self.square[k][:, None]
+        parts = -0.5 * (turned.square() / variance + variance.log()).sum(dim=2)
+        mixture = torch.logsumexp(self.log_weights[:, None] + parts, dim=0)
+        return mixture + torch.where(k < self.top, self.tilt(x, k), 0.0)
+
+    def with_gradient(self, x: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log densities and their gradients."""
+        x = x.detach().requires_grad_(True)
+        value = self.log_density(x, k)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach(), gradient
+
+
+class _Chains:
+    """Persistent Langevin chains at every level, which exchange places with their neighbours."""
+
+    def __init__(self, levels: _Levels, x: torch.Tensor) -> None:
+        # x has the shape (levels, chains, d).
+        self.levels, self.x = levels, x
+        self.k = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])
+        self.log_step = 0.5 * torch.log(0.1 * (0.05 + levels.square))
+
+    def move(self) -> None:
+        """One Langevin move of every chain, Metropolis-corrected, its step size adapted."""
+        shape = self.x.shape
+        x, step = self.x.reshape(-1, shape[2]), self.log_step.exp()[self.k][:, None]
+        value, grad = self.levels.with_gradient(x, self.k)
+        noise = torch.randn_like(x)
+        new = x + 0.5 * step**2 * grad + step * noise
+        new_value, new_grad = self.levels.with_gradient(new, self.k)
+        back = (x - new - 0.5 * step**2 * new_grad) / step
+        gain = new_value - value + 0.5 * (noise.square() - back.square()).sum(dim=1)
+        accepted = torch.rand_like(gain).log() < gain
+        self.x = torch.where(accepted[:, None], new, x).reshape(shape)
+        share = accepted.float().reshape(shape[0], -1).mean(dim=1)
+        self.log_step += 0.05 * (share - ACCEPT)
+
+    def exchange(self, first: int) -> None:
+        """Offer every second pair of neighbouring levels, from `first` on, to swap places."""
+        low = torch.arange(first, len(self.x) - 1, 2, device=self.x.device)
+        if not len(low):
+            return
+        chains, d = self.x.shape[1:]
+        below, above = self.x[low].reshape(-1, d), self.x[low + 1].reshape(-1, d)
+        k = low.repeat_interleave(chains)
+        with torch.no_grad():
+            log = self.levels.log_density
+            gain = log(above, k) + log(below, k + 1) - log(below, k) - log(above, k + 1)
+        swap = (torch.rand_like(gain).log() < gain).reshape(len(low), chains, 1)
+        below, above = self.x[low], self.x[low + 1]
+        self.x[low] = torch.where(swap, above, below)
+        self.x[low + 1] = torch.where(swap, below, above)
+
+
+def train_energy(
+    mixture: MixtureReference,
+    z: np.ndarray,
+    first: Potential,
+    settings: EnergyNetwork,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> Potential:
+    """Fit the tilts of all levels below the highest to draws z, shape (n, d)."""
+    net = PotentialNet(first, device)
+    levels = _Levels(mixture, net, device)
+    data = torch.as_tensor(z, dtype=torch.float32, device=device)
+    sd = levels.square.sqrt()[:, None, None]
+    count = len(sd)
+
+    def noised(n: int) -> torch.Tensor:
+        rows = torch.randint(len(data), (count, n)).to(device)
+        x = data[rows]
+        return x + sd * torch.randn_like(x)
+
+    chains = _Chains(levels, noised(settings.chains))
+    optimiser = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, betas=(0.5, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    k = torch.arange(count, device=device)
+    known, drawn = k.repeat_interleave(settings.batch), k.repeat_interleave(settings.chains)
+    for step in range(settings.steps):
+        top = torch.as_tensor(
+            mixture.start(settings.chains, rng), dtype=torch.float32, device=device
+        )
+        chains.x[-1] = top
+        for _ in range(settings.moves):
+            chains.move()
+        chains.exchange(step % 2)
+        d = data.shape[1]
+        positive = levels.tilt(noised(settings.batch).reshape(-1, d), known)
+        negative = levels.tilt(chains.x.detach().reshape(-1, d), drawn)
+        loss = negative.mean() - positive.mean()
+        loss = loss + DRIFT * (negative.square().mean() + positive.square().mean())
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    return net.result()
