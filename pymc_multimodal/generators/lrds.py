@@ -195,8 +195,7 @@ class LRDS:
                 raise TypeError(
                     f"LRDS({name}={getattr(self, name)!r}): give a {kind.__name__}(...)."
                 )
-        assert self.steps is not None and self.first is not None
-        if not 0 < self.first < self.last:
+        if not 0 < (self.first or 0.0) < self.last:
             raise ValueError(
                 f"LRDS(first={self.first}, last={self.last}): noise levels must be positive and "
                 "rise from the first to the last."
@@ -296,18 +295,20 @@ class LRDS:
     def _components(
         self, fitted: RegionFit, weights: np.ndarray, pool: Pool, rng: np.random.Generator
     ) -> Components:
-        if self.reference == "gmm" and self.components is None:
+        if self.reference != "gaussian" and self.components is None:
             return regional_components(fitted.densities, weights)
         wanted = 1 if self.reference == "gaussian" else self.components or 1
         return pooled_em(pool, wanted, rng)
 
     def _noising(self, pool: Pool, frame: Frame) -> Noising:
+        # Both are set by __post_init__.
+        steps, first = int(self.steps or 0), float(self.first or 0.0)
         if self.process == "geometric":
-            return geometric(self.steps, self.first, self.last)
+            return geometric(steps, first, self.last)
         z = frame.into(pool.x)
         scale = 1.0 if self.start == "normal" else float(np.sqrt(np.mean(z**2)))
         make = variance_preserving if self.process == "variance-preserving" else pinned
-        return make(self.steps, scale=scale)
+        return make(steps, scale=scale)
 
     def _reference(
         self,
