@@ -39,7 +39,7 @@ class EnergyNetwork:
     """
 
     hidden: int = 128
-    steps: int = 1500
+    steps: int = 1000
     batch: int = 32
     chains: int = 32
     moves: int = 2

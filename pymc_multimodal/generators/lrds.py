@@ -78,7 +78,7 @@ class ControlNetwork:
     rounds: int = 6
     evaluations: int = 50_000
     tame: float = 3.0
-    worth_it: float = 0.7
+    worth_it: float = 0.6
     device: str = "auto"
 
     def __post_init__(self) -> None:
