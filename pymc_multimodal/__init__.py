@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pymc_multimodal._version import __version__
 from pymc_multimodal.adaptation import LocalSampling
-from pymc_multimodal.generators import Hybrid, Network, PublishedHybrid
+from pymc_multimodal.generators import (
+    Hybrid,
+    Network,
+    PublishedHybrid,
+    ScoreGenerator,
+    ScoreLangevin,
+)
 from pymc_multimodal.inference_data import attach
 from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.plots import plot_modes
@@ -26,6 +32,8 @@ __all__ = [
     "Network",
     "PublishedHybrid",
     "Regions",
+    "ScoreGenerator",
+    "ScoreLangevin",
     "Status",
     "__version__",
     "attach",

@@ -13,6 +13,8 @@ from pymc_multimodal.generators.flow import FlowDensity, Network
 from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.generators.hybrid import Hybrid
 from pymc_multimodal.generators.published import PublishedHybrid
+from pymc_multimodal.generators.score import ScoreLangevin
+from pymc_multimodal.generators.score_generator import ScoreGenerator
 
 __all__ = [
     "EllipticalMixture",
@@ -25,6 +27,8 @@ __all__ = [
     "PublishedHybrid",
     "RegionDensity",
     "RegionalMixture",
+    "ScoreGenerator",
+    "ScoreLangevin",
     "resolve",
 ]
 
@@ -49,10 +53,12 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
         return Hybrid()
     if generator == "published":
         return PublishedHybrid()
-    if generator in ("lrds", "score"):
+    if generator == "score":
+        return ScoreLangevin()
+    if generator == "lrds":
         raise ValueError(
             f"generator={generator!r} is planned but not in this release; use generator='hybrid'."
         )
     raise ValueError(
-        f"generator={generator!r} is not known; use 'hybrid', 'published' or a config object."
+        f"generator={generator!r} is not known; use 'hybrid', 'published', 'score' or a config object."
     )

@@ -60,11 +60,14 @@ class Generator(ABC):
     Attributes
     ----------
     dim : int
+    auxiliary : bool
+        Whether corrections depend on auxiliary variables, drawn afresh for a given point.
     fallbacks : tuple of Status
         What could not be learned, and what serves in its place.
     """
 
     dim: int
+    auxiliary: bool = False
     fallbacks: tuple[Status, ...] = ()
 
     @abstractmethod
