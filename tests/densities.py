@@ -325,12 +325,15 @@ def assert_covers(target, propose, log_q, rng, *, n=40_000):
     r"""E_q[W / (W + Z)] = Z E_pi[1 / (W + Z)] with W = gamma / q, also times indicators.
 
     Both sides are bounded, so that their standard errors exist whatever the tails. Shifting
-    log q by a constant breaks it, so it says as well that q is normalised.
+    log q by a constant breaks it, so it says as well that q is normalised. `propose` returns
+    points, or points with their log q where that depends on how they were drawn.
     """
-    proposed, exact = propose(n, rng), target.draws(n, rng)
+    drawn, exact = propose(n, rng), target.draws(n, rng)
+    proposed, known = drawn if isinstance(drawn, tuple) else (drawn, None)
     inside = np.isfinite(proposed).all(axis=1)
+    at_inside = log_q(proposed[inside]) if known is None else known[inside]
     w = np.zeros(n)
-    w[inside] = np.exp(target.logp(proposed[inside]) - log_q(proposed[inside]))
+    w[inside] = np.exp(target.logp(proposed[inside]) - at_inside)
     at_q = w / (w + 1.0)
     at_pi = 1.0 / (np.exp(target.logp(exact) - log_q(exact)) + 1.0)
     for low, high in ((-np.inf, np.inf), (-np.inf, 0.5), (0.5, np.inf)):

@@ -60,5 +60,6 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
             f"generator={generator!r} is planned but not in this release; use generator='hybrid'."
         )
     raise ValueError(
-        f"generator={generator!r} is not known; use 'hybrid', 'published', 'score' or a config object."
+        f"generator={generator!r} is not known; use 'hybrid', 'published', 'score' or a config "
+        "object."
     )

@@ -198,9 +198,10 @@ def watch(
         )
     columns = [np.array(c) for c in zip(*rows, strict=True)]
     time = step * np.array(marks[: len(rows)], dtype=float)
+    gap, p_value, remembered, copies, moved, weights = columns
     if stop is None:
-        stop = _choose(time, *columns[1:4], memory, level)
-    return Curve(time, *columns, stop)
+        stop = _choose(time, p_value, remembered, copies, memory, level)
+    return Curve(time, gap, p_value, remembered, copies, moved, weights, stop)
 
 
 def _choose(

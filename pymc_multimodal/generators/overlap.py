@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,7 +117,7 @@ def _bound(overlap: np.ndarray, weights: np.ndarray, constants: np.ndarray, entr
         return np.inf
     load = np.zeros(k)
     for (i, j), path in paths.items():
-        for a, b in zip(path[:-1], path[1:], strict=True):
+        for a, b in pairwise(path):
             root = np.sqrt(max(0.0, 1.0 / overlap[a, b] - 1.0))
             step = 2.0 * ((1.0 + root) if entropy else root) ** 2
             share = weights[i] * weights[j] * (len(path) - 1) * step
@@ -323,7 +324,7 @@ def analyse(
     Components
         Its locations are those of the parts' coordinates, its `weights_se` zero.
     """
-    z, _ = parts.sample(draws, rng)
+    z, _ = parts.draw(draws, rng)
     overlap, error = overlap_matrix(parts.log_densities(z), parts.weights)
     _, cluster = connected_components(overlap >= min_overlap, directed=False)
     share = np.bincount(cluster, parts.weights)

@@ -51,7 +51,7 @@ def find_parts(
             parts = _mixture(z, size, kind, rng)
             if parts is None:
                 continue
-            values.append(float(np.mean(parts.log_density(other))))
+            values.append(float(np.mean(parts.log_mixture(other))))
             if best is None or values[-1] > best_value + 1e-3:
                 best, best_value, since = parts, values[-1], -1
         since += 1

@@ -25,7 +25,7 @@ __all__ = ["LangevinPath", "Pooled", "ScoreProposals", "pooled"]
 # Local draws that a score is learned from, the share held out, and draws that judge proposals.
 MAX_DRAWS, SHARE, MAX_TEST = 5000, 0.2, 2000
 # Lengths of paths and rates of the start's forgetting that are tried.
-TIMES, RATES = (0.3, 1.0), (0.5, 1.0, 2.0)
+TIMES, RATES = (0.1, 0.3), (1.0, 4.0)
 # Gain in expected acceptance from which paths are used.
 WORTH_IT = 0.02
 
@@ -218,7 +218,7 @@ class ScoreProposals(RegionalMixture):
         return self._correction(x, self.path.backward(x, region, rng), region)
 
     def export(self) -> ScoreProposals:
-        """The same proposals without what only `generate` needs."""
+        """Return the same proposals without what only `generate` needs."""
         return ScoreProposals(
             self.densities, self.weights, self.path, self.defensive, None, self.fallbacks
         )
@@ -229,7 +229,7 @@ class ScoreProposals(RegionalMixture):
         return logs + np.log(self.weights)
 
     def _pick(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A region for each x, in proportion to its density there."""
+        """Draw a region for each x, in proportion to its density there."""
         logs = self._parts(x)
         noise = rng.gumbel(size=logs.shape)
         picked: np.ndarray = np.argmax(logs + noise, axis=1)

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from pymc_multimodal._compat import ess
 from pymc_multimodal.generators.hybrid import Hybrid
-from pymc_multimodal.generators.langevin import sharpness, watch
+from pymc_multimodal.generators.langevin import Curve, sharpness, watch
 from pymc_multimodal.generators.overlap import MIN_OVERLAP, analyse, covariance
 from pymc_multimodal.generators.parts import find_parts, make_frame
 from pymc_multimodal.generators.paths import ScoreProposals, pooled
@@ -47,6 +47,9 @@ MAX_TRIAL, LOOKS = 1000, 12
 LONGEST, MAX_STEPS = 30.0, 1000
 # Curvature times step of a step size that is chosen, and of one that is too large.
 SAFE, LARGE, UNSTABLE = 0.4, 1.0, 2.0
+# Stands where no trial has been run yet.
+_NONE = np.empty(0)
+_UNSEEN = Curve(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE, 0.0)
 
 
 @dataclass(frozen=True)
@@ -251,7 +254,7 @@ class ScoreLangevin:
         score = learned if exact is None else ExactScore(exact, frame)
         fitted = ScoreGenerator(
             config=self, stored=stored, frame=frame, learned=score, parts=learned.parts,
-            factors=factors, components=components, curve=None, step_size=0.0,
+            factors=factors, components=components, curve=_UNSEEN, step_size=0.0,
             objective=float(np.mean(learned.objective(other))) if exact is None else np.nan,
             statuses=tuple(statuses),
         )  # fmt: skip
@@ -367,7 +370,7 @@ def _best_start(
     previous: ScoreGenerator | None,
     statuses: list[Status],
 ) -> LearnedScore:
-    """The new mixture or what was learned before, whichever held-out draws prefer."""
+    """Choose the new mixture or what was learned before, whichever held-out draws prefer."""
     if previous is None:
         return new
     old = previous.learned

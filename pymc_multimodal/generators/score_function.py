@@ -78,7 +78,7 @@ class GaussianParts:
         """Log density of every part without its weight, shape (n, K)."""
         return np.concatenate([self._pulls(c)[0] for c in _chunks(z)])
 
-    def log_density(self, z: np.ndarray) -> np.ndarray:
+    def log_mixture(self, z: np.ndarray) -> np.ndarray:
         """Log density of the mixture, shape (n,)."""
         return np.logaddexp.reduce(self.log_densities(z) + np.log(self.weights), axis=1)
 
@@ -101,7 +101,7 @@ class GaussianParts:
             out.append(np.sum(share * spread, axis=1) - np.sum(score**2, axis=1))
         return np.concatenate(out)
 
-    def sample(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws of shape (n, d) and the part of each."""
         part = rng.choice(len(self.weights), size=n, p=self.weights)
         noise = rng.standard_normal((n, self.means.shape[1]))
@@ -111,7 +111,7 @@ class GaussianParts:
         return z, part
 
     def moved(self, mean: np.ndarray, factor: np.ndarray) -> GaussianParts:
-        """The same mixture in coordinates y with ``z = mean + factor y``."""
+        """Return the same mixture in coordinates y with ``z = mean + factor y``."""
         inverse = np.linalg.inv(factor)
         return GaussianParts(
             self.weights,
@@ -169,7 +169,7 @@ class Perceptron:
         )
 
     def moved(self, mean: np.ndarray, factor: np.ndarray) -> Perceptron:
-        """The same vector field in coordinates y with ``z = mean + factor y``, as a score."""
+        """Return the same score in coordinates y with ``z = mean + factor y``."""
         (w1, w2, w3), (b1, b2, b3) = self.weights, self.biases
         return Perceptron((w1 @ factor, w2, factor.T @ w3), (b1 + w1 @ mean, b2, factor.T @ b3))
 
@@ -198,7 +198,7 @@ class LearnedScore:
         return out if self.network is None else out + self.network(z)
 
     def moved(self, mean: np.ndarray, factor: np.ndarray) -> LearnedScore:
-        """The same score in coordinates y with ``z = mean + factor y``."""
+        """Return the same score in coordinates y with ``z = mean + factor y``."""
         network = None if self.network is None else self.network.moved(mean, factor)
         return LearnedScore(self.parts.moved(mean, factor), network)
 

@@ -183,7 +183,7 @@ class ScoreGenerator:
     # ------------------------------------------------------------------ judgement
 
     def judge(self) -> list[Status]:
-        """What the trial run showed."""
+        """Say what the trial run showed."""
         curve, found = self.curve, []
         if (p := curve.at(curve.p_value)) < LEVEL:
             found.append(
@@ -239,7 +239,7 @@ class ScoreGenerator:
         return found
 
     def report(self) -> str:
-        """What is and what is not guaranteed, in plain words."""
+        """Say what is and what is not guaranteed, in plain words."""
         n, d = self.stored.x.shape
         curve, parts = self.curve, self.components
         weights = ", ".join(
@@ -258,7 +258,7 @@ class ScoreGenerator:
             f"{curve.stop:.3g}, from the draws themselves.",
             "",
             "Guaranteed: nothing beyond the stored draws. No density corrects these draws.",
-            f"- The weights are those of the stored draws, {weights} (sampling error of the draws).",
+            f"- The weights are those of the stored draws, {weights} (sampling error).",
             "- A mode that no stored draw came from is not generated, and not known of.",
             "",
             "Measured on held-out draws:",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,14 @@ FEW = 5
 # Consecutive draws of a chain that are held out together, since neighbours are alike.
 BLOCKS = 25
 
-_FORWARD = {"log": np.log, "logit": lambda p: np.log(p) - np.log1p(-p)}
-_BACK = {"log": np.exp, "logit": lambda y: 1.0 / (1.0 + np.exp(-y))}
+_FORWARD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "log": np.log,
+    "logit": lambda p: np.log(p) - np.log1p(-p),
+}
+_BACK: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "log": np.exp,
+    "logit": lambda y: 1.0 / (1.0 + np.exp(-y)),
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,7 @@ def _transform(name: str, value: np.ndarray, kind: str | None) -> np.ndarray:
 def _judge(stored: Stored) -> list[Status]:
     """Raise for draws that nothing can be learned from; say what else is wrong with them."""
     x, found = stored.x, []
-    n, d = x.shape
+    n = len(x)
     distinct = len(np.unique(x, axis=0))
     varying = np.ptp(x, axis=0) > 1e-12 * (1.0 + np.abs(x).max(axis=0))
     if not varying.any():
