@@ -94,7 +94,7 @@ def flow(mean=(0.0, 0.0), scale=2.5, period=LINE, share=0.05, seed=2):
 
 
 def paths(rate, step=0.2):
-    """Langevin paths of a wrong score from a wrong start: corrections must be right all the same."""
+    """Langevin paths of a wrong score from a wrong start, with corrections that are right."""
     starts = (
         elliptical((5.0,), centre=PLANE.means[0]),
         elliptical(centre=PLANE.means[1], size=1.2),

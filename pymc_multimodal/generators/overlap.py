@@ -28,7 +28,7 @@ MIN_OVERLAP = 0.05
 DRAWS = 20_000
 # A pair of clusters mixes in a run of so many relaxation times of the pair; a cluster keeps its
 # weight if a smaller share than this is expected to leave it.
-MIXED, KEPT = 3.0, 0.02
+MIXED, KEPT = 3.0, 0.05
 
 
 def overlap_matrix(log_densities: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -266,7 +266,7 @@ class Components:
         """Verdict on each pair of clusters: "mixes", "partly" or "apart".
 
         A pair mixes in a run of three relaxation times ``1 / (r_ij + r_ji)``; it stays apart
-        where at most 2 % of either are expected to pass.
+        where at most 5 % of either are expected to pass.
         """
         out = {}
         for i in range(len(self)):
@@ -288,7 +288,10 @@ class Components:
         for c in range(len(self)):
             does = "keeps the weight it was given"
             if leaving[c] > KEPT:
-                does = "exchanges draws with others: its weight is partly the score's"
+                does = (
+                    f"loses {leaving[c]:.0%} of its draws to others, so that its weight is partly "
+                    "the score's"
+                )
             nearest = int(np.argmin(times[c]))
             if (min(c, nearest), max(c, nearest)) in [
                 pair for pair, found in self.pairs(time).items() if found == "mixes"

@@ -12,13 +12,13 @@ from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.generators.hybrid import expected_acceptance
 from pymc_multimodal.generators.score_function import GaussianParts
 from pymc_multimodal.generators.stored import Stored
+from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
     from pymc_multimodal.generators.base import RegionDensity, RegionFit
     from pymc_multimodal.generators.score_function import Frame, LearnedScore
     from pymc_multimodal.generators.score_generator import ScoreGenerator
     from pymc_multimodal.local import LocalDraws
-    from pymc_multimodal.status import Status
 
 __all__ = ["LangevinPath", "Pooled", "ScoreProposals", "pooled"]
 
@@ -170,9 +170,10 @@ class ScoreProposals(RegionalMixture):
         config = runs.config
         found = tuple(s for s in runs.statuses if s.stage != "draws")
         best = cls(densities, weights, None, config.defensive, runs, found)
-        value = WORTH_IT + _acceptance(best, data, rng)
         if not config.path_steps:
             return best
+        alone = _acceptance(best, data, rng)
+        value = alone + WORTH_IT
         cores = [q.core for q in densities]
         assert all(isinstance(q, EllipticalMixture) for q in cores)
         factors = np.stack(
@@ -187,6 +188,13 @@ class ScoreProposals(RegionalMixture):
                 trial = cls(densities, weights, path, config.defensive, runs, found)
                 if (accepted := _acceptance(trial, data, rng)) > value:
                     best, value = trial, accepted
+        does = "are Langevin paths" if best.path else "start and end in the regional mixture"
+        status = Status(
+            "paths", "generator", f"corrected proposals {does}: held-out draws expect jumps to be "
+            f"accepted with probability {value if best.path else alone:.2f}, {alone:.2f} without "
+            "paths.", level="info",
+        )  # fmt: skip
+        best.fallbacks = (*best.fallbacks, status)
         return best
 
     def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:

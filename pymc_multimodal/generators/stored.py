@@ -82,14 +82,15 @@ class Stored:
         Rows of chains are held out in blocks, rows of one array at random.
         """
         n = len(self.x)
-        block = np.arange(n)
-        if self.chains > 1:
-            block = block // max(1, n // (self.chains * BLOCKS))
-        _, block = np.unique(block, return_inverse=True)
-        chosen = rng.permutation(block.max() + 1)[: max(1, round(share * (block.max() + 1)))]
-        mask = np.isin(block, chosen)
         _, same = np.unique(self.x, axis=0, return_inverse=True)
-        mask &= ~np.isin(same.ravel(), same.ravel()[~mask])
+        same = same.ravel()
+        block = same
+        if self.chains > 1:
+            block = np.arange(n) // max(1, n // (self.chains * BLOCKS))
+        count = block.max() + 1
+        chosen = rng.permutation(count)[: max(1, round(share * count))]
+        mask = np.isin(block, chosen)
+        mask &= ~np.isin(same, same[~mask])
         return mask
 
 
