@@ -18,6 +18,9 @@ Score: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 # Draws of either sample in a two-sample test, and relabellings of its permutation test.
 MAX_TESTED, PERMUTATIONS = 400, 199
+# Median distance to the nearest start, relative to that of fresh draws, that is no copy's: in few
+# dimensions it varies by a tenth by chance.
+NEAR = 0.8
 
 
 def run(
@@ -111,7 +114,8 @@ class Curve:
     p_value : array of shape (T,)
         Of the permutation test that it is zero.
     memory : array of shape (T,)
-        Correlation of the points with those they started from, within modes.
+        Correlation of the points with those they started from, of those that stay in their
+        cluster.
     copies : array of shape (T,)
         Median distance to the nearest start, over that of held-out draws: zero for copies,
         about one for fresh draws.
@@ -190,7 +194,7 @@ def watch(
             (
                 distance,
                 p,
-                _correlation(starts, z, home, factors),
+                _correlation(starts, z, np.where(now == home, home, -1), factors),
                 float(np.median(_nearest(some, starts)) / max(floor, 1e-300)),
                 float(np.mean(now != home)),
                 np.bincount(now, minlength=clusters)[:clusters] / len(now),
@@ -200,6 +204,8 @@ def watch(
     time = step * np.array(marks[: len(rows)], dtype=float)
     gap, p_value, remembered, copies, moved, weights = columns
     if stop is None:
+        # What the correlation of unrelated points is by chance.
+        memory += 1.0 / np.sqrt(starts.size)
         stop = _choose(time, p_value, remembered, copies, memory, level)
     return Curve(time, gap, p_value, remembered, copies, moved, weights, stop)
 
@@ -212,11 +218,12 @@ def _choose(
     memory: float,
     level: float,
 ) -> float:
-    forgotten = (remembered <= memory) & (copies >= 0.85)
+    forgotten = (remembered <= memory) & (copies >= NEAR)
     first = int(np.argmax(forgotten)) if forgotten.any() else len(time) - 1
     if p[first] >= level:
         return float(time[first])
     rejected = p[1 : first + 1] < level
+    # Entry i of `rejected` is mark i + 1, so that this is the mark before.
     return float(time[max(1, int(np.argmax(rejected)))])
 
 
@@ -226,9 +233,12 @@ def _nearest(x: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _correlation(starts: np.ndarray, z: np.ndarray, home: np.ndarray, factors: np.ndarray) -> float:
-    """Correlation of end and start within clusters, over all whitened directions together."""
+    """Correlation of end and start within clusters, over all whitened directions together.
+
+    Rows with a `home` of -1 are left out.
+    """
     top = first = last = 0.0
-    for c in np.unique(home):
+    for c in np.unique(home[home >= 0]):
         inside = home == c
         inverse = np.linalg.inv(factors[inside][0])
         a, b = (

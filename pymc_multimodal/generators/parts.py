@@ -44,17 +44,17 @@ def find_parts(
     z, other = frame.to_z(x), frame.to_z(held_out)
     z = z[rng.permutation(len(z))[:MAX_DRAWS]]
     other = other[:MAX_DRAWS]
-    best, best_value, since = None, -np.inf, 0
+    best, best_logs, since = None, np.full(len(other), -np.inf), 0
     for size in [s for s in SIZES if s <= max_components and s * 10 <= len(z)] or [1]:
-        values = []
-        for kind in ("full", "tied", "diag"):
+        since += 1
+        for kind in ("diag", "tied", "full"):
             parts = _mixture(z, size, kind, rng)
             if parts is None:
                 continue
-            values.append(float(np.mean(parts.log_mixture(other))))
-            if best is None or values[-1] > best_value + 1e-3:
-                best, best_value, since = parts, values[-1], -1
-        since += 1
+            logs = parts.log_mixture(other)
+            # A gain that its own standard error explains is none: spurious parts distort shapes.
+            if best is None or _clearly_positive(logs - best_logs):
+                best, best_logs, since = parts, logs, 0
         if since >= PATIENCE:
             break
     assert best is not None
@@ -68,6 +68,10 @@ def make_frame(x: np.ndarray, parts: GaussianParts) -> tuple[Frame, GaussianPart
     within = np.einsum("k,kij->ij", parts.weights, parts.covariances)
     frame = Frame(x.mean(axis=0), np.linalg.cholesky(within))
     return frame, parts.moved(frame.centre, frame.basis), []
+
+
+def _clearly_positive(gain: np.ndarray) -> bool:
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 def _standard(x: np.ndarray) -> tuple[Frame, list[Status]]:

@@ -24,7 +24,7 @@ __all__ = ["ExactScore", "ScoreGenerator"]
 CHUNK = 10_000
 # p-value under which a trial run is called different from held-out draws; memory and distance to
 # the nearest start beyond which its points are called copies.
-LEVEL, REMEMBERED, NEAR = 0.01, 0.1, 0.7
+LEVEL, REMEMBERED, NEAR = 0.01, 0.15, 0.7
 
 
 @dataclass(frozen=True)
