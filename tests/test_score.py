@@ -397,7 +397,10 @@ def test_a_fit_with_the_score(rng):
     target = two_modes(2, distance=6.0)
     config = FitConfig(generator=ScoreLangevin(steps=100), target_se=0.02, random_seed=1)
     fit = fit_density(target.density(), config)
-    assert np.all(np.abs(fit.weights.weight - [0.7, 0.3]) < 4 * fit.weights.weight_se)
+    # Weights are those of regions, which are not quite those of the components.
+    inside = np.mean(fit.label(target.draws(40_000, rng)) == 0)
+    error = np.hypot(fit.weights.weight_se[0], np.sqrt(0.21 / 40_000))
+    assert abs(fit.weights.weight[0] - inside) < 4 * error
     again = pickle.loads(pickle.dumps(fit))
     made = again.generate(4_000, np.random.default_rng(0))
     np.testing.assert_array_equal(made, fit.generate(4_000, np.random.default_rng(0)))
