@@ -16,7 +16,7 @@ __all__ = ["find_parts", "make_frame"]
 # Draws that expectation maximisation works on at most.
 MAX_DRAWS = 4000
 # Numbers of parts that are tried in turn, and tries without a gain after which the search ends.
-SIZES, PATIENCE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40), 3
+SIZES, PATIENCE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 52, 64, 80, 100), 3
 # Relative singular value under which draws do not vary in a direction.
 RANK = 1e-7
 
@@ -58,6 +58,12 @@ def find_parts(
         if since >= PATIENCE:
             break
     assert best is not None
+    if len(best.weights) >= max_components > 1:
+        statuses.append(
+            Status("max_components", "generator",
+                   f"held-out draws would take more than max_components={max_components}.",
+                   "Raise it, lest neighbouring modes share one component.")
+        )  # fmt: skip
     within = np.einsum("k,kij->ij", best.weights, best.covariances)
     mean, factor = best.weights @ best.means, np.linalg.cholesky(within)
     return frame.moved(mean, factor), best.moved(mean, factor), statuses

@@ -73,7 +73,7 @@ class ScoreLangevin:
     noise : float
         Noise of the denoising objective, in standard deviations of a mode.
     max_components : int
-        Most components of the mixture.
+        Most components of the mixture of all draws.
     width : int
         Width of the network's two hidden layers.
     steps, batch : int
@@ -109,7 +109,7 @@ class ScoreLangevin:
     objective: str = "implicit"
     trace: str = "auto"
     noise: float = 0.1
-    max_components: int = 16
+    max_components: int = 40
     width: int = 64
     steps: int = 1500
     batch: int = 256
@@ -325,7 +325,7 @@ class ScoreLangevin:
         previous: Sequence[RegionDensity | None] | None = None,
     ) -> RegionFit:
         """Fit the elliptical densities that bridge the weights and start the proposals."""
-        hybrid = Hybrid(rungs=("gaussian", "mixture"), max_components=self.max_components)
+        hybrid = Hybrid(rungs=("gaussian", "mixture"))
         return hybrid.fit_regions(local, period, rng, previous)
 
     def build(
