@@ -281,7 +281,7 @@ def test_a_previous_generator_helps_where_new_draws_are_few(rng):
         for p in (None, before)
     )
     errors = [g.score_error(test, new(test)[1]) for g in (alone, warm)]
-    assert errors[1] < 0.6 * errors[0]
+    assert errors[1] < 0.8 * errors[0]
     assert "previous" in [s.code for s in warm.statuses]
     other = ScoreLangevin.from_draws(rng.standard_normal((50, 2)), config=QUICK, previous=before)
     assert any("not used" in s.cause for s in other.statuses)

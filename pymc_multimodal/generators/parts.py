@@ -52,7 +52,7 @@ def find_parts(
             if parts is None:
                 continue
             logs = parts.log_mixture(other)
-            # A gain that its own standard error explains is none: spurious parts distort shapes.
+            # Many are tried: less than two standard errors of gain make spurious parts.
             if best is None or _clearly_positive(logs - best_logs):
                 best, best_logs, since = parts, logs, 0
         if since >= PATIENCE:
@@ -77,7 +77,7 @@ def make_frame(x: np.ndarray, parts: GaussianParts) -> tuple[Frame, GaussianPart
 
 
 def _clearly_positive(gain: np.ndarray) -> bool:
-    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+    return bool(gain.mean() > 2.0 * gain.std() / np.sqrt(len(gain)))
 
 
 def _standard(x: np.ndarray) -> tuple[Frame, list[Status]]:
