@@ -10,6 +10,8 @@ from pymc_multimodal.generators import (
     Hybrid,
     Network,
     PublishedHybrid,
+    ScoreGenerator,
+    ScoreLangevin,
 )
 from pymc_multimodal.inference_data import attach
 from pymc_multimodal.pipeline import Fit
@@ -34,6 +36,8 @@ __all__ = [
     "Network",
     "PublishedHybrid",
     "Regions",
+    "ScoreGenerator",
+    "ScoreLangevin",
     "Status",
     "__version__",
     "attach",

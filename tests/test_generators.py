@@ -34,6 +34,7 @@ from pymc_multimodal.generators import (
     PublishedHybrid,
     RegionalMixture,
     RegionDensity,
+    ScoreLangevin,
     resolve,
 )
 from pymc_multimodal.generators.base import split_chains
@@ -44,11 +45,20 @@ from pymc_multimodal.generators.gaussian import (
     heavy_tailed,
     with_defence,
 )
+from pymc_multimodal.generators.langevin_paths import LangevinPath, ScoreProposals
 from pymc_multimodal.generators.noising import geometric
 from pymc_multimodal.generators.path_generator import Frame, PathGenerator
 from pymc_multimodal.generators.potential import Potential
 from pymc_multimodal.generators.published import PublishedGenerator, SupervisedMap
 from pymc_multimodal.generators.reference import MixtureReference
+from pymc_multimodal.generators.score_function import (
+    Frame as ScoreFrame,
+)
+from pymc_multimodal.generators.score_function import (
+    GaussianParts,
+    LearnedScore,
+    Perceptron,
+)
 from pymc_multimodal.generators.stepped import SteppedReference, tweedie_steps
 
 LINE = np.full(2, np.inf)
@@ -115,6 +125,25 @@ def diffusion(target=PLANE, period=LINE, *, controlled=True, exact=True, steps=4
     )
 
 
+def paths(rate, step=0.2):
+    """Langevin paths of a wrong score from a wrong start, with corrections that are right."""
+    starts = (
+        elliptical((5.0,), centre=PLANE.means[0]),
+        elliptical(centre=PLANE.means[1], size=1.2),
+    )
+    frame = ScoreFrame(np.array([0.3, -0.2]), np.array([[1.5, 0.0], [0.4, 0.8]]))
+    parts = GaussianParts(PLANE.weights, PLANE.means + 0.3, 1.4 * PLANE.covariances)
+    rng = np.random.default_rng(3)
+    network = Perceptron(
+        tuple(0.5 * rng.standard_normal(shape) for shape in ((6, 2), (6, 6), (2, 6))),
+        tuple(0.1 * rng.standard_normal(size) for size in (6, 6, 2)),
+    )
+    score = LearnedScore(parts.moved(frame.centre, frame.basis), network)
+    factors = np.stack([np.linalg.cholesky([[1.0, 0.3], [0.3, 0.7]]), 0.6 * np.eye(2)])
+    path = LangevinPath(score, frame, starts, factors, step, rate, 3)
+    return ScoreProposals(starts, np.array([0.6, 0.4]), path, 0.1)
+
+
 DENSITIES = {
     "gaussian": (lambda: elliptical(size=2.5), PLANE),
     "student": (lambda: elliptical((4.0,), size=2.5), PLANE),
@@ -161,6 +190,12 @@ GENERATORS = {
     "diffusion_stepped": (lambda: diffusion(exact=False, steps=12), PLANE),
     "diffusion_circular": (lambda: diffusion(SEAM, CIRCLE), SEAM),
     "diffusion_reference_circular": (lambda: diffusion(SEAM, CIRCLE, controlled=False), SEAM),
+    "score": (lambda: paths(rate=1.0), PLANE),
+    "score_late": (lambda: paths(rate=50.0, step=0.05), PLANE),
+    "score_start": (
+        lambda: ScoreProposals((elliptical((5.0,), size=2.5),), np.ones(1), None),
+        PLANE,
+    ),
 }
 
 
@@ -283,6 +318,8 @@ def test_generate_follows_the_proposals_inside(name, rng):
     q = GENERATORS[name][0]()
     if q.auxiliary or name.startswith("diffusion"):
         pytest.skip("what it generates and what it proposes are different on purpose")
+    if q.auxiliary:
+        pytest.skip("what it generates and what it proposes are different runs")
     proposed = q.propose(20_000, rng)
     a, b = q.generate(20_000, rng), proposed.x[proposed.inside]
     bounded = [np.concatenate([np.cos(x), np.sin(x)], axis=1) for x in (a, b)]
@@ -454,6 +491,7 @@ def test_wrong_settings_are_named(config, message):
 def test_names_are_resolved():
     assert resolve("hybrid") == Hybrid()
     assert resolve("published") == PublishedHybrid()
+    assert resolve("score") == ScoreLangevin()
     config = Hybrid(max_components=3)
     assert resolve(config) is config
     assert resolve("lrds") == LRDS()

@@ -14,6 +14,8 @@ from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.generators.hybrid import Hybrid
 from pymc_multimodal.generators.lrds import LRDS, ControlNetwork
 from pymc_multimodal.generators.published import PublishedHybrid
+from pymc_multimodal.generators.score import ScoreLangevin
+from pymc_multimodal.generators.score_generator import ScoreGenerator
 
 __all__ = [
     "LRDS",
@@ -28,6 +30,8 @@ __all__ = [
     "PublishedHybrid",
     "RegionDensity",
     "RegionalMixture",
+    "ScoreGenerator",
+    "ScoreLangevin",
     "resolve",
 ]
 
@@ -38,7 +42,7 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
     Raises
     ------
     ValueError
-        If the name is not known, or its generator does not exist yet.
+        If the name is not known.
     TypeError
         If it is neither a name nor a config object.
     """
@@ -54,11 +58,9 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
         return PublishedHybrid()
     if generator == "lrds":
         return LRDS()
-    if generator in ("score",):
-        raise ValueError(
-            f"generator={generator!r} is planned but not in this release; use generator='hybrid'."
-        )
+    if generator == "score":
+        return ScoreLangevin()
     raise ValueError(
-        f"generator={generator!r} is not known; use 'hybrid', 'lrds', 'published' or a config "
-        "object."
+        f"generator={generator!r} is not known; use 'hybrid', 'lrds', 'score', 'published' or a "
+        "config object."
     )

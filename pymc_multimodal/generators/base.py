@@ -61,7 +61,7 @@ class Generator(ABC):
     ----------
     dim : int
     auxiliary : bool
-        Whether corrections depend on auxiliary variables, which are drawn afresh each time.
+        Whether corrections depend on auxiliary variables, drawn afresh for a given point.
     fallbacks : tuple of Status
         What could not be learned, and what serves in its place.
     """
