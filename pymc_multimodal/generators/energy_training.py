@@ -64,7 +64,7 @@ class _Chains:
         # x has the shape (levels, chains, d).
         self.levels, self.x = levels, x
         self.k = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])
-        self.log_step = 0.5 * torch.log(0.1 * (0.05 + levels.square))
+        self.log_step = 0.5 * torch.log(levels.variances.min() + levels.square) - 0.7
 
     def move(self) -> None:
         """One Langevin move of every chain, Metropolis-corrected, its step size adapted."""
@@ -118,7 +118,9 @@ def train_energy(
         x = data[rows]
         return x + sd * torch.randn_like(x)
 
-    chains = _Chains(levels, noised(settings.chains))
+    # The tilts begin near zero, and the mixture can be drawn from: chains begin in equilibrium.
+    starts = [mixture.sample(settings.chains, rng, level) for level in mixture.noising.levels]
+    chains = _Chains(levels, torch.as_tensor(np.stack(starts), dtype=torch.float32, device=device))
     optimiser = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, betas=(0.5, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     k = torch.arange(count, device=device)

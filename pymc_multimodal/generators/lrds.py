@@ -40,6 +40,8 @@ _LOSSES = ("stepwise", "log-variance", "kl")
 MAX_GROUPS = 12
 # Draws that an energy-based model is fitted to.
 POSITIVES = 20_000
+# Nats by which log ratios of a region that the reference misses exceed those of the others.
+MISSED = 5.0
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
@@ -200,6 +202,19 @@ class LRDS:
                 f"LRDS(first={self.first}, last={self.last}): noise levels must be positive and "
                 "rise from the first to the last."
             )
+        if "network" in self.regional.rungs:
+            raise ValueError(
+                "LRDS(regional=Hybrid(...)): its rungs must leave out 'network', since the "
+                "reference is made of Gaussian components."
+            )
+        if self.kernels == "exponential" and (
+            self.process != "variance-preserving" or self.reference == "ebm"
+        ):
+            raise ValueError(
+                f"LRDS(kernels='exponential', process={self.process!r}, "
+                f"reference={self.reference!r}): exponential-integrator steps belong to the "
+                "variance-preserving process and a mixture; an 'ebm' has steps of its own."
+            )
         if not 0 < self.share < 1:
             raise ValueError(
                 f"LRDS(share={self.share}) must lie between 0 and 1: without a defensive part "
@@ -262,6 +277,7 @@ class LRDS:
         """Add a control where the reference leaves something to gain and training gains it."""
         rows = held_out.pick(len(held_out.x), rng)
         ratio = generator.path_log_ratio(held_out.x[rows], held_out.logp[rows], rng)
+        generator.fallbacks = _missed(ratio, held_out.region[rows])
         accepted = expected_acceptance(ratio)
         budget = self.network.evaluations
         if density is not None:
@@ -275,12 +291,20 @@ class LRDS:
         trained.training = training
         if control is None:
             before, after = training.acceptance
-            trained.fallbacks = (
+            trained.fallbacks += (
                 Status("control", "generator",
                        "training did not improve the diffusion sampler (expected acceptance "
                        f"{before:.2f} before, {after:.2f} after): its reference serves alone.",
                        "Draws stay exact; ControlNetwork(evaluations=..., steps=...) trains "
                        "longer.", level="info"),
+            )  # fmt: skip
+        if training.finite < 0.5:
+            trained.fallbacks += (
+                Status("outside", "generator",
+                       f"the model has a finite density at {training.finite:.0%} of the ends of "
+                       "the diffusion sampler's paths only.",
+                       "Such ends are rejected, draws stay exact; a variable with sharp bounds "
+                       "inside of a mode is better transformed.", level="info"),
             )  # fmt: skip
         return trained
 
@@ -336,6 +360,20 @@ class LRDS:
             return fit_energy(mixture, frame.into(pool.x[pool.pick(POSITIVES, rng)]),
                               self.energy, rng)  # fmt: skip
         return mixture
+
+
+def _missed(log_ratio: np.ndarray, region: np.ndarray) -> tuple[Status, ...]:
+    """Name the regions that a reference hardly ever goes to, from their draws' log ratios."""
+    middle = np.median(log_ratio)
+    return tuple(
+        Status("reference", "generator",
+               "the reference of the diffusion sampler misses this region: its draws have log "
+               f"ratios {np.median(log_ratio[region == k]) - middle:.0f} above the others'.",
+               "Its proposals come from the defence, draws stay exact; leave out components=, or "
+               "raise it.", mode=int(k))
+        for k in np.unique(region)
+        if np.median(log_ratio[region == k]) > middle + MISSED
+    )  # fmt: skip
 
 
 def _groups(components: Components, fitted: RegionFit, weights: np.ndarray) -> np.ndarray:

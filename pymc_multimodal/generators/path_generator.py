@@ -69,6 +69,8 @@ class Training:
         Expected acceptance of independence jumps before and after, from held-out draws.
     path_ess : tuple of float
         Effective share of proposals before and after.
+    finite : float
+        Share of the chain's ends at which the target is finite.
     evaluations : int
     seconds : float
     loss : array of shape (steps,)
@@ -78,6 +80,7 @@ class Training:
     kept: bool
     acceptance: tuple[float, float]
     path_ess: tuple[float, float]
+    finite: float
     evaluations: int
     seconds: float
     loss: np.ndarray = field(repr=False)
