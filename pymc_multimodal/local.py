@@ -327,7 +327,8 @@ class LocalSampler:
         gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
         accepted = np.log(self.rng.random(len(row))) < gain
         took[row[accepted]] = True
-        return _put(cloud, _take(offered, accepted), took), took
+        # By index: rows follow the order in which regions began to jump, not that of the chains.
+        return _put(cloud, _take(offered, accepted), row[accepted]), took
 
     def _warm_up(self, regions: np.ndarray, windows: tuple[int, ...] | None = None) -> None:
         rows = np.isin(self._cloud.region, regions)
@@ -462,7 +463,7 @@ def _take(cloud: Cloud, rows: np.ndarray) -> Cloud:
 
 
 def _put(cloud: Cloud, part: Cloud, rows: np.ndarray) -> Cloud:
-    """Copy of a cloud with some rows replaced, in their order."""
+    """Copy of a cloud with some rows (indices, or a mask in order) replaced."""
     x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
     x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
     return Cloud(x, logp, grad, cloud.region)
