@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymc_multimodal._version import __version__
 from pymc_multimodal.adaptation import LocalSampling
+from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.generators import Hybrid, Network, PublishedHybrid
 from pymc_multimodal.inference_data import attach
 from pymc_multimodal.pipeline import Fit
@@ -16,6 +17,7 @@ from pymc_multimodal.status import FitError, ModelError, Status
 from pymc_multimodal.step import MultimodalDiffusion
 
 __all__ = [
+    "Challenge",
     "Fit",
     "FitError",
     "Hybrid",

@@ -104,6 +104,8 @@ class LocalSampler:
         ``fit_jumps(local, rng, previous)`` fits one normalised density to each region of its
         first argument, given what it fitted to them before; the second gear proposes from
         them.
+    visit : array of shape (n, d), optional
+        Points that some chains of their regions start from.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class LocalSampler:
         config: LocalSampling,
         rng: np.random.Generator,
         fit_jumps: FitJumps | None = None,
+        visit: np.ndarray | None = None,
     ) -> None:
         self.density, self.partition, self.config, self.rng = density, partition, config, rng
         self._fit_jumps = fit_jumps
@@ -135,7 +138,7 @@ class LocalSampler:
         # Where chains of other regions were turned back at a region's border.
         self._beyond: list[np.ndarray] = [np.empty((0, density.dim))] * self.n_regions
         self._records: list[list[tuple]] = [[] for _ in range(self.n_regions)]
-        x = starting_points(density, partition, modes, pilot, config, rng)
+        x = starting_points(density, partition, modes, pilot, config, rng, visit)
         region = np.repeat(np.arange(self.n_regions), config.chains)
         self._cloud = cloud_at(density, x.reshape(-1, density.dim), region)
         self._tuning = pilot.tuning
