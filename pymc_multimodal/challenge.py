@@ -34,7 +34,7 @@ TAIL = 1e-3
 BY_CHANCE = 1e-4
 # Surprises of a region that are looked at more closely, and moves made from each.
 LOOKED_AT, MOVES = 16, 40
-# Islands of the search, and most particles of all.
+# Islands of the search where there are particles enough, and most particles of all.
 ISLANDS, MAX_PARTICLES = 8, 4096
 # Independent endpoints from which on a verdict is worth something.
 MIN_EFFECTIVE = 10.0
@@ -50,11 +50,14 @@ class Challenge:
     ----------
     share : float
         Evaluations of the tempered search, as a share of those that the fit has spent.
+    min_evals : int
+        Evaluations that it gets after the shortest fit.
     rounds : int
         How often a fit that was proved wrong is done again from what the search found.
     """
 
     share: float = 0.2
+    min_evals: int = 15_000
     rounds: int = 2
 
     def __post_init__(self) -> None:
@@ -63,8 +66,9 @@ class Challenge:
                 f"Challenge(share={self.share}) is a share of the fit's evaluations and must be "
                 "positive, at most 10; challenge=False leaves the challenge out."
             )
-        if self.rounds < 0:
-            raise ValueError(f"Challenge(rounds={self.rounds}) must not be negative.")
+        for name in ("min_evals", "rounds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Challenge({name}={getattr(self, name)}) must not be negative.")
 
 
 @dataclass(frozen=True)
@@ -150,14 +154,16 @@ class Challenger:
         before = self.density.n_logp_evals
         rng = self._search_rng
         if self.pilot is None:
-            size = 16 if budget < 20_000 else 32
-            self.pilot = carry(self.density, self.reference, 4, size, rng)
+            size = 64 if budget < 20_000 else 128
+            self.pilot = carry(self.density, self.reference, 1, size, rng)
             self.cost = (self.density.n_logp_evals - before) / len(self.pilot)
         left = budget - (self.density.n_logp_evals - before)
-        size = int(min(left / self.cost, MAX_PARTICLES)) // ISLANDS
-        if size < 4 or not self.pilot.arrived:
+        particles = int(min(left / self.cost, MAX_PARTICLES))
+        islands = ISLANDS if particles >= 32 * ISLANDS else ISLANDS // 2
+        if particles < 8 * islands or not self.pilot.arrived:
             return
-        more = carry(self.density, self.reference, ISLANDS, size, rng, self.pilot.ladder)
+        size = particles // islands
+        more = carry(self.density, self.reference, islands, size, rng, self.pilot.ladder)
         self.ends = more if self.ends is None else self.ends.joined(more)
 
     def judge(
@@ -192,13 +198,18 @@ class Challenger:
         label = np.full(len(x), -1)
         label[alive] = partition.label(x[alive])
         root = np.concatenate([r.root + 10**9 * i for i, r in enumerate(runs)])
-        surprise = self._surprises(x, logp, label, densities, local)
+        excess = _excess(x, logp, label, densities, local)
+        surprise = excess > 0
         starts, statuses, proved = [], [], np.zeros(len(x), dtype=bool)
-        picked = np.concatenate([_pick(logp, label, root, surprise, j) for j in range(k)])
+        picked = np.concatenate([_pick(excess, label, root, j) for j in range(k)])
         fresh = self._new_modes(finder, searched, x[picked], weights)
         if fresh.any():
             starts.append(x[picked[fresh]])
-            proved[picked[fresh]] = True
+            for j in np.unique(label[picked[fresh]]):
+                # Those as far beyond what the region's draws show are taken to be alike.
+                of, yes = picked[label[picked] == j], fresh[label[picked] == j]
+                least = 0.0 if yes.all() else excess[of[yes]].min()
+                proved |= (label == j) & surprise & (excess >= least)
             statuses.append(
                 Status("challenge", "challenge",
                        "a tempered search reached modes that the fit does not have.",
@@ -229,39 +240,19 @@ class Challenger:
 
     # ---------------------------------------------------------- looking closely
 
-    def _surprises(
-        self,
-        x: np.ndarray,
-        logp: np.ndarray,
-        label: np.ndarray,
-        densities: Sequence[RegionDensity],
-        local: LocalDraws,
-    ) -> np.ndarray:
-        """Endpoints whose log ratio hardly any of their region's draws exceeds, shape (n,)."""
-        found = np.zeros(len(x), dtype=bool)
-        for k, q in enumerate(densities):
-            own = np.flatnonzero(label == k)
-            if not len(own):
-                continue
-            draws = local.x[k].reshape(-1, x.shape[1])
-            ratio = local.logp[k].ravel() - q.log_density(draws)
-            limit = np.quantile(ratio, 1.0 - TAIL)
-            found[own] = logp[own] - q.log_density(x[own]) > limit
-        return found
-
     def _new_modes(
         self, finder: ModeFinder, searched: Modes, x: np.ndarray, weights: Weights
     ) -> np.ndarray:
         """Tell which points climb to modes that the fit does not have and that matter."""
-        if not len(x):
-            return np.zeros(0, dtype=bool)
+        if not len(x) or searched.runaway:
+            return np.zeros(len(x), dtype=bool)
         found, labels = finder.extend(x)
         known = (found.locations[:, None] == searched.locations[None]).all(axis=2).any(axis=1)
         d = found.locations.shape[1]
         log_det = np.log(np.diagonal(found.scale, axis1=1, axis2=2)).sum(axis=1)
         laplace = found.log_density + log_det + 0.5 * d * np.log(2 * np.pi)
         fresh = ~known & (laplace > weights.total + np.log(NEGLIGIBLE))
-        return (labels >= 0) & fresh[labels] & ~found.runaway
+        return (labels >= 0) & fresh[labels]
 
     def _stays(
         self,
@@ -282,7 +273,7 @@ class Challenger:
         within = partition.label if partition.n_regions > 1 else None
         for _ in range(MOVES):
             cloud, _ = move(self.density, cloud, local.tuning, self._judge_rng, label=within)
-        return self._surprises(cloud.x, cloud.logp, label, densities, local)
+        return _excess(cloud.x, cloud.logp, label, densities, local) > 0
 
     # ---------------------------------------------------------- the verdict
 
@@ -297,14 +288,15 @@ class Challenger:
     ) -> Verdict:
         k, ends = len(weights.weight), self.ends
         if ends is None:
-            verdict = self._inconclusive(k, "a fifth of so short a fit is too little for it")
+            verdict = self._inconclusive(k, "the fit was too short for a share of it to reach far")
             joined = np.concatenate([x[:0], *starts])
             return replace(verdict, starts=joined, statuses=(*statuses, *verdict.statuses))
         n = len(ends)
         label, proved = label[-n:], proved[-n:]
         effective = 1.0 / float(np.sum(np.bincount(ends.root, ends.share) ** 2))
         log_mass, log_mass_se = _masses(ends, label, k)
-        gap = _gaps(log_mass, log_mass_se, weights) if effective >= MIN_EFFECTIVE else np.zeros(k)
+        able = effective >= MIN_EFFECTIVE and ends.n_islands >= ISLANDS
+        gap = _gaps(log_mass, log_mass_se, weights) if able else np.zeros(k)
         for j in np.flatnonzero(gap):
             own = np.flatnonzero(label == j)
             first = own[np.unique(ends.root[own], return_index=True)[1]]
@@ -363,12 +355,28 @@ def _poor(cause: str) -> Status:
     )
 
 
-def _pick(
-    logp: np.ndarray, label: np.ndarray, root: np.ndarray, surprise: np.ndarray, k: int
+def _excess(
+    x: np.ndarray,
+    logp: np.ndarray,
+    label: np.ndarray,
+    densities: Sequence[RegionDensity],
+    local: LocalDraws,
 ) -> np.ndarray:
-    """Surprising endpoints of region k with roots of their own, highest densities first."""
-    own = np.flatnonzero((label == k) & surprise)
-    own = own[np.argsort(-logp[own], kind="stable")]
+    """Nats by which log ratios exceed those of all but a `TAIL` of their region's draws, (n,)."""
+    excess = np.full(len(x), -np.inf)
+    for k, q in enumerate(densities):
+        own = np.flatnonzero(label == k)
+        if len(own):
+            draws = local.x[k].reshape(-1, x.shape[1])
+            limit = np.quantile(local.logp[k].ravel() - q.log_density(draws), 1.0 - TAIL)
+            excess[own] = logp[own] - q.log_density(x[own]) - limit
+    return excess
+
+
+def _pick(excess: np.ndarray, label: np.ndarray, root: np.ndarray, k: int) -> np.ndarray:
+    """Surprising endpoints of region k with roots of their own, the most surprising first."""
+    own = np.flatnonzero((label == k) & (excess > 0))
+    own = own[np.argsort(-excess[own], kind="stable")]
     first = np.sort(np.unique(root[own], return_index=True)[1])
     return own[first[:LOOKED_AT]]
 
@@ -435,7 +443,8 @@ class Court:
         if challenger is None or not clock.proceed():
             return False
         tick("challenge", "tempered search for what was missed")
-        challenger.seek(challenger.config.share * (clock.spent - self._judged))
+        config = challenger.config
+        challenger.seek(max(config.share * (clock.spent - self._judged), config.min_evals))
         self.verdict = challenger.judge(*fit)
         self._judged = clock.spent
         if not len(self.verdict.starts) or not self._rounds or not clock.proceed():
