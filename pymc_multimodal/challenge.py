@@ -292,6 +292,9 @@ class Challenger:
             joined = np.concatenate([x[:0], *starts])
             return replace(verdict, starts=joined, statuses=(*statuses, *verdict.statuses))
         n = len(ends)
+        # The pilot's particles, which come first, count by their number.
+        assert self.pilot is not None
+        first = float(self.pilot.share[proved[:-n]].sum()) * len(self.pilot)
         label, proved = label[-n:], proved[-n:]
         effective = 1.0 / float(np.sum(np.bincount(ends.root, ends.share) ** 2))
         log_mass, log_mass_se = _masses(ends, label, k)
@@ -299,8 +302,8 @@ class Challenger:
         gap = _gaps(log_mass, log_mass_se, weights) if able else np.zeros(k)
         for j in np.flatnonzero(gap):
             own = np.flatnonzero(label == j)
-            first = own[np.unique(ends.root[own], return_index=True)[1]]
-            starts.append(ends.x[first[:LOOKED_AT]])
+            apart = own[np.unique(ends.root[own], return_index=True)[1]]
+            starts.append(ends.x[apart[:LOOKED_AT]])
             statuses.append(
                 Status("challenge", "challenge",
                        f"a tempered search puts its evidence {np.expm1(gap[j]):+.0%} off what its "
@@ -308,7 +311,7 @@ class Challenger:
                        "Its weight and evidence are off by about as much; raise "
                        "Challenge.rounds.", mode=int(j))
             )  # fmt: skip
-        by_fit = float(ends.share[proved].sum())
+        by_fit = (first + n * float(ends.share[proved].sum())) / (len(self.pilot) + n)
         if self._missed_first is None:
             self._missed_first = by_fit
         by_search = float(weights.weight[~np.isin(np.arange(k), label)].sum())
