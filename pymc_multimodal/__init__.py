@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymc_multimodal._version import __version__
 from pymc_multimodal.adaptation import LocalSampling
+from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.generators import (
     LRDS,
     ControlNetwork,
@@ -25,6 +26,7 @@ from pymc_multimodal.step import MultimodalDiffusion
 
 __all__ = [
     "LRDS",
+    "Challenge",
     "ControlNetwork",
     "Fit",
     "FitError",

@@ -56,21 +56,25 @@ def foreign_shares(
     Returns
     -------
     array of shape (K, K)
-        Entry (k, j) is the part of region k's mass that proposals of region j brought in, with
-        all regions proposing equally often: those in the denominator of the ratio too.
+        Entry (k, j) is the part of region k's mass that proposals of region j brought in,
+        heavy regions proposing more often: those in the denominator of the ratio too.
 
     Notes
     -----
-    Only proposals that leave their own region are evaluated, which are few.
+    Only proposals that leave their own region are evaluated, which are few. A sliver that is
+    a tenth of a light region may be a hundred-thousandth of the heavy mode that lost it, so
+    that few proposals of the latter are enough only where the regions weigh alike.
     """
     k = len(densities)
     share = np.zeros((k, k))
     if k == 1:
         return share
-    n = max(MIN_PROPOSALS, PROPOSALS // k)
+    log_evidence = np.array([_reciprocal(local, i, q) for i, q in enumerate(densities)])
+    weight = np.exp(log_evidence - logsumexp(log_evidence))
+    made = (max(MIN_PROPOSALS, PROPOSALS // k) + PROPOSALS * weight).astype(int)
     parts, labels, makers = [], [], []
     for j, q in enumerate(densities):
-        x = q.sample(n, rng)
+        x = q.sample(int(made[j]), rng)
         x = x[np.isfinite(x).all(axis=1)]
         label = partition.label(x)
         away = label != j
@@ -81,16 +85,19 @@ def foreign_shares(
     if not len(x):
         return share
     log_q = np.stack([q.log_density(x) for q in densities], axis=1)
-    log_mass = density.logp(x) - logsumexp(log_q, axis=1) - np.log(n)
+    log_mass = density.logp(x) - logsumexp(log_q + np.log(made), axis=1)
     for here in np.unique(label):
         there = label == here
-        own = local.logp[here].ravel()
-        own = own - densities[here].log_density(local.x[here].reshape(len(own), -1))
-        log_evidence = np.log(own.size) - logsumexp(-own)
         with np.errstate(over="ignore"):
-            mass = np.exp(np.minimum(log_mass[there] - log_evidence, 50.0))
+            mass = np.exp(np.minimum(log_mass[there] - log_evidence[here], 50.0))
         share[here] = np.bincount(maker[there], mass, minlength=k)
     return share / (1.0 + share.sum(axis=1, keepdims=True))
+
+
+def _reciprocal(local: LocalDraws, k: int, q: RegionDensity) -> float:
+    """Log evidence of a region by its draws alone: good enough to share proposals out."""
+    ratio = local.logp[k].ravel() - q.log_density(local.x[k].reshape(local.logp[k].size, -1))
+    return float(np.log(ratio.size) - logsumexp(-ratio))
 
 
 def connect_pieces(

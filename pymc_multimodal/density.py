@@ -424,6 +424,8 @@ class _PriorDraws:
             self._function = pm.compile([], outputs, mode=mode)
             self._function()
         except NotImplementedError as error:
+            # Asked a second time, it shall give the same answer.
+            self._function = None
             flat = [rv.name for rv in model.free_RVs if "flat" in str(rv.owner.op).lower()]
             raise ModelError(
                 f"The prior of {', '.join(flat) or 'a variable'} cannot be drawn from "

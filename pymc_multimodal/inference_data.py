@@ -275,8 +275,10 @@ def _mode_dataset(columns: Mapping[str, np.ndarray], locations: xr.Dataset) -> x
 
 def _attributes(fit: Fit) -> dict[str, Any]:
     """Scalars of the whole fit; the configs and statuses as JSON."""
-    w = fit.weights
+    w, verdict = fit.weights, fit.verdict
+    challenged = ("missed_mass", "missed_by_fit_upper")
     return {
+        **{name: getattr(verdict, name, float("nan")) for name in challenged},
         "log_evidence": w.total,
         "log_evidence_se": w.total_se,
         "unseen_start_mass": fit.modes.unseen_start_mass,

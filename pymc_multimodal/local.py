@@ -109,6 +109,8 @@ class LocalSampler:
     first_jumps : sequence of JumpDensity, optional
         A guess for each region. Regions whose chains accept nearly all its draws begin in
         second gear, and are spared the long warm-up that chains without gradients need.
+    visit : array of shape (n, d), optional
+        Points that some chains of their regions start from.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class LocalSampler:
         rng: np.random.Generator,
         fit_jumps: FitJumps | None = None,
         first_jumps: Sequence[JumpDensity] = (),
+        visit: np.ndarray | None = None,
     ) -> None:
         self.density, self.partition, self.config, self.rng = density, partition, config, rng
         self._fit_jumps = fit_jumps
@@ -141,7 +144,7 @@ class LocalSampler:
         # Where chains of other regions were turned back at a region's border.
         self._beyond: list[np.ndarray] = [np.empty((0, density.dim))] * self.n_regions
         self._records: list[list[tuple]] = [[] for _ in range(self.n_regions)]
-        x = starting_points(density, partition, modes, pilot, config, rng)
+        x = starting_points(density, partition, modes, pilot, config, rng, visit)
         region = np.repeat(np.arange(self.n_regions), config.chains)
         self._cloud = cloud_at(density, x.reshape(-1, density.dim), region)
         self._tuning = pilot.tuning
@@ -351,7 +354,8 @@ class LocalSampler:
         gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
         accepted = np.log(self.rng.random(len(row))) < gain
         took[row[accepted]] = True
-        return _put(cloud, _take(offered, accepted), took), took
+        # By index: rows follow the order in which regions began to jump, not that of the chains.
+        return _put(cloud, _take(offered, accepted), row[accepted]), took
 
     def _warm_up(self, regions: np.ndarray, windows: tuple[int, ...] | None = None) -> None:
         if not len(regions):
@@ -488,7 +492,7 @@ def _take(cloud: Cloud, rows: np.ndarray) -> Cloud:
 
 
 def _put(cloud: Cloud, part: Cloud, rows: np.ndarray) -> Cloud:
-    """Copy of a cloud with some rows replaced, in their order."""
+    """Copy of a cloud with some rows (indices, or a mask in order) replaced."""
     x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
     x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
     return Cloud(x, logp, grad, cloud.region)

@@ -106,11 +106,13 @@ def starting_points(
     pilot: Pilot,
     config: LocalSampling,
     rng: np.random.Generator,
+    visit: np.ndarray | None = None,
 ) -> np.ndarray:
     """Spread starting points across each region, shape (K, chains, d).
 
     Half are ends of the unrestricted chains, half points that the optimisers passed: R-hat
-    is blind for chains that all start in one place.
+    is blind for chains that all start in one place. Where there are points to `visit`, of
+    shape (n, d), every fourth chain starts there.
     """
     k, chains, _, d = pilot.draws.shape
     label = partition.label
@@ -132,4 +134,10 @@ def starting_points(
         if len(far):
             half = chains // 2
             x[mode, ::2][:half] = far[rng.integers(len(far), size=half)]
+        if visit is not None and len(visit):
+            own = visit[label(visit) == mode]
+            rows = np.arange(1, chains, 4)
+            if len(own):
+                # All chains, those of the bridge too, may start in the piece that was missed.
+                x[mode, rows] = own[rng.integers(len(own), size=len(rows))]
     return x

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Real
@@ -14,6 +13,8 @@ import numpy as np
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.borders import connect_pieces, cross_check
+from pymc_multimodal.challenge import Challenge, Court, Verdict
+from pymc_multimodal.clock import Clock
 from pymc_multimodal.generators import LRDS, Hybrid, resolve
 from pymc_multimodal.generators.gaussian import laplace
 from pymc_multimodal.kernel import Kernel
@@ -54,6 +55,8 @@ class FitConfig:
     modes : ModeSearch
     regions : Regions
     local : LocalSampling
+    challenge : Challenge or bool
+        How the fit is challenged by a tempered search; False leaves the challenge out.
     target_se : float
         Standard error asked for of every mode weight.
     max_evals : int, optional
@@ -67,6 +70,7 @@ class FitConfig:
     modes: ModeSearch = field(default_factory=ModeSearch)
     regions: Regions = field(default_factory=Regions)
     local: LocalSampling = field(default_factory=LocalSampling)
+    challenge: Challenge | bool = field(default_factory=Challenge)
     target_se: float = 0.01
     max_evals: int | None = None
     max_seconds: float | None = None
@@ -75,7 +79,12 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.generator is not None:
             object.__setattr__(self, "generator", resolve(self.generator))
-        for name, kind in (("modes", ModeSearch), ("regions", Regions), ("local", LocalSampling)):
+        if self.challenge is True:
+            object.__setattr__(self, "challenge", Challenge())
+        kinds = {"modes": ModeSearch, "regions": Regions, "local": LocalSampling}
+        if self.challenge is not False:
+            kinds["challenge"] = Challenge
+        for name, kind in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
                 raise TypeError(
@@ -116,6 +125,8 @@ class Fit:
     local : LocalDraws
     weights : Weights
     kernel : Kernel
+    verdict : Verdict or None
+        What the challenge found; None where there was none.
     statuses : tuple of Status
     n_logp_evals, n_grad_evals : int
         Evaluations spent by the fit: points at which the log density, and its gradient with
@@ -130,6 +141,7 @@ class Fit:
     local: LocalDraws
     weights: Weights
     kernel: Kernel
+    verdict: Verdict | None
     statuses: tuple[Status, ...]
     n_logp_evals: int
     n_grad_evals: int
@@ -223,45 +235,60 @@ def fit_density(
     ModelError
         If the density cannot be started from anywhere.
     """
-    clock = _Clock(density, config)
-    seeds = np.random.default_rng(config.random_seed).spawn(8)
+    clock = Clock(density, config.max_evals, config.max_seconds)
+    seeds = np.random.default_rng(config.random_seed).spawn(9)
 
-    modes, partition, sampler = _sample_regions(density, config, clock, seeds, tick)
-    local = sampler.result()
-    tick("weights", "fitting proposals")
-    fitted = config.generator_for(density).fit_regions(
-        local, density.period, seeds[3], sampler.jumps()
-    )
-    clock.lap("generator")
-    weighing = Weighing(density, partition, fitted, seeds[4])
-    weights, local, fitted = _refine(
-        weighing, sampler, config, clock, density, seeds[3], lambda text: tick("weights", text)
-    )
-    check = cross_check(weighing, weights)
-    if (more := check.wanted(weighing, weights)).any() and clock.proceed():
-        weighing.extend(more)
-        weights = weighing.weigh(local)
+    tick("modes", "searching for modes")
+    finder = ModeFinder(density, config.modes, seeds[0])
+    searched = finder.search(clock.proceed)
+    clock.lap("modes")
+    learner = config.generator_for(density)
+    court = Court(density, config.modes, config.challenge, clock, seeds[8])
+    while True:
+        modes, searched, partition, sampler = _sample_regions(
+            density, config, clock, seeds, tick, finder, searched, court.proofs
+        )
+        local = sampler.result()
+        tick("weights", "fitting proposals")
+        fitted = learner.fit_regions(local, density.period, seeds[3], sampler.jumps())
+        clock.lap("generator")
+        weighing = Weighing(density, partition, fitted, seeds[4])
+        weights, local, fitted = _refine(
+            weighing, sampler, config, clock, density, seeds[3], lambda text: tick("weights", text)
+        )
         check = cross_check(weighing, weights)
-    weights = weights.widened(check.gap)
-    clock.lap("weights")
+        if (more := check.wanted(weighing, weights)).any() and clock.proceed():
+            weighing.extend(more)
+            weights = weighing.weigh(local)
+            check = cross_check(weighing, weights)
+        weights = weights.widened(check.gap)
+        clock.lap("weights")
+        again = court.hear(tick, finder, searched, partition, fitted.densities, local, weights)
+        clock.lap("challenge")
+        if not again:
+            break
+        searched = finder.extend(court.proofs)[0]
+    verdict = court.verdict
+    if verdict is not None:
+        weights = weights.widened(verdict.gap)
 
     order = np.argsort(-weights.weight, kind="stable")
     rank = np.argsort(order)
     statuses = [*partition.statuses, *local.statuses, *weights.statuses]
     statuses += [*check.statuses, *fitted.statuses]
+    statuses += verdict.statuses if verdict is not None else ()
     statuses = [s if s.mode is None else replace(s, mode=int(rank[s.mode])) for s in statuses]
     statuses = [*modes.statuses, *statuses]
     modes, local = modes.permuted(order), local.permuted(order)
     weights = weights.permuted(order)
+    verdict = None if verdict is None else verdict.permuted(order)
     fitted = replace(fitted, densities=tuple(fitted.densities[i] for i in order))
-    generator = config.generator_for(density).build(
-        fitted, local, weights.weight, seeds[5], density
-    )
+    generator = learner.build(fitted, local, weights.weight, seeds[5], density)
     kernel = Kernel(Relabelled(partition, order), local.tuning, generator)
     kernel, found = _count_jumps(density, kernel, local, weights, seeds[6])
     clock.lap("kernel")
     statuses += [*generator.fallbacks, *found]
-    statuses += _unfinished(clock, config, weights)
+    statuses += clock.unfinished(config.target_se, float(np.max(weights.weight_se)))
     return Fit(
         config=config,
         names=density.names,
@@ -269,6 +296,7 @@ def fit_density(
         local=local,
         weights=weights,
         kernel=kernel,
+        verdict=verdict,
         statuses=tuple(statuses),
         n_logp_evals=density.n_logp_evals - clock.first_logp,
         n_grad_evals=density.n_grad_evals - clock.first_grad,
@@ -279,17 +307,20 @@ def fit_density(
 def _sample_regions(
     density: Density,
     config: FitConfig,
-    clock: _Clock,
+    clock: Clock,
     seeds: list[np.random.Generator],
     tick: Callable[[str, str], None],
+    finder: ModeFinder,
+    modes: Modes,
+    visit: np.ndarray,
     rounds: int = 3,
-) -> tuple[Modes, Partition, LocalSampler]:
-    """Search, cut and sample; where chains reach modes that the search missed, again."""
-    tick("modes", "searching for modes")
-    finder = ModeFinder(density, config.modes, seeds[0])
-    modes = finder.search(clock.proceed)
-    clock.lap("modes")
-    stuck = np.empty((0, density.dim))
+) -> tuple[Modes, Modes, Partition, LocalSampler]:
+    """Cut and sample; where chains reach modes that the search missed, again.
+
+    Some chains start at the points in `visit`. Returns the modes of the regions, and all that
+    were known before some were joined.
+    """
+    stuck = visit
 
     def fit_jumps(
         local: LocalDraws,
@@ -326,12 +357,10 @@ def _sample_regions(
         )
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
-        guess = []
-        if not modes.runaway:
-            shapes = zip(modes.locations, modes.scale, strict=True)
-            guess = [laplace(x, scale, density.period) for x, scale in shapes]
+        shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
+        guess = [laplace(x, scale, density.period) for x, scale in shapes]
         sampler = LocalSampler(
-            density, partition, modes, pilot, config.local, seeds[2], fit_jumps, guess
+            density, partition, modes, pilot, config.local, seeds[2], fit_jumps, guess, visit
         )
         # A first look for slivers before long runs, a second one when shapes are known well.
         run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
@@ -352,7 +381,7 @@ def _sample_regions(
         if (climbed == partition.label(unmixed)).all():
             break
         modes, stuck = found, np.concatenate([stuck, unmixed])
-    return modes, partition, sampler
+    return modes, searched, partition, sampler
 
 
 def _matching(found: Modes, known: Modes) -> np.ndarray | None:
@@ -370,55 +399,11 @@ def _relabel(labels: np.ndarray, same: np.ndarray | None, group: np.ndarray) -> 
     return np.where(labels >= 0, group[same[labels]], -1)
 
 
-class _Clock:
-    """Watches the limits, and where the seconds go."""
-
-    def __init__(self, density: Density, config: FitConfig) -> None:
-        self.density, self.config = density, config
-        self.first_logp, self.first_grad = density.n_logp_evals, density.n_grad_evals
-        self.began = self.last = time.monotonic()
-        self.seconds: dict[str, float] = {}
-        self.stopped = ""
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
-        self.last = now
-
-    def proceed(self) -> bool:
-        spent = self.density.n_logp_evals - self.first_logp
-        limit, seconds = self.config.max_evals, self.config.max_seconds
-        if limit is not None and spent >= limit:
-            self.stopped = f"max_evals={limit}"
-        elif seconds is not None and time.monotonic() - self.began >= seconds:
-            self.stopped = f"max_seconds={seconds}"
-        return not self.stopped
-
-
-def _unfinished(clock: _Clock, config: FitConfig, weights: Weights) -> list[Status]:
-    """Say so where a limit, or the limits of the stages, came before the asked precision."""
-    error = float(np.max(weights.weight_se))
-    if error <= 1.1 * config.target_se and not clock.stopped:
-        return []
-    short = f"the largest standard error of a weight is {error:.2g}, target_se={config.target_se}"
-    if clock.stopped:
-        cause = f"the fit stopped at {clock.stopped}; {short}."
-        return [Status("budget", "pipeline", cause, "Raise the limit, or target_se.")]
-    return [
-        Status(
-            "precision",
-            "pipeline",
-            f"the asked precision was not reached: {short}.",
-            "Raise LocalSampling.max_draws, or target_se.",
-        )
-    ]
-
-
 def _refine(
     weighing: Weighing,
     sampler: LocalSampler,
     config: FitConfig,
-    clock: _Clock,
+    clock: Clock,
     density: Density,
     rng: np.random.Generator,
     tick: Callable[[str], None],

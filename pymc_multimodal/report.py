@@ -79,8 +79,10 @@ def summary_line(fit: Fit) -> str:
     )
     more = ", ..." if fit.n_modes > 5 else ""
     weights = "" if fit.n_modes == 1 else f", weights {shown}{more}"
+    missed = fit.verdict.missed_mass if fit.verdict is not None else float("nan")
+    challenge = f"missed mass about {missed:.1g}; " if missed == missed else ""
     return (
         f"Found {one} from {fit.modes.n_starts} starts{weights}; log evidence "
-        f"{w.total:.3f}±{w.total_se:.3f}; {fit.n_logp_evals} density evaluations, "
+        f"{w.total:.3f}±{w.total_se:.3f}; {challenge}{fit.n_logp_evals} density evaluations, "
         f"{sum(fit.seconds.values()):.1f} s."
     )

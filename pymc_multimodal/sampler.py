@@ -34,6 +34,7 @@ def fit(
     modes: Any = None,
     regions: Any = None,
     local: Any = None,
+    challenge: Any = None,
     target_se: float = 0.01,
     max_evals: int | None = None,
     max_seconds: float | None = None,
@@ -65,6 +66,7 @@ def fit(
         modes=modes,
         regions=regions,
         local=local,
+        challenge=challenge,
         target_se=target_se,
         max_evals=max_evals,
         max_seconds=max_seconds,
@@ -98,6 +100,7 @@ def sample(
     modes: Any = None,
     regions: Any = None,
     local: Any = None,
+    challenge: Any = None,
     target_se: float = 0.01,
     max_evals: int | None = None,
     max_seconds: float | None = None,
@@ -129,7 +132,7 @@ def sample(
         Run PyMC's checks on the draws.
     idata_kwargs, compile_kwargs : mapping, optional
         Passed to ``pymc.to_inference_data`` and ``pymc.compile``.
-    generator, modes, regions, local, target_se, max_evals, max_seconds, workers
+    generator, modes, regions, local, challenge, target_se, max_evals, max_seconds, workers
         See `MultimodalDiffusion`.
 
     Returns
@@ -157,6 +160,7 @@ def sample(
         modes=modes,
         regions=regions,
         local=local,
+        challenge=challenge,
         target_se=target_se,
         max_evals=max_evals,
         max_seconds=max_seconds,

@@ -32,7 +32,7 @@ __all__ = ["MultimodalDiffusion", "fit_model", "make_config"]
 _log = logging.getLogger("pymc.multimodal")
 
 # Stages that report their progress, in order.
-_STAGES = ("modes", "regions", "local", "weights")
+_STAGES = ("modes", "regions", "local", "weights", "challenge")
 
 # Proposals evaluated together: one batch serves many draws, which is what keeps a step as
 # cheap as a bare evaluation.
@@ -142,6 +142,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     modes : ModeSearch, optional
     regions : Regions, optional
     local : LocalSampling, optional
+    challenge : Challenge or bool, optional
+        How the fit is challenged by a tempered search; False leaves the challenge out.
     target_se : float
         Standard error asked for of every mode weight.
     max_evals : int, optional
@@ -199,6 +201,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         modes: Any = None,
         regions: Any = None,
         local: Any = None,
+        challenge: Any = None,
         target_se: float = 0.01,
         max_evals: int | None = None,
         max_seconds: float | None = None,
@@ -221,6 +224,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
             modes=modes,
             regions=regions,
             local=local,
+            challenge=challenge,
             target_se=target_se,
             max_evals=max_evals,
             max_seconds=max_seconds,

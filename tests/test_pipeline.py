@@ -72,7 +72,8 @@ def test_the_cost_is_counted(fit):
     again = fit_density(density, FitConfig(random_seed=1))
     assert again.n_logp_evals == fit.n_logp_evals == density.n_logp_evals - 10
     assert 0 < fit.n_grad_evals <= fit.n_logp_evals
-    assert set(fit.seconds) == {"modes", "regions", "local", "generator", "weights", "kernel"}
+    stages = {"modes", "regions", "local", "generator", "weights", "challenge", "kernel"}
+    assert set(fit.seconds) == stages
     np.testing.assert_array_equal(again.weights.weight, fit.weights.weight)
     np.testing.assert_array_equal(again.local.x[0], fit.local.x[0])
     np.testing.assert_array_equal(again.modes.locations, fit.modes.locations)
@@ -196,7 +197,7 @@ def test_progress_is_told():
         tick=lambda stage, text: told.append((stage, text)),
     )
     stages = list(dict.fromkeys(stage for stage, _ in told))
-    assert stages == ["modes", "regions", "local", "weights"]
+    assert stages == ["modes", "regions", "local", "weights", "challenge"]
     assert all(text for _, text in told)
 
 

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pymc as pm
+from densities import HalfSpace, two_modes
 
-from pymc_multimodal.adaptation import fit_metric
+from pymc_multimodal.adaptation import LocalSampling, fit_metric
 from pymc_multimodal.density import Density
+from pymc_multimodal.generators.gaussian import EllipticalMixture
+from pymc_multimodal.local import LocalSampler
 from pymc_multimodal.modes import MAX_ESCAPES, ModeFinder
+from pymc_multimodal.pilot import explore
 from pymc_multimodal.starts import ModeSearch
 
 
@@ -59,3 +63,21 @@ def test_a_fit_says_what_it_is_in_one_line():
     fit = fit_density(Density(normal, 2, prior=lambda n, r: r.normal(0, 2, (n, 2))), FitConfig())
     assert len(repr(fit)) < 200
     assert "1 modes" in repr(fit)
+
+
+def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
+    """Accepted jumps were handed to the chains of other regions."""
+    density, config = two_modes().density(), LocalSampling()
+    modes = ModeFinder(density, ModeSearch(), rng).search()
+    pilot = explore(density, modes, config, rng)
+    sampler = LocalSampler(density, HalfSpace(0.0), modes, pilot, config, rng)
+    whole = EllipticalMixture(
+        np.zeros((1, 2)), 9.0 * np.eye(2)[None], np.ones(1), np.array([5.0]),
+        np.full(2, np.inf), np.zeros(2), "gaussian",
+    )  # fmt: skip
+    for k in (1, 0):
+        sampler.connect(k, whole, [whole])
+    sampler.extend(np.arange(2), 30)
+    local = sampler.result()
+    for k in (0, 1):
+        assert np.all(HalfSpace(0.0).label(local.x[k].reshape(-1, 2)) == k)

@@ -1,0 +1,457 @@
+"""The attempt to prove a fit wrong, by a tempered search that knows nothing of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import poisson
+
+from pymc_multimodal.starts import Starts
+from pymc_multimodal.status import Status
+from pymc_multimodal.tempered import Endpoints, Reference, carry
+from pymc_multimodal.trajectory import cloud_at, move
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pymc_multimodal.clock import Clock
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.generators.base import RegionDensity
+    from pymc_multimodal.local import LocalDraws
+    from pymc_multimodal.modes import ModeFinder, Modes
+    from pymc_multimodal.regions import Partition
+    from pymc_multimodal.starts import ModeSearch
+    from pymc_multimodal.weights import Weights
+
+__all__ = ["Challenge", "Challenger", "Court", "Verdict"]
+
+# Posterior-side draws whose log ratio lies above what counts as a surprise.
+TAIL = 1e-3
+# Surprises of a region that chance brings with this probability are believed.
+BY_CHANCE = 1e-4
+# Surprises of a region that are looked at more closely, and moves made from each.
+LOOKED_AT, MOVES = 16, 40
+# Islands of the search where there are particles enough, and most particles of all.
+ISLANDS, MAX_PARTICLES = 8, 4096
+# Independent endpoints from which on a verdict is worth something.
+MIN_EFFECTIVE = 10.0
+# Share of the model's evidence below which a mode that was missed is left out.
+NEGLIGIBLE = 1e-4
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """How hard a fit is challenged.
+
+    Parameters
+    ----------
+    share : float
+        Evaluations of the tempered search, as a share of those that the fit has spent.
+    min_evals : int
+        Evaluations that it gets after the shortest fit.
+    rounds : int
+        How often a fit that was proved wrong is done again from what the search found.
+    """
+
+    share: float = 0.2
+    min_evals: int = 10_000
+    rounds: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 10:
+            raise ValueError(
+                f"Challenge(share={self.share}) is a share of the fit's evaluations and must be "
+                "positive, at most 10; challenge=False leaves the challenge out."
+            )
+        for name in ("min_evals", "rounds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Challenge({name}={getattr(self, name)}) must not be negative.")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the tempered search says of a fit.
+
+    Attributes
+    ----------
+    starts : array of shape (n, d)
+        Points at which the fit was proved wrong; empty if it was not.
+    log_mass, log_mass_se : arrays of shape (K,)
+        Log evidence of each region by the search, and its standard error; ``-inf`` and NaN
+        where it has not been. It can be far too small (a mode that the search missed), hardly
+        ever too large: so it contradicts the bridge only where it is larger.
+    gap : array of shape (K,)
+        By how much it is larger (nats), 0 where that is within 4 joint standard errors.
+    effective : float
+        Independent endpoints that the masses rest on.
+    missed_by_fit : float
+        Share of the search's mass in places of which the fit knew nothing, before it was told.
+    missed_by_search : float
+        Weight of the regions in which no particle ended.
+    missed_mass : float
+        Estimated posterior mass that both missed; NaN where the search is too poor to say.
+    missed_by_fit_upper : float
+        Upper 95 % bound of what the fit alone missed, were the particles posterior draws.
+    statuses : tuple of Status
+
+    Notes
+    -----
+    `missed_mass` is the estimate of Lincoln and Petersen with Chapman's correction. It assumes
+    that the two searches miss independently of one another. They do not where both are blind,
+    for spikes far narrower than the way between particles: nobody's estimate holds for those.
+    """
+
+    starts: np.ndarray
+    log_mass: np.ndarray
+    log_mass_se: np.ndarray
+    gap: np.ndarray
+    effective: float
+    missed_by_fit: float
+    missed_by_search: float
+    missed_mass: float
+    missed_by_fit_upper: float
+    statuses: tuple[Status, ...]
+
+    def permuted(self, order: np.ndarray) -> Verdict:
+        """Renumber the regions: new region i is old region ``order[i]``."""
+        names = ("log_mass", "log_mass_se", "gap")
+        return replace(self, **{name: getattr(self, name)[order] for name in names})
+
+
+class Challenger:
+    """Holds the endpoints of a tempered search and judges fits by them.
+
+    Parameters
+    ----------
+    density : Density
+    search : ModeSearch
+        Where there is no prior, its starting points say how wide the reference is.
+    config : Challenge
+    rng : numpy.random.Generator
+
+    Notes
+    -----
+    The search depends on a fit by its number of particles alone.
+    """
+
+    def __init__(
+        self, density: Density, search: ModeSearch, config: Challenge, rng: np.random.Generator
+    ) -> None:
+        self.density, self.config = density, config
+        self._search_rng, self._judge_rng = rng.spawn(2)
+        starts = Starts(density, search, self._search_rng)
+        self.reference = Reference(starts.centre, starts.spread, density.period)
+        self.pilot: Endpoints | None = None
+        self.ends: Endpoints | None = None
+        self.cost = 0.0
+        self._missed_first: float | None = None
+
+    def seek(self, budget: float) -> None:
+        """Search with about `budget` evaluations more."""
+        before = self.density.n_logp_evals
+        rng = self._search_rng
+        if self.pilot is None:
+            size = 64 if budget < 20_000 else 128
+            self.pilot = carry(self.density, self.reference, 1, size, rng)
+            self.cost = (self.density.n_logp_evals - before) / len(self.pilot)
+        left = budget - (self.density.n_logp_evals - before)
+        particles = int(min(left / self.cost, MAX_PARTICLES))
+        islands = ISLANDS if particles >= 32 * ISLANDS else ISLANDS // 2
+        if particles < 8 * islands or not self.pilot.arrived:
+            return
+        size = particles // islands
+        more = carry(self.density, self.reference, islands, size, rng, self.pilot.ladder)
+        self.ends = more if self.ends is None else self.ends.joined(more)
+
+    def judge(
+        self,
+        finder: ModeFinder,
+        searched: Modes,
+        partition: Partition,
+        densities: Sequence[RegionDensity],
+        local: LocalDraws,
+        weights: Weights,
+    ) -> Verdict:
+        """Compare a fit with the endpoints.
+
+        Parameters
+        ----------
+        finder : ModeFinder
+            Climbs from surprising endpoints.
+        searched : Modes
+            The modes known to the fit, before any were joined.
+        partition : Partition
+        densities : sequence of RegionDensity
+        local : LocalDraws
+        weights : Weights
+        """
+        assert self.pilot is not None
+        runs = [run for run in (self.pilot, self.ends) if run is not None and run.arrived]
+        k = len(local)
+        if not runs:
+            return self._inconclusive(k, "its particles did not reach the posterior")
+        x, logp = (np.concatenate([getattr(r, name) for r in runs]) for name in ("x", "logp"))
+        alive = np.isfinite(logp)
+        label = np.full(len(x), -1)
+        label[alive] = partition.label(x[alive])
+        root = np.concatenate([r.root + 10**9 * i for i, r in enumerate(runs)])
+        excess = _excess(x, logp, label, densities, local)
+        surprise = excess > 0
+        starts, statuses, proved = [], [], np.zeros(len(x), dtype=bool)
+        picked = np.concatenate([_pick(excess, label, root, j) for j in range(k)])
+        fresh = self._new_modes(finder, searched, x[picked], weights)
+        if fresh.any():
+            starts.append(x[picked[fresh]])
+            for j in np.unique(label[picked[fresh]]):
+                # Those as far beyond what the region's draws show are taken to be alike.
+                of, yes = picked[label[picked] == j], fresh[label[picked] == j]
+                least = 0.0 if yes.all() else excess[of[yes]].min()
+                proved |= (label == j) & surprise & (excess >= least)
+            statuses.append(
+                Status("challenge", "challenge",
+                       "a tempered search reached modes that the fit does not have.",
+                       "Raise Challenge.rounds, or give more starts (ModeSearch.starts).")
+            )  # fmt: skip
+        stays = np.zeros(len(x), dtype=bool)
+        rest = picked[~fresh]
+        stays[rest] = self._stays(x[rest], label[rest], partition, densities, local)
+        for j in range(k):
+            own = (label == j) & surprise
+            of = picked[label[picked] == j]
+            # Of the surprises only some were looked at: the others are taken to be alike.
+            share = stays[of].mean() if len(of) else 0.0
+            count = share * len(np.unique(root[own]))
+            expected = TAIL * np.sum(label == j)
+            if count < 2 or poisson.sf(np.floor(count) - 1, expected) > BY_CHANCE:
+                continue
+            starts.append(x[of[stays[of]]])
+            proved |= own
+            statuses.append(
+                Status("challenge", "challenge",
+                       f"{count / np.sum(label == j):.1%} of the endpoints of a tempered search "
+                       "lie where this region's chains have not been.",
+                       "Its weight and shape are off by about as much; raise Challenge.rounds.",
+                       mode=j)
+            )  # fmt: skip
+        return self._verdict(x, label, proved, starts, statuses, weights)
+
+    # ---------------------------------------------------------- looking closely
+
+    def _new_modes(
+        self, finder: ModeFinder, searched: Modes, x: np.ndarray, weights: Weights
+    ) -> np.ndarray:
+        """Tell which points climb to modes that the fit does not have and that matter."""
+        if not len(x) or searched.runaway:
+            return np.zeros(len(x), dtype=bool)
+        found, labels = finder.extend(x)
+        known = (found.locations[:, None] == searched.locations[None]).all(axis=2).any(axis=1)
+        d = found.locations.shape[1]
+        log_det = np.log(np.diagonal(found.scale, axis1=1, axis2=2)).sum(axis=1)
+        laplace = found.log_density + log_det + 0.5 * d * np.log(2 * np.pi)
+        fresh = ~known & (laplace > weights.total + np.log(NEGLIGIBLE))
+        return (labels >= 0) & fresh[labels]
+
+    def _stays(
+        self,
+        x: np.ndarray,
+        label: np.ndarray,
+        partition: Partition,
+        densities: Sequence[RegionDensity],
+        local: LocalDraws,
+    ) -> np.ndarray:
+        """Tell from which points the region's own moves do not return to its draws.
+
+        Where they do, the region's chains would have come as easily: the search was only not
+        quite in equilibrium.
+        """
+        if not len(x):
+            return np.zeros(0, dtype=bool)
+        cloud = cloud_at(self.density, x, label)
+        within = partition.label if partition.n_regions > 1 else None
+        for _ in range(MOVES):
+            cloud, _ = move(self.density, cloud, local.tuning, self._judge_rng, label=within)
+        return _excess(cloud.x, cloud.logp, label, densities, local) > 0
+
+    # ---------------------------------------------------------- the verdict
+
+    def _verdict(
+        self,
+        x: np.ndarray,
+        label: np.ndarray,
+        proved: np.ndarray,
+        starts: list[np.ndarray],
+        statuses: list[Status],
+        weights: Weights,
+    ) -> Verdict:
+        k, ends = len(weights.weight), self.ends
+        if ends is None:
+            verdict = self._inconclusive(k, "the fit was too short for a share of it to reach far")
+            joined = np.concatenate([x[:0], *starts])
+            return replace(verdict, starts=joined, statuses=(*statuses, *verdict.statuses))
+        n = len(ends)
+        # The pilot's particles, which come first, count by their number.
+        assert self.pilot is not None
+        first = float(self.pilot.share[proved[:-n]].sum()) * len(self.pilot)
+        label, proved = label[-n:], proved[-n:]
+        effective = 1.0 / float(np.sum(np.bincount(ends.root, ends.share) ** 2))
+        log_mass, log_mass_se = _masses(ends, label, k)
+        able = effective >= MIN_EFFECTIVE and ends.n_islands >= ISLANDS
+        gap = _gaps(log_mass, log_mass_se, weights) if able else np.zeros(k)
+        for j in np.flatnonzero(gap):
+            own = np.flatnonzero(label == j)
+            apart = own[np.unique(ends.root[own], return_index=True)[1]]
+            starts.append(ends.x[apart[:LOOKED_AT]])
+            statuses.append(
+                Status("challenge", "challenge",
+                       f"a tempered search puts its evidence {np.expm1(gap[j]):+.0%} off what its "
+                       "own chains say: they miss a piece of it.",
+                       "Its weight and evidence are off by about as much; raise "
+                       "Challenge.rounds.", mode=int(j))
+            )  # fmt: skip
+        by_fit = (first + n * float(ends.share[proved].sum())) / (len(self.pilot) + n)
+        if self._missed_first is None:
+            self._missed_first = by_fit
+        by_search = float(weights.weight[~np.isin(np.arange(k), label)].sum())
+        if effective < MIN_EFFECTIVE:
+            statuses.append(_poor(f"its endpoints count as {effective:.0f} independent ones"))
+        u = effective * self._missed_first
+        both = (u + 1) * (effective * by_search + 1) / (effective + 1) ** 2
+        return Verdict(
+            starts=np.concatenate([x[:0], *starts]),
+            log_mass=log_mass,
+            log_mass_se=log_mass_se,
+            gap=gap,
+            effective=effective,
+            missed_by_fit=self._missed_first,
+            missed_by_search=by_search,
+            missed_mass=both if effective >= MIN_EFFECTIVE else float("nan"),
+            missed_by_fit_upper=min(1.0, (u + 2 * np.sqrt(u) + 3) / effective),
+            statuses=tuple(statuses),
+        )
+
+    def _inconclusive(self, k: int, cause: str) -> Verdict:
+        nan = float("nan")
+        return Verdict(
+            starts=np.empty((0, self.density.dim)),
+            log_mass=np.full(k, -np.inf),
+            log_mass_se=np.full(k, nan),
+            gap=np.zeros(k),
+            effective=0.0,
+            missed_by_fit=nan,
+            missed_by_search=nan,
+            missed_mass=nan,
+            missed_by_fit_upper=1.0,
+            statuses=(_poor(cause),),
+        )
+
+
+def _poor(cause: str) -> Status:
+    return Status(
+        "challenge",
+        "challenge",
+        f"the challenge by a tempered search was inconclusive: {cause}.",
+        "Raise Challenge.share for a better one.",
+        level="info",
+    )
+
+
+def _excess(
+    x: np.ndarray,
+    logp: np.ndarray,
+    label: np.ndarray,
+    densities: Sequence[RegionDensity],
+    local: LocalDraws,
+) -> np.ndarray:
+    """Nats by which log ratios exceed those of all but a `TAIL` of their region's draws, (n,)."""
+    excess = np.full(len(x), -np.inf)
+    for k, q in enumerate(densities):
+        own = np.flatnonzero(label == k)
+        if len(own):
+            draws = local.x[k].reshape(-1, x.shape[1])
+            limit = np.quantile(local.logp[k].ravel() - q.log_density(draws), 1.0 - TAIL)
+            excess[own] = logp[own] - q.log_density(x[own]) - limit
+    return excess
+
+
+def _pick(excess: np.ndarray, label: np.ndarray, root: np.ndarray, k: int) -> np.ndarray:
+    """Surprising endpoints of region k with roots of their own, the most surprising first."""
+    own = np.flatnonzero((label == k) & (excess > 0))
+    own = own[np.argsort(-excess[own], kind="stable")]
+    first = np.sort(np.unique(root[own], return_index=True)[1])
+    return own[first[:LOOKED_AT]]
+
+
+def _masses(ends: Endpoints, label: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log evidence of each region with its standard error, islands being independent."""
+    m, top = ends.n_islands, ends.log_weight.max()
+    size = np.bincount(ends.island, minlength=m)
+    mass = np.zeros((m, k))
+    some = label >= 0
+    np.add.at(mass, (ends.island[some], label[some]), np.exp(ends.log_weight[some] - top))
+    # Islands of a longer search are larger, and count by their size.
+    weight = size / size.sum()
+    mean = weight @ mass
+    error = np.sqrt((weight**2 @ (mass - mean) ** 2) * m / (m - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(mean) + top, error / mean
+
+
+def _gaps(log_mass: np.ndarray, log_mass_se: np.ndarray, weights: Weights) -> np.ndarray:
+    """By how many nats the search finds more mass than the bridge, beyond chance."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = log_mass - weights.log_evidence
+        # On the scale of the mass, where the search's mean has its error.
+        excess = 1.0 - np.exp(-difference)
+        joint = np.hypot(log_mass_se, weights.log_evidence_se * np.exp(-difference))
+        share = excess * np.exp(log_mass - logsumexp(weights.log_evidence))
+        return np.where((excess > 4.0 * joint) & (share > 1e-3), difference, 0.0)
+
+
+class Court:
+    """Challenges fits until one stands or the rounds are used up; keeps the proofs.
+
+    Parameters
+    ----------
+    density : Density
+    search : ModeSearch
+    config : Challenge or False
+    clock : Clock
+    rng : numpy.random.Generator
+    """
+
+    def __init__(
+        self,
+        density: Density,
+        search: ModeSearch,
+        config: Challenge | bool,
+        clock: Clock,
+        rng: np.random.Generator,
+    ) -> None:
+        self.clock = clock
+        self.proofs = np.empty((0, density.dim))
+        self.verdict: Verdict | None = None
+        self._challenger: Challenger | None = None
+        self._rounds = 0
+        self._judged = 0
+        if isinstance(config, Challenge):
+            self._challenger = Challenger(density, search, config, rng)
+            self._rounds = config.rounds
+
+    def hear(self, tick: Callable[[str, str], None], *fit: Any) -> bool:
+        """Judge a fit, given as to `Challenger.judge`; tell whether it has to be done again."""
+        challenger, clock = self._challenger, self.clock
+        if challenger is None or not clock.proceed():
+            return False
+        tick("challenge", "tempered search for what was missed")
+        config = challenger.config
+        challenger.seek(max(config.share * (clock.spent - self._judged), config.min_evals))
+        self.verdict = challenger.judge(*fit)
+        self._judged = clock.spent
+        if not len(self.verdict.starts) or not self._rounds or not clock.proceed():
+            return False
+        self._rounds -= 1
+        self.proofs = np.concatenate([self.proofs, self.verdict.starts])
+        return True

@@ -1,0 +1,72 @@
+"""What a fit has spent, and whether it may go on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pymc_multimodal.status import Status
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+
+__all__ = ["Clock"]
+
+
+class Clock:
+    """Counts evaluations and seconds, and knows their limits.
+
+    Parameters
+    ----------
+    density : Density
+    max_evals, max_seconds : float or None
+        Limits; None for none.
+    """
+
+    def __init__(
+        self, density: Density, max_evals: float | None = None, max_seconds: float | None = None
+    ) -> None:
+        self.density, self.max_evals, self.max_seconds = density, max_evals, max_seconds
+        self.first_logp, self.first_grad = density.n_logp_evals, density.n_grad_evals
+        self.began = self.last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+        self.stopped = ""
+
+    @property
+    def spent(self) -> int:
+        """Evaluations of the log density so far."""
+        return self.density.n_logp_evals - self.first_logp
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last call on a stage."""
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.last = now
+
+    def proceed(self) -> bool:
+        """Tell whether no limit has been reached; remember which one was."""
+        if self.max_evals is not None and self.spent >= self.max_evals:
+            self.stopped = f"max_evals={self.max_evals}"
+        elif self.max_seconds is not None and time.monotonic() - self.began >= self.max_seconds:
+            self.stopped = f"max_seconds={self.max_seconds}"
+        return not self.stopped
+
+    def unfinished(self, target_se: float, error: float) -> list[Status]:
+        """Say so where a limit, or those of the stages, came before the asked precision.
+
+        Parameters
+        ----------
+        target_se, error : float
+            Largest standard error of a weight, as it was asked for and as it is.
+        """
+        if error <= 1.1 * target_se and not self.stopped:
+            return []
+        short = f"the largest standard error of a weight is {error:.2g}, target_se={target_se}"
+        if self.stopped:
+            cause = f"the fit stopped at {self.stopped}; {short}."
+            return [Status("budget", "pipeline", cause, "Raise the limit, or target_se.")]
+        return [
+            Status("precision", "pipeline",
+                   f"the asked precision was not reached: {short}.",
+                   "Raise LocalSampling.max_draws, or target_se.")
+        ]  # fmt: skip
