@@ -154,7 +154,8 @@ class Challenger:
         before = self.density.n_logp_evals
         rng = self._search_rng
         if self.pilot is None:
-            size = 64 if budget < 20_000 else 128
+            # In many dimensions the ladder is long, and the pilot alone costs the budget.
+            size = 32 if budget < 12_000 else 64 if budget < 20_000 else 128
             self.pilot = carry(self.density, self.reference, 1, size, rng)
             self.cost = (self.density.n_logp_evals - before) / len(self.pilot)
         left = budget - (self.density.n_logp_evals - before)
