@@ -290,7 +290,7 @@ def fit_density(
     statuses += [*generator.fallbacks, *found]
     statuses += clock.unfinished(config.target_se, float(np.max(weights.weight_se)))
     return Fit(
-        config=config,
+        config=replace(config, generator=learner),
         names=density.names,
         modes=modes,
         local=local,
