@@ -27,7 +27,7 @@ from pymc_multimodal.generators.energy import EnergyNetwork, fit_energy
 from pymc_multimodal.generators.gaussian import laplace
 from pymc_multimodal.generators.hybrid import expected_acceptance
 from pymc_multimodal.generators.noising import geometric, pinned, variance_preserving
-from pymc_multimodal.generators.pool import Pool, regional_components
+from pymc_multimodal.generators.pool import Pool, polished, regional_components
 from pymc_multimodal.generators.potential import Potential
 from pymc_multimodal.generators.reference import MixtureReference, log_kernel
 from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
@@ -475,3 +475,22 @@ def test_pool_holds_out_the_choosing_chains(rng):
         assert np.isclose(p.probability.sum(), 1.0)
         shares = [p.probability[p.region == k].sum() for k in range(2)]
         np.testing.assert_allclose(shares, target.weights)
+
+
+def test_em_on_all_draws_mends_what_a_border_cut(rng):
+    """Two modes so close that the border runs through both."""
+    target = two_modes(distance=2.2, log_z=0.0)
+    local = exact_local(target, HalfSpace().label, 2, rng, draws=400)
+    fitted = Hybrid(rungs=("gaussian",)).fit_regions(local, LINE, rng)
+    pool, held = (Pool.of(local, target.weights, LINE, h) for h in (False, True))
+    before = regional_components(fitted.densities, target.weights)
+    after = polished(before, pool, held, rng)
+    x = target.draws(20_000, rng)
+    gain = z_scores(after.log_density(x) - before.log_density(x), 0.01)
+    assert gain > 3
+    apart = two_modes(log_z=0.0)
+    local = exact_local(apart, HalfSpace().label, 2, rng)
+    fitted = Hybrid(rungs=("gaussian",)).fit_regions(local, LINE, rng)
+    pool, held = (Pool.of(local, apart.weights, LINE, h) for h in (False, True))
+    before = regional_components(fitted.densities, apart.weights)
+    assert polished(before, pool, held, rng) is before

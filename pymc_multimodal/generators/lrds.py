@@ -16,7 +16,7 @@ from pymc_multimodal.generators.gaussian import factor
 from pymc_multimodal.generators.hybrid import Hybrid, expected_acceptance
 from pymc_multimodal.generators.noising import geometric, pinned, variance_preserving
 from pymc_multimodal.generators.path_generator import Frame, PathGenerator
-from pymc_multimodal.generators.pool import Pool, pooled_em, regional_components
+from pymc_multimodal.generators.pool import Pool, polished, pooled_em, regional_components
 from pymc_multimodal.generators.reference import MixtureReference
 from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
 from pymc_multimodal.status import Status
@@ -117,7 +117,8 @@ class LRDS:
         A Gaussian mixture; an energy-based model, for shapes that mixtures miss; or a single
         Gaussian, which stands for samplers without a learned reference.
     components : int, optional
-        Components of the mixture; by default held-out draws choose, region by region.
+        Components of the mixture, fitted to the pooled draws. By default held-out draws choose:
+        how many, region by region, and then whether EM goes on from those on all draws.
     process : {"geometric", "variance-preserving", "pinned"}
         Where the noise levels lie: at equal ratios, which suits few steps, or as two usual
         processes have them in equal steps of time.
@@ -257,7 +258,7 @@ class LRDS:
         with threadpool_limits(1, user_api="blas"):
             pool, held_out = (Pool.of(local, weights, period, held) for held in (False, True))
             frame = self._frame(pool)
-            components = self._components(fitted, weights, pool, rng)
+            components = self._components(fitted, weights, pool, held_out, rng)
             groups = _groups(components, fitted, weights)
             reference = self._reference(components, frame, pool, groups, rng)
             generator = PathGenerator(
@@ -317,10 +318,16 @@ class LRDS:
         return Frame(np.zeros(d), np.sqrt((mean @ mean + np.trace(covariance)) / d) * np.eye(d))
 
     def _components(
-        self, fitted: RegionFit, weights: np.ndarray, pool: Pool, rng: np.random.Generator
+        self,
+        fitted: RegionFit,
+        weights: np.ndarray,
+        pool: Pool,
+        held_out: Pool,
+        rng: np.random.Generator,
     ) -> Components:
         if self.reference != "gaussian" and self.components is None:
-            return regional_components(fitted.densities, weights)
+            regional = regional_components(fitted.densities, weights)
+            return polished(regional, pool, held_out, rng)
         wanted = 1 if self.reference == "gaussian" else self.components or 1
         return pooled_em(pool, wanted, rng)
 

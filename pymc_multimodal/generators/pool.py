@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from pymc_multimodal.generators.base import RegionDensity
     from pymc_multimodal.local import LocalDraws
 
-__all__ = ["Components", "Pool", "pooled_em", "regional_components"]
+__all__ = ["Components", "Pool", "polished", "pooled_em", "regional_components"]
 
 # Draws kept of one region.
 MAX_DRAWS = 20_000
 # Gaussians that stand for one Student-t component.
 LAYERS = 4
+# Numbers in the covariances of a mixture that EM on all draws is quick for.
+MAX_POLISHED = 50_000
+# Nats of mean held-out log density that it has to gain.
+MIN_GAIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -130,15 +134,53 @@ def regional_components(densities: Sequence[RegionDensity], weights: np.ndarray)
 def pooled_em(pool: Pool, components: int, rng: np.random.Generator) -> Components:
     """Fit a mixture of a given number of components to draws picked by their weights."""
     x = pool.x[pool.pick(MAX_DRAWS, rng)]
-    mean, covariance = x.mean(axis=0), np.atleast_2d(np.cov(x.T))
-    root = factor(covariance)
-    z = np.linalg.solve(root, (x - mean).T).T
+    mean, root = x.mean(axis=0), factor(np.atleast_2d(np.cov(x.T)))
     model = GaussianMixture(
         components, reg_covar=1e-6, max_iter=300, random_state=int(rng.integers(2**31))
     )
+    return _fit_in(model, x, mean, root)
+
+
+def polished(
+    components: Components, pool: Pool, held_out: Pool, rng: np.random.Generator
+) -> Components:
+    """Go on from given components by EM on the pooled draws, if held-out draws gain by it.
+
+    Components fitted region by region do not know of their neighbours: where modes overlap, a
+    border cuts through them.
+    """
+    x = pool.x[pool.pick(MAX_DRAWS, rng)]
+    j, d = len(components.weights), x.shape[1]
+    if j * d**2 > MAX_POLISHED or MAX_DRAWS < 4 * j * (d + 1):
+        return components
+    mean, root = x.mean(axis=0), factor(np.atleast_2d(np.cov(x.T)))
+    inner = np.linalg.inv(np.linalg.solve(root, components.factors))
+    model = GaussianMixture(
+        j,
+        reg_covar=1e-9,
+        max_iter=20,
+        weights_init=components.weights,
+        means_init=np.linalg.solve(root, (components.means - mean).T).T,
+        precisions_init=inner.swapaxes(1, 2) @ inner,
+        random_state=int(rng.integers(2**31)),
+    )
+    try:
+        trial = _fit_in(model, x, mean, root)
+    except ValueError:
+        # A component that lost its draws.
+        return components
+    test = held_out.x[held_out.pick(len(held_out.x), rng)]
+    gain = np.mean(trial.log_density(test) - components.log_density(test))
+    return trial if gain > MIN_GAIN else components
+
+
+def _fit_in(
+    model: GaussianMixture, x: np.ndarray, mean: np.ndarray, root: np.ndarray
+) -> Components:
+    """Fit a mixture in coordinates ``x = mean + root z``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(z)
+        model.fit(np.linalg.solve(root, (x - mean).T).T)
     return Components(
         model.weights_,
         mean + model.means_ @ root.T,
