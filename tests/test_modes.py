@@ -238,6 +238,22 @@ def test_without_gradient_none_is_ever_asked_for(rng):
     assert density.n_grad_evals == 0
 
 
+def test_differences_in_the_modes_own_coordinates_cost_as_much_as_on_round_ones(rng):
+    """A few climbs tell of the curvature: the others do not pay for its condition number."""
+    d = 30
+    turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    spent = []
+    for condition in (1.0, 1000.0):
+        covariance = (turn * np.geomspace(1.0 / condition, 1.0, d)) @ turn.T
+        target = Mixture(np.outer([-3.0, 3.0], np.ones(d)), [covariance] * 2, [0.6, 0.4])
+        density = target.density(gradient=False)
+        modes = search(density, np.random.default_rng(1), optimiser="differences")
+        assert len(modes) == 2
+        assert match(modes.locations, target.means)[1] < 0.05
+        spent.append(density.n_logp_evals)
+    assert spent[1] < 2.5 * spent[0]
+
+
 def test_the_search_goes_on_from_points_found_later(rng):
     target = two_modes(distance=12.0)
     finder = ModeFinder(target.density(), ModeSearch(locations=target.means[:1]), rng)
