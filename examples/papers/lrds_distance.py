@@ -36,7 +36,7 @@ from pymc_multimodal.starts import ModeSearch
 HALF_DISTANCES = (1, 2, 4, 8, 16)
 RADII = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 APART = (3.0, 4.0, 5.0, 6.0, 8.0)
-DIMENSIONS = (2, 8, 32, 128)
+DIMENSIONS = (2, 8, 32)
 # Correlation of neighbouring coordinates.
 CORRELATIONS = (0.0, 0.9)
 TARGET_SE = 0.002
@@ -95,7 +95,7 @@ def close(dim: int, correlation: float, apart: float, seed: int) -> dict:
     home = target.membership(modes.locations).argmax(axis=1)
     before = density.n_logp_evals
     fit = fit_density(density, FitConfig(generator=LRDS(), target_se=TARGET_SE, random_seed=seed))
-    truth, truth_se = common.region_shares(fit, target, 400_000, rng)
+    truth, truth_se = common.region_shares(fit, target, 100_000, rng)
     z = common.z_scores(fit.weights.weight, fit.weights.weight_se, truth, truth_se)
     return {
         "optima": len(modes),
