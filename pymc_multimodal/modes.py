@@ -260,7 +260,7 @@ class ModeFinder:
             return np.diag(self.spread)
         scale = inverse_scale(self.atlas.hessian[best], self.spread)
         # A triangular root of the mean covariance, without squaring its condition number.
-        root = np.linalg.qr(np.concatenate(scale.swapaxes(1, 2)), mode="r").T
+        root = np.swapaxes(np.linalg.qr(np.concatenate(scale.swapaxes(1, 2)), mode="r"), 0, 1)
         return root / np.sqrt(np.mean(np.sum(root**2, axis=1) / self.spread**2))
 
     def _place(self, x: np.ndarray, logp: np.ndarray, converged: np.ndarray) -> np.ndarray:

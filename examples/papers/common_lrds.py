@@ -40,12 +40,16 @@ def component_weights(target: Target, fit, means: np.ndarray) -> np.ndarray:
     return fit.weights.weight[region] * target.weights / together[region]
 
 
-def options(description: str, script: str, seeds: int) -> argparse.Namespace:
-    """Command line of a script with several seeds: --quick, --seeds and --out."""
+def options(
+    description: str, script: str, seeds: int, flags: tuple[tuple[str, str], ...] = ()
+) -> argparse.Namespace:
+    """Command line of a script with several seeds: --quick, --seeds, --out and flags of its own."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--seeds", type=int, default=seeds, help=f"{seeds} by default")
     parser.add_argument("--out", type=Path, help="JSON lines to write to, and to take up again")
+    for flag, meaning in flags:
+        parser.add_argument(flag, action="store_true", help=meaning)
     found = parser.parse_args()
     found.stem = Path(script).stem + ("_quick" if found.quick else "")
     found.seeds = 1 if found.quick else found.seeds
