@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
-from pymc_multimodal.optimise import ForwardDifferences, climb, climb_without_gradient
+from pymc_multimodal.optimise import climb, climb_by_differences, climb_without_gradient
 from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
 
@@ -23,6 +23,8 @@ __all__ = ["ModeFinder", "ModeSearch", "Modes"]
 MAX_ESCAPES = 24
 # Dimensions up to which Powell's method costs little more than differences do.
 POWELL_DIM = 10
+# Climbs by differences, which are dear, that tell the others of the modes' curvature.
+SCOUTS = 4
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,9 @@ class ModeFinder:
             If the log density is not finite at any start.
         """
         batch = self.starts.first()
+        if self._method() == "differences" and len(batch) > SCOUTS:
+            self._add(batch[:SCOUTS])
+            batch = batch[SCOUTS:]
         while True:
             before = len(self._summits())
             self._add(batch)
@@ -228,10 +233,7 @@ class ModeFinder:
         return labels
 
     def _optimise(self, starts: np.ndarray) -> tuple:
-        config, density = self.config, self.density
-        method = config.optimiser or "lbfgs"
-        if config.optimiser is None and not density.has_gradient:
-            method = "powell" if density.dim <= POWELL_DIM else "differences"
+        config, density, method = self.config, self.density, self._method()
         if method in ("lbfgs", "gradient_descent") and not density.has_gradient:
             raise ValueError(
                 f"optimiser={method!r} needs a gradient, which this model does not have; "
@@ -242,11 +244,24 @@ class ModeFinder:
             iterations = config.max_iter * (1 if memory else 10)
             return climb(density, starts, self.spread, memory=memory, max_iter=iterations)
         if method == "differences":
-            differenced = ForwardDifferences(density, self.spread)
-            return climb(differenced, starts, self.spread, max_iter=config.max_iter)
+            return climb_by_differences(density, starts, self._root(), max_iter=config.max_iter)
         return climb_without_gradient(
             density, starts, self.spread, method=method, max_iter=config.max_iter
         )
+
+    def _method(self) -> str:
+        if self.config.optimiser is not None or self.density.has_gradient:
+            return self.config.optimiser or "lbfgs"
+        return "powell" if self.density.dim <= POWELL_DIM else "differences"
+
+    def _root(self) -> np.ndarray:
+        """Coordinates that make the modes known so far round, in units of the starts' spread."""
+        if not len(best := self._summits()):
+            return np.diag(self.spread)
+        scale = inverse_scale(self.atlas.hessian[best], self.spread)
+        # A triangular root of the mean covariance, without squaring its condition number.
+        root = np.swapaxes(np.linalg.qr(np.concatenate(scale.swapaxes(1, 2)), mode="r"), 0, 1)
+        return root / np.sqrt(np.mean(np.sum(root**2, axis=1) / self.spread**2))
 
     def _place(self, x: np.ndarray, logp: np.ndarray, converged: np.ndarray) -> np.ndarray:
         """Assign each end point to an optimum, adding those that are new."""

@@ -10,33 +10,66 @@ from scipy.optimize import minimize
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
 
-__all__ = ["ForwardDifferences", "climb", "climb_without_gradient"]
+__all__ = ["ForwardDifferences", "climb", "climb_by_differences", "climb_without_gradient"]
 
-# Step of forward differences, in units of the starts' spread.
+# Step of forward differences, in the units that are climbed in.
 DIFFERENCE = 1e-6
 
 
 class ForwardDifferences:
-    """A density whose gradient is taken by forward differences, d + 1 evaluations a point.
+    """A density in other coordinates, its gradient by forward differences.
+
+    A gradient costs d + 1 evaluations.
 
     Parameters
     ----------
     density : Density
-    spread : array of shape (d,)
-        Unit of length of each coordinate.
+    root : array of shape (d, d)
+        Points are ``x = root z``; the columns are the directions of the differences.
     """
 
-    def __init__(self, density: Density, spread: np.ndarray) -> None:
-        self.density, self.wrap, self._step = density, density.wrap, DIFFERENCE * spread
+    def __init__(self, density: Density, root: np.ndarray) -> None:
+        self.density, self.root = density, root
 
-    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def wrap(self, z: np.ndarray) -> np.ndarray:
+        """Leave coordinates as they are: what is wrapped are the points x."""
+        return z
+
+    def logp_and_grad(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density, shape (n,), and gradient, shape (n, d); zero where it is not finite."""
-        n, d = x.shape
-        beside = (x[:, None] + np.diag(self._step)).reshape(-1, d)
-        value = self.density.logp(np.concatenate([x, beside]))
+        n, d = z.shape
+        x = z @ self.root.T
+        beside = (x[:, None] + DIFFERENCE * self.root.T).reshape(-1, d)
+        value = self.density.logp(self.density.wrap(np.concatenate([x, beside])))
         with np.errstate(invalid="ignore"):
-            grad = (value[n:].reshape(n, d) - value[:n, None]) / self._step
+            grad = (value[n:].reshape(n, d) - value[:n, None]) / DIFFERENCE
         return value[:n], np.where(np.isfinite(grad), grad, 0.0)
+
+
+def climb_by_differences(
+    density: Density, starts: np.ndarray, root: np.ndarray, *, max_iter: int = 300
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Maximise the log density from every start by L-BFGS on forward differences.
+
+    Parameters
+    ----------
+    density, starts, max_iter
+        As for `climb`.
+    root : array of shape (d, d)
+        Coordinates to climb in, see `ForwardDifferences`, in units of the starts' spread.
+
+    Returns
+    -------
+    tuple of arrays
+        As of `climb`.
+    """
+    z = np.linalg.solve(root, starts.T).T
+    unit = np.ones(starts.shape[1])
+    z, logp, path, path_row, converged = climb(
+        ForwardDifferences(density, root), z, unit, max_iter=max_iter
+    )
+    x, path = density.wrap(z @ root.T), density.wrap(path @ root.T)
+    return x, logp, path, path_row, converged
 
 
 def climb(

@@ -238,6 +238,20 @@ def test_without_gradient_none_is_ever_asked_for(rng):
     assert density.n_grad_evals == 0
 
 
+def test_climbs_by_differences_learn_the_curvature_from_the_first_ones(rng):
+    """A few climbs pay for the condition number, the others go in the modes' own coordinates."""
+    d = 20
+    turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    covariance = (turn * np.geomspace(1e-3, 1.0, d)) @ turn.T
+    target = Mixture(np.outer([-3.0, 3.0], np.ones(d)), [covariance] * 2, [0.6, 0.4])
+    few, many = target.density(gradient=False), target.density(gradient=False)
+    search(few, np.random.default_rng(1), optimiser="differences", starts=4)
+    modes = search(many, np.random.default_rng(1), optimiser="differences", starts=64)
+    assert len(modes) == 2
+    assert match(modes.locations, target.means)[1] < 0.02
+    assert many.n_logp_evals < 64 / 4 * few.n_logp_evals / 3
+
+
 def test_the_search_goes_on_from_points_found_later(rng):
     target = two_modes(distance=12.0)
     finder = ModeFinder(target.density(), ModeSearch(locations=target.means[:1]), rng)
