@@ -92,8 +92,8 @@ def corrected(learned: Learned, n: int, rng: np.random.Generator) -> tuple[np.nd
     """Weighted proposals with the defence, as the exact chain has them: points and weights."""
     offered = learned.generator.propose(n, rng)
     log_ratio = np.full(n, -np.inf)
-    inside = np.isfinite(offered.correction)
-    log_ratio[inside] = learned.density.logp(offered.x[inside]) + offered.correction[inside]
+    inside = np.isfinite(offered.log_correction)
+    log_ratio[inside] = learned.density.logp(offered.x[inside]) + offered.log_correction[inside]
     weight = np.exp(log_ratio - log_ratio.max())
     return offered.x[inside], weight[inside] / weight[inside].sum()
 
