@@ -1,4 +1,4 @@
-"""Rings and Checkerboard of arXiv 2410.19449: how many components, or an energy-based model?
+"""Rings and Checkerboard of arXiv 2410.19449: components or an energy-based model.
 
 From exact local draws, references of 1 to 64 components and an energy-based one are learned
 without a control; masses of rings and squares are taken from uncorrected and from weighted draws.

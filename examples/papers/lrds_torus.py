@@ -35,13 +35,16 @@ class Torus:
         return np.log(WEIGHTS) + (self.kappa * turn - log_norm).sum(axis=2)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density, normalised over one period."""
         return logsumexp(self._parts(x), axis=1)
 
     def membership(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities of the components."""
         parts = self._parts(x)
         return np.exp(parts - logsumexp(parts, axis=1, keepdims=True))
 
     def draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Exact draws in ``[-pi, pi)``."""
         k = rng.choice(3, size=n, p=WEIGHTS)
         x = rng.vonmises(self.centres[k], self.kappa[k])
         return np.mod(x + np.pi, 2 * np.pi) - np.pi

@@ -174,7 +174,9 @@ def _own_draws(
     logp[inside] = density.logp(x[inside])
     finite = np.isfinite(logp)
     known = Known(z[finite], logp[finite] + generator.frame.log_volume)
-    return known, np.where(inside, logp - log_own, -np.inf)
+    log_ratio = np.full(n, -np.inf)
+    log_ratio[inside] = logp[inside] - log_own[inside]
+    return known, log_ratio
 
 
 def _batch(
