@@ -118,7 +118,8 @@ def test_training_on_skewed_draws_raises_the_acceptance(rng):
     """One Gaussian is trained where a mixture is hardly better."""
     pytest.importorskip("torch")
     generator = skewed(rng, regression_steps=300, steps=40, hidden=32, regression_batch=256)
-    assert generator.training.kept and generator.control is not None
+    assert generator.training.kept
+    assert generator.control is not None
     before, after = generator.training.acceptance
     assert after > before + 0.03
 
@@ -131,5 +132,6 @@ def test_ends_outside_of_all_windows_have_log_ratio_minus_infinity(rng):
     generator.centres = generator.centres[:1]
     known, log_ratio = _own_draws(generator, SEAM.density(gradient=False), 4000, rng)
     outside = ~np.isfinite(log_ratio)
-    assert outside.any() and (log_ratio[outside] == -np.inf).all()
+    assert outside.any()
+    assert (log_ratio[outside] == -np.inf).all()
     assert len(known.z) == (~outside).sum()
