@@ -113,7 +113,7 @@ def diffusion(target=PLANE, period=LINE, *, controlled=True, exact=True, steps=4
         np.array([0.5, 0.5]), frame.into(centres + 0.3), covariances, geometric(steps, 0.3, 3.0),
         np.array([0, 1]),
     )  # fmt: skip
-    scale = reference.control_scale()
+    scale = reference.control_maps()
     if not exact:
         reference = SteppedReference(reference, *tweedie_steps(reference.noising))
     control = Control(Potential.random(2, 2, 8, 3.0 / (1.0 + reference.noising.levels), rng), scale)

@@ -175,3 +175,40 @@ def test_emcee_counts_its_evaluations(rng):
     found = common.run_emcee(target.logp, start, seed=1, steps=50)
     assert found.evals == 20 * 50 + 20
     assert found.x.shape == (500, 2)
+
+
+shapes = load("reference_draws")
+
+
+def test_distances_of_a_shifted_sample(rng):
+    x = rng.standard_normal((300, 2))
+    shift = np.array([3.0, 4.0])
+    assert shapes.wasserstein(x, rng.permutation(x) + shift) == pytest.approx(5.0)
+    assert shapes.mmd(x, x + shift) > 0.5
+    assert shapes.sliced_ks(x, x, rng) == 0.0
+    far = shapes.sliced_ks(x, x + np.array([100.0, 0.0]), rng)
+    assert 0.9 < far <= 1.0
+    assert shapes.variation([0.5, 0.3, 0.2], np.array([0.4, 0.4, 0.2])) == pytest.approx(0.1)
+
+
+def test_mmd_of_equal_distributions_is_small(rng):
+    """Its square has mean 0 and a standard deviation of some 1 / n."""
+    found = [shapes.mmd(*rng.standard_normal((2, 200, 2))) ** 2 for _ in range(40)]
+    assert max(found) < 0.02
+
+
+def test_a_generator_from_exact_draws_and_its_bounds(rng):
+    from pymc_multimodal.gallery import mixture_2d
+    from pymc_multimodal.generators import LRDS
+
+    learned = shapes.learn(mixture_2d("well"), LRDS(train=False), seed=1, draws=800)
+    x, log_ratio = shapes.proposals(learned, 4000, rng)
+    assert x.shape == (4000, 2)
+    below, above = shapes.bounds(learned, log_ratio, 2000, rng)
+    assert below <= 4 * np.std(log_ratio) / np.sqrt(4000)
+    assert above >= -4 * np.std(log_ratio) / np.sqrt(2000)
+    points, weight = shapes.corrected(learned, 4000, rng)
+    assert weight.sum() == pytest.approx(1.0)
+    shares = weight @ learned.target.membership(points)
+    error = np.sqrt(0.25 * (weight**2).sum())
+    assert np.abs(shares - learned.target.weights).max() < 4 * error

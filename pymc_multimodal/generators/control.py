@@ -29,21 +29,23 @@ class Control:
     Attributes
     ----------
     potential : Potential
-    scale : array of shape (K,)
-        From a gradient in the features at level k + 1 to units of the kernel down to k.
+    maps : array of shape (K, G, d, d)
+        From a gradient in the features at level k + 1 to units of the kernel down to k, for
+        each group of components; blended by the groups' shares.
     limit : float
         Bound on each component of a shift: a Gaussian that is shifted without bound has a
         ratio without bound.
     """
 
     potential: Potential
-    scale: np.ndarray
+    maps: np.ndarray
     limit: float = 4.0
 
     def __call__(self, k: int, h: np.ndarray, share: np.ndarray) -> np.ndarray:
         """Shifts from level k + 1 down to k, shape (n, d)."""
         gradient = self.potential(h, share, k + 1)[1]
-        return self.limit * np.tanh(self.scale[k] * gradient / self.limit)
+        shift = np.einsum("ng,gni->ni", share, gradient @ self.maps[k])
+        return self.limit * np.tanh(shift / self.limit)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ class Known:
         """Both together."""
         return Known(np.concatenate([self.z, other.z]), np.append(self.logp, other.logp))
 
+    def ratios(self, reference: Reference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features of the points, and log ratios to the reference."""
+        h, share = reference.features(0, self.z)
+        return h, share, self.logp - reference.log_level(0, self.z)
+
 
 def fit_control(
     generator: PathGenerator,
@@ -58,7 +63,6 @@ def fit_control(
     held_out: Pool,
     density: Density | None,
     config: LRDS,
-    groups: int,
     budget: int,
     rng: np.random.Generator,
 ) -> tuple[Control | None, Training]:
@@ -78,8 +82,6 @@ def fit_control(
     density : Density, optional
         Without it there are only the pool's draws to train on.
     config : LRDS
-    groups : int
-        Groups of components that the reference's features tell apart.
     budget : int
         Most density evaluations.
     rng : numpy.random.Generator
@@ -103,23 +105,28 @@ def fit_control(
     posterior = Known(
         generator.frame.into(pool.x[inside]), pool.logp[inside] + generator.frame.log_volume
     )
+    maps = reference.control_maps()
     control = Control(
-        Potential.random(generator.dim, groups, net.hidden, _fading(reference), rng),
-        reference.control_scale(),
+        Potential.random(generator.dim, maps.shape[1], net.hidden, _fading(reference), rng), maps
     )
     losses = []
     with seeded(rng):
         trainer = Trainer(
-            control, config.loss, net.learning_rate, net.steps, net.tame, device_of(net.device)
+            control,
+            config.loss,
+            net.learning_rate,
+            net.steps,
+            net.regression_batch,
+            net.tame,
+            device_of(net.device),
         )
-        known = posterior.plus(own)
-        h, share = reference.features(0, known.z)
-        value = known.logp - reference.log_level(0, known.z)
-        trainer.regress(h, share, value, net.regression_steps, net.regression_batch)
+        trainer.know(*posterior.plus(own).ratios(reference))
+        trainer.regress(net.regression_steps)
         for step in range(net.steps):
             if density is not None and step % (net.steps // rounds + 1) == 0 and step:
                 now = generator.controlled(trainer.result())
                 own = own.plus(_own_draws(now, density, each, rng)[0])
+                trainer.know(*posterior.plus(own).ratios(reference))
             z, logp = _batch(posterior, own, net.batch, rng)
             path = reference.noising.forward(z, rng)
             value = logp - reference.log_level(0, z)
@@ -177,7 +184,9 @@ def _own_draws(
     logp[inside] = density.logp(x[inside])
     finite = np.isfinite(logp)
     known = Known(z[finite], logp[finite] + generator.frame.log_volume)
-    return known, np.where(inside, logp - log_own, -np.inf)
+    log_ratio = np.full(n, -np.inf)
+    log_ratio[inside] = logp[inside] - log_own[inside]
+    return known, log_ratio
 
 
 def _batch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,8 @@ MAX_GROUPS = 12
 POSITIVES = 20_000
 # Nats by which log ratios of a region that the reference misses exceed those of the others.
 MISSED = 5.0
+# Share of a mixture's expected acceptance with which one Gaussian for each region is preferred.
+NEARLY = 0.8
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
@@ -72,11 +74,11 @@ class ControlNetwork:
     """
 
     hidden: int = 128
-    regression_steps: int = 2000
+    regression_steps: int = 1500
     steps: int = 600
-    regression_batch: int = 512
+    regression_batch: int = 1024
     batch: int = 128
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-2
     rounds: int = 6
     evaluations: int = 50_000
     tame: float = 3.0
@@ -126,7 +128,7 @@ class LRDS:
         By default 8, and 32 for an energy-based model, whose kernels are not exact.
     first, last : float
         Lowest and highest noise level of "geometric", in units of the modes' own spread; the
-        lowest is 0.15 by default, and 0.02 for an energy-based model. The chain starts from
+        lowest is 0.1 by default, and 0.02 for an energy-based model. The chain starts from
         the noised reference exactly, so that the levels need not reach from one mode to the
         next.
     loss : {"stepwise", "log-variance", "kl"}
@@ -185,7 +187,7 @@ class LRDS:
         if self.steps is None:
             object.__setattr__(self, "steps", 32 if self.reference == "ebm" else 8)
         if self.first is None:
-            object.__setattr__(self, "first", 0.02 if self.reference == "ebm" else 0.15)
+            object.__setattr__(self, "first", 0.02 if self.reference == "ebm" else 0.1)
         _check("LRDS", "steps", self.steps, 1)
         if self.components is not None:
             _check("LRDS", "components", self.components, 1)
@@ -259,25 +261,40 @@ class LRDS:
             pool, held_out = (Pool.of(local, weights, period, held) for held in (False, True))
             frame = self._frame(pool)
             components = self._components(fitted, weights, pool, held_out, rng)
-            groups = _groups(components, fitted, weights)
-            reference = self._reference(components, frame, pool, groups, rng)
-            generator = PathGenerator(
-                reference, None, frame, defence, self.share, local.centre, period
-            )
-            return self._trained(generator, pool, held_out, int(groups.max()) + 1, density, rng)
+
+            def generator_of(components: Components) -> PathGenerator:
+                groups = _groups(components, fitted, weights)
+                reference = self._reference(components, frame, pool, groups, rng)
+                return PathGenerator(
+                    reference, None, frame, defence, self.share, local.centre, period
+                )
+
+            generator = generator_of(components)
+            plainer = None
+            if self.reference == "gmm" and self.components is None:
+                plainer = generator_of(pool.gaussians())
+            return self._trained(generator, plainer, pool, held_out, density, rng)
 
     def _trained(
         self,
         generator: PathGenerator,
+        plainer: PathGenerator | None,
         pool: Pool,
         held_out: Pool,
-        groups: int,
         density: Density | None,
         rng: np.random.Generator,
     ) -> PathGenerator:
-        """Add a control where the reference leaves something to gain and training gains it."""
+        """Add a control where the reference leaves something to gain and training gains it.
+
+        A reference of one Gaussian for each region is trained instead if it is nearly as good:
+        what a mixture leaves over winds about its components, and is harder to learn.
+        """
         rows = held_out.pick(len(held_out.x), rng)
-        ratio = generator.path_log_ratio(held_out.x[rows], held_out.logp[rows], rng)
+
+        def log_ratio(of: PathGenerator) -> np.ndarray:
+            return of.path_log_ratio(held_out.x[rows], held_out.logp[rows], rng)
+
+        ratio = log_ratio(generator)
         generator.fallbacks = _missed(ratio, held_out.region[rows])
         accepted = expected_acceptance(ratio)
         budget = self.network.evaluations
@@ -285,13 +302,17 @@ class LRDS:
             budget = min(budget, density.n_logp_evals)
         if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
             return generator
-        control, training = fit_control(
-            generator, pool, held_out, density, self, groups, budget, rng
-        )
-        trained = generator.controlled(control)
-        trained.training = training
+        base = generator
+        if plainer is not None and expected_acceptance(log_ratio(plainer)) > NEARLY * accepted:
+            base = plainer
+        control, training = fit_control(base, pool, held_out, density, self, budget, rng)
+        before, after = accepted, training.acceptance[1]
+        if base is not generator and after <= before:
+            control = None
+        trained = base.controlled(control) if control else generator.controlled(None)
+        trained.fallbacks = generator.fallbacks
+        trained.training = replace(training, kept=control is not None)
         if control is None:
-            before, after = training.acceptance
             trained.fallbacks += (
                 Status("control", "generator",
                        "training did not improve the diffusion sampler (expected acceptance "

@@ -85,6 +85,16 @@ class Pool:
                 step[rows] = self.x[rows] - self.x[rows].mean(axis=0)
         return mean, (step * self.probability[:, None]).T @ step
 
+    def gaussians(self) -> Components:
+        """One Gaussian for each region, with the moments of its draws."""
+        weights, means, factors = [], [], []
+        for k in np.unique(self.region):
+            rows = self.region == k
+            weights.append(self.probability[rows].sum())
+            means.append(self.x[rows].mean(axis=0))
+            factors.append(factor(np.atleast_2d(np.cov(self.x[rows].T))))
+        return Components(np.array(weights), np.stack(means), np.stack(factors))
+
 
 @dataclass(frozen=True)
 class Components:

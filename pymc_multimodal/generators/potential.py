@@ -20,6 +20,8 @@ class Potential:
     Attributes
     ----------
     first : array of shape (G, H, d)
+    gain : array of shape (K + 1, H)
+        Factors of the first layer, by noise level: noise makes edges less steep.
     level : array of shape (K + 1, G, H)
         Biases of the first layer, by noise level.
     second : array of shape (H, H)
@@ -32,6 +34,7 @@ class Potential:
     """
 
     first: np.ndarray
+    gain: np.ndarray
     level: np.ndarray
     second: np.ndarray
     by_group: np.ndarray
@@ -47,6 +50,7 @@ class Potential:
         levels = len(size)
         return cls(
             first=rng.standard_normal((groups, hidden, dim)) / np.sqrt(dim),
+            gain=np.ones((levels, hidden)),
             level=np.repeat(rng.uniform(-1.0, 1.0, (1, groups, hidden)), levels, axis=0),
             second=rng.standard_normal((hidden, hidden)) / np.sqrt(hidden),
             by_group=np.zeros((groups, hidden)),
@@ -66,12 +70,13 @@ class Potential:
             Noise level.
         """
         groups, hidden, d = self.first.shape
-        blend = (h @ self.first.reshape(-1, d).T).reshape(-1, groups, hidden) + self.level[k]
+        blend = (h @ self.first.reshape(-1, d).T).reshape(-1, groups, hidden)
+        blend = self.gain[k] * blend + self.level[k]
         u = np.einsum("ngh,ng->nh", blend, share)
         gate = expit(u)
         v = (u * gate) @ self.second.T + share @ self.by_group + self.by_level[k]
         gate_v = expit(v)
         back = self.size[k] * self.last * gate_v * (1.0 + v * (1.0 - gate_v))
-        back = (back @ self.second) * gate * (1.0 + u * (1.0 - gate))
+        back = (back @ self.second) * gate * (1.0 + u * (1.0 - gate)) * self.gain[k]
         parts = np.einsum("nh,ghd->ngd", back, self.first, optimize=True)
         return self.size[k] * (v * gate_v) @ self.last, np.einsum("ngd,ng->nd", parts, share)

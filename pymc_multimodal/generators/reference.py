@@ -100,7 +100,7 @@ class Reference(Protocol):
         ...
 
     def features(self, k: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Place of points at level k, whitened, and the shares of groups of components.
+        """Place of points at level k, whitened by groups of components, and the groups' shares.
 
         Shapes (n, d) and (n, G).
         """
@@ -110,8 +110,11 @@ class Reference(Protocol):
         """Reverse kernel from points y of level k + 1 to level k."""
         ...
 
-    def control_scale(self) -> np.ndarray:
-        """From gradients in h at level k + 1 to units of the kernel down to k, shape (K,)."""
+    def control_maps(self) -> np.ndarray:
+        """From gradients in h at level k + 1 to shifts of the kernel down to k.
+
+        Shape (K, G, d, d), symmetric.
+        """
         ...
 
 
@@ -156,6 +159,7 @@ class MixtureReference:
         self.n_components = len(weights)
         groups = np.zeros(len(weights), dtype=int) if groups is None else groups
         self.member = np.eye(groups.max() + 1)[groups]
+        self._group_means, self._group_variances, self._group_turns = self._group_moments()
 
     def log_density(self, x: np.ndarray, level: float = 0.0) -> np.ndarray:
         """Log density of the mixture noised to standard deviation `level`, shape (n,)."""
@@ -192,23 +196,43 @@ class MixtureReference:
         return self.log_density(y, self.noising.levels[k])
 
     def features(self, k: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Place of points, whitened by the components they may come from, and their groups."""
-        return self._features(self._turned(y), self.noising.levels[k])
+        """Place of points, whitened by the groups they may come from, and the groups' shares.
 
-    def _features(self, turned: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-        share = np.exp(self._shares(turned, level))
-        whitened = turned / np.sqrt(self.variances + level**2)[:, None]
-        local = whitened @ self.turns.swapaxes(1, 2)
-        return np.einsum("nj,jni->ni", share, local), share @ self.member
+        Whitening by single components would blend places that are far apart: within a group
+        the place is an affine function of the point.
+        """
+        level = self.noising.levels[k]
+        return self._features(y, self._shares(self._turned(y), level), level)
+
+    def _features(
+        self, y: np.ndarray, log_share: np.ndarray, level: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        share = np.exp(log_share) @ self.member
+        turned = (y - self._group_means[:, None]) @ self._group_turns
+        whitened = turned / np.sqrt(self._group_variances + level**2)[:, None]
+        local = whitened @ self._group_turns.swapaxes(1, 2)
+        return np.einsum("ng,gni->ni", share, local, optimize=True), share
+
+    def _group_moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Means (G, d), variances (G, d) and their axes (G, d, d) of the groups."""
+        share = self.member * np.exp(self.log_weights)[:, None]
+        share = (share / share.sum(axis=0)).T
+        means = share @ self.means
+        inner = (self.turns * self.variances[:, None]) @ self.turns.swapaxes(1, 2)
+        step = self.means - means[:, None]
+        covariance = np.einsum("gj,jab->gab", share, inner)
+        covariance += np.einsum("gj,gja,gjb->gab", share, step, step)
+        return means, *np.linalg.eigh(covariance)
 
     def kernel(self, k: int, y: np.ndarray) -> ReverseKernel:
         """Reverse kernel from points y of level k + 1 to level k."""
         above = self.noising.levels[k + 1]
         gain, sd = self._step(k)
         turned = self._turned(y)
-        h, share = self._features(turned, above)
+        log_share = self._shares(turned, above)
+        h, share = self._features(y, log_share, above)
         return ReverseKernel(
-            log_share=self._shares(turned, above),
+            log_share=log_share,
             middle=gain[:, None] * turned,
             sd=sd,
             turns=self.turns,
@@ -217,13 +241,25 @@ class MixtureReference:
             share=share,
         )
 
-    def control_scale(self) -> np.ndarray:
-        """From gradients in h at level k + 1 to units of the kernel down to k, shape (K,)."""
-        scale = []
-        for k, above in enumerate(self.noising.levels[1:]):
-            ratio = self._step(k)[1] ** 2 / (self.variances + above**2)
-            scale.append(np.sqrt(ratio.mean()))
-        return np.array(scale)
+    def control_maps(self) -> np.ndarray:
+        r"""From gradients in h to shifts of the kernels, shape (K, G, d, d).
+
+        A potential moves the mean of a step by the variance that its noise added times the
+        gradient (Tweedie), here in units of the kernel's root of a group's own Gaussian.
+        """
+        levels, added = self.noising.levels**2, self.noising.added
+        maps = []
+        for k in range(self.noising.steps):
+            # The kernel's deviation is the root of gain times the variance added.
+            gain = (self._group_variances + levels[k]) / (self._group_variances + levels[k + 1])
+            axis = np.sqrt(added[k] / gain / (self._group_variances + levels[k + 1]))
+            maps.append((self._group_turns * axis[:, None]) @ self._group_turns.swapaxes(1, 2))
+        return np.stack(maps)
+
+    def group_roots(self, level: float) -> np.ndarray:
+        """Inverse symmetric roots of the groups' noised covariances, shape (G, d, d)."""
+        root = np.sqrt(self._group_variances + level**2)
+        return (self._group_turns / root[:, None]) @ self._group_turns.swapaxes(1, 2)
 
     def _step(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Gain and standard deviation of the step down to level k, shapes (J, d)."""

@@ -89,10 +89,15 @@ class SteppedReference:
             share=share,
         )
 
-    def control_scale(self) -> np.ndarray:
-        """From gradients in h at level k + 1 to units of the kernel down to k, shape (K,)."""
-        above = self.noising.levels[1:, None, None] ** 2
-        return self.sd * np.sqrt(np.mean(1.0 / (self.mixture.variances + above), axis=(1, 2)))
+    def control_maps(self) -> np.ndarray:
+        """From gradients in h to shifts of the kernels, shape (K, G, d, d).
+
+        A potential adds its gradient to the score.
+        """
+        return np.stack([
+            self.gain[k] / self.sd[k] * self.mixture.group_roots(above)
+            for k, above in enumerate(self.noising.levels[1:])
+        ])  # fmt: skip
 
     def _tilt(self, k: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.tilt is None or k == self.noising.steps:
