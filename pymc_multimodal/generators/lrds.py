@@ -292,18 +292,21 @@ class LRDS:
         rows = held_out.pick(len(held_out.x), rng)
 
         def log_ratio(of: PathGenerator) -> np.ndarray:
-            return of.path_log_ratio(held_out.x[rows], held_out.logp[rows], rng)
+            return of.path_log_ratio(held_out.x, held_out.logp, rng)
 
         ratio = log_ratio(generator)
-        generator.fallbacks = _missed(ratio, held_out.region[rows])
-        accepted = expected_acceptance(ratio)
+        generator.fallbacks = _missed(ratio, held_out.region, float(np.median(ratio[rows])))
+        accepted = expected_acceptance(ratio[rows])
         budget = self.network.evaluations
         if density is not None:
             budget = min(budget, density.n_logp_evals)
         if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
             return generator
         base = generator
-        if plainer is not None and expected_acceptance(log_ratio(plainer)) > NEARLY * accepted:
+        if (
+            plainer is not None
+            and expected_acceptance(log_ratio(plainer)[rows]) > NEARLY * accepted
+        ):
             base = plainer
         control, training = fit_control(base, pool, held_out, density, self, budget, rng)
         before, after = accepted, training.acceptance[1]
@@ -390,9 +393,11 @@ class LRDS:
         return mixture
 
 
-def _missed(log_ratio: np.ndarray, region: np.ndarray) -> tuple[Status, ...]:
-    """Name the regions that a reference hardly ever goes to, from their draws' log ratios."""
-    middle = np.median(log_ratio)
+def _missed(log_ratio: np.ndarray, region: np.ndarray, middle: float) -> tuple[Status, ...]:
+    """Name the regions that a reference hardly ever goes to.
+
+    Their draws have log ratios far above the middle one of the whole, however little they weigh.
+    """
     return tuple(
         Status("reference", "generator",
                "the reference of the diffusion sampler misses this region: its draws have log "
