@@ -212,3 +212,15 @@ def test_a_generator_from_exact_draws_and_its_bounds(rng):
     shares = weight @ learned.target.membership(points)
     error = np.sqrt(0.25 * (weight**2).sum())
     assert np.abs(shares - learned.target.weights).max() < 4 * error
+
+
+def test_published_weights_do_not_see_the_bias_that_kernel_ratios_see(monkeypatch):
+    """Exact kernels have weights 1 by either account; integrator steps by their own only."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    script = load("lrds_published")
+    exact = script.measure(8, "noised reference", "exact", 10, seed=1, n=2000)
+    assert exact["true_ess"] == pytest.approx(1.0, abs=1e-9)
+    assert abs(exact["error"]) < 4 * exact["se"]
+    stepped = script.measure(8, "normal", "exponential", 20, seed=1, n=2000)
+    assert stepped["own_ess"] == pytest.approx(1.0, abs=1e-9)
+    assert stepped["true_ess"] < 0.1

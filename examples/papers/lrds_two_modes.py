@@ -114,7 +114,7 @@ def draw(found: dict, stem: str) -> None:
         ax.set(xscale="log", yscale="log", xlabel="dimension")
         ax.set_xticks(DIMENSIONS, map(str, DIMENSIONS))
         ax.minorticks_off()
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=7, ncols=2, loc="lower left")
     common.save(figure, stem)
 
 
