@@ -1,4 +1,4 @@
-"""Weights kept by a start from data: mixtures in 1 and 32 dimensions (arXiv 2310.01762, Figs. 1, 2).
+"""Weights kept by a start from data: 1 and 32 dimensions (arXiv 2310.01762, Figures 1 and 2).
 
 The paper's point: a score learned from draws knows little of the space between modes, so the law
 that Langevin dynamics with it tends to has wrong weights; but a run that starts from the draws and
@@ -18,9 +18,8 @@ many exact draws, 0 perfect. All are means over data sets. Run it with::
 
 import common
 import numpy as np
-from score_tools import (
-    NOISE, OURS, PLAIN, STORED, STYLE, method_columns, plain, study, two_normals,
-)  # fmt: skip
+import score_tools as tools
+from score_tools import NOISE, OURS, PLAIN, STORED, STYLE
 
 # Dimension, stored draws, data sets.
 CASES = ((1, 1000, 8), (32, 2000, 5))
@@ -40,9 +39,9 @@ def stationary(score) -> np.ndarray:
 
 def measure(dim: int, m: int, seed: int, quick: bool) -> dict:
     rng = np.random.default_rng([seed, dim])
-    target = two_normals(dim, DISTANCE)
-    found = study(target, m, rng, n=2_000 if quick else 20_000, steps=200 if quick else 1500)
-    record = plain(found)
+    target = tools.two_normals(dim, DISTANCE)
+    found = tools.study(target, m, rng, n=2_000 if quick else 20_000, steps=200 if quick else 1500)
+    record = tools.plain(found)
     record["dim"], record["truth"] = dim, target.weights
     line = target.means[1] / np.linalg.norm(target.means[1])
     for name in (OURS, PLAIN):
@@ -64,7 +63,7 @@ def report(records: dict[int, list[dict]]) -> str:
     rows = []
     for dim, own in records.items():
         for name in (OURS, PLAIN):
-            row = {"dimension": dim, **method_columns(own, name)}
+            row = {"dimension": dim, **tools.method_columns(own, name)}
             if dim == 1:
                 gap = [abs(r[name]["stationary"] - r["truth"][0]) for r in own]
                 row[STATIONARY] = f"{np.mean(gap):.3f} (largest {np.max(gap):.3f})"
@@ -76,7 +75,7 @@ def draw(records: dict[int, list[dict]], stem: str) -> None:
     figure, axes = common.figure(2, 3, (13, 6.6))
     middle, grid = np.linspace(-9, 9, 73)[:-1] + 0.125, GRID[::8]
     for row, (dim, own) in zip(axes, records.items(), strict=True):
-        exact = two_normals(1, DISTANCE)
+        exact = tools.two_normals(1, DISTANCE)
         truth = np.exp(exact.log_mixture(grid[:, None]))
         first = own[0]
         if dim == 1:

@@ -163,7 +163,7 @@ def row(r: dict) -> dict[str, str]:
 
 
 def draw(shapes: dict, stem: str) -> None:
-    """Stored and generated draws of the first two coordinates."""
+    """Draw stored and generated draws of the first two coordinates."""
     names = list(dict.fromkeys(name for name, _ in shapes))
     figure, axes = common.figure(1 + len(WAYS), len(names), (3 * len(names), 10.5))
     for column, name in zip(axes.T, names, strict=True):

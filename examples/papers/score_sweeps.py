@@ -21,11 +21,9 @@ from dataclasses import replace
 
 import common
 import numpy as np
+import score_tools as tools
 from scipy.stats import norm
-from score_tools import (
-    OURS, PLAIN, STORED, STYLE, mean_of, method_columns, plain, plain_score, ratio_of, study,
-    two_normals,
-)  # fmt: skip
+from score_tools import OURS, PLAIN, STORED, STYLE
 
 from pymc_multimodal import ScoreLangevin
 from pymc_multimodal.generators.langevin import run
@@ -43,7 +41,7 @@ SETS = 3
 
 
 def grid_of_normals(k: int, rng: np.random.Generator) -> GaussianParts:
-    """k unit normals in the plane, 8 apart from their neighbours, with unequal weights."""
+    """Place k unit normals in the plane, 8 apart from their neighbours, with unequal weights."""
     side = int(np.ceil(np.sqrt(k)))
     cells = np.stack(np.meshgrid(*[np.arange(side)] * 2), axis=-1).reshape(-1, 2)[:k]
     weights = rng.dirichlet(np.full(k, 4.0))
@@ -53,22 +51,22 @@ def grid_of_normals(k: int, rng: np.random.Generator) -> GaussianParts:
 def cell(sweep: str, value: int, seed: int, quick: bool) -> dict:
     rng = np.random.default_rng([seed, value])
     target = {
-        "draws": lambda: two_normals(5, 8.0),
-        "dimension": lambda: two_normals(value, 8.0),
+        "draws": lambda: tools.two_normals(5, 8.0),
+        "dimension": lambda: tools.two_normals(value, 8.0),
         "components": lambda: grid_of_normals(value, rng),
     }[sweep]()
     m = value if sweep == "draws" else 2000
     if quick:
-        return plain(study(target, min(m, 500), rng, 1_000, steps=100))
-    return plain(study(target, m, rng))
+        return tools.plain(tools.study(target, min(m, 500), rng, 1_000, steps=100))
+    return tools.plain(tools.study(target, m, rng))
 
 
 def separation(distance: float, seed: int, quick: bool) -> dict:
     """Run from tilted draws for three times; shares against what the components predict."""
     rng = np.random.default_rng([seed, round(10 * distance)])
-    target = two_normals(2, distance)
+    target = tools.two_normals(2, distance)
     config = ScoreLangevin(steps=100 if quick else 1500)
-    x, part = target.draw(2000, rng)
+    x, _ = target.draw(2000, rng)
     fitted = ScoreLangevin.from_draws(x, config=config, random_seed=seed)
     even = replace(target, weights=np.full(2, 0.5))
     start, _ = even.draw(1000 if quick else 4000, rng)
@@ -95,7 +93,7 @@ def separation(distance: float, seed: int, quick: bool) -> dict:
     two = len(fitted.components) == 2
     found["predicted"] = [float(np.exp(-t * rates.sum())) if two else 0.0 for t in times]
     found["verdict"] = [fitted.components.pairs(t)[0, 1] if two else "one cluster" for t in times]
-    alone = plain_score(x, rng, steps=config.steps)
+    alone = tools.plain_score(x, rng, steps=config.steps)
     found["kept alone"] = left(np.mean(target.label(alone.run(start, rng)) == 0), given, truth)
     return found
 
@@ -109,7 +107,7 @@ def report_cells(sweep: str, records: dict[int, list[dict]]) -> str:
     rows = []
     for value, own in records.items():
         for name in (OURS, PLAIN):
-            rows.append({sweep: f"{value:,}", **method_columns(own, name)})
+            rows.append({sweep: f"{value:,}", **tools.method_columns(own, name)})
             if name == OURS:
                 rows[-1]["clusters"] = ", ".join(str(r[OURS]["clusters"]) for r in own)
                 rows[-1]["flagged"] = ", ".join(
@@ -141,11 +139,11 @@ def draw(cells: dict[str, dict], apart: dict[float, dict], stem: str) -> None:
     for column, (sweep, records) in zip(axes.T, cells.items(), strict=False):
         values = list(records)
         for name in (OURS, PLAIN):
-            moved = [max(mean_of(own, name, "kept"), 1e-4) for own in records.values()]
+            moved = [max(tools.mean_of(own, name, "kept"), 1e-4) for own in records.values()]
             column[0].plot(values, moved, "o-", color=STYLE[name], label=f"{name}, moved")
-            ratio = [max(ratio_of(own, name), 0.02) for own in records.values()]
+            ratio = [max(tools.ratio_of(own, name), 0.02) for own in records.values()]
             column[1].plot(values, ratio, "o-", color=STYLE[name], label=name)
-        data = [mean_of(own, STORED, "error") for own in records.values()]
+        data = [tools.mean_of(own, STORED, "error") for own in records.values()]
         column[0].plot(values, data, "s--", color=STYLE[STORED], label="error of the stored draws")
         column[1].axhline(1, color="0.6", lw=0.8)
         column[0].set(yscale="log", title=f"by number of {sweep}" if sweep != "dimension" else
