@@ -9,8 +9,8 @@ quadrature, without a run.
 *Shares moved* is how far the run moves the share of a mode from that in the stored draws, *error*
 how far it ends from the truth, beside the error *of the data* themselves, and the error of the
 same run *from N(0, I)*. *Score error* is relative and squared, at fresh draws. *Distance* is the
-energy distance to the exact law within modes, over that of the stored draws: 1 is as good as so
-many exact draws, 0 perfect. All are means over data sets. Run it with::
+energy distance to the exact law within modes, over that of as many exact draws as were stored: 1
+is as good, 0 perfect. All are means over data sets. Run it with::
 
     python examples/papers/score_mixtures.py
     python examples/papers/score_mixtures.py --quick

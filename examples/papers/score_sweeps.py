@@ -33,11 +33,11 @@ from pymc_multimodal.generators.score_function import GaussianParts
 SEPARATIONS = (2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0)
 LONGER = (1, 10, 100)
 SWEEPS = {
-    "draws": (100, 300, 1000, 3000, 10_000),
+    "draws": (100, 300, 1000, 3000),
     "dimension": (10, 20, 30, 40, 50),
     "components": (2, 4, 8, 16, 32),
 }
-SETS = 3
+SETS = 2
 
 
 def grid_of_normals(k: int, rng: np.random.Generator) -> GaussianParts:
