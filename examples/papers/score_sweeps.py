@@ -9,7 +9,8 @@ Columns as in score_mixtures.py; shares of more than two modes are compared by t
 the sweep over separations the run starts from draws with shares of one half where the truth
 is 0.8: *kept* is the part of that difference which is left at the end, measured, and predicted
 from the fitted components by their crossing rates, and *verdict* is what `components.pairs` says.
-Both are given at the chosen stop and at 10 and 100 times that. *Overlap* is that of the exact
+Both are given at the chosen
+stop and at 10 and 100 times that. *Overlap* is that of the exact
 components, *bound* the log-Sobolev bound of the paper's Theorem 2 with its constant written out,
 *time* the fitted expected time of a crossing. Run it with::
 
@@ -152,6 +153,8 @@ def draw(cells: dict[str, dict], apart: dict[float, dict], stem: str) -> None:
         if sweep != "dimension":
             for axis in column:
                 axis.set_xscale("log")
+                axis.set_xticks(values, [str(v) for v in values])
+                axis.minorticks_off()
     axes[0, 0].set_ylabel("shares, total variation")
     axes[1, 0].set_ylabel("distance within modes\n(stored draws: 1)")
     axes[0, 0].legend(fontsize=7)
