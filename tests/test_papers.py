@@ -224,3 +224,26 @@ def test_published_weights_do_not_see_the_bias_that_kernel_ratios_see(monkeypatc
     stepped = script.measure(8, "normal", "exponential", 20, seed=1, n=2000)
     assert stepped["own_ess"] == pytest.approx(1.0, abs=1e-9)
     assert stepped["true_ess"] < 0.1
+
+
+def test_distances_within_modes_are_those_of_as_many_exact_draws(rng, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    tools = load("score_tools")
+    x = [rng.standard_normal((n, 1)) for n in (3000, 50, 3000)]
+    found = tools.within(x[:1], x[1:2], x[2:])
+    # E|X - X'| of two standard normals is 2 over the root of pi.
+    assert found["stored"] == pytest.approx(2 / np.sqrt(np.pi) / 50, rel=0.05)
+    assert abs(found["made"]) < 0.1 * found["stored"]
+    shifted = tools.within([x[0] + 0.5], x[1:2], x[2:])
+    assert shifted["made"] > 3 * shifted["stored"]
+    assert tools.total_variation([0.2, 0.8], [0.5, 0.5]) == pytest.approx(0.3)
+
+
+def test_a_plain_score_is_learned_and_run(rng, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    tools = load("score_tools")
+    target = tools.two_normals(2, 4.0)
+    x, test = target.draw(2000, rng)[0], target.draw(2000, rng)[0]
+    score = tools.plain_score(x, rng, steps=300)
+    assert tools.relative_error(score, test, target.score(test)) < 0.3
+    assert score.run(x, rng, stop=0.2).shape == x.shape

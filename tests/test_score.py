@@ -345,6 +345,14 @@ def codes(draws, **settings):
     return [s.code for s in ScoreLangevin.from_draws(draws, config=config, random_seed=0).statuses]
 
 
+@pytest.mark.parametrize("name", ["rings", "forty_modes"])
+def test_smeared_shapes_are_flagged(name, rng):
+    """Of few components over thin rings or many modes, which an energy distance hardly sees."""
+    target = TARGETS[name]()
+    assert "smeared" in codes(target.draws(300, rng), stop=3.0)
+    assert "smeared" not in codes(two_modes(2).draws(300, rng))
+
+
 def test_what_cannot_be_known_is_said(rng):
     x = rng.standard_normal((200, 3))
     assert codes(x) == ["one_cluster"]

@@ -23,8 +23,8 @@ __all__ = ["ExactScore", "ScoreGenerator"]
 # Points that are run together.
 CHUNK = 10_000
 # p-value under which a trial run is called different from held-out draws; memory and distance to
-# the nearest start beyond which its points are called copies.
-LEVEL, REMEMBERED, NEAR = 0.01, 0.15, 0.7
+# the nearest start beyond which its points are called copies, or smeared.
+LEVEL, REMEMBERED, NEAR, FAR = 0.01, 0.15, 0.7, 1.4
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,13 @@ class ScoreGenerator:
                        "learned score is not good enough.", "Store more draws.")
             )  # fmt: skip
         memory, copies = curve.at(curve.memory), curve.at(curve.copies)
+        if copies > FAR:
+            found.append(
+                Status("smeared", "generator",
+                       f"points of the run are {copies:.1f} times as far from the nearest stored "
+                       "draw as fresh draws are: thin shapes, or many modes, are smeared.",
+                       "Raise max_components, or store more draws.")
+            )  # fmt: skip
         if memory > REMEMBERED or copies < NEAR:
             found.append(
                 Status("copies", "generator",
