@@ -41,7 +41,7 @@ MAX_GROUPS = 12
 # Draws that an energy-based model is fitted to.
 POSITIVES = 20_000
 # Share of a mixture's expected acceptance with which one Gaussian for each region is preferred.
-NEARLY = 0.8
+NEARLY = 0.5
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
