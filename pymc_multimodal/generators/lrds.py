@@ -43,7 +43,7 @@ POSITIVES = 20_000
 # Nats by which log ratios of a region that the reference misses exceed those of the others.
 MISSED = 5.0
 # Share of a mixture's expected acceptance with which one Gaussian for each region is preferred.
-NEARLY = 0.8
+NEARLY = 0.5
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
