@@ -143,8 +143,9 @@ def _descend(
         if step % every == 0 or step == config.steps:
             trial = network.export()
             gain = _excess(trial, held_out, base_held_out)
-            # A gain that its own standard error explains is none.
-            value = gain.mean() + gain.std() / np.sqrt(len(gain)) * (best is None)
+            # The best of many looks is likely to gain a standard error by luck: the first network
+            # that is kept has to gain two.
+            value = gain.mean() + 2.0 * gain.std() / np.sqrt(len(gain)) * (best is None)
             if value < best_value:
                 best, best_value, since = trial, gain.mean(), 0
             else:
