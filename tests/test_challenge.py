@@ -239,10 +239,10 @@ def test_half_the_mass_in_a_basin_of_few_starts_is_found(rng):
     """Of a thousand starts some three climb the needle; this seed's search has none of them."""
     finder = ModeFinder(NEEDLE.density(), ModeSearch(starts=1000), rng)
     assert finder.search().hits.min() < 10
-    alone = fit_density(NEEDLE.density(), FitConfig(random_seed=1, challenge=False))
+    alone = fit_density(NEEDLE.density(), FitConfig(random_seed=6, challenge=False))
     assert alone.n_modes == 1
     assert not [s for s in alone.statuses if s.level == "warning"]
-    fit = fit_density(NEEDLE.density(), FitConfig(random_seed=1))
+    fit = fit_density(NEEDLE.density(), FitConfig(random_seed=6))
     assert fit.n_modes == 2
     assert abs(fit.weights.total) < 4 * fit.weights.total_se
     assert not challenges(fit)

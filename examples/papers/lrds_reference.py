@@ -227,7 +227,7 @@ def draw(cases: dict, stem: str) -> None:
     after = [(r["after"] or r["before"])["ess"] for r in cases.values()]
     left.bar(place - 0.2, before, 0.4, color="0.6", label="reference alone")
     left.bar(place + 0.2, after, 0.4, color="C0", label="with control")
-    left.set(ylabel="effective share of proposals", yscale="log", ylim=(1e-4, 1.2))
+    left.set(ylabel="effective share of proposals", yscale="log", ylim=(1e-4, 8.0))
     left.legend(frameon=False)
     for key, marker in (("bare", "s"), ("corrected", "o")):
         error = [100 * abs((r["after"] or r["before"])[key]) for r in cases.values()]

@@ -264,4 +264,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    tools.quiet()
     main()

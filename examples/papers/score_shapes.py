@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import common
 import numpy as np
-from score_tools import OURS, STORED, STYLE, relative_error, total_variation, within
+from score_tools import OURS, STORED, STYLE, quiet, relative_error, total_variation, within
 
 from pymc_multimodal import ScoreLangevin
 from pymc_multimodal.density import Density
@@ -209,4 +209,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    quiet()
     main()

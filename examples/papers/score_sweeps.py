@@ -202,4 +202,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    tools.quiet()
     main()

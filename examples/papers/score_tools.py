@@ -28,8 +28,10 @@ STEP, STOP = 0.05, 3.0
 # Most draws within a mode that distances are computed from.
 PAIRS = 5000
 
-# What a fit has to say goes into the tables.
-logging.getLogger("pymc.multimodal").setLevel(logging.ERROR)
+
+def quiet() -> None:
+    """Keep what a fit has to say for the tables."""
+    logging.getLogger("pymc.multimodal").setLevel(logging.ERROR)
 
 
 def two_normals(dim: int, distance: float, weight: float = 0.8) -> GaussianParts:
