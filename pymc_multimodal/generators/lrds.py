@@ -41,7 +41,7 @@ MAX_GROUPS = 12
 # Draws that an energy-based model is fitted to.
 POSITIVES = 20_000
 # Share of a mixture's expected acceptance with which one Gaussian for each region is preferred.
-NEARLY = 0.5
+NEARLY = 0.6
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
@@ -285,12 +285,14 @@ class LRDS:
             budget = min(budget, density.n_logp_evals)
         if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
             return generator
-        base = generator
+        bases = [generator]
         if plainer is not None and acceptance(plainer) > NEARLY * accepted:
-            base = plainer
-        control, training = fit_control(base, pool, held_out, density, self, budget, rng)
-        before, after = accepted, training.acceptance[1]
-        if base is not generator and after <= before:
+            bases.insert(0, plainer)
+        for base in bases:
+            control, training = fit_control(base, pool, held_out, density, self, budget, rng)
+            before, after = accepted, training.acceptance[1]
+            if control is not None and after > before:
+                break
             control = None
         trained = base.controlled(control) if control else generator.controlled(None)
         trained.training = replace(training, kept=control is not None)
