@@ -109,13 +109,13 @@ def skewed(rng, **network):
     density = target.density(gradient=False)
     local = exact_local(target, lambda x: np.zeros(len(x), int), 1, rng, draws=400)
     density.logp(local.x[0].reshape(-1, 6))
-    config = LRDS(network=ControlNetwork(worth_it=2.0, **network))
+    config = LRDS(components=1, network=ControlNetwork(worth_it=2.0, **network))
     fitted = config.fit_regions(local, density.period, rng)
     return config.build(fitted, local, np.ones(1), rng, density)
 
 
 def test_training_on_skewed_draws_raises_the_acceptance(rng):
-    """One Gaussian is trained where a mixture is hardly better."""
+    """One Gaussian as reference; skewness is what it has wrong."""
     pytest.importorskip("torch")
     generator = skewed(rng, regression_steps=300, steps=40, hidden=32, regression_batch=256)
     assert generator.training.kept

@@ -31,7 +31,7 @@ def references(quick: bool) -> dict:
     energy = EnergyNetwork(steps=20 if quick else 1000)
     return found | {
         "mixture, size chosen": LRDS(train=False),
-        "energy-based": LRDS(reference="ebm", train=False, energy=energy),
+        "energy-based on 16": LRDS(reference="ebm", components=16, train=False, energy=energy),
     }
 
 

@@ -43,7 +43,7 @@ POSITIVES = 20_000
 # Nats by which log ratios of a region that the reference misses exceed those of the others.
 MISSED = 5.0
 # Share of a mixture's expected acceptance with which one Gaussian for each region is preferred.
-NEARLY = 0.5
+NEARLY = 0.6
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
@@ -302,15 +302,15 @@ class LRDS:
             budget = min(budget, density.n_logp_evals)
         if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
             return generator
-        base = generator
-        if (
-            plainer is not None
-            and expected_acceptance(log_ratio(plainer)[rows]) > NEARLY * accepted
-        ):
-            base = plainer
-        control, training = fit_control(base, pool, held_out, density, self, budget, rng)
-        before, after = accepted, training.acceptance[1]
-        if base is not generator and after <= before:
+        bases = [generator]
+        if plainer is not None:
+            plain = expected_acceptance(log_ratio(plainer)[rows])
+            bases = [plainer, generator] if plain > NEARLY * accepted else [generator]
+        for base in bases:
+            control, training = fit_control(base, pool, held_out, density, self, budget, rng)
+            before, after = accepted, training.acceptance[1]
+            if control is not None and after > before:
+                break
             control = None
         trained = base.controlled(control) if control else generator.controlled(None)
         trained.fallbacks = generator.fallbacks
