@@ -318,8 +318,6 @@ def test_generate_follows_the_proposals_inside(name, rng):
     q = GENERATORS[name][0]()
     if q.auxiliary or name.startswith("diffusion"):
         pytest.skip("what it generates and what it proposes are different on purpose")
-    if q.auxiliary:
-        pytest.skip("what it generates and what it proposes are different runs")
     proposed = q.propose(20_000, rng)
     a, b = q.generate(20_000, rng), proposed.x[proposed.inside]
     bounded = [np.concatenate([np.cos(x), np.sin(x)], axis=1) for x in (a, b)]

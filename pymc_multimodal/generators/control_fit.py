@@ -93,7 +93,8 @@ def fit_control(
     training : Training
     """
     # torch takes a second to import, and is needed only here.
-    from pymc_multimodal.generators.potential_training import Trainer, device_of, seeded
+    from pymc_multimodal.generators.potential_training import Trainer
+    from pymc_multimodal.generators.torch_setup import device_of, seeded
 
     began, net, reference = time.monotonic(), config.network, generator.reference
     rounds = net.rounds if density is not None else 1

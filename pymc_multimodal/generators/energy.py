@@ -84,7 +84,7 @@ def fit_energy(
     draws from persistent chains that exchange places between levels.
     """
     from pymc_multimodal.generators.energy_training import train_energy
-    from pymc_multimodal.generators.potential_training import device_of, seeded
+    from pymc_multimodal.generators.torch_setup import device_of, seeded
 
     noising = mixture.noising
     first = Potential.random(z.shape[1], 1, settings.hidden, np.ones(noising.steps + 1), rng)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,9 @@ from torch.nn.functional import huber_loss, silu
 from pymc_multimodal.generators.potential import Potential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pymc_multimodal.generators.control import Control, PathTerms
 
-__all__ = ["LOSSES", "PotentialNet", "Trainer", "device_of", "seeded"]
+__all__ = ["LOSSES", "PotentialNet", "Trainer"]
 
 # Nats below the middle from which on the target's share of a point does not matter.
 NEGLIGIBLE = 12.0
@@ -28,30 +25,6 @@ NEGLIGIBLE = 12.0
 DECAY = 0.1
 
 LOSSES = ("stepwise", "log-variance", "kl")
-
-
-@contextmanager
-def seeded(rng: np.random.Generator) -> Iterator[None]:
-    """Seed torch from a NumPy generator, and leave its own state as it was.
-
-    One thread: layers this small lose more than they gain by more, and sums do not then
-    depend on the machine.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**63)))
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def device_of(name: str) -> torch.device:
-    """Device of a name, "auto" being a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 class PotentialNet(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pymc_multimodal.generators.score_function import GaussianParts, LearnedScore, Perceptron
+from pymc_multimodal.generators.torch_setup import device_of, one_thread
 
 if TYPE_CHECKING:
     from pymc_multimodal.generators.score import ScoreLangevin
@@ -57,19 +58,10 @@ def train_score(
     RuntimeError
         If torch refuses the device.
     """
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    threads = torch.get_num_threads()
-    # One thread: matrices this small only lose by more.
-    torch.set_num_threads(1)
-    try:
-        with torch.enable_grad():
-            start = first or _initial(z, config.width, rng)
-            network = _Network(start, device)
-            best = _descend(network, parts, z, held_out, config, rng, gradient)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.enable_grad():
+        start = first or _initial(z, config.width, rng)
+        network = _Network(start, device_of(config.device))
+        best = _descend(network, parts, z, held_out, config, rng, gradient)
     return LearnedScore(parts, best)
 
 
@@ -88,7 +80,7 @@ def _initial(z: np.ndarray, width: int, rng: np.random.Generator) -> Perceptron:
 class _Network:
     """The perceptron's arrays as torch parameters."""
 
-    def __init__(self, start: Perceptron, device: str) -> None:
+    def __init__(self, start: Perceptron, device: torch.device | str) -> None:
         self.weights, self.biases = (
             [torch.tensor(a, dtype=torch.float32, device=device, requires_grad=True) for a in part]
             for part in (start.weights, start.biases)

@@ -10,6 +10,7 @@ import zuko
 from torch import nn
 
 from pymc_multimodal.generators.flow import AutoregressiveLayer, FlowError, Network
+from pymc_multimodal.generators.torch_setup import device_of, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,28 +65,13 @@ def train(
     FlowError
         If the loss was not finite before anything was learned.
     """
-    device = _device(settings.device)
-    threads = torch.get_num_threads()
-    # One thread: layers this small lose more than they gain by more, and sums do not then
-    # depend on the machine.
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**63)))
-            flow = _make(z.shape[1], settings, first).to(device)
-            best = _descend(flow, z, score, held_out, settings, steps, first is not None, bar)
-    finally:
-        torch.set_num_threads(threads)
+    with seeded(rng):
+        flow = _make(z.shape[1], settings, first).to(device_of(settings.device))
+        best = _descend(flow, z, score, held_out, settings, steps, first is not None, bar)
     if best is None:
         raise FlowError("the loss was not finite before anything was learned")
     flow.load_state_dict(best)
     return tuple(_layers(flow))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _make(
