@@ -46,7 +46,11 @@ def measure(density, target, seed: int, search: ModeSearch | None = None, means=
     """One fit, its weights by component."""
     began = time.monotonic()
     config = FitConfig(
-        generator=LRDS(), modes=search or ModeSearch(), target_se=TARGET_SE, random_seed=seed
+        generator=LRDS(),
+        modes=search or ModeSearch(),
+        target_se=TARGET_SE,
+        random_seed=seed,
+        challenge=common_lrds.CHALLENGE,
     )
     fit = fit_density(density, config)
     weights = common_lrds.component_weights(target, fit, means)
@@ -94,7 +98,10 @@ def close(dim: int, correlation: float, apart: float, seed: int) -> dict:
     side = target.membership(pilot.draws).argmax(axis=3)
     home = target.membership(modes.locations).argmax(axis=1)
     before = density.n_logp_evals
-    fit = fit_density(density, FitConfig(generator=LRDS(), target_se=TARGET_SE, random_seed=seed))
+    config = FitConfig(
+        generator=LRDS(), target_se=TARGET_SE, random_seed=seed, challenge=common_lrds.CHALLENGE
+    )
+    fit = fit_density(density, config)
     truth, truth_se = common.region_shares(fit, target, 100_000, rng)
     z = common.z_scores(fit.weights.weight, fit.weights.weight_se, truth, truth_se)
     return {

@@ -67,7 +67,13 @@ def measure(dim: int, structure: str, seed: int) -> dict:
     if "given" in structure:
         noise = np.random.default_rng([seed, 9]).standard_normal(means.shape)
         search = ModeSearch(locations=means + RADIUS * noise, radius=RADIUS)
-    config = FitConfig(generator=LRDS(), modes=search, target_se=TARGET_SE, random_seed=seed)
+    config = FitConfig(
+        generator=LRDS(),
+        modes=search,
+        target_se=TARGET_SE,
+        random_seed=seed,
+        challenge=common_lrds.CHALLENGE,
+    )
     began = time.monotonic()
     fit = fit_density(density, config)
     seconds = time.monotonic() - began

@@ -44,6 +44,7 @@ def measure(n: int, locations: str, gradient: bool, seed: int, quick: bool) -> d
             modes=search,
             target_se=0.005 if quick else 0.001,
             random_seed=seed,
+            challenge=common_lrds.CHALLENGE,
         ),
     )
     seconds = time.monotonic() - began

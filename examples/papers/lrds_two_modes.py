@@ -40,7 +40,10 @@ def measure(dim: int, conditioning: str, rotated: bool, gradient: bool, seed: in
     target = two_modes(dim, conditioning, rotated=rotated)
     density = common_lrds.density_of(target, gradient)
     began = time.monotonic()
-    fit = fit_density(density, FitConfig(generator=LRDS(), target_se=TARGET_SE, random_seed=seed))
+    config = FitConfig(
+        generator=LRDS(), target_se=TARGET_SE, random_seed=seed, challenge=common_lrds.CHALLENGE
+    )
+    fit = fit_density(density, config)
     seconds = time.monotonic() - began
     means = np.outer([-1.0, 1.0], np.ones(dim))
     weights = common_lrds.component_weights(target, fit, means)
