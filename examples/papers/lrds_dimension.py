@@ -16,21 +16,6 @@ DIMENSIONS = {"skewed": (2, 8, 32), "curved": (4, 32)}
 METHODS = ("mixture", "mixture, control", "energy-based")
 
 
-def configs(quick: bool) -> dict:
-    from pymc_multimodal import LRDS, ControlNetwork
-    from pymc_multimodal.generators.energy import EnergyNetwork
-
-    network = ControlNetwork(
-        worth_it=2.0, regression_steps=100 if quick else 800, steps=20 if quick else 300
-    )
-    energy = EnergyNetwork(steps=20 if quick else 500)
-    return {
-        "mixture": LRDS(train=False),
-        "mixture, control": LRDS(network=network),
-        "energy-based": LRDS(reference="ebm", train=False, energy=energy),
-    }
-
-
 def study(kind: str, dim: int, seed: int, quick: bool) -> dict:
     """All methods in one dimension."""
     from pymc_multimodal.gallery import skew_normal_mixture, two_bananas
@@ -38,7 +23,7 @@ def study(kind: str, dim: int, seed: int, quick: bool) -> dict:
     target = skew_normal_mixture(dim) if kind == "skewed" else two_bananas(dim)
     n = 1000 if quick else shared.PROPOSALS
     found = {}
-    for name, config in configs(quick).items():
+    for name, config in shared.three_references(quick, 800, 300).items():
         began = time.monotonic()
         learned = shared.learn(target, config, seed, draws=1000 if quick else 8000)
         seconds = time.monotonic() - began

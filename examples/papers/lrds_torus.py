@@ -50,21 +50,6 @@ class Torus:
         return np.mod(x + np.pi, 2 * np.pi) - np.pi
 
 
-def configs(quick: bool) -> dict:
-    from pymc_multimodal import LRDS, ControlNetwork
-    from pymc_multimodal.generators.energy import EnergyNetwork
-
-    network = ControlNetwork(
-        worth_it=2.0, regression_steps=100 if quick else 500, steps=20 if quick else 200
-    )
-    energy = EnergyNetwork(steps=20 if quick else 500)
-    return {
-        "mixture": LRDS(train=False),
-        "mixture, control": LRDS(network=network),
-        "energy-based": LRDS(reference="ebm", train=False, energy=energy),
-    }
-
-
 def study(dim: int, config, seed: int, quick: bool) -> dict:
     """One reference in one dimension."""
     from pymc_multimodal.density import Density
@@ -140,7 +125,7 @@ def main() -> None:
     records = common.Records(options.out)
     found = {}
     for dim in DIMENSIONS[:1] if options.quick else DIMENSIONS:
-        for name, config in configs(options.quick).items():
+        for name, config in shared.three_references(options.quick, 500, 200).items():
             found[dim, name] = records.get(
                 f"{dim}, {name}, seed {options.seed}",
                 lambda dim=dim, config=config: study(dim, config, options.seed, options.quick),

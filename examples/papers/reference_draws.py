@@ -7,7 +7,6 @@ the bridge.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -164,6 +163,19 @@ def variation(shares: np.ndarray, truth: np.ndarray) -> float:
     return float(0.5 * np.abs(np.asarray(shares) - truth).sum())
 
 
-def settings(config, **network):
-    """Return a config whose network has other settings."""
-    return replace(config, network=replace(config.network, **network))
+def three_references(quick: bool, regression_steps: int, steps: int) -> dict:
+    """Configs of a mixture, the same with a control trained briefly, and an energy-based model."""
+    from pymc_multimodal import LRDS, ControlNetwork
+    from pymc_multimodal.generators.energy import EnergyNetwork
+
+    network = ControlNetwork(
+        worth_it=2.0,  # train however good the reference is
+        regression_steps=100 if quick else regression_steps,
+        steps=20 if quick else steps,
+    )
+    energy = EnergyNetwork(steps=20 if quick else 500)
+    return {
+        "mixture": LRDS(train=False),
+        "mixture, control": LRDS(network=network),
+        "energy-based": LRDS(reference="ebm", train=False, energy=energy),
+    }
