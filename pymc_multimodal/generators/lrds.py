@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pymc_multimodal.generators.base import RegionalMixture
+from pymc_multimodal.generators.checks import check_count
 from pymc_multimodal.generators.control_fit import fit_control
 from pymc_multimodal.generators.energy import EnergyNetwork, fit_energy
 from pymc_multimodal.generators.gaussian import factor
@@ -95,7 +96,7 @@ class ControlNetwork:
             "rounds",
             "evaluations",
         ):
-            _check("ControlNetwork", name, getattr(self, name), 0 if "step" in name else 1)
+            check_count("ControlNetwork", name, getattr(self, name), 0 if "step" in name else 1)
         for name in ("learning_rate", "tame", "worth_it"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
@@ -188,9 +189,9 @@ class LRDS:
             object.__setattr__(self, "steps", 32 if self.reference == "ebm" else 8)
         if self.first is None:
             object.__setattr__(self, "first", 0.02 if self.reference == "ebm" else 0.1)
-        _check("LRDS", "steps", self.steps, 1)
+        check_count("LRDS", "steps", self.steps, 1)
         if self.components is not None:
-            _check("LRDS", "components", self.components, 1)
+            check_count("LRDS", "components", self.components, 1)
         for name, kind in (
             ("network", ControlNetwork),
             ("energy", EnergyNetwork),
@@ -415,10 +416,3 @@ def _groups(components: Components, fitted: RegionFit, weights: np.ndarray) -> n
     rank = np.argsort(np.argsort(-weights))
     _, group = np.unique(np.minimum(rank[logs.argmax(axis=1)], MAX_GROUPS - 1), return_inverse=True)
     return group
-
-
-def _check(owner: str, name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{owner}({name}={value!r}) must be an integer.")
-    if int(value) < least:
-        raise ValueError(f"{owner}({name}={value}) must be at least {least}.")

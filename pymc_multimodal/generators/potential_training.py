@@ -15,7 +15,7 @@ from pymc_multimodal.generators.potential import Potential
 if TYPE_CHECKING:
     from pymc_multimodal.generators.control import Control, PathTerms
 
-__all__ = ["LOSSES", "PotentialNet", "Trainer"]
+__all__ = ["PotentialNet", "Trainer"]
 
 # Nats below the middle from which on the target's share of a point does not matter.
 NEGLIGIBLE = 12.0
@@ -23,8 +23,6 @@ NEGLIGIBLE = 12.0
 # Decay of weights in units of the learning rate: log ratios of some 10,000 draws in 20
 # dimensions are learned by heart without it.
 DECAY = 0.1
-
-LOSSES = ("stepwise", "log-variance", "kl")
 
 
 class PotentialNet(nn.Module):

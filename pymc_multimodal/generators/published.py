@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from pymc_multimodal.density import unroll
 from pymc_multimodal.generators.base import RegionalMixture, RegionFit, split_chains
+from pymc_multimodal.generators.checks import check_count
 from pymc_multimodal.generators.gaussian import EllipticalMixture, fit_mixture, with_defence
 from pymc_multimodal.generators.labels import (
     EmpiricalScore,
@@ -131,7 +132,7 @@ class PublishedHybrid:
             value = getattr(self, name)
             if value is None and name in ("neighbours", "batch"):
                 continue
-            _check_count(name, value, least)
+            check_count("PublishedHybrid", name, value, least)
         if isinstance(self.hidden, str | Integral) or not len(tuple(self.hidden)):
             raise TypeError(
                 f"PublishedHybrid(hidden={self.hidden!r}) must be a tuple with the width of each "
@@ -139,7 +140,7 @@ class PublishedHybrid:
             )
         object.__setattr__(self, "hidden", tuple(self.hidden))
         for width in self.hidden:
-            _check_count("hidden", width, 1)
+            check_count("PublishedHybrid", "hidden", width, 1)
         for name, low, high, why in (
             ("learning_rate", 0.0, np.inf, "it scales the steps of Adam."),
             ("defensive", 0.0, 1.0, "without a heavy-tailed part corrected draws need not be exact "
@@ -462,13 +463,6 @@ def train_map(
     layers = tuple(zip(arrays[::2], arrays[1::2], strict=True))
     line = np.full(x.shape[1], np.inf)
     return SupervisedMap(layers, y_mean, y_sd, x_mean, x_sd, line)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"PublishedHybrid({name}={value!r}) must be a whole number.")
-    if int(value) < least:
-        raise ValueError(f"PublishedHybrid({name}={value}) must be at least {least}.")
 
 
 def _fallback(k: int, error: Exception) -> Status:

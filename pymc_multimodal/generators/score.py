@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pymc_multimodal._compat import ess
+from pymc_multimodal.generators.checks import check_count
 from pymc_multimodal.generators.hybrid import Hybrid
 from pymc_multimodal.generators.langevin import Curve, sharpness, watch
 from pymc_multimodal.generators.langevin_paths import ScoreProposals, pooled
@@ -130,11 +131,7 @@ class ScoreLangevin:
                 )
         for name, least in (("max_components", 1), ("width", 1), ("steps", 0), ("batch", 2),
                             ("path_steps", 0)):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral):
-                raise TypeError(f"ScoreLangevin({name}={value!r}) must be a whole number.")
-            if value < least:
-                raise ValueError(f"ScoreLangevin({name}={value}) must be at least {least}.")
+            check_count("ScoreLangevin", name, getattr(self, name), least)
         for name, high in (("noise", np.inf), ("learning_rate", np.inf), ("step_size", np.inf),
                            ("stop", np.inf), ("min_overlap", 1.0), ("defensive", 1.0)):  # fmt: skip
             value = getattr(self, name)
