@@ -120,7 +120,11 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
         "log_z_se": fit.weights.total_se,
         "missed": model.weights[missed].tolist(),
         "largest_weight_error": float(np.abs(found - model.weights).max()),
-        "warnings": sorted({s.code for s in fit.statuses if s.level == "warning"}),
+        **{
+            f"{level}s": sorted({s.code for s in fit.statuses if s.level == level})
+            for level in ("warning", "info")
+        },
+        "challenged_by": fit.verdict.effective if fit.verdict else 0.0,
         "evals": fit.n_logp_evals,
     }
     if fit.n_modes > 1:

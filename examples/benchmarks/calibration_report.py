@@ -17,7 +17,10 @@ def z_of(runs: list[dict], name: str) -> np.ndarray:
         rows = [(r["log_z_error"], r["log_z_se"]) for r in runs]
     else:
         rows = [
-            (r["contrast"] - r["contrast_truth"], np.hypot(r["contrast_se"], r["contrast_truth_se"]))
+            (
+                r["contrast"] - r["contrast_truth"],
+                np.hypot(r["contrast_se"], r["contrast_truth_se"]),
+            )
             for r in runs
             if "contrast" in r
         ]
@@ -65,6 +68,7 @@ def groups(runs: list[dict]) -> dict[str, list[dict]]:
     found = {
         "all": runs,
         "without a warning": [r for r in runs if not r["warnings"]],
+        "and challenged well": [r for r in runs if not r["warnings"] and well_challenged(r)],
         "with a warning": [r for r in runs if r["warnings"]],
     }
     for family in dict.fromkeys(r["family"] for r in runs):
@@ -79,10 +83,13 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
+def well_challenged(run: dict) -> bool:
+    """Whether the tempered search had enough independent endpoints to judge the fit."""
+    return "challenge" not in run["infos"] and run["challenged_by"] > 0
+
+
 def silent_errors(runs: list[dict]) -> str:
     """Say how many runs were wrong or missed a mode, with and without a warning."""
-    lines = []
-    silent = [r for r in runs if not r["warnings"]]
     wrong = [r for r in runs if largest_z(r) > WRONG]
     missed = [r for r in runs if r["missed"]]
     kinds = {
@@ -90,17 +97,23 @@ def silent_errors(runs: list[dict]) -> str:
         "with a missed mode": missed,
         "either": [r for r in runs if r in wrong or r in missed],
     }
+    silent = [r for r in runs if not r["warnings"]]
+    judged = [r for r in silent if well_challenged(r)]
     rows = []
     for name, found in kinds.items():
-        quiet = [r for r in found if not r["warnings"]]
+        quiet = [r for r in found if r in silent]
+        passed = [r for r in quiet if r in judged]
         rows.append([
-            name, _share(len(found), len(runs)), str(len(found) - len(quiet)), str(len(quiet)),
-            f"{upper_bound(len(quiet), len(silent)):.2%}" if silent else "",
+            name, _share(len(found), len(runs)), str(len(found) - len(quiet)),
+            _bounded(len(quiet), len(silent)), _bounded(len(passed), len(judged)),
             ", ".join(str(r["seed"]) for r in quiet[:20]),
         ])  # fmt: skip
-    head = ["runs", "share", "warned", "unwarned", "95 % bound among unwarned", "their seeds"]
-    lines.append(_table(head, rows))
-    return "\n".join(lines)
+    head = ["runs", "share", "warned", "unwarned", "and challenged well", "seeds of unwarned ones"]
+    return _table(head, rows)
+
+
+def _bounded(k: int, n: int) -> str:
+    return f"{k} of {n} (below {upper_bound(k, n):.2%})" if n else "0 of 0"
 
 
 def report(records: list[dict]) -> str:

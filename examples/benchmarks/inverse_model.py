@@ -8,7 +8,7 @@ exact weights and evidence. All of K, p, B, c, r and y are data of the graph.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import numpy as np
 import pymc as pm
@@ -19,6 +19,7 @@ from random_models import (
     Placed,
     RandomModel,
     random_centres,
+    random_turns,
     random_widths,
     real_prior,
     standard_normal,
@@ -65,7 +66,7 @@ class InverseData:
         }
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled(dim: int) -> Density:
     """Compile the model of one dimension, with data to be set."""
     empty = InverseData(
@@ -93,7 +94,7 @@ def inverse(rng: np.random.Generator, dim: int, weights: np.ndarray) -> RandomMo
     """Draw maps and data at random, and probabilities that lead to the posterior `weights`."""
     dim = max(d for d in DIMENSIONS if d <= dim)
     n_modes = len(weights)
-    turns = np.linalg.qr(rng.standard_normal((n_modes, dim, dim)))[0]
+    turns = random_turns(rng, n_modes, dim)
     noise = random_widths(rng, n_modes, dim)
     y = rng.standard_normal(dim)
     offsets = y - np.einsum("kij,kj->ki", turns, random_centres(rng, n_modes, dim))

@@ -305,9 +305,18 @@ def random_centres(rng, n_modes, dim):
 
 
 def random_widths(rng, n_modes, dim):
-    """Widths of about one for each coordinate of each component, shape (K, d)."""
-    whole = np.exp(0.5 / np.sqrt(dim) * rng.standard_normal((n_modes, 1)))
-    return whole * log_uniform(rng, 0.5, 2.0, (n_modes, dim))
+    """Widths of about one, shape (K, d): anything from the same in all components to unrelated."""
+    unlike = rng.random()
+    common, own = rng.uniform(-1, 1, dim), rng.uniform(-1, 1, (n_modes, dim))
+    whole = 0.5 * unlike / np.sqrt(dim) * rng.standard_normal((n_modes, 1))
+    return 2.0 ** ((1 - unlike) * common + unlike * own) * np.exp(whole)
+
+
+def random_turns(rng, n_modes, dim):
+    """Orthogonal matrices, shape (K, d, d), by chance the same for all components."""
+    n = 1 if rng.random() < 0.5 else n_modes
+    turns = np.linalg.qr(rng.standard_normal((n, dim, dim)))[0]
+    return np.broadcast_to(turns, (n_modes, dim, dim))
 
 
 def real_prior(shift, sd, n, rng):
@@ -318,13 +327,16 @@ def placed(shape, rng, n_modes, dim, rotate=True):
     """Put standardised components at random places, with random widths and rotations."""
     widths = random_widths(rng, n_modes, dim)
     if rotate:
-        turns = np.linalg.qr(rng.standard_normal((n_modes, dim, dim)))[0]
-        factors = turns * widths[:, None]
+        factors = random_turns(rng, n_modes, dim) * widths[:, None]
     else:
         factors = np.eye(dim) * np.ones((n_modes, 1, 1))
     centres = random_centres(rng, n_modes, dim)
     shift = 2.0 * rng.standard_normal(dim)
-    return Placed(shape, centres, factors), partial(real_prior, shift, PRIOR_SD), np.full(dim, np.inf)
+    return (
+        Placed(shape, centres, factors),
+        partial(real_prior, shift, PRIOR_SD),
+        np.full(dim, np.inf),
+    )
 
 
 def gaussian(rng, n_modes, dim):
