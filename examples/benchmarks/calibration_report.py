@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import numpy as np
 from scipy.stats import beta
 
@@ -78,9 +81,12 @@ def groups(runs: list[dict]) -> dict[str, list[dict]]:
     return {name: group for name, group in found.items() if group}
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
-    return "\n".join(lines)
+def table(head: list[str], rows: list[list]) -> str:
+    """Table as reStructuredText, for the documentation."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    first, *lines = text.getvalue().splitlines()
+    return "\n    ".join([".. csv-table::", f":header: {first}", "", *lines])
 
 
 def well_challenged(run: dict) -> bool:
@@ -109,7 +115,7 @@ def silent_errors(runs: list[dict]) -> str:
             ", ".join(str(r["seed"]) for r in quiet[:20]),
         ])  # fmt: skip
     head = ["runs", "share", "warned", "unwarned", "and challenged well", "seeds of unwarned ones"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _bounded(k: int, n: int) -> str:
@@ -117,7 +123,7 @@ def _bounded(k: int, n: int) -> str:
 
 
 def report(records: list[dict]) -> str:
-    """Markdown tables of the records of each generator."""
+    """Tables of the records of each generator, as reStructuredText."""
     parts = []
     for generator in dict.fromkeys(r["generator"] for r in records):
         mine = [r for r in records if r["generator"] == generator]
@@ -131,6 +137,6 @@ def report(records: list[dict]) -> str:
         )
         for kind, title in (("contrast", "contrast of weights"), ("log_z", "log Z")):
             rows = [_coverage_row(name, group, kind) for name, group in groups(runs).items()]
-            parts.append(_table([title, *head[1:]], rows))
+            parts.append(table([title, *head[1:]], rows))
         parts.append(silent_errors(runs))
     return "\n\n".join(parts)

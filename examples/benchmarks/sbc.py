@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pymc as pm
+from calibration_report import table
 from scipy.special import expit, logit
 from scipy.stats import chisquare
 from weights import read
@@ -173,12 +174,8 @@ def histogram(ranks: list[int]) -> np.ndarray:
 
 
 def report(runs: list[dict]) -> str:
-    """Markdown table: the rank histogram of each function with its chi-square test."""
-    lines = [
-        "| model | function | simulations | with several regions | warned | counts of ranks | "
-        "chi-square | p |",
-        "|" + " --- |" * 8,
-    ]
+    """Rank histogram of each function with its chi-square test, as reStructuredText."""
+    rows = []
     for name, spec in MODELS.items():
         mine = [r for r in runs if r["model"] == name]
         for key in spec.functions if mine else ():
@@ -186,11 +183,13 @@ def report(runs: list[dict]) -> str:
             test = chisquare(counts)
             several = sum(r["regions"] > 1 for r in mine)
             warned = sum(bool(r["warnings"]) for r in mine)
-            lines.append(
-                f"| {name} | {key} | {len(mine)} | {several} | {warned} | "
-                f"{' '.join(map(str, counts))} | {test.statistic:.1f} | {test.pvalue:.2f} |"
-            )
-    return "\n".join(lines)
+            rows.append([
+                name, key, len(mine), several, warned, " ".join(map(str, counts)),
+                f"{test.statistic:.1f}", f"{test.pvalue:.2f}",
+            ])  # fmt: skip
+    head = ["model", "function", "simulations", "several regions", "warned", "counts of ranks",
+            "chi-square", "p"]  # fmt: skip
+    return table(head, rows)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
