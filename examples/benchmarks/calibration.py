@@ -31,6 +31,7 @@ from random_models import FAMILIES, RandomModel, random_model
 from scipy.special import logit, logsumexp
 from weights import read
 
+from pymc_multimodal.generators import Hybrid, Network
 from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
@@ -90,6 +91,14 @@ def found_weights(fit: Fit, model: RandomModel) -> np.ndarray:
     return fit.weights.weight @ np.array(shares)
 
 
+def chosen_generator(options: argparse.Namespace):
+    """Make the generator; the default one with networks that are trained for less long."""
+    if options.generator != "hybrid" or not options.network_steps:
+        return options.generator
+    steps = options.network_steps
+    return Hybrid(network=Network(steps=steps, total_steps=8 * steps))
+
+
 def judge(seed: int, options: argparse.Namespace) -> dict:
     """Fit the model of a seed and compare with what is known."""
     began, cpu = time.monotonic(), time.process_time()
@@ -103,7 +112,7 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
         "components": len(model.weights),
     }
     config = FitConfig(
-        generator=options.generator,
+        generator=chosen_generator(options),
         target_se=options.target_se,
         max_evals=options.max_evals,
         random_seed=seed,
@@ -155,6 +164,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", help="comma separated, instead of --models and --first-seed")
     parser.add_argument("--family", choices=[*FAMILIES, "inverse"], help="instead of all in turn")
     parser.add_argument("--target-se", type=float, default=TARGET_SE)
+    parser.add_argument("--network-steps", type=int, default=200, help="0: as the package has it")
     parser.add_argument("--max-evals", type=int, default=5_000_000)
     parser.add_argument("--exact", type=int, default=20_000, help="exact draws behind the truth")
     parser.add_argument("--workers", type=int, default=1, help="processes")
