@@ -37,7 +37,7 @@ from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import region_shares
 
-TARGET_SE = 0.03
+TARGET_SE, NETWORK_STEPS = 0.03, 200
 GENERATORS = ("hybrid", "lrds", "score", "published")
 # A component of at least this weight is missed if the fit gives it less than this share of it.
 COUNTED, OWN_MASS = 0.01, 0.1
@@ -91,12 +91,9 @@ def found_weights(fit: Fit, model: RandomModel) -> np.ndarray:
     return fit.weights.weight @ np.array(shares)
 
 
-def chosen_generator(options: argparse.Namespace):
-    """Make the generator; the default one with networks that are trained for less long."""
-    if options.generator != "hybrid" or not options.network_steps:
-        return options.generator
-    steps = options.network_steps
-    return Hybrid(network=Network(steps=steps, total_steps=8 * steps))
+def short_networks(steps: int) -> Hybrid:
+    """Make the default generator, with networks that are trained for less long (0: as it is)."""
+    return Hybrid(network=Network(steps=steps, total_steps=8 * steps)) if steps else Hybrid()
 
 
 def judge(seed: int, options: argparse.Namespace) -> dict:
@@ -111,8 +108,9 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
         "dim": model.dim,
         "components": len(model.weights),
     }
+    hybrid = options.generator == "hybrid"
     config = FitConfig(
-        generator=chosen_generator(options),
+        generator=short_networks(options.network_steps) if hybrid else options.generator,
         target_se=options.target_se,
         max_evals=options.max_evals,
         random_seed=seed,
@@ -164,7 +162,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", help="comma separated, instead of --models and --first-seed")
     parser.add_argument("--family", choices=[*FAMILIES, "inverse"], help="instead of all in turn")
     parser.add_argument("--target-se", type=float, default=TARGET_SE)
-    parser.add_argument("--network-steps", type=int, default=200, help="0: as the package has it")
+    parser.add_argument("--network-steps", type=int, default=NETWORK_STEPS, help="0: as it comes")
     parser.add_argument("--max-evals", type=int, default=5_000_000)
     parser.add_argument("--exact", type=int, default=20_000, help="exact draws behind the truth")
     parser.add_argument("--workers", type=int, default=1, help="processes")

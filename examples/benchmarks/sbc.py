@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pymc as pm
+from calibration import NETWORK_STEPS, TARGET_SE, short_networks
 from calibration_report import table
 from scipy.special import expit, logit
 from scipy.stats import chisquare
@@ -35,7 +36,6 @@ from pymc_multimodal.pipeline import FitConfig, fit_density
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import corrected_draws
 
-TARGET_SE = 0.03
 # Posterior draws per simulation: 100 possible ranks of a true value, in bins of ten.
 CHAINS, DRAWS, THIN, BINS = 9, 11, 10, 10
 
@@ -152,7 +152,9 @@ def simulate(name: str, density: Density, seed: int, target_se: float) -> dict:
     truth = spec.prior(rng)
     with density.model:
         pm.set_data({"y": spec.data(truth, rng)})
-    fit = fit_density(density, FitConfig(target_se=target_se, random_seed=seed))
+    generator = short_networks(NETWORK_STEPS)
+    config = FitConfig(generator=generator, target_se=target_se, random_seed=seed)
+    fit = fit_density(density, config)
     x, acceptance = corrected_draws(density, fit, DRAWS, CHAINS, rng, thin=THIN, skip=1)
     x = x.reshape(-1, density.dim)
     ranks = {key: int((f(x) < f(truth[None])).sum()) for key, f in spec.functions.items()}
