@@ -86,7 +86,8 @@ def table(head: list[str], rows: list[list]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([head, *rows])
     first, *lines = text.getvalue().splitlines()
-    return "\n    ".join([".. csv-table::", f":header: {first}", "", *lines])
+    rows = "\n".join(f"    {line}" for line in lines)
+    return f".. csv-table::\n    :header: {first}\n\n{rows}"
 
 
 def well_challenged(run: dict) -> bool:

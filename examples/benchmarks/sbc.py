@@ -123,7 +123,7 @@ MODELS = {
         sign_data,
         {
             "theta": lambda x: x[:, 0],
-            "|theta|": lambda x: np.abs(x[:, 0]),
+            "size of theta": lambda x: np.abs(x[:, 0]),
             "s": lambda x: x[:, 1],
         },
     ),
