@@ -68,7 +68,7 @@ class ModeSearch:
     max_starts: int = 4096
     max_iter: int = 300
     stretch: float = 2.0
-    barrier: float = 2.0
+    barrier: float = 1.0
     negligible: float = 12.0
 
     def __post_init__(self) -> None:
