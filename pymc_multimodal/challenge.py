@@ -169,6 +169,7 @@ class Challenger:
 
     def judge(
         self,
+        density: Density,
         finder: ModeFinder,
         searched: Modes,
         partition: Partition,
@@ -180,6 +181,8 @@ class Challenger:
 
         Parameters
         ----------
+        density : Density
+            As it was fitted, folded or not.
         finder : ModeFinder
             Climbs from surprising endpoints.
         searched : Modes
@@ -196,6 +199,8 @@ class Challenger:
             return self._inconclusive(k, "its particles did not reach the posterior")
         x, logp = (np.concatenate([getattr(r, name) for r in runs]) for name in ("x", "logp"))
         alive = np.isfinite(logp)
+        x[alive] = density.fold(x[alive])
+        logp[alive] += density.log_multiplicity(x[alive])
         label = np.full(len(x), -1)
         label[alive] = partition.label(x[alive])
         root = np.concatenate([r.root + 10**9 * i for i, r in enumerate(runs)])
@@ -218,7 +223,7 @@ class Challenger:
             )  # fmt: skip
         stays = np.zeros(len(x), dtype=bool)
         rest = picked[~fresh]
-        stays[rest] = self._stays(x[rest], label[rest], partition, densities, local)
+        stays[rest] = self._stays(density, x[rest], label[rest], partition, densities, local)
         for j in range(k):
             own = (label == j) & surprise
             of = picked[label[picked] == j]
@@ -257,6 +262,7 @@ class Challenger:
 
     def _stays(
         self,
+        density: Density,
         x: np.ndarray,
         label: np.ndarray,
         partition: Partition,
@@ -270,10 +276,10 @@ class Challenger:
         """
         if not len(x):
             return np.zeros(0, dtype=bool)
-        cloud = cloud_at(self.density, x, label)
+        cloud = cloud_at(density, x, label)
         within = partition.label if partition.n_regions > 1 else None
         for _ in range(MOVES):
-            cloud, _ = move(self.density, cloud, local.tuning, self._judge_rng, label=within)
+            cloud, _ = move(density, cloud, local.tuning, self._judge_rng, label=within)
         return _excess(cloud.x, cloud.logp, label, densities, local) > 0
 
     # ---------------------------------------------------------- the verdict

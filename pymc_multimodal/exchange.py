@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.density import Density
 
-__all__ = ["candidates", "find_symmetry", "holds"]
+__all__ = ["candidates", "check_symmetry", "find_symmetry", "holds"]
 
 # Evaluations that the search may cost, and relative difference of log densities that counts
 # as rounding.
@@ -127,7 +127,8 @@ def candidates(names: tuple[str, ...]) -> Iterator[list[tuple[frozenset[str], np
         for i, j in combinations(range(size), 2):
             swaps = [(t, b.exchanged(d, i, j)) for t, b in zip(labels, blocks, strict=True)]
             # The log odds of two components change sign with their exchange.
-            swaps += scalars if size == 2 else []
+            named = {b.name for b in blocks}
+            swaps += [s for s in scalars if size == 2 and s[0] not in named]
             yield _family(swaps, f"exchange of {i} and {j} in")
 
 
@@ -163,6 +164,27 @@ def holds(density: Density, elements: np.ndarray, x: np.ndarray, logp: np.ndarra
     there = density.logp(moved.reshape(-1, x.shape[1])).reshape(len(elements), len(x))
     with np.errstate(invalid="ignore"):
         return (np.abs(there - logp) <= TOLERANCE * (1.0 + np.abs(logp))).all(axis=1)
+
+
+def check_symmetry(symmetry: Symmetry, density: Density, x: np.ndarray) -> None:
+    """Raise a ValueError if given maps do not leave the density of points unchanged."""
+    d = density.dim
+    if symmetry.generators[0].shape != (d, d):
+        raise ValueError(
+            f"symmetry has maps of shape {symmetry.generators[0].shape}, but the model has {d} "
+            f"unconstrained coordinates: shape ({d}, {d}) is needed."
+        )
+    if np.isfinite(density.period).any():
+        raise ValueError(
+            "symmetry was given for a model with circular coordinates, for which folding is not "
+            "defined; use symmetry=False."
+        )
+    good = holds(density, np.stack(symmetry.generators), x[:8], density.logp(x[:8]))
+    if not good.all():
+        raise ValueError(
+            f"symmetry: generator {int(np.argmin(good))} changes the log density, so it is not a "
+            "symmetry of this model. Leave it out, or let symmetry=True search."
+        )
 
 
 def find_symmetry(
@@ -211,7 +233,7 @@ def find_symmetry(
         # Useless: what moves no optimum, and what is known already.
         family = [c for c in family if _moves(c[1], optima, spread)]
         if found and family:
-            known = {g.tobytes() for g in np.round(_listed(found), 6) + 0.0}
+            known = {g.tobytes() for g in np.round(generate(tuple(found)), 6) + 0.0}
             family = [c for c in family if (np.round(c[1], 6) + 0.0).tobytes() not in known]
         if not family or spent + len(family) > MAX_TESTS:
             continue
@@ -230,10 +252,6 @@ def find_symmetry(
                     found.append(element)
                     descriptions.append(text)
     return Symmetry(tuple(found), tuple(descriptions)) if found else None
-
-
-def _listed(found: list[np.ndarray]) -> np.ndarray:
-    return generate(tuple(found))
 
 
 def _moves(element: np.ndarray, optima: np.ndarray, spread: np.ndarray) -> bool:

@@ -209,6 +209,7 @@ def _modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
         "weight_se": w.weight_se,
         "log_evidence": w.log_evidence,
         "log_evidence_se": w.log_evidence_se,
+        "images": fit.images,
         "hits": fit.modes.hits,
         "ess": fit.local.ess,
         "r_hat": fit.local.r_hat,

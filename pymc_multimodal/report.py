@@ -20,6 +20,7 @@ _COLUMNS = (
     "status",
     "log_evidence",
     "log_evidence_se",
+    "images",
     "hits",
     "ess",
     "r_hat",

@@ -257,6 +257,10 @@ class Cells:
             distance = np.einsum("ni,ni->n", step @ self._precision[k], step)
         return self._log_det[k] - 0.5 * distance
 
+    def mode_of(self, x: np.ndarray) -> np.ndarray:
+        """Mode whose cell each row, brought into C, lies in, shape (n,)."""
+        return self._fold(x)[1]
+
     def log_multiplicity(self, x: np.ndarray) -> np.ndarray:
         """``log m`` of rows in C and -inf outside, shape (n,)."""
         _, mode, image = self._fold(x)
@@ -290,6 +294,14 @@ class FoldedDensity(Density):
             names=base.names,
         )
         self.base, self.cells = base, cells
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        """Bring rows of shape (n, d) into the cells."""
+        return self.cells.fold(x)
+
+    def log_multiplicity(self, x: np.ndarray) -> np.ndarray:
+        """By how much the log density is raised; -inf outside of the cells, shape (n,)."""
+        return self.cells.log_multiplicity(x)
 
     def logp(self, x: np.ndarray) -> np.ndarray:
         """Log density of each row; rows outside of the cells cost no evaluation."""

@@ -1,0 +1,70 @@
+"""The optima that a search for modes has found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.symmetry import Orbit
+
+if TYPE_CHECKING:
+    from pymc_multimodal.density import Density
+    from pymc_multimodal.symmetry import Symmetry
+
+__all__ = ["Atlas"]
+
+
+class Atlas:
+    """The distinct optima found so far, with their curvature; grows, never forgets.
+
+    Parameters
+    ----------
+    dim : int
+    symmetry : Symmetry, optional
+        Group under which all images of an optimum are one entry.
+    metric : array of shape (d, d)
+        Measures which image is nearest; needed with `symmetry`.
+    """
+
+    def __init__(
+        self, dim: int, symmetry: Symmetry | None = None, metric: np.ndarray | None = None
+    ) -> None:
+        self.x = np.empty((0, dim))
+        self.logp = np.empty(0)
+        self.hessian = np.empty((0, dim, dim))
+        self.group = np.empty(0, dtype=int)
+        self.symmetry, self.metric = symmetry, metric
+        self.orbits: list[Orbit] = []
+
+    def __len__(self) -> int:
+        return len(np.unique(self.group))
+
+    def nearest(self, density: Density, x: np.ndarray, logp: np.ndarray) -> np.ndarray:
+        """Index of the optimum that each point falls on, or -1."""
+        found = np.full(len(x), -1)
+        for k in range(len(self.x)):
+            here = self.orbits[k].fold(x)[0] if self.orbits else x
+            step = density.unroll(here, self.x[k]) - self.x[k]
+            distance = np.einsum("ni,ij,nj->n", step, self.hessian[k], step)
+            found[(distance < 1.0) & (np.abs(logp - self.logp[k]) < 1.0) & (found < 0)] = k
+        return found
+
+    def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> int:
+        """Take in an optimum with its log density and negative Hessian; returns its index."""
+        self.x = np.vstack([self.x, x])
+        self.logp = np.append(self.logp, logp)
+        self.hessian = np.concatenate([self.hessian, hessian[None]])
+        new = self.group.max() + 1 if len(self.group) else 0
+        self.group = np.append(self.group, new)
+        if self.symmetry is not None and self.metric is not None:
+            self.orbits.append(Orbit(self.symmetry, x, self.metric))
+        return len(self.x) - 1
+
+    def towards_first(self, x: np.ndarray) -> np.ndarray:
+        """Image of a point that is nearest to the first optimum: so all are in one place."""
+        return self.orbits[0].fold(x[None])[0][0] if self.orbits else x
+
+    def images(self) -> np.ndarray:
+        """Return all images of all optima, shape (n, d)."""
+        return np.concatenate([o.points for o in self.orbits]) if self.orbits else self.x
