@@ -73,16 +73,12 @@ def _mixing(orbit: Orbit, began: np.ndarray, late: np.ndarray) -> np.ndarray:
     d = began.shape[1]
     first = orbit.nearest(began)
     last = orbit.nearest(late.reshape(-1, d)).reshape(late.shape[:2])
-    pairs, count = np.unique(
-        np.stack([np.repeat(first, last.shape[1]), last.ravel()], axis=1),
-        axis=0,
-        return_counts=True,
-    )
-    moved = pairs[:, 0] != pairs[:, 1]
-    if count[moved].sum() <= MIXED * last.size:
+    way, count = np.unique(len(orbit) * first[:, None] + last, return_counts=True)
+    start, end = np.divmod(way, len(orbit))
+    if count[start != end].sum() <= MIXED * last.size:
         return np.empty((0, d, d))
-    pairs = pairs[moved & (count > VISITED * last.size)]
-    return orbit.inverses[pairs[:, 0]] @ orbit.maps[pairs[:, 1]]
+    often = (start != end) & (count > VISITED * last.size)
+    return orbit.inverses[start[often]] @ orbit.maps[end[often]]
 
 
 @dataclass(frozen=True)
