@@ -36,6 +36,8 @@ class Atlas:
         self.group = np.empty(0, dtype=int)
         self.symmetry, self.metric = symmetry, metric
         self.orbits: list[Orbit] = []
+        # For each optimum, elements that map its mode onto itself though not the optimum.
+        self.fixing: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return len(np.unique(self.group))
@@ -59,6 +61,7 @@ class Atlas:
         self.group = np.append(self.group, new)
         if self.symmetry is not None and self.metric is not None:
             self.orbits.append(Orbit(self.symmetry, x, self.metric))
+            self.fixing.append(np.empty((0, *hessian.shape)))
         return len(self.x) - 1
 
     def towards_first(self, x: np.ndarray) -> np.ndarray:
@@ -68,3 +71,31 @@ class Atlas:
     def images(self) -> np.ndarray:
         """Return all images of all optima, shape (n, d)."""
         return np.concatenate([o.points for o in self.orbits]) if self.orbits else self.x
+
+    def remember(self, old: Atlas, index: np.ndarray) -> None:
+        """Learn from an atlas without symmetry which modes hold several images of an optimum.
+
+        So a ring, which is one mode, is known to be its own mirror image.
+
+        Parameters
+        ----------
+        old : Atlas
+        index : array of int, shape (p,) or more
+            Each old optimum's index here, -1 for none.
+        """
+        for k, orbit in enumerate(self.orbits):
+            same = np.flatnonzero(index[: len(old.x)] == k)
+            image = orbit.nearest(old.x[same])
+            for g in np.unique(old.group[same]):
+                own = np.unique(image[old.group[same] == g])
+                more = orbit.inverses[own[0]] @ orbit.maps[own[1:]]
+                self.fixing[k] = np.concatenate([self.fixing[k], more])
+
+    def fixing_modes(self, locations: np.ndarray) -> list[np.ndarray]:
+        """Elements known to map the modes with given summits onto themselves."""
+        out = []
+        for x in locations:
+            group = self.group[(self.x == x).all(axis=1).argmax()]
+            own = [self.fixing[k] for k in np.flatnonzero(self.group == group)]
+            out.append(np.concatenate(own))
+        return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -299,6 +299,6 @@ def _attributes(fit: Fit) -> dict[str, Any]:
 def _plain(config: Any) -> Any:
     """Turn nested configs into dictionaries that name their class."""
     if is_dataclass(config):
-        fields = {k: _plain(v) for k, v in vars(config).items()}
-        return {"class": type(config).__name__, **fields}
+        own = {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
+        return {"class": type(config).__name__, **own}
     return config

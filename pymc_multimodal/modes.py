@@ -197,14 +197,14 @@ class ModeFinder:
             self.symmetry = find_symmetry(self.density, old.x, starts, self.spread, rng)
         if self.symmetry is None:
             return
-        metric = np.diag(self.spread**-2)
-        self.atlas = Atlas(self.density.dim, self.symmetry, metric)
+        self.atlas = Atlas(self.density.dim, self.symmetry, np.diag(self.spread**-2))
         index = np.full(len(old.x) + 1, -1)
         for i in np.argsort(-old.logp):
             x, logp = old.x[i : i + 1], old.logp[i : i + 1]
             index[i] = self.atlas.nearest(self.density, x, logp)[0]
             if index[i] < 0:
                 index[i] = self._examine(old.x[i], float(old.logp[i]), converged=True)
+        self.atlas.remember(old, index)
         self.optima = [index[labels] for labels in self.optima]
         self.point_optima = [index[labels] for labels in self.point_optima]
         self.saddles = {}

@@ -12,13 +12,14 @@ from pymc_multimodal.symmetry import Cells, FoldedDensity
 from pymc_multimodal.trajectory import Cloud
 
 if TYPE_CHECKING:
+    from pymc_multimodal.atlas import Atlas
     from pymc_multimodal.challenge import Verdict
     from pymc_multimodal.density import Density
     from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.modes import Modes
     from pymc_multimodal.pilot import Pilot
     from pymc_multimodal.regions import Partition
-    from pymc_multimodal.symmetry import Orbit, Symmetry
+    from pymc_multimodal.symmetry import Orbit
     from pymc_multimodal.weights import Weights
 
 __all__ = ["Orbits", "fold_pilot"]
@@ -31,7 +32,7 @@ VISITED, MIXED = 0.05, 1 / 3
 
 
 def fold_pilot(
-    density: Density, symmetry: Symmetry | None, modes: Modes, pilot: Pilot
+    density: Density, atlas: Atlas, modes: Modes, pilot: Pilot
 ) -> tuple[Density, Modes, Pilot]:
     """Fold the density about its modes, with the points that are known of it.
 
@@ -40,8 +41,9 @@ def fold_pilot(
     Parameters
     ----------
     density : Density
-    symmetry : Symmetry or None
-        With None everything is returned as it is.
+    atlas : Atlas
+        Where it has no symmetry, or one that maps every mode onto itself, everything is
+        returned as it is.
     modes : Modes
         One mode of each orbit.
     pilot : Pilot
@@ -52,14 +54,18 @@ def fold_pilot(
     modes : Modes
     pilot : Pilot
     """
-    if symmetry is None:
+    if (symmetry := atlas.symmetry) is None:
         return density, modes, pilot
-    cells = Cells(symmetry, modes.locations, modes.scale)
+    fixing = atlas.fixing_modes(modes.locations)
+    cells = Cells(symmetry, modes.locations, modes.scale, fixing)
     moves, d = pilot.draws.shape[2:]
     late = pilot.draws[:, :, -max(1, moves // 4) :]
     joined = [_mixing(*pair) for pair in zip(cells.orbits, pilot.draws[:, :, 0], late, strict=True)]
     if any(map(len, joined)):
-        cells = Cells(symmetry, modes.locations, modes.scale, joined)
+        both = [np.concatenate(pair) for pair in zip(fixing, joined, strict=True)]
+        cells = Cells(symmetry, modes.locations, modes.scale, both)
+    if (cells.images == 1).all():
+        return density, modes, pilot
     draws = cells.fold(pilot.draws.reshape(-1, d)).reshape(pilot.draws.shape)
     modes = replace(modes, points=cells.fold(modes.points))
     return FoldedDensity(density, cells), modes, replace(pilot, draws=draws)
@@ -152,8 +158,9 @@ class Orbits:
         logp = cloud.logp - self.cells.log_multiplicity(cloud.x)
         return Cloud(x, logp, cloud.grad, self.label(x))
 
-    def status(self, symmetry: Symmetry) -> Status:
+    def status(self) -> Status:
         """Say what was found."""
+        symmetry = self.cells.symmetry
         n = len(symmetry.elements)
         what = "; ".join(symmetry.descriptions) or "as given"
         return Status(

@@ -321,8 +321,8 @@ def fit_density(
     statuses += [*generator.fallbacks, *found]
     statuses += clock.unfinished(config.target_se, float(np.max(weights.weight_se)))
     orbits = Orbits.of(folded, kernel.partition, modes)
-    if orbits is not None and finder.symmetry is not None:
-        statuses = [orbits.status(finder.symmetry), *spread_statuses(orbits, statuses)]
+    if orbits is not None:
+        statuses = [orbits.status(), *spread_statuses(orbits, statuses)]
         modes, local, weights, verdict = orbits.shown(modes, local, weights, verdict)
     return Fit(
         config=replace(config, generator=learner),
@@ -375,7 +375,7 @@ def _sample_regions(
         if same is None and not last:
             modes = found
             continue
-        folded, modes, pilot = fold_pilot(density, finder.symmetry, modes, pilot)
+        folded, modes, pilot = fold_pilot(density, finder.atlas, modes, pilot)
         group = mixing_groups(folded, pilot.draws)
         searched = modes
         if group.max() + 1 < len(modes):
