@@ -24,7 +24,7 @@ class Atlas:
     symmetry : Symmetry, optional
         Group under which all images of an optimum are one entry.
     metric : array of shape (d, d)
-        Measures which image is nearest; needed with `symmetry`.
+        Measures which image is nearest; needed with `symmetry`, which leaves it unchanged.
     """
 
     def __init__(

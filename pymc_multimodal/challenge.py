@@ -169,20 +169,18 @@ class Challenger:
 
     def judge(
         self,
-        density: Density,
         finder: ModeFinder,
         searched: Modes,
         partition: Partition,
         densities: Sequence[RegionDensity],
         local: LocalDraws,
         weights: Weights,
+        density: Density | None = None,
     ) -> Verdict:
         """Compare a fit with the endpoints.
 
         Parameters
         ----------
-        density : Density
-            As it was fitted, folded or not.
         finder : ModeFinder
             Climbs from surprising endpoints.
         searched : Modes
@@ -191,7 +189,10 @@ class Challenger:
         densities : sequence of RegionDensity
         local : LocalDraws
         weights : Weights
+        density : Density, optional
+            The one that was fitted, where it is folded.
         """
+        density = density or self.density
         assert self.pilot is not None
         runs = [run for run in (self.pilot, self.ends) if run is not None and run.arrived]
         k = len(local)

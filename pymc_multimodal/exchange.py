@@ -213,8 +213,8 @@ def find_symmetry(
     Returns
     -------
     Symmetry or None
-        None if there is no symmetry that moves an optimum, if the group is too large, or if
-        a coordinate is circular.
+        None if there is no symmetry that moves an optimum, or if a coordinate is circular.
+        Generators that would make the group too large are left out.
     """
     if not len(optima) or np.isfinite(density.period).any():
         return None
@@ -228,13 +228,12 @@ def find_symmetry(
         return None
     found: list[np.ndarray] = []
     descriptions: list[str] = []
+    known = np.eye(density.dim)[None]
     spent = 0
     for family in candidates(density.names):
         # Useless: what moves no optimum, and what is known already.
         family = [c for c in family if _moves(c[1], optima, spread)]
-        if found and family:
-            known = {g.tobytes() for g in np.round(generate(tuple(found)), 6) + 0.0}
-            family = [c for c in family if (np.round(c[1], 6) + 0.0).tobytes() not in known]
+        family = [c for c in family if not (np.abs(known - c[1]).max(axis=(1, 2)) < 1e-6).any()]
         if not family or spent + len(family) > MAX_TESTS:
             continue
         maps = np.stack([c[1] for c in family])
@@ -248,7 +247,8 @@ def find_symmetry(
             spent += len(x)
             if holds(density, element[None], x, logp)[0]:
                 taken.append(taking)
-                if len(generate((*found, element))):
+                if len(larger := generate((*found, element))):
+                    known = larger
                     found.append(element)
                     descriptions.append(text)
     return Symmetry(tuple(found), tuple(descriptions)) if found else None

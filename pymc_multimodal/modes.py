@@ -197,7 +197,8 @@ class ModeFinder:
             self.symmetry = find_symmetry(self.density, old.x, starts, self.spread, rng)
         if self.symmetry is None:
             return
-        self.atlas = Atlas(self.density.dim, self.symmetry, np.diag(self.spread**-2))
+        metric = self.symmetry.metric(np.diag(self.spread**-2))
+        self.atlas = Atlas(self.density.dim, self.symmetry, metric)
         index = np.full(len(old.x) + 1, -1)
         for i in np.argsort(-old.logp):
             x, logp = old.x[i : i + 1], old.logp[i : i + 1]

@@ -291,7 +291,7 @@ def fit_density(
         weights = weights.widened(check.gap)
         clock.lap("weights")
         again = court.hear(
-            tick, folded, finder, searched, partition, fitted.densities, local, weights
+            tick, finder, searched, partition, fitted.densities, local, weights, folded
         )
         clock.lap("challenge")
         if not again:

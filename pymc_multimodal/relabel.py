@@ -111,7 +111,7 @@ def relabel(idata: Any) -> Any:
                            for n in names], axis=1)  # fmt: skip
     symmetry, centre = flat.symmetry(actions)
     spread = np.maximum(near.std(axis=0), 1e-12)
-    orbit = Orbit(symmetry, near.mean(axis=0) - centre, np.diag(spread**-2.0))
+    orbit = Orbit(symmetry, near.mean(axis=0) - centre, symmetry.metric(np.diag(spread**-2.0)))
     moved = orbit.fold(flat.values - centre)[0] + centre
     add_group(out, "posterior", posterior.assign(flat.restored(moved)))
     return out

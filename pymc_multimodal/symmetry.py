@@ -11,9 +11,9 @@ from pymc_multimodal.density import Density
 
 __all__ = ["Cells", "FoldedDensity", "Symmetry"]
 
-# Largest group whose elements are listed (seven exchangeable components), and most numbers
-# that their matrices may take.
-MAX_ELEMENTS, MAX_NUMBERS = 5040, 2e7
+# Largest group whose elements are listed (six exchangeable components have 720), and most
+# numbers that their matrices may take.
+MAX_ELEMENTS, MAX_NUMBERS = 1024, 4e6
 # Images of a mode nearer than this, in its standard deviations, are one mode: no border is put
 # between them.
 SAME_MODE = 1.0
@@ -68,6 +68,11 @@ class Symmetry:
         """All elements, the identity first, shape (size, d, d)."""
         return generate(self.generators)
 
+    @cached_property
+    def inverses(self) -> np.ndarray:
+        """Inverses of the elements, in their order."""
+        return np.linalg.inv(self.elements)
+
     def metric(self, precision: np.ndarray) -> np.ndarray:
         """Average a precision matrix, shape (d, d), over the group: distances by it are unchanged.
 
@@ -111,20 +116,17 @@ class Orbit:
     ----------
     symmetry : Symmetry
     centre : array of shape (d,)
-    precision : array of shape (d, d)
-        Its average over the group measures distances.
+    metric : array of shape (d, d)
+        Measures distances; the group leaves it unchanged (`Symmetry.metric`).
 
     Attributes
     ----------
     points : array of shape (m, d)
         The distinct images, `centre` first.
-    maps, inverses : arrays of shape (m, d, d)
-        An element that takes `centre` to each image, and its inverse.
     """
 
-    def __init__(self, symmetry: Symmetry, centre: np.ndarray, precision: np.ndarray) -> None:
+    def __init__(self, symmetry: Symmetry, centre: np.ndarray, metric: np.ndarray) -> None:
         elements = symmetry.elements
-        metric = symmetry.metric(precision)
         images = elements @ centre
         # Along a fixed generic direction distinct images differ, equal ones by rounding only.
         step = images - centre
@@ -135,15 +137,24 @@ class Orbit:
         group = np.empty(len(order), dtype=int)
         group[order] = np.concatenate([[0], np.cumsum(jump)])
         _, first = np.unique(group, return_index=True)
-        first = np.sort(first)
-        self.points, self.maps = images[first], elements[first]
-        self.inverses = np.linalg.inv(self.maps)
+        self._symmetry, self._index = symmetry, np.sort(first)
+        self.points = images[self._index]
         self.fixing = elements[group == group[0]]
         # All images are as long as one another: the nearest has the largest product.
         self._dual = (metric @ self.points.T).copy()
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def maps(self) -> np.ndarray:
+        """An element that takes the centre to each image, shape (m, d, d)."""
+        return self._symmetry.elements[self._index]
+
+    @property
+    def inverses(self) -> np.ndarray:
+        """Inverses of the maps, shape (m, d, d)."""
+        return self._symmetry.inverses[self._index]
 
     def nearest(self, x: np.ndarray) -> np.ndarray:
         """Index of the image that each row is nearest to, shape (n,)."""
@@ -159,7 +170,8 @@ class Orbit:
         away = np.flatnonzero(image)
         # In slices: a matrix for every row takes memory.
         for rows in np.array_split(away, max(1, len(away) // 4096)):
-            y[rows] = np.einsum("nij,nj->ni", self.inverses[image[rows]], x[rows])
+            inverses = self._symmetry.inverses[self._index[image[rows]]]
+            y[rows] = np.einsum("nij,nj->ni", inverses, x[rows])
         return y, image
 
 
@@ -220,7 +232,8 @@ class Cells:
                 near = np.concatenate([near, joined[k]])
             # The elements that are to fix a centre have to be a group themselves.
             fixing = generate(tuple(near))
-            orbit = Orbit(symmetry, (fixing @ centre).mean(axis=0), precision)
+            middle = (fixing @ centre).mean(axis=0)
+            orbit = Orbit(symmetry, middle, symmetry.metric(precision))
             precision = _averaged(precision, orbit.fixing)
             self.orbits.append(orbit)
             self._precision.append(precision)
