@@ -201,6 +201,7 @@ class Challenger:
         x, logp = (np.concatenate([getattr(r, name) for r in runs]) for name in ("x", "logp"))
         alive = np.isfinite(logp)
         x[alive] = density.fold(x[alive])
+        density.confirm(x[alive], logp[alive])
         logp[alive] += density.log_multiplicity(x[alive])
         label = np.full(len(x), -1)
         label[alive] = partition.label(x[alive])

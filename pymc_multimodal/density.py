@@ -174,6 +174,9 @@ class Density:
         """Bring rows to where the density is sampled; all rows stay, unless it is folded."""
         return x
 
+    def confirm(self, x: np.ndarray, logp: np.ndarray) -> None:
+        """Check images of points against the points' log densities, where there are any."""
+
     def log_multiplicity(self, x: np.ndarray) -> np.ndarray:
         """By how much folding raises the log density of each row, shape (n,)."""
         return np.zeros(len(x))

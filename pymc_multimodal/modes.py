@@ -13,7 +13,7 @@ from pymc_multimodal.exchange import check_symmetry, find_symmetry
 from pymc_multimodal.optimise import ForwardDifferences, climb, climb_without_gradient
 from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
-from pymc_multimodal.symmetry import Symmetry
+from pymc_multimodal.symmetry import Symmetry, same_density
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +140,8 @@ class ModeFinder:
         self.density, self.config = density, config
         self.symmetry: Symmetry | None = None
         self._wanted = symmetry
+        # Whether an optimum was met whose image has another density.
+        self.broken = False
         self.starts = Starts(density, config, rng)
         self.spread = self.starts.spread
         self.atlas = Atlas(density.dim)
@@ -277,7 +279,9 @@ class ModeFinder:
         density, spread = self.density, self.spread
         if not np.isfinite(logp):
             return -1
-        x = self.atlas.towards_first(x)
+        x, original = self.atlas.towards_first(x), x
+        if x is not original:
+            self.broken |= not same_density(density.logp(x[None]), np.array([logp]))
         hessian = negative_hessian(density, x, spread)
         scaled = hessian * np.outer(spread, spread)
         values, vectors = np.linalg.eigh(scaled)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymc_multimodal.status import Status
-from pymc_multimodal.symmetry import Cells, FoldedDensity
+from pymc_multimodal.symmetry import Cells, FoldedDensity, same_density
 from pymc_multimodal.trajectory import Cloud
 
 if TYPE_CHECKING:
@@ -152,6 +152,18 @@ class Orbits:
             out[own] += self.cells.orbits[self.modes[k]].nearest(x[own])
         return out
 
+    def holds(
+        self, density: Density, local: LocalDraws, rng: np.random.Generator, n: int = 64
+    ) -> bool:
+        """Check the symmetry once more, at n draws of every region."""
+        for x, logp in zip(local.x, local.logp, strict=True):
+            rows = rng.integers(logp.size, size=n)
+            here = x.reshape(-1, x.shape[2])[rows]
+            own = logp.ravel()[rows] - self.cells.log_multiplicity(here)
+            if not same_density(density.logp(self.cells.scatter(here, rng)), own):
+                return False
+        return True
+
     def scatter(self, cloud: Cloud, rng: np.random.Generator) -> Cloud:
         """Move folded points by random elements: with their own log density and mode again."""
         x = self.cells.scatter(cloud.x, rng)
@@ -218,6 +230,18 @@ class Orbits:
             log_evidence=weights.log_evidence - log_m,
             iterations=tuple(i - m for i, m in zip(weights.iterations, log_m, strict=True)),
         )
+
+
+def broken_status() -> Status:
+    """Say that a symmetry was given up."""
+    return Status(
+        "symmetry",
+        "modes",
+        "the density looked symmetric at first, but is not at all of its modes: everything was "
+        "fitted again without symmetry.",
+        "symmetry=False spares the first fit.",
+        level="info",
+    )
 
 
 def spread_statuses(orbits: Orbits | None, statuses: list[Any]) -> list[Any]:

@@ -19,7 +19,7 @@ from pymc_multimodal.generators.gaussian import laplace
 from pymc_multimodal.kernel import Kernel, by_weight, count_jumps
 from pymc_multimodal.local import LocalDraws, LocalSampler
 from pymc_multimodal.modes import ModeFinder, Modes
-from pymc_multimodal.orbits import Orbits, fold_pilot, spread_statuses
+from pymc_multimodal.orbits import Orbits, broken_status, fold_pilot, spread_statuses
 from pymc_multimodal.pilot import explore
 from pymc_multimodal.regions import Regions, Relabelled, mixing_groups, segment
 from pymc_multimodal.starts import ModeSearch
@@ -263,7 +263,7 @@ def fit_density(
         If the density cannot be started from anywhere.
     """
     clock = Clock(density, config.max_evals, config.max_seconds)
-    seeds = np.random.default_rng(config.random_seed).spawn(9)
+    seeds = np.random.default_rng(config.random_seed).spawn(10)
 
     tick("modes", "searching for modes")
     finder = ModeFinder(density, config.modes, seeds[0], config.symmetry)
@@ -302,6 +302,13 @@ def fit_density(
         weights = weights.widened(verdict.gap)
 
     orbits = Orbits.of(folded, partition, modes)
+    if orbits is not None and (
+        finder.broken
+        or getattr(folded, "broken", False)
+        or not orbits.holds(density, local, seeds[9])
+    ):
+        alone = fit_density(density, replace(config, symmetry=False), tick=tick)
+        return replace(alone, statuses=(broken_status(), *alone.statuses))
     share = orbits.images if orbits is not None and orbits.listed else 1
     order = np.argsort(-weights.weight / share, kind="stable")
     rank = np.argsort(order)

@@ -109,6 +109,13 @@ def _averaged(precision: np.ndarray, elements: np.ndarray) -> np.ndarray:
     return np.einsum("gji,jk,gkl->il", elements, precision, elements, optimize=True) / len(elements)
 
 
+def same_density(there: np.ndarray, here: np.ndarray) -> bool:
+    """Tell whether log densities of points and of their images are the same but for rounding."""
+    finite = np.isfinite(here)
+    gap = np.abs(there[finite] - here[finite])
+    return bool((gap <= 1e-6 * (1.0 + np.abs(here[finite]))).all())
+
+
 class Orbit:
     """The images of one point, and which of them another point is nearest to.
 
@@ -296,6 +303,11 @@ class FoldedDensity(Density):
     base : Density
         Its evaluations are counted there as well.
     cells : Cells
+
+    Attributes
+    ----------
+    broken : bool
+        Whether a point was met whose image has another log density.
     """
 
     def __init__(self, base: Density, cells: Cells) -> None:
@@ -307,6 +319,11 @@ class FoldedDensity(Density):
             names=base.names,
         )
         self.base, self.cells = base, cells
+        self.broken = False
+
+    def confirm(self, x: np.ndarray, logp: np.ndarray) -> None:
+        """Compare the log densities of images x, shape (n, d), with those of their originals."""
+        self.broken |= not same_density(self.base.logp(x), logp)
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         """Bring rows of shape (n, d) into the cells."""

@@ -11,12 +11,14 @@ from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.density import Density
 from pymc_multimodal.exchange import Block, find_symmetry, variables
+from pymc_multimodal.modes import ModeFinder
 from pymc_multimodal.pipeline import FitConfig, fit_density
 from pymc_multimodal.symmetry import Cells, FoldedDensity, Symmetry
 
 SWAP = np.eye(3)[[1, 0, 2]]
 CYCLE = np.eye(3)[[1, 2, 0]]
 EXCHANGE = Symmetry((SWAP, CYCLE))
+EXCHANGE_TWO = Symmetry((np.eye(2)[::-1],))
 
 
 def exchangeable(light=0.4):
@@ -287,3 +289,29 @@ def test_the_function_of_a_density_without_names_may_have_no_prior():
     starts = np.random.default_rng(0).normal(0, 4, (60, 3))
     fit = fit_density(density, FitConfig(modes=ModeSearch(starts=starts), challenge=False))
     assert fit.n_modes == 9
+
+
+def test_a_needle_that_breaks_the_symmetry_is_not_copied():
+    """The starts see two mirrored modes; the needle, of 0.4 of the mass, has no mirror image."""
+    target = Mixture(
+        [[-4.0, 4.0], [4.0, -4.0], [5.0, 3.0]],
+        [np.eye(2), np.eye(2), 1e-3 * np.eye(2)],
+        [0.3, 0.3, 0.4],
+    )
+    # Starts that find both modes alone, and one more that only a later search climbs from.
+    starts = np.repeat(target.means[:2], 40, axis=0)
+    starts = starts + np.random.default_rng(0).standard_normal(starts.shape)
+    density = target.density()
+    search = ModeSearch(starts=starts)
+    assert (
+        find_symmetry(density, target.means[:2], starts, np.ones(2), np.random.default_rng(0))
+        is not None
+    )
+    finder = ModeFinder(density, search, np.random.default_rng(0), True)
+    assert len(finder.search()) == 1
+    finder.extend(target.means[2:] + 0.01)
+    assert finder.broken
+    # Handed to a fit by the challenge or by its chains, it ends the symmetry.
+    broken = FoldedDensity(density, Cells(EXCHANGE_TWO, target.means[:1], np.eye(2)[None]))
+    broken.confirm(broken.fold(target.means[2:]), target.logp(target.means[2:]))
+    assert broken.broken
