@@ -66,9 +66,7 @@ class Atlas:
 
     def towards_first(self, x: np.ndarray) -> np.ndarray:
         """Image of a point that is nearest to the first optimum: so all are in one place."""
-        if not self.orbits or self.orbits[0].nearest(x[None])[0] == 0:
-            return x
-        return self.orbits[0].fold(x[None])[0][0]
+        return self.orbits[0].fold(x[None])[0][0] if self.orbits else x
 
     def images(self) -> np.ndarray:
         """Return all images of all optima, shape (n, d)."""

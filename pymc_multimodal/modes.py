@@ -279,9 +279,10 @@ class ModeFinder:
         density, spread = self.density, self.spread
         if not np.isfinite(logp):
             return -1
-        x, original = self.atlas.towards_first(x), x
-        if x is not original:
-            self.broken |= not same_density(density.logp(x[None]), np.array([logp]))
+        if self.symmetry is not None:
+            images = np.stack(self.symmetry.generators) @ x
+            self.broken |= not same_density(density.logp(images), np.full(len(images), logp))
+            x = self.atlas.towards_first(x)
         hessian = negative_hessian(density, x, spread)
         scaled = hessian * np.outer(spread, spread)
         values, vectors = np.linalg.eigh(scaled)

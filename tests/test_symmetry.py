@@ -222,6 +222,7 @@ def test_draws_are_exact(nine, rng):
         assert abs(means.mean() - f(exact).mean()) < 4.5 * error
 
 
+@pytest.mark.slow
 def test_symmetry_is_cheaper_and_agrees(nine):
     alone = fit_density(exchangeable().density(), FitConfig(random_seed=1, symmetry=False))
     assert alone.orbits is None
@@ -298,7 +299,7 @@ def test_a_needle_that_breaks_the_symmetry_is_not_copied():
         [np.eye(2), np.eye(2), 1e-3 * np.eye(2)],
         [0.3, 0.3, 0.4],
     )
-    # Starts that find both modes alone, and one more that only a later search climbs from.
+    # Starts that find these two alone.
     starts = np.repeat(target.means[:2], 40, axis=0)
     starts = starts + np.random.default_rng(0).standard_normal(starts.shape)
     density = target.density()
@@ -315,3 +316,18 @@ def test_a_needle_that_breaks_the_symmetry_is_not_copied():
     broken = FoldedDensity(density, Cells(EXCHANGE_TWO, target.means[:1], np.eye(2)[None]))
     broken.confirm(broken.fold(target.means[2:]), target.logp(target.means[2:]))
     assert broken.broken
+
+
+@pytest.mark.slow
+def test_a_fit_gives_up_a_symmetry_that_its_chains_or_challenge_break():
+    target = Mixture(
+        [[-4.0, 4.0], [4.0, -4.0], [4.5, 1.0]],
+        [4.0 * np.eye(2), 4.0 * np.eye(2), 0.02 * np.eye(2)],
+        [0.3, 0.3, 0.4],
+    )
+    starts = np.repeat(target.means[:2], 40, axis=0)
+    starts = starts + 0.3 * np.random.default_rng(0).standard_normal(starts.shape)
+    fit = fit_density(target.density(), FitConfig(modes=ModeSearch(starts=starts)))
+    assert abs(fit.weights.total) < 4 * fit.weights.total_se
+    assert fit.orbits is None
+    assert "again without symmetry" in fit.statuses[0].cause
