@@ -140,7 +140,7 @@ def test_modes_group(idata):
     assert weight.sum() == pytest.approx(1.0)
     assert (np.abs(weight - 0.25) <= 4 * modes["weight_se"].values).all()
     lower, upper = modes["weight_interval"].values.T
-    assert ((lower < weight) & (weight < upper)).all()
+    assert ((lower <= weight) & (weight <= upper)).all()
     signs = {tuple(s) for s in np.sign(modes["x"].values)}
     assert signs == {(1, 1), (1, -1), (-1, 1), (-1, -1)}
     np.testing.assert_allclose(np.abs(modes["x"].values), 1.986, atol=0.01)
