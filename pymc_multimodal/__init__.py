@@ -18,11 +18,13 @@ from pymc_multimodal.inference_data import attach
 from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.plots import plot_modes
 from pymc_multimodal.regions import Regions
+from pymc_multimodal.relabel import relabel
 from pymc_multimodal.report import mode_table
 from pymc_multimodal.sampler import fit, sample
 from pymc_multimodal.starts import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status
 from pymc_multimodal.step import MultimodalDiffusion
+from pymc_multimodal.symmetry import Symmetry
 
 __all__ = [
     "LRDS",
@@ -41,10 +43,12 @@ __all__ = [
     "ScoreGenerator",
     "ScoreLangevin",
     "Status",
+    "Symmetry",
     "__version__",
     "attach",
     "fit",
     "mode_table",
     "plot_modes",
+    "relabel",
     "sample",
 ]

@@ -175,6 +175,7 @@ class Challenger:
         densities: Sequence[RegionDensity],
         local: LocalDraws,
         weights: Weights,
+        density: Density | None = None,
     ) -> Verdict:
         """Compare a fit with the endpoints.
 
@@ -188,7 +189,10 @@ class Challenger:
         densities : sequence of RegionDensity
         local : LocalDraws
         weights : Weights
+        density : Density, optional
+            The one that was fitted, where it is folded.
         """
+        density = density or self.density
         assert self.pilot is not None
         runs = [run for run in (self.pilot, self.ends) if run is not None and run.arrived]
         k = len(local)
@@ -196,6 +200,9 @@ class Challenger:
             return self._inconclusive(k, "its particles did not reach the posterior")
         x, logp = (np.concatenate([getattr(r, name) for r in runs]) for name in ("x", "logp"))
         alive = np.isfinite(logp)
+        x[alive] = density.fold(x[alive])
+        density.confirm(x[alive], logp[alive])
+        logp[alive] += density.log_multiplicity(x[alive])
         label = np.full(len(x), -1)
         label[alive] = partition.label(x[alive])
         root = np.concatenate([r.root + 10**9 * i for i, r in enumerate(runs)])
@@ -218,7 +225,7 @@ class Challenger:
             )  # fmt: skip
         stays = np.zeros(len(x), dtype=bool)
         rest = picked[~fresh]
-        stays[rest] = self._stays(x[rest], label[rest], partition, densities, local)
+        stays[rest] = self._stays(density, x[rest], label[rest], partition, densities, local)
         for j in range(k):
             own = (label == j) & surprise
             of = picked[label[picked] == j]
@@ -257,6 +264,7 @@ class Challenger:
 
     def _stays(
         self,
+        density: Density,
         x: np.ndarray,
         label: np.ndarray,
         partition: Partition,
@@ -270,10 +278,10 @@ class Challenger:
         """
         if not len(x):
             return np.zeros(0, dtype=bool)
-        cloud = cloud_at(self.density, x, label)
+        cloud = cloud_at(density, x, label)
         within = partition.label if partition.n_regions > 1 else None
         for _ in range(MOVES):
-            cloud, _ = move(self.density, cloud, local.tuning, self._judge_rng, label=within)
+            cloud, _ = move(density, cloud, local.tuning, self._judge_rng, label=within)
         return _excess(cloud.x, cloud.logp, label, densities, local) > 0
 
     # ---------------------------------------------------------- the verdict

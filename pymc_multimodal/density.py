@@ -168,6 +168,19 @@ class Density:
         """Choose for each circular coordinate the copy nearest to `centre`."""
         return unroll(x, centre, self.period)
 
+    # -------------------------------------------------------------- where a density is folded
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        """Bring rows to where the density is sampled; all rows stay, unless it is folded."""
+        return x
+
+    def confirm(self, x: np.ndarray, logp: np.ndarray) -> None:
+        """Check images of points against the points' log densities, where there are any."""
+
+    def log_multiplicity(self, x: np.ndarray) -> np.ndarray:
+        """By how much folding raises the log density of each row, shape (n,)."""
+        return np.zeros(len(x))
+
     # -------------------------------------------------------------- prior
 
     def prior_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:

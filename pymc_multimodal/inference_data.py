@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names, json_ready
 from pymc_multimodal.density import unflatten
+from pymc_multimodal.relabel import read_action
 from pymc_multimodal.status import worst
 
 if TYPE_CHECKING:
@@ -175,7 +176,11 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
 
 def _add_groups(idata: Any, fit: Fit, model: pm.Model, template: NDArray | None = None) -> None:
     draws, locations = _within_modes(model, fit, idata, template)
-    add_group(idata, "modes", _modes_from_fit(fit, locations))
+    modes = _modes_from_fit(fit, locations)
+    modes.attrs["symmetry"] = json.dumps(
+        _actions(model, fit, [str(n) for n in draws.data_vars], template)
+    )
+    add_group(idata, "modes", modes)
     add_group(idata, "mode_posterior", draws)
 
 
@@ -202,6 +207,22 @@ def _within_modes(
     return draws.assign_coords(draw=np.arange(MODE_DRAWS)), posterior.isel(draw=0, drop=True)
 
 
+def _actions(
+    model: pm.Model, fit: Fit, names: list[str], template: NDArray | None
+) -> list[dict[str, Any]]:
+    """Read off what each generator of the model's symmetry does to its variables."""
+    if fit.orbits is None:
+        return []
+    x = fit.local_draws(0)[-1]
+    images = [g @ x for g in fit.orbits.cells.symmetry.generators]
+    trace = _trace(model, [np.stack([x, *images])], var_names=names, template=template)
+    values = {n: trace._straces[0].get_values(n) for n in names}
+    before = {n: v[0] for n, v in values.items()}
+    return [
+        read_action(before, {n: v[i + 1] for n, v in values.items()}) for i in range(len(images))
+    ]
+
+
 def _modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
     w = fit.weights
     columns = {
@@ -209,6 +230,7 @@ def _modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
         "weight_se": w.weight_se,
         "log_evidence": w.log_evidence,
         "log_evidence_se": w.log_evidence_se,
+        "images": fit.images,
         "hits": fit.modes.hits,
         "ess": fit.local.ess,
         "r_hat": fit.local.r_hat,
@@ -298,6 +320,6 @@ def _attributes(fit: Fit) -> dict[str, Any]:
 def _plain(config: Any) -> Any:
     """Turn nested configs into dictionaries that name their class."""
     if is_dataclass(config):
-        fields = {k: _plain(v) for k, v in vars(config).items()}
-        return {"class": type(config).__name__, **fields}
+        own = {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
+        return {"class": type(config).__name__, **own}
     return config

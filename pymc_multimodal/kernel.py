@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.status import Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
     from pymc_multimodal.generators.base import Generator
+    from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.regions import Partition
+    from pymc_multimodal.weights import Weights
 
-__all__ = ["Kernel", "State", "init", "jump", "local_move", "propose", "rows", "step"]
+__all__ = [
+    "Kernel",
+    "State",
+    "by_weight",
+    "count_jumps",
+    "init",
+    "jump",
+    "local_move",
+    "propose",
+    "rows",
+    "step",
+]
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class State:
 
 def init(density: Density, kernel: Kernel, x: np.ndarray, rng: np.random.Generator) -> State:
     """Evaluate everything at points x of shape (n, d)."""
-    x = density.wrap(x)
+    x = density.fold(density.wrap(x))
     cloud = cloud_at(density, x, kernel.partition.label(x))
     return State(cloud, kernel.generator.log_correction(x, rng))
 
@@ -164,3 +178,50 @@ def _choose(first: np.ndarray, a: State, b: State) -> State:
         ),
         np.where(first, a.log_correction, b.log_correction),
     )
+
+
+def count_jumps(
+    density: Density,
+    kernel: Kernel,
+    local: LocalDraws,
+    weights: Weights,
+    rng: np.random.Generator,
+    n: int = 400,
+) -> tuple[Kernel, list[Status]]:
+    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent."""
+    x, logp = by_weight(local, weights, n, rng)
+    ratio = logp + kernel.generator.log_correction(x, rng)
+    proposed = propose(density, kernel, n, rng).log_ratio
+    with np.errstate(invalid="ignore", over="ignore"):
+        acceptance = float(np.mean(np.exp(np.minimum(0.0, proposed - ratio))))
+    found = []
+    if acceptance < 0.02:
+        found.append(
+            Status("acceptance", "kernel",
+                   f"jumps between modes are accepted with probability {acceptance:.3f} only.",
+                   "Draws will be strongly correlated: draw more, and trust the weights' table "
+                   "before the draws' frequencies.")
+        )  # fmt: skip
+    wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
+    jumps = int(np.clip(np.ceil(wanted), 1, 16))
+    # Where jumps do most of the work, local moves shall not cost much more than they do.
+    every = int(np.clip(np.max(kernel.tuning.leapfrog) // 4, 1, 8)) if acceptance > 0.3 else 1
+    return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else every), found
+
+
+def by_weight(
+    local: LocalDraws, weights: Weights, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pick local draws, regions by their weights: points (n, d) and log densities (n,)."""
+    regions = rng.choice(len(local), size=n, p=_probabilities(weights.weight))
+    rows = [rng.integers(local.logp[k].size) for k in regions]
+    x = [
+        local.x[k].reshape(-1, local.x[k].shape[-1])[i] for k, i in zip(regions, rows, strict=True)
+    ]
+    logp = [local.logp[k].ravel()[i] for k, i in zip(regions, rows, strict=True)]
+    return np.stack(x), np.array(logp)
+
+
+def _probabilities(weight: np.ndarray) -> np.ndarray:
+    weight = np.where(np.isfinite(weight), weight, 0.0)
+    return weight / weight.sum() if weight.sum() > 0 else np.full(len(weight), 1 / len(weight))

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.atlas import Atlas
 from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
+from pymc_multimodal.exchange import check_symmetry, find_symmetry
 from pymc_multimodal.optimise import climb, climb_by_differences, climb_without_gradient
 from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
+from pymc_multimodal.symmetry import Symmetry, same_density
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,36 +115,6 @@ class Modes:
         )
 
 
-class _Atlas:
-    """The distinct optima found so far, with their curvature; grows, never forgets."""
-
-    def __init__(self, dim: int) -> None:
-        self.x = np.empty((0, dim))
-        self.logp = np.empty(0)
-        self.hessian = np.empty((0, dim, dim))
-        self.group = np.empty(0, dtype=int)
-
-    def __len__(self) -> int:
-        return len(np.unique(self.group))
-
-    def nearest(self, density: Density, x: np.ndarray, logp: np.ndarray) -> np.ndarray:
-        """Index of the optimum that each point falls on, or -1."""
-        found = np.full(len(x), -1)
-        for k in range(len(self.x)):
-            step = density.unroll(x, self.x[k]) - self.x[k]
-            distance = np.einsum("ni,ij,nj->n", step, self.hessian[k], step)
-            found[(distance < 1.0) & (np.abs(logp - self.logp[k]) < 1.0) & (found < 0)] = k
-        return found
-
-    def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> int:
-        self.x = np.vstack([self.x, x])
-        self.logp = np.append(self.logp, logp)
-        self.hessian = np.concatenate([self.hessian, hessian[None]])
-        new = self.group.max() + 1 if len(self.group) else 0
-        self.group = np.append(self.group, new)
-        return len(self.x) - 1
-
-
 class ModeFinder:
     """Searches for the modes of a density, and can go on from points found later.
 
@@ -150,6 +123,8 @@ class ModeFinder:
     density : Density
     config : ModeSearch
     rng : numpy.random.Generator
+    symmetry : Symmetry or bool
+        Group whose orbits count as one mode each; True looks for one after the first batch.
 
     Raises
     ------
@@ -157,11 +132,21 @@ class ModeFinder:
         If there is nothing to start from.
     """
 
-    def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        density: Density,
+        config: ModeSearch,
+        rng: np.random.Generator,
+        symmetry: Symmetry | bool = False,
+    ) -> None:
         self.density, self.config = density, config
+        self.symmetry: Symmetry | None = None
+        self._wanted = symmetry
+        # Whether an optimum was met whose image has another density.
+        self.broken = False
         self.starts = Starts(density, config, rng)
         self.spread = self.starts.spread
-        self.atlas = _Atlas(density.dim)
+        self.atlas = Atlas(density.dim)
         self.n_starts = 0
         self.n_runaway = 0
         self.n_flat = 0
@@ -194,6 +179,8 @@ class ModeFinder:
         while True:
             before = len(self._summits())
             self._add(batch)
+            if before == 0:
+                self._seek_symmetry()
             found_new = len(self._summits()) > before
             full = self.n_starts >= self.config.max_starts
             enough = self.n_starts > self.config.batch  # at least two batches
@@ -201,7 +188,35 @@ class ModeFinder:
             if self.starts.fixed or full or settled or not proceed():
                 return self._result()
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
-            batch = self.starts.draw(size, self.atlas.x)
+            batch = self.starts.draw(size, self.atlas.images())
+
+    def _seek_symmetry(self) -> None:
+        """Look for a symmetry, or check the given one; count orbits from now on."""
+        old, starts = self.atlas, self.begun[0]
+        # Which points it is tested at shall not depend on the seed of the fit.
+        rng = np.random.default_rng(0)
+        if self._wanted is False or not len(old.x):
+            return
+        if isinstance(self._wanted, Symmetry):
+            check_symmetry(self._wanted, self.density, starts)
+            self.symmetry = self._wanted
+        else:
+            self.symmetry = find_symmetry(self.density, old.x, starts, self.spread, rng)
+        if self.symmetry is None:
+            return
+        metric = self.symmetry.metric(np.diag(self.spread**-2))
+        self.atlas = Atlas(self.density.dim, self.symmetry, metric)
+        index = np.full(len(old.x) + 1, -1)
+        for i in np.argsort(-old.logp):
+            x, logp = old.x[i : i + 1], old.logp[i : i + 1]
+            index[i] = self.atlas.nearest(self.density, x, logp)[0]
+            if index[i] < 0:
+                index[i] = self._examine(old.x[i], float(old.logp[i]), converged=True)
+        self.atlas.remember(old, index)
+        self.optima = [index[labels] for labels in self.optima]
+        self.point_optima = [index[labels] for labels in self.point_optima]
+        self.saddles = {}
+        self._merge()
 
     def _unseen(self) -> float:
         """Good-Turing estimate over all starts so far."""
@@ -279,6 +294,10 @@ class ModeFinder:
         density, spread = self.density, self.spread
         if not np.isfinite(logp):
             return -1
+        if self.symmetry is not None:
+            images = np.stack(self.symmetry.generators) @ x
+            self.broken |= not same_density(density.logp(images), np.full(len(images), logp))
+            x = self.atlas.towards_first(x)
         hessian = negative_hessian(density, x, spread)
         scaled = hessian * np.outer(spread, spread)
         values, vectors = np.linalg.eigh(scaled)
@@ -338,7 +357,7 @@ class ModeFinder:
         n = len(atlas.x)
         if n < 2:
             return
-        near = _neighbours(self.density, atlas.x, self.spread)
+        near = atlas.neighbours(self.density, self.spread)
         new = np.array([(i, j) for i, j in near if (i, j) not in self.saddles])
         if len(new):
             scale = inverse_scale(atlas.hessian, self.spread)
@@ -467,13 +486,3 @@ class ModeFinder:
             runaway=True,
             statuses=tuple(statuses),
         )
-
-
-def _neighbours(density: Density, x: np.ndarray, spread: np.ndarray, k: int = 5) -> np.ndarray:
-    """Pairs (i < j) of each point with its k nearest."""
-    step = density.unroll(x[:, None] - x[None], 0.0) / spread
-    distance = np.einsum("ijk,ijk->ij", step, step)
-    np.fill_diagonal(distance, np.inf)
-    near = np.argsort(distance, axis=1)[:, : min(k, len(x) - 1)]
-    pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(x)) for j in near[i]}
-    return np.array(sorted(pairs))

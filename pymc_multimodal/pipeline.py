@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.borders import connect_pieces, cross_check
 from pymc_multimodal.challenge import Challenge, Court, Verdict
 from pymc_multimodal.clock import Clock
 from pymc_multimodal.generators import LRDS, Hybrid, resolve
 from pymc_multimodal.generators.gaussian import laplace
-from pymc_multimodal.kernel import Kernel
+from pymc_multimodal.kernel import Kernel, by_weight, count_jumps
 from pymc_multimodal.local import LocalDraws, LocalSampler
 from pymc_multimodal.modes import ModeFinder, Modes
+from pymc_multimodal.orbits import Orbits, broken_status, fold_pilot, spread_statuses
 from pymc_multimodal.pilot import explore
 from pymc_multimodal.regions import Regions, Relabelled, mixing_groups, segment
 from pymc_multimodal.starts import ModeSearch
 from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.symmetry import FoldedDensity, Symmetry
 from pymc_multimodal.weights import Weighing, Weights
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.density import Density
     from pymc_multimodal.generators import GeneratorConfig, RegionDensity
     from pymc_multimodal.regions import Partition
+    from pymc_multimodal.trajectory import Cloud
 
 __all__ = ["Fit", "FitConfig", "fit_density"]
 
@@ -64,6 +66,9 @@ class FitConfig:
     max_seconds : float, optional
         Seconds after which the fit stops refining.
     random_seed : int
+    symmetry : Symmetry or bool
+        Exchangeable components and signs, of which one image is fitted for all; True looks for
+        them, False does without.
     """
 
     generator: GeneratorConfig | None = None
@@ -75,6 +80,7 @@ class FitConfig:
     max_evals: int | None = None
     max_seconds: float | None = None
     random_seed: int = 0
+    symmetry: Symmetry | bool = True
 
     def __post_init__(self) -> None:
         if self.generator is not None:
@@ -90,6 +96,8 @@ class FitConfig:
                 raise TypeError(
                     f"{name}={value!r} is a {type(value).__name__}; give a {kind.__name__}(...)."
                 )
+        if not isinstance(self.symmetry, bool | Symmetry):
+            raise TypeError(f"symmetry={self.symmetry!r} must be True, False or a Symmetry(...).")
         for name in ("target_se", "max_evals", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Real):
@@ -133,6 +141,8 @@ class Fit:
         it, were computed.
     seconds : dict
         Wall-clock seconds of each stage.
+    orbits : Orbits or None
+        Where the density is symmetric: how the regions fitted stand for all modes.
     """
 
     config: FitConfig
@@ -146,6 +156,7 @@ class Fit:
     n_logp_evals: int
     n_grad_evals: int
     seconds: dict[str, float]
+    orbits: Orbits | None = None
 
     def __repr__(self) -> str:
         """Say in one line what was found; the arrays are in the attributes."""
@@ -162,7 +173,22 @@ class Fit:
 
     def label(self, x: np.ndarray) -> np.ndarray:
         """Region of each row of unconstrained points, shape (n,)."""
-        return self.kernel.partition.label(x)
+        return (self.orbits or self.kernel.partition).label(x)
+
+    @property
+    def images(self) -> np.ndarray:
+        """Number of modes, equal but for their labels, that each mode stands for, shape (K,)."""
+        if self.orbits is None or self.orbits.listed:
+            return np.ones(self.n_modes, dtype=int)
+        return self.orbits.images
+
+    def target(self, density: Density) -> Density:
+        """Return what the kernel samples: the density, folded where it is symmetric."""
+        return density if self.orbits is None else FoldedDensity(density, self.orbits.cells)
+
+    def shown(self, cloud: Cloud, rng: np.random.Generator) -> Cloud:
+        """Turn the kernel's points into draws: random images, with their own modes."""
+        return cloud if self.orbits is None else self.orbits.scatter(cloud, rng)
 
     def local_draws(self, k: int) -> np.ndarray:
         """Draws inside region k, shape (n, d)."""
@@ -183,11 +209,12 @@ class Fit:
             Unconstrained points. As close to the posterior as the generator is; draws of
             `pm.sample` are corrected, these are not.
         """
-        return self.kernel.generator.generate(n, rng)
+        x = self.kernel.generator.generate(n, rng)
+        return x if self.orbits is None else self.orbits.cells.scatter(x, rng)
 
     def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Independent starting points for n chains: local draws allocated by weight."""
-        return _by_weight(self.local, self.weights, n, rng)[0]
+        return by_weight(self.local, self.weights, n, rng)[0]
 
     def check_density(self, density: Density) -> None:
         """Raise if the density is not the one this fit was made for.
@@ -235,26 +262,31 @@ def fit_density(
     ModelError
         If the density cannot be started from anywhere.
     """
-    clock = Clock(density, config.max_evals, config.max_seconds)
-    seeds = np.random.default_rng(config.random_seed).spawn(9)
+    return _fit(density, config, tick, Clock(density, config.max_evals, config.max_seconds))
+
+
+def _fit(
+    density: Density, config: FitConfig, tick: Callable[[str, str], None], clock: Clock
+) -> Fit:
+    seeds = np.random.default_rng(config.random_seed).spawn(10)
 
     tick("modes", "searching for modes")
-    finder = ModeFinder(density, config.modes, seeds[0])
+    finder = ModeFinder(density, config.modes, seeds[0], config.symmetry)
     searched = finder.search(clock.proceed)
     clock.lap("modes")
     learner = config.generator_for(density)
     court = Court(density, config.modes, config.challenge, clock, seeds[8])
     while True:
-        modes, searched, partition, sampler = _sample_regions(
+        modes, searched, partition, sampler, folded = _sample_regions(
             density, config, clock, seeds, tick, finder, searched, court.proofs
         )
         local = sampler.result()
         tick("weights", "fitting proposals")
         fitted = learner.fit_regions(local, density.period, seeds[3], sampler.jumps())
         clock.lap("generator")
-        weighing = Weighing(density, partition, fitted, seeds[4])
+        weighing = Weighing(folded, partition, fitted, seeds[4])
         weights, local, fitted = _refine(
-            weighing, sampler, config, clock, density, seeds[3], lambda text: tick("weights", text)
+            weighing, sampler, config, clock, folded, seeds[3], lambda text: tick("weights", text)
         )
         check = cross_check(weighing, weights)
         if (more := check.wanted(weighing, weights)).any() and clock.proceed():
@@ -263,7 +295,9 @@ def fit_density(
             check = cross_check(weighing, weights)
         weights = weights.widened(check.gap)
         clock.lap("weights")
-        again = court.hear(tick, finder, searched, partition, fitted.densities, local, weights)
+        again = court.hear(
+            tick, finder, searched, partition, fitted.densities, local, weights, folded
+        )
         clock.lap("challenge")
         if not again:
             break
@@ -272,7 +306,16 @@ def fit_density(
     if verdict is not None:
         weights = weights.widened(verdict.gap)
 
-    order = np.argsort(-weights.weight, kind="stable")
+    orbits = Orbits.of(folded, partition, modes)
+    if orbits is not None and (
+        finder.broken
+        or getattr(folded, "broken", False)
+        or not orbits.holds(density, local, seeds[9])
+    ):
+        alone = _fit(density, replace(config, symmetry=False), tick, clock)
+        return replace(alone, statuses=(broken_status(), *alone.statuses))
+    share = orbits.images if orbits is not None and orbits.listed else 1
+    order = np.argsort(-weights.weight / share, kind="stable")
     rank = np.argsort(order)
     statuses = [*partition.statuses, *local.statuses, *weights.statuses]
     statuses += [*check.statuses, *fitted.statuses]
@@ -283,12 +326,16 @@ def fit_density(
     weights = weights.permuted(order)
     verdict = None if verdict is None else verdict.permuted(order)
     fitted = replace(fitted, densities=tuple(fitted.densities[i] for i in order))
-    generator = learner.build(fitted, local, weights.weight, seeds[5], density)
+    generator = learner.build(fitted, local, weights.weight, seeds[5], folded)
     kernel = Kernel(Relabelled(partition, order), local.tuning, generator)
-    kernel, found = _count_jumps(density, kernel, local, weights, seeds[6])
+    kernel, found = count_jumps(folded, kernel, local, weights, seeds[6])
     clock.lap("kernel")
     statuses += [*generator.fallbacks, *found]
     statuses += clock.unfinished(config.target_se, float(np.max(weights.weight_se)))
+    orbits = Orbits.of(folded, kernel.partition, modes)
+    if orbits is not None:
+        statuses = [orbits.status(), *spread_statuses(orbits, statuses)]
+        modes, local, weights, verdict = orbits.shown(modes, local, weights, verdict)
     return Fit(
         config=replace(config, generator=learner),
         names=density.names,
@@ -298,9 +345,10 @@ def fit_density(
         kernel=kernel,
         verdict=verdict,
         statuses=tuple(statuses),
-        n_logp_evals=density.n_logp_evals - clock.first_logp,
+        n_logp_evals=clock.spent,
         n_grad_evals=density.n_grad_evals - clock.first_grad,
         seconds=clock.seconds,
+        orbits=orbits,
     )
 
 
@@ -314,11 +362,11 @@ def _sample_regions(
     modes: Modes,
     visit: np.ndarray,
     rounds: int = 3,
-) -> tuple[Modes, Modes, Partition, LocalSampler]:
+) -> tuple[Modes, Modes, Partition, LocalSampler, Density]:
     """Cut and sample; where chains reach modes that the search missed, again.
 
-    Some chains start at the points in `visit`. Returns the modes of the regions, and all that
-    were known before some were joined.
+    Some chains start at the points in `visit`. Returns the modes of the regions, all that
+    were known before some were joined, and the density, folded where it is symmetric.
     """
     stuck = visit
 
@@ -339,7 +387,8 @@ def _sample_regions(
         if same is None and not last:
             modes = found
             continue
-        group = mixing_groups(density, pilot.draws)
+        folded, modes, pilot = fold_pilot(density, finder.atlas, modes, pilot)
+        group = mixing_groups(folded, pilot.draws)
         searched = modes
         if group.max() + 1 < len(modes):
             modes, pilot = modes.merged(group), pilot.merged(group)
@@ -348,27 +397,28 @@ def _sample_regions(
         late = pilot.draws[:, :, pilot.draws.shape[2] // 2 :]
         late = late[:, :, :: max(1, int(np.ceil(late[:, :, :, 0].size / MAX_TRAINING)))]
         partition = segment(
-            density,
+            folded,
             late.reshape(len(modes), -1, density.dim),
             modes.points,
             modes.point_modes,
             config.regions,
-            (stuck, corrections),
+            (folded.fold(stuck), corrections),
         )
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
         shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
         guess = [laplace(x, scale, density.period) for x, scale in shapes]
         sampler = LocalSampler(
-            density, partition, modes, pilot, config.local, seeds[2], fit_jumps, guess, visit
-        )
+            folded, partition, modes, pilot, config.local, seeds[2], fit_jumps, guess,
+            folded.fold(visit),
+        )  # fmt: skip
         # A first look for slivers before long runs, a second one when shapes are known well.
         run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
         run(until=2 * config.local.draws)
         if clock.proceed():
-            connect_pieces(density, partition, sampler, seeds[7])
+            connect_pieces(folded, partition, sampler, seeds[7])
         run()
-        if clock.proceed() and connect_pieces(density, partition, sampler, seeds[7]):
+        if clock.proceed() and connect_pieces(folded, partition, sampler, seeds[7]):
             run()
         clock.lap("local")
         unmixed = sampler.positions(sampler.unmixed())
@@ -381,7 +431,7 @@ def _sample_regions(
         if (climbed == partition.label(unmixed)).all():
             break
         modes, stuck = found, np.concatenate([stuck, unmixed])
-    return modes, searched, partition, sampler
+    return modes, searched, partition, sampler, folded
 
 
 def _matching(found: Modes, known: Modes) -> np.ndarray | None:
@@ -442,50 +492,3 @@ def _refine(
     else:
         weights = weighing.weigh(local)
     return weights, local, weighing.fitted
-
-
-def _count_jumps(
-    density: Density,
-    kernel: Kernel,
-    local: LocalDraws,
-    weights: Weights,
-    rng: np.random.Generator,
-    n: int = 400,
-) -> tuple[Kernel, list[Status]]:
-    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent."""
-    x, logp = _by_weight(local, weights, n, rng)
-    ratio = logp + kernel.generator.log_correction(x, rng)
-    proposed = _kernel.propose(density, kernel, n, rng).log_ratio
-    with np.errstate(invalid="ignore", over="ignore"):
-        acceptance = float(np.mean(np.exp(np.minimum(0.0, proposed - ratio))))
-    found = []
-    if acceptance < 0.02:
-        found.append(
-            Status("acceptance", "kernel",
-                   f"jumps between modes are accepted with probability {acceptance:.3f} only.",
-                   "Draws will be strongly correlated: draw more, and trust the weights' table "
-                   "before the draws' frequencies.")
-        )  # fmt: skip
-    wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
-    jumps = int(np.clip(np.ceil(wanted), 1, 16))
-    # Where jumps do most of the work, local moves shall not cost much more than they do.
-    every = int(np.clip(np.max(kernel.tuning.leapfrog) // 4, 1, 8)) if acceptance > 0.3 else 1
-    return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else every), found
-
-
-def _by_weight(
-    local: LocalDraws, weights: Weights, n: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pick local draws, regions by their weights: points (n, d) and log densities (n,)."""
-    regions = rng.choice(len(local), size=n, p=_probabilities(weights.weight))
-    rows = [rng.integers(local.logp[k].size) for k in regions]
-    x = [
-        local.x[k].reshape(-1, local.x[k].shape[-1])[i] for k, i in zip(regions, rows, strict=True)
-    ]
-    logp = [local.logp[k].ravel()[i] for k, i in zip(regions, rows, strict=True)]
-    return np.stack(x), np.array(logp)
-
-
-def _probabilities(weight: np.ndarray) -> np.ndarray:
-    weight = np.where(np.isfinite(weight), weight, 0.0)
-    return weight / weight.sum() if weight.sum() > 0 else np.full(len(weight), 1 / len(weight))

@@ -20,6 +20,7 @@ _COLUMNS = (
     "status",
     "log_evidence",
     "log_evidence_se",
+    "images",
     "hits",
     "ess",
     "r_hat",
@@ -52,7 +53,8 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
     modes = get_dataset(idata, "modes")
     table = pd.DataFrame(index=pd.Index(modes["mode"].values, name="mode"))
     for name in _COLUMNS:
-        if name in modes and modes[name].dims == ("mode",):
+        single = name == "images" and (modes.get(name, np.ones(1)) == 1).all()
+        if name in modes and modes[name].dims == ("mode",) and not single:
             table[name] = modes[name].values
     skip = {*_COLUMNS, "acceptance", "crossings", "weight_interval"}
     for name in (str(n) for n in modes.data_vars if n not in skip):

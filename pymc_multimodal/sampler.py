@@ -35,6 +35,7 @@ def fit(
     regions: Any = None,
     local: Any = None,
     challenge: Any = None,
+    symmetry: Any = None,
     target_se: float = 0.01,
     max_evals: int | None = None,
     max_seconds: float | None = None,
@@ -67,6 +68,7 @@ def fit(
         regions=regions,
         local=local,
         challenge=challenge,
+        symmetry=symmetry,
         target_se=target_se,
         max_evals=max_evals,
         max_seconds=max_seconds,
@@ -101,6 +103,7 @@ def sample(
     regions: Any = None,
     local: Any = None,
     challenge: Any = None,
+    symmetry: Any = None,
     target_se: float = 0.01,
     max_evals: int | None = None,
     max_seconds: float | None = None,
@@ -132,7 +135,8 @@ def sample(
         Run PyMC's checks on the draws.
     idata_kwargs, compile_kwargs : mapping, optional
         Passed to ``pymc.to_inference_data`` and ``pymc.compile``.
-    generator, modes, regions, local, challenge, target_se, max_evals, max_seconds, workers
+    generator, modes, regions, local, challenge, symmetry, target_se, max_evals, max_seconds,
+    workers
         See `MultimodalDiffusion`.
 
     Returns
@@ -161,6 +165,7 @@ def sample(
         regions=regions,
         local=local,
         challenge=challenge,
+        symmetry=symmetry,
         target_se=target_se,
         max_evals=max_evals,
         max_seconds=max_seconds,
@@ -207,7 +212,7 @@ def _run(
     progressbar: bool,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Run all chains; an interrupt returns what there is, as PyMC does."""
-    kernel = fit.kernel
+    kernel, density = fit.kernel, fit.target(density)
     state = _kernel.init(density, kernel, fit.starts(chains, rng), rng)
     x = np.empty((chains, draws, density.dim))
     stats = {
@@ -229,9 +234,10 @@ def _run(
                     offered = _kernel.rows(proposals, slice(first, first + n))
                     state, accepted = _kernel.step(density, kernel, state, offered, rng, done)
                     if done >= 0:
-                        x[:, done] = state.cloud.x
-                        stats["lp"][:, done] = state.cloud.logp
-                        stats["mode"][:, done] = state.cloud.region
+                        cloud = fit.shown(state.cloud, rng)
+                        x[:, done] = cloud.x
+                        stats["lp"][:, done] = cloud.logp
+                        stats["mode"][:, done] = cloud.region
                         stats["accepted"][:, done] = accepted
                         stats["log_ratio"][:, done] = state.log_ratio
                     done += 1

@@ -144,6 +144,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     local : LocalSampling, optional
     challenge : Challenge or bool, optional
         How the fit is challenged by a tempered search; False leaves the challenge out.
+    symmetry : Symmetry or bool, optional
+        Exchangeable components and signs, of which one image is fitted for all; by default
+        they are looked for, False does without.
     target_se : float
         Standard error asked for of every mode weight.
     max_evals : int, optional
@@ -202,6 +205,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         regions: Any = None,
         local: Any = None,
         challenge: Any = None,
+        symmetry: Any = None,
         target_se: float = 0.01,
         max_evals: int | None = None,
         max_seconds: float | None = None,
@@ -225,6 +229,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
             regions=regions,
             local=local,
             challenge=challenge,
+            symmetry=symmetry,
             target_se=target_se,
             max_evals=max_evals,
             max_seconds=max_seconds,
@@ -238,6 +243,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
             quiet=quiet,
             compile_kwargs=compile_kwargs,
         )
+        self._target = self.fit.target(self.density)
         self._vectors = mode_statistics(self.fit)
         self._forget()
 
@@ -271,6 +277,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
 
     def _forget(self) -> None:
         self._state: _kernel.State | None = None
+        self._shown: np.ndarray | None = None
         self._proposals: _kernel.State | None = None
         self._used = 0
         self._draw = 0
@@ -284,11 +291,11 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         if self._state is None:
             # A chain's first state is a draw inside a mode, not PyMC's initial point.
             x = self.fit.starts(1, self.rng)
-            self._state = _kernel.init(self.density, kernel, x, self.rng)
-        elif not np.array_equal(self._state.cloud.x[0], q0.data):
-            self._state = _kernel.init(self.density, kernel, q0.data[None], self.rng)
+            self._state = _kernel.init(self._target, kernel, x, self.rng)
+        elif self._shown is None or not np.array_equal(self._shown, q0.data):
+            self._state = _kernel.init(self._target, kernel, q0.data[None], self.rng)
         self._state, accepted = _kernel.step(
-            self.density,
+            self._target,
             kernel,
             self._state,
             self._fresh(kernel.jumps),
@@ -296,7 +303,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
             self._draw,
         )
         self._draw += 1
-        cloud = self._state.cloud
+        cloud = self.fit.shown(self._state.cloud, self.rng)
+        self._shown = cloud.x[0]
         stats = {
             "lp": float(cloud.logp[0]),
             "mode": int(cloud.region[0]),
@@ -310,7 +318,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         """Proposals that no jump has used yet."""
         block = n * max(1, BLOCK // n)
         if self._proposals is None or self._used >= block:
-            self._proposals = _kernel.propose(self.density, self.fit.kernel, block, self.rng)
+            self._proposals = _kernel.propose(self._target, self.fit.kernel, block, self.rng)
             self._used = 0
         rows = _kernel.rows(self._proposals, slice(self._used, self._used + n))
         self._used += n

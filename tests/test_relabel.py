@@ -1,0 +1,103 @@
+"""Draws of exchangeable components are put in one order, and nothing else is changed."""
+
+import logging
+
+import numpy as np
+import pytest
+from models import four_modes, one_dimensional
+
+from pymc_multimodal import relabel, sample
+from pymc_multimodal._compat import get_dataset, load, rhat, save
+from pymc_multimodal.gallery import symmetric_mixture
+from pymc_multimodal.relabel import read_action
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    target = symmetric_mixture()
+    with target.model:
+        idata = sample(500, random_seed=1, quiet=True, challenge=False)
+    return idata
+
+
+def test_what_a_map_does_is_read_from_a_draw_and_its_image():
+    before = {"mu": np.array([1.0, 2.0]), "w": np.array(0.3), "s": np.array([[1.0, 4.0]]),
+              "total": np.array(3.0), "odd": np.array([1.0, 2.0])}  # fmt: skip
+    after = {"mu": np.array([2.0, 1.0]), "w": np.array(0.7), "s": np.array([[-1.0, 4.0]]),
+             "total": np.array(3.0), "odd": np.array([1.0, 5.0])}  # fmt: skip
+    action = read_action(before, after)
+    assert action["mu"] == [(1, 1.0, 0.0), (0, 1.0, 0.0)]
+    assert action["w"] == [(0, -1.0, 1.0)]
+    assert action["s"] == [(0, -1.0, 0.0), (1, 1.0, 0.0)]
+    assert "total" not in action
+    assert action["odd"] is None
+
+
+def test_components_are_in_one_order(mixture):
+    before = get_dataset(mixture, "posterior")
+    after = get_dataset(relabel(mixture), "posterior")
+    order = before["mu"].values[..., 0] < before["mu"].values[..., 1]
+    assert 0.4 < order.mean() < 0.6
+    order = after["mu"].values[..., 0] < after["mu"].values[..., 1]
+    assert order.mean() in (0.0, 1.0)
+    # Components move as a whole, and functions that do not depend on labels stay.
+    swapped = before["mu"].values[..., 0] != after["mu"].values[..., 0]
+    for name in ("mu", "sigma"):
+        there = np.where(swapped[..., None], before[name].values[..., ::-1], before[name].values)
+        np.testing.assert_allclose(after[name].values, there)
+    w = before["w"].values
+    np.testing.assert_allclose(after["w"].values, np.where(swapped, 1.0 - w, w))
+    assert rhat(after["mu"].values).max() < 1.02
+
+
+def test_what_was_given_is_not_changed(mixture):
+    before = get_dataset(mixture, "posterior").copy(deep=True)
+    again = relabel(relabel(mixture))
+    assert before.identical(get_dataset(mixture, "posterior"))
+    np.testing.assert_allclose(
+        get_dataset(again, "posterior")["mu"], get_dataset(relabel(mixture), "posterior")["mu"]
+    )
+
+
+def test_draws_from_a_file_can_be_relabelled(mixture, tmp_path):
+    save(mixture, tmp_path / "draws.nc")
+    there = relabel(load(tmp_path / "draws.nc"))
+    here = relabel(mixture)
+    for name in ("mu", "sigma", "w"):
+        np.testing.assert_array_equal(
+            get_dataset(there, "posterior")[name], get_dataset(here, "posterior")[name]
+        )
+
+
+def test_signs_are_made_one(caplog):
+    with four_modes():
+        idata = sample(200, random_seed=1, quiet=True, challenge=False)
+    assert get_dataset(idata, "modes").sizes["mode"] == 4
+    with caplog.at_level(logging.WARNING, "pymc.multimodal"):
+        posterior = get_dataset(relabel(idata), "posterior")
+    assert not caplog.records
+    signs = np.sign(posterior["x"].values)
+    assert (signs == signs[0, 0]).all()
+    np.testing.assert_allclose(posterior["square"], posterior["x"] ** 2)
+
+
+def test_without_symmetry_nothing_changes():
+    with one_dimensional("x"):
+        idata = sample(100, random_seed=1, quiet=True, challenge=False)
+    before = get_dataset(idata, "posterior")
+    np.testing.assert_array_equal(get_dataset(relabel(idata), "posterior")["x"], before["x"])
+
+
+def test_draws_of_others_are_refused():
+    import xarray as xr
+
+    from pymc_multimodal._compat import PYMC6
+
+    if PYMC6:
+        idata = xr.DataTree.from_dict({"posterior": xr.Dataset()})
+    else:
+        import arviz as az
+
+        idata = az.InferenceData(posterior=xr.Dataset())
+    with pytest.raises(ValueError, match=r"step\.attach\(idata\)"):
+        relabel(idata)
