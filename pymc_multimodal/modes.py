@@ -26,6 +26,9 @@ __all__ = ["ModeFinder", "ModeSearch", "Modes"]
 MAX_ESCAPES = 24
 # Dimensions up to which Powell's method costs little more than differences do.
 POWELL_DIM = 10
+# Starts that every mode is to be found by, or 2 when there were plenty: where there are basins
+# that one start in fifty falls into, there may be others that one in a few hundred does.
+HITS, PLENTY = 10, 1024
 # Climbs by differences, which are dear, that tell the others of the modes' curvature.
 SCOUTS = 4
 
@@ -184,7 +187,8 @@ class ModeFinder:
             found_new = len(self._summits()) > before
             full = self.n_starts >= self.config.max_starts
             enough = self.n_starts > self.config.batch  # at least two batches
-            settled = enough and not found_new and self._unseen() < 0.005
+            often = HITS if self.n_starts < PLENTY else 2
+            settled = enough and not found_new and self._fewest() >= often
             if self.starts.fixed or full or settled or not proceed():
                 return self._result()
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
@@ -218,11 +222,11 @@ class ModeFinder:
         self.saddles = {}
         self._merge()
 
-    def _unseen(self) -> float:
-        """Good-Turing estimate over all starts so far."""
+    def _fewest(self) -> int:
+        """Count the starts that ended in the mode which the fewest ended in."""
         labels = self._mode_of()[np.concatenate(self.optima)]
-        hits = np.bincount(labels[labels >= 0], minlength=1)
-        return float(np.sum(hits == 1)) / self.n_starts
+        hits = np.bincount(labels[labels >= 0], minlength=len(self._summits()))
+        return int(hits.min(initial=self.n_starts))
 
     def extend(self, points: np.ndarray) -> tuple[Modes, np.ndarray]:
         """Climb from points that chains have reached; they do not count as starts.
