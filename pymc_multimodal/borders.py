@@ -109,12 +109,15 @@ def connect_pieces(
     local = sampler.result()
     quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
     share = foreign_shares(density, partition, quick, local, rng)
-    found = False
+    found = []
     for k in range(len(local)):
         neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]
-        if neighbours:
-            found |= sampler.connect(k, quick[k], neighbours)
-    return found
+        if neighbours and sampler.connect(k, quick[k], neighbours):
+            found.append(k)
+    if found:
+        # Pieces fill up from nothing: what chains draw meanwhile has too little of them.
+        sampler.settle(np.array(found))
+    return bool(found)
 
 
 @dataclass(frozen=True)

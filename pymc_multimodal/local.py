@@ -240,6 +240,13 @@ class LocalSampler:
         self.r_hat[k], self.ess[k] = np.inf, 0.0
         return True
 
+    def settle(self, regions: np.ndarray) -> None:
+        """Let the chains of some regions forget where they were, off the record."""
+        self.extend(regions, self.config.draws)
+        for k in regions:
+            self._records[k] = []
+            self.r_hat[k], self.ess[k] = np.inf, 0.0
+
     def draws_of(self, k: int) -> int:
         """Draws per chain of region k so far."""
         return sum(len(r[0]) for r in self._records[k])

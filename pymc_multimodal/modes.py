@@ -352,10 +352,11 @@ class ModeFinder:
     def _merge(self) -> None:
         """Join optima between which the density has no barrier worth the name.
 
-        Saddles are taken from the highest down. Where one joins two groups, the lower summit is
-        a mode of its own if it rises by `barrier` above the saddle, and otherwise belongs to
-        the higher one (persistence, Chazal et al. 2013): so a shoulder between two modes
-        goes to one of them and does not bridge them.
+        Saddles are taken from the highest down. Where one joins two groups, the lighter is a
+        mode of its own if its summit rises by `barrier` above the saddle, and otherwise belongs
+        to the other (persistence, Chazal et al. 2013): so a shoulder between two modes goes to
+        one of them and does not bridge them. The lighter, by Laplace's estimate, and not the
+        lower: a narrow summit may tower over a wide one, and few ways lead into it and out.
         """
         atlas = self.atlas
         n = len(atlas.x)
@@ -363,8 +364,9 @@ class ModeFinder:
             return
         near = atlas.neighbours(self.density, self.spread)
         new = np.array([(i, j) for i, j in near if (i, j) not in self.saddles])
+        scale = inverse_scale(atlas.hessian, self.spread)
+        mass = atlas.logp + np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
         if len(new):
-            scale = inverse_scale(atlas.hessian, self.spread)
             height = barriers(self.density, atlas.x, atlas.logp, scale, new)
             lower = np.minimum(atlas.logp[new[:, 0]], atlas.logp[new[:, 1]])
             self.saddles.update(
@@ -373,10 +375,12 @@ class ModeFinder:
         group = np.arange(n)
         for (i, j), saddle in sorted(self.saddles.items(), key=lambda item: -item[1]):
             a, b = group[i], group[j]
-            peaks = {g: atlas.logp[group == g].max() for g in (a, b)}
-            if a != b and min(peaks.values()) - saddle < self.config.barrier:
-                high, low = (a, b) if peaks[a] >= peaks[b] else (b, a)
-                group[group == low] = high
+            if a == b:
+                continue
+            if mass[group == a].max() < mass[group == b].max():
+                a, b = b, a
+            if atlas.logp[group == b].max() - saddle < self.config.barrier:
+                group[group == b] = a
         atlas.group = group
 
     # ---------------------------------------------------------- result

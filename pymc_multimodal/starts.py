@@ -49,7 +49,7 @@ class ModeSearch:
         Factor by which over-dispersed starts are stretched about the prior median.
     barrier : float
         Two optima are one mode if a path joins them on which the log density stays within
-        this many nats of the lower one.
+        this many nats of the one with less mass (by Laplace's estimate).
     negligible : float
         A mode is left out if Laplace's estimate of its mass is below that of the largest by
         this many nats and half a nat for each dimension.

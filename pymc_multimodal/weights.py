@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit, logit, logsumexp
 
-from pymc_multimodal._compat import pareto_k
+from pymc_multimodal._compat import ess, pareto_k
 from pymc_multimodal.generators.base import split_chains
 from pymc_multimodal.status import Status
 
@@ -116,7 +116,6 @@ def bridge(
     proposals: np.ndarray,
     effective: float,
     *,
-    blocks: int = 1,
     tolerance: float = 1e-10,
     max_iter: int = 1000,
 ) -> Bridge:
@@ -133,17 +132,14 @@ def bridge(
         Log ratios at draws of q; -inf where gamma is zero.
     effective : float
         Effective number of the draws; it sets the shares s1 and s2.
-    blocks : int
-        Pieces into which each chain is cut for the standard error; a piece should be many
-        autocorrelation times long.
     tolerance : float
         Change of the log evidence at which the iteration ends.
     max_iter : int
 
     Notes
     -----
-    The variance is that of the estimating equation's linearisation: block means of the
-    draws' side, independent terms of the proposals' side (arXiv 2505.07825, Eqs. 20-21, has
+    The variance is that of the estimating equation's linearisation: autocorrelated terms of
+    the draws' side, independent ones of the proposals' side (arXiv 2505.07825, Eqs. 20-21, has
     the estimate without error; Meng and Wong 1996).
     """
     flat = draws.ravel()
@@ -173,9 +169,10 @@ def bridge(
     slope = np.mean(a * (1.0 - share_a)) + np.mean(b * share_b)
     if not slope > 0:
         return Bridge(log_r, np.inf, np.inf, np.array(trace))
-    chains, n = b.shape
-    pieces = b[:, : n - n % blocks].reshape(chains * blocks, -1).mean(axis=1)
-    var_b = np.var(pieces, ddof=1) / len(pieces)
+    # Few chains leave the spread of their means a matter of chance, and autocorrelation does not
+    # show by how much chains differ that hardly ever change places: the larger counts.
+    independent = float(np.clip(np.nan_to_num(ess(b, "mean")[0], nan=1.0), 1.0, b.size))
+    var_b = max(np.var(b, ddof=1) / independent, np.var(b.mean(axis=1), ddof=1) / len(b))
     var_a = np.var(a, ddof=1) / m
     return Bridge(log_r, var_b / slope**2, var_a / slope**2, np.array(trace))
 
@@ -265,9 +262,7 @@ class Weighing:
             chains, n, d = x.shape
             draws = local.logp[k][part] - q.log_density(x.reshape(-1, d)).reshape(chains, n)
             effective = max(1.0, min(1.0, local.ess[k] / local.logp[k].size) * draws.size)
-            tau = draws.size / effective
-            blocks = int(np.clip(n / (25 * tau), 1, 5))
-            one = bridge(draws, self.ratios[k], effective, blocks=blocks)
+            one = bridge(draws, self.ratios[k], effective)
             results.append(one)
             tails.append(pareto_k(self.ratios[k]))
             statuses += _judge(k, one, draws, self.ratios[k], tails[-1])

@@ -59,14 +59,14 @@ def test_bridge_and_its_error_on_independent_draws(draws, proposed, rng):
 def test_bridge_and_its_error_on_correlated_draws(rho, rng):
     """Blocks of some thirty autocorrelation times carry the correlation."""
     tau = (1 + rho) / (1 - rho)
-    n, blocks = int(150 * tau), 5
+    n = int(150 * tau)
     # A narrower proposal, so that the draws' side rules the error.
     q = norm(0.4, 0.6)
     z, share = [], []
     for _ in range(REPLICATES):
         x, y = autoregressive(8, n, rho, rng), q.rvs(2_000, random_state=rng)
         ratios = [LOG_Z + PI.logpdf(v) - q.logpdf(v) for v in (x, y)]
-        result = bridge(*ratios, x.size / tau, blocks=blocks)
+        result = bridge(*ratios, x.size / tau)
         z.append(z_of(result))
         share.append(result.from_draws / (result.from_draws + result.from_proposals))
     assert np.mean(share) > 0.5

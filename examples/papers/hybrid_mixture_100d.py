@@ -93,7 +93,7 @@ def one_bridge(fit, density, factor: float, m: int, rng: np.random.Generator):
     ratios[inside] = density.logp(proposed[inside]) - log_q(proposed[inside])
     draws = logp[held_out] - log_q(x[held_out])
     effective = draws.size * min(1.0, fit.local.ess[0] / logp.size)
-    return bridge(draws, ratios, effective, blocks=2)
+    return bridge(draws, ratios, effective)
 
 
 def report(r: dict) -> str:
