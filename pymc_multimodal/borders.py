@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.generators import Hybrid
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Exhausted, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +108,11 @@ def connect_pieces(
         return False
     local = sampler.result()
     quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
-    share = foreign_shares(density, partition, quick, local, rng)
+    try:
+        with density.limited():
+            share = foreign_shares(density, partition, quick, local, rng)
+    except Exhausted:
+        return False
     found = False
     for k in range(len(local)):
         neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]

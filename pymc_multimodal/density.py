@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from pymc.distributions.transforms import CircularTransform
 from pymc.initial_point import make_initial_point_fn
 
 from pymc_multimodal.compiled import PriorDraws, check_model, compile_model, flatten
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.status import Exhausted, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pymc as pm
 
@@ -83,6 +84,9 @@ class Density:
         self.last_error: Exception | None = None
         self._pool: ProcessPoolExecutor | None = None
         self.model: pm.Model | None = None
+        # Set by the fit under way: tells whether its limits have been reached.
+        self.limit: Callable[[], bool] | None = None
+        self._refuses = False
 
     # -------------------------------------------------------------- evaluation
 
@@ -113,13 +117,7 @@ class Density:
     def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = np.ascontiguousarray(x, dtype=float)
         n = len(x)
-        self.n_logp_evals += n
-        self.n_grad_evals += n if self.has_gradient else 0
-        chunks = [x[i : i + CHUNK] for i in range(0, n, CHUNK)]
-        if self.workers > 1 and len(chunks) > 1:
-            results = list(self._executor().map(_remote, chunks))
-        else:
-            results = [_guarded(self._function, chunk) for chunk in chunks]
+        results = list(self._results([x[i : i + CHUNK] for i in range(0, n, CHUNK)]))
         logp = np.concatenate([r[0] for r in results]) if results else np.empty(0)
         for _, _, failures, error in results:
             self.n_failures += failures
@@ -130,6 +128,43 @@ class Density:
             return logp, np.empty((n, 0))
         grad = np.concatenate([r[1] for r in results]) if results else np.empty((0, self.dim))
         return logp, np.where(np.isfinite(grad), grad, 0.0)
+
+    def _results(self, chunks: list[np.ndarray]) -> Iterator[tuple]:
+        results: Any
+        if self.workers > 1 and len(chunks) > 1:
+            results = self._executor().map(_remote, chunks)
+        else:
+            results = (_guarded(self._function, chunk) for chunk in chunks)
+        try:
+            for chunk in chunks:
+                if self._refuses and self.exhausted():
+                    raise Exhausted
+                yield next(results)
+                self.n_logp_evals += len(chunk)
+                self.n_grad_evals += len(chunk) if self.has_gradient else 0
+        finally:
+            # Workers are not to begin what nobody waits for any more.
+            results.close()
+
+    # -------------------------------------------------------------- limits
+
+    def exhausted(self) -> bool:
+        """Tell whether a limit of the fit under way is reached: stages then do their least."""
+        return self.limit is not None and self.limit()
+
+    @contextmanager
+    def limited(self, refuse: bool = True) -> Iterator[None]:
+        """Refuse evaluations within, by raising `Exhausted`, from a limit of the fit on.
+
+        For work that can be left out or cut short; a batch is refused between its chunks.
+        """
+        before, self._refuses = self._refuses, refuse
+        try:
+            yield
+        finally:
+            self._refuses = before
+
+    # -------------------------------------------------------------- worker processes
 
     def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -148,7 +183,8 @@ class Density:
             self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_prior": None, "model": None, "last_error": None}
+        dropped = ("_pool", "_prior", "model", "last_error", "limit")
+        return {**self.__dict__, **dict.fromkeys(dropped)}
 
     # -------------------------------------------------------------- geometry of circular variables
 

@@ -189,6 +189,7 @@ def count_jumps(
     n: int = 400,
 ) -> tuple[Kernel, list[Status]]:
     """Choose how many jumps a draw needs for neighbouring draws to be nearly independent."""
+    n = n // 4 if density.exhausted() else n
     x, logp = by_weight(local, weights, n, rng)
     ratio = logp + kernel.generator.log_correction(x, rng)
     proposed = propose(density, kernel, n, rng).log_ratio

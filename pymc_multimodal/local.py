@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pymc_multimodal._compat import ess, rhat
-from pymc_multimodal.adaptation import LocalSampling, Record, Warmup, fit_metric
+from pymc_multimodal.adaptation import (
+    LEAST_DRAWS,
+    LocalSampling,
+    Record,
+    Warmup,
+    fit_metric,
+)
 from pymc_multimodal.jumps import Blend
 from pymc_multimodal.pilot import starting_points
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Exhausted, Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
 if TYPE_CHECKING:
@@ -206,20 +212,24 @@ class LocalSampler:
     def extend(self, regions: np.ndarray, draws: int) -> None:
         """Add `draws` draws to every chain of some regions, all in one batch."""
         rows = np.isin(self._cloud.region, regions)
-        cloud = _take(self._cloud, rows)
+        cloud = self._cloud.take(rows)
         records = []
         every = self._every[cloud.region]
         probability, crossed = np.ones(len(every)), np.zeros(len(every), dtype=bool)
         for t in range(draws):
             due = t % every == 0
-            moved, info = move(
-                self.density, _take(cloud, due), self._tuning, self.rng, label=self._label
-            )
-            cloud = _put(cloud, moved, due)
+            try:
+                with self.density.limited(t >= LEAST_DRAWS):
+                    moved, info = move(
+                        self.density, cloud.take(due), self._tuning, self.rng, label=self._label
+                    )
+                    after, _ = self._jump(cloud.put(moved, due))
+            except Exhausted:
+                break
+            cloud = after
             probability[due], crossed[due] = info.probability, info.crossed
-            cloud, _ = self._jump(cloud)
             records.append((cloud.x, cloud.logp, cloud.grad, probability.copy(), crossed.copy()))
-        self._cloud = _put(self._cloud, cloud, rows)
+        self._cloud = self._cloud.put(cloud, rows)
         columns = [np.stack(column) for column in zip(*records, strict=True)]
         for k in regions:
             own = cloud.region == k
@@ -312,17 +322,18 @@ class LocalSampler:
         self._pace(regions, accepted)
         self.extend(regions, 2 * self.config.draws)
 
-    def _try_jumps(self, regions: np.ndarray, rounds: int = 10) -> np.ndarray:
+    def _try_jumps(self, regions: np.ndarray) -> np.ndarray:
         """Share of the jumps that chains accept now, by region."""
         if not self._jumps:
             return np.zeros(self.n_regions)
+        rounds = 2 if self.density.exhausted() else 10
         rows = np.isin(self._cloud.region, regions)
-        cloud = _take(self._cloud, rows)
+        cloud = self._cloud.take(rows)
         share = np.zeros(len(cloud.x))
         for _ in range(rounds):
             cloud, accepted = self._jump(cloud)
             share += accepted / rounds
-        self._cloud = _put(self._cloud, cloud, rows)
+        self._cloud = self._cloud.put(cloud, rows)
         total = np.bincount(cloud.region, share, minlength=self.n_regions)
         return total / np.maximum(np.bincount(cloud.region, minlength=self.n_regions), 1)
 
@@ -355,16 +366,18 @@ class LocalSampler:
         accepted = np.log(self.rng.random(len(row))) < gain
         took[row[accepted]] = True
         # By index: rows follow the order in which regions began to jump, not that of the chains.
-        return _put(cloud, _take(offered, accepted), row[accepted]), took
+        return cloud.put(offered.take(accepted), row[accepted]), took
 
     def _warm_up(self, regions: np.ndarray, windows: tuple[int, ...] | None = None) -> None:
         if not len(regions):
             return
         rows = np.isin(self._cloud.region, regions)
-        cloud = _take(self._cloud, rows)
+        cloud = self._cloud.take(rows)
         tuning = self._tuning
         windows = windows or self.config.windows
         for i, moves in enumerate(windows):
+            if i and self.density.exhausted():
+                break
             # Short steps free chains that start far out; the last windows set the real ones.
             shrink = 0.3 if i == 0 else 1.0
             cloud, record, tuning = self._warm.window(cloud, tuning, moves, self.rng, shrink)
@@ -379,7 +392,7 @@ class LocalSampler:
                 leapfrog[k] = lengths[k]
                 tuning = replace(tuning, leapfrog=leapfrog)
         self._tuning = tuning
-        self._cloud = _put(self._cloud, cloud, rows)
+        self._cloud = self._cloud.put(cloud, rows)
 
     def _remember(self, record: Record) -> None:
         """Keep the ends of moves that were turned back at a border, for the region beyond."""
@@ -402,7 +415,7 @@ class LocalSampler:
         row, x = np.concatenate(rows), np.concatenate(points)
         if not len(row):
             return cloud
-        return self._reseed(_put(cloud, cloud_at(self.density, x, cloud.region[row]), row))
+        return self._reseed(cloud.put(cloud_at(self.density, x, cloud.region[row]), row))
 
     def _reseed(self, cloud: Cloud) -> Cloud:
         """Chains stranded outside the support or far below the others start again from one."""
@@ -485,14 +498,3 @@ def _worst(watched: np.ndarray) -> tuple[float, float]:
         float(np.max(np.where(np.isfinite(r_hat), r_hat, np.inf))),
         float(np.min(np.where(np.isfinite(size), size, 0.0))),
     )
-
-
-def _take(cloud: Cloud, rows: np.ndarray) -> Cloud:
-    return Cloud(cloud.x[rows], cloud.logp[rows], cloud.grad[rows], cloud.region[rows])
-
-
-def _put(cloud: Cloud, part: Cloud, rows: np.ndarray) -> Cloud:
-    """Copy of a cloud with some rows (indices, or a mask in order) replaced."""
-    x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
-    x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
-    return Cloud(x, logp, grad, cloud.region)

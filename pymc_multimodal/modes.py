@@ -152,6 +152,7 @@ class ModeFinder:
         self.n_flat = 0
         self.n_escapes = 0
         self.n_negligible = 0
+        self.n_unfinished = 0
         self.points: list[np.ndarray] = []
         self.point_optima: list[np.ndarray] = []
         self.begun: list[np.ndarray] = []
@@ -240,6 +241,7 @@ class ModeFinder:
         labels = self._place(x, logp, converged)
         if count:
             self.n_starts += len(starts)
+            self.n_unfinished += int(np.sum(np.isneginf(logp))) * self.density.exhausted()
             self.begun.append(starts)
             self.optima.append(labels)
         self.points.append(path)
@@ -407,6 +409,12 @@ class ModeFinder:
             statuses.append(
                 Status("flat", "modes", f"{self.n_flat} starts ended where the density is flat.",
                        "They were not counted as modes.", level="info")
+            )  # fmt: skip
+        if self.n_unfinished:
+            statuses.append(
+                Status("unfinished", "modes",
+                       f"{self.n_unfinished} of {self.n_starts} climbs were cut off by a limit of "
+                       "the fit: modes may be missing.", "Raise the limit.")
             )  # fmt: skip
         if not len(atlas.x):
             return self._runaway(statuses)

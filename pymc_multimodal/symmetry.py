@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pymc_multimodal.density import Density
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Cells", "FoldedDensity", "Symmetry"]
 
@@ -339,6 +344,16 @@ class FoldedDensity(Density):
         inside = np.isfinite(logp)
         logp[inside] += self.base.logp(x[inside])
         return logp
+
+    def exhausted(self) -> bool:
+        """Ask the density that this was made from, of which a fit sets the limits."""
+        return self.base.exhausted()
+
+    @contextmanager
+    def limited(self, refuse: bool = True) -> Iterator[None]:
+        """Refuse evaluations of the density that this was made from."""
+        with self.base.limited(refuse):
+            yield
 
     def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logp, grad = self.base._evaluate(x)
