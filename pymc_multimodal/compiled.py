@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import pymc as pm
@@ -24,7 +25,33 @@ from pymc_multimodal.status import ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["PriorDraws", "check_model", "compile_model", "flatten", "unflatten"]
+__all__ = [
+    "PriorDraws",
+    "check_model",
+    "compile_model",
+    "flatten",
+    "taking_turns",
+    "unflatten",
+]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_turn = threading.RLock()
+
+
+def taking_turns(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let threads wait for each other that call such functions at the same time.
+
+    PyTensor's compiler and a model's random streams, torch's seed, warning filters, the number
+    of BLAS threads and a terminal's progress bar belong to the whole process.
+    """
+
+    @wraps(function)
+    def one_at_a_time(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _turn:
+            return function(*args, **kwargs)
+
+    return one_at_a_time
 
 
 def flatten(model: pm.Model, point: Mapping[str, np.ndarray]) -> np.ndarray:

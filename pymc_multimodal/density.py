@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from pymc.distributions.transforms import CircularTransform
 from pymc.initial_point import make_initial_point_fn
 
 from pymc_multimodal.compiled import PriorDraws, check_model, compile_model, flatten
-from pymc_multimodal.status import Exhausted, ModelError
+from pymc_multimodal.status import Exhausted, FitError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -142,6 +144,12 @@ class Density:
                 yield next(results)
                 self.n_logp_evals += len(chunk)
                 self.n_grad_evals += len(chunk) if self.has_gradient else 0
+        except BrokenProcessPool as error:
+            self.close()
+            raise FitError(
+                f"One of the workers={self.workers} processes died: the model crashed in it, or it "
+                "ran out of memory. Use fewer workers; with workers=1 the crash shows itself."
+            ) from error
         finally:
             # Workers are not to begin what nobody waits for any more.
             results.close()
@@ -178,9 +186,13 @@ class Density:
 
     def close(self) -> None:
         """Stop the worker processes, if any; the density can be used again afterwards."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        if self._pool is None:
+            return
+        # After an interruption workers may be in the midst of long evaluations.
+        for process in list(self._pool._processes.values()):
+            process.terminate()
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:
         dropped = ("_pool", "_prior", "model", "last_error", "limit")
@@ -320,6 +332,8 @@ _worker_function: Callable | None = None
 
 def _initialise_worker(payload: bytes) -> None:
     global _worker_function
+    # Ctrl-C is the main process's to answer, which then stops its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker_function = cloudpickle.loads(payload)
 
 
