@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pymc_multimodal.status import Status
@@ -33,6 +34,7 @@ class Clock:
         self, density: Density, max_evals: float | None = None, max_seconds: float | None = None
     ) -> None:
         self.density, self.max_evals, self.max_seconds = density, max_evals, max_seconds
+        self.first_tally = replace(density.tally)
         self.first_logp, self.first_grad = density.n_logp_evals, density.n_grad_evals
         self.began = self.last = time.monotonic()
         self.seconds: dict[str, float] = {}
@@ -87,6 +89,11 @@ class Clock:
                 raise
             self.interrupted, self.stopped = True, "an interruption by the user"
             _log.warning("Interrupted: going on with what has been found so far.")
+
+    def unsound(self) -> list[Status]:
+        """Say at how many points the model gave what cannot be sampled."""
+        tally = self.density.tally.since(self.first_tally)
+        return tally.statuses(self.spent, self.density.last_error)
 
     def unfinished(self, target_se: float, error: float) -> list[Status]:
         """Say so where a limit, or those of the stages, came before the asked precision.

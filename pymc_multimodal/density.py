@@ -15,6 +15,7 @@ from pymc.distributions.transforms import CircularTransform
 from pymc.initial_point import make_initial_point_fn
 
 from pymc_multimodal.compiled import PriorDraws, check_model, compile_model, flatten
+from pymc_multimodal.soundness import Tally
 from pymc_multimodal.status import Exhausted, FitError, ModelError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Density:
         self.workers = workers
         self.n_logp_evals = 0
         self.n_grad_evals = 0
-        self.n_failures = 0
+        self.tally = Tally()
         self.last_error: Exception | None = None
         self._pool: ProcessPoolExecutor | None = None
         self.model: pm.Model | None = None
@@ -121,14 +122,14 @@ class Density:
         n = len(x)
         results = list(self._results([x[i : i + CHUNK] for i in range(0, n, CHUNK)]))
         logp = np.concatenate([r[0] for r in results]) if results else np.empty(0)
-        for _, _, failures, error in results:
-            self.n_failures += failures
-            self.last_error = error or self.last_error
+        raised = sum(r[2] for r in results)
+        self.last_error = next((r[3] for r in reversed(results) if r[3]), self.last_error)
+        grad = np.empty((n, 0))
+        if self.has_gradient and results:
+            grad = np.concatenate([r[1] for r in results])
+        self.tally.count(raised, logp, grad)
         # +inf cannot be sampled, and a NaN says nothing: both count as outside the support.
         logp = np.where(np.isfinite(logp), logp, -np.inf)
-        if not self.has_gradient:
-            return logp, np.empty((n, 0))
-        grad = np.concatenate([r[1] for r in results]) if results else np.empty((0, self.dim))
         return logp, np.where(np.isfinite(grad), grad, 0.0)
 
     def _results(self, chunks: list[np.ndarray]) -> Iterator[tuple]:

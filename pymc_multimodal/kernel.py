@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.soundness import unstable
 from pymc_multimodal.status import Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
@@ -29,6 +30,10 @@ __all__ = [
     "rows",
     "step",
 ]
+
+
+# Draws that are evaluated a second time.
+CHECKED = 128
 
 
 @dataclass(frozen=True)
@@ -188,14 +193,18 @@ def count_jumps(
     rng: np.random.Generator,
     n: int = 400,
 ) -> tuple[Kernel, list[Status]]:
-    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent."""
+    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent.
+
+    Draws are evaluated again, on which the kernel relies: they are to have the same density.
+    """
     n = n // 4 if density.exhausted() else n
     x, logp = by_weight(local, weights, n, rng)
     ratio = logp + kernel.generator.log_correction(x, rng)
     proposed = propose(density, kernel, n, rng).log_ratio
     with np.errstate(invalid="ignore", over="ignore"):
         acceptance = float(np.mean(np.exp(np.minimum(0.0, proposed - ratio))))
-    found = []
+    again = slice(32 if density.exhausted() else CHECKED)
+    found = unstable(density.logp(x[again]), logp[again])
     if acceptance < 0.02:
         found.append(
             Status("acceptance", "kernel",

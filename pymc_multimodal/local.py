@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pymc_multimodal._compat import ess, rhat
-from pymc_multimodal.adaptation import (
-    LEAST_DRAWS,
-    LocalSampling,
-    Record,
-    Warmup,
-    fit_metric,
-)
+from pymc_multimodal.adaptation import LEAST_DRAWS, LocalSampling, Record, Warmup, fit_metric
 from pymc_multimodal.jumps import Blend
 from pymc_multimodal.pilot import starting_points
 from pymc_multimodal.status import Exhausted, Status
@@ -362,7 +356,9 @@ class LocalSampler:
             return cloud, took
         row = np.concatenate(rows)
         offered = cloud_at(self.density, np.concatenate(xs), cloud.region[row])
-        gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
+        with np.errstate(invalid="ignore"):
+            # From outside of the support to outside: no gain, and not accepted.
+            gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
         accepted = np.log(self.rng.random(len(row))) < gain
         took[row[accepted]] = True
         # By index: rows follow the order in which regions began to jump, not that of the chains.

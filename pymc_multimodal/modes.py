@@ -11,9 +11,10 @@ from pymc_multimodal.atlas import Atlas
 from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
 from pymc_multimodal.exchange import check_symmetry, find_symmetry
 from pymc_multimodal.optimise import climb, climb_by_differences, climb_without_gradient
+from pymc_multimodal.soundness import same_density
 from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
-from pymc_multimodal.symmetry import Symmetry, same_density
+from pymc_multimodal.symmetry import Symmetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymc_multimodal.soundness import same_density
 from pymc_multimodal.status import Status
-from pymc_multimodal.symmetry import Cells, FoldedDensity, same_density
+from pymc_multimodal.symmetry import Cells, FoldedDensity
 from pymc_multimodal.trajectory import Cloud
 
 if TYPE_CHECKING:

@@ -331,7 +331,7 @@ def _fit(
             kernel = replace(kernel, generator=generator)
         kernel, found = count_jumps(folded, kernel, local, weights, seeds[6])
     clock.lap("kernel")
-    statuses += [*generator.fallbacks, *found]
+    statuses += [*generator.fallbacks, *found, *clock.unsound()]
     statuses += clock.unfinished(config.target_se, float(np.max(weights.weight_se)))
     orbits = Orbits.of(folded, kernel.partition, modes)
     if orbits is not None:

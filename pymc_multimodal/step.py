@@ -103,13 +103,6 @@ def fit_model(
             density.close()
     if not quiet:
         _log.info(summary_line(fit))
-    if density.n_failures:
-        _log.warning(
-            "The model raised at %d points, which were taken as outside its support; the last "
-            "error was %r.",
-            density.n_failures,
-            density.last_error,
-        )
     log_warnings([
         SamplerWarning(WarningType.CONVERGENCE, str(s), "warn")
         for s in fit.statuses if s.level == "warning"

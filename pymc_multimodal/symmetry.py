@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.density import Density
+from pymc_multimodal.soundness import same_density
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,13 +113,6 @@ def _key(element: np.ndarray) -> bytes:
 
 def _averaged(precision: np.ndarray, elements: np.ndarray) -> np.ndarray:
     return np.einsum("gji,jk,gkl->il", elements, precision, elements, optimize=True) / len(elements)
-
-
-def same_density(there: np.ndarray, here: np.ndarray) -> bool:
-    """Tell whether log densities of points and of their images are the same but for rounding."""
-    finite = np.isfinite(here)
-    gap = np.abs(there[finite] - here[finite])
-    return bool((gap <= 1e-6 * (1.0 + np.abs(here[finite]))).all())
 
 
 class Orbit:
