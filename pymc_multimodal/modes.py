@@ -191,6 +191,8 @@ class ModeFinder:
                 return self._result()
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             batch = self.starts.draw(size, self.atlas.images())
+            if not len(batch):
+                return self._result()
 
     def _seek_symmetry(self) -> None:
         """Look for a symmetry, or check the given one; count orbits from now on."""
