@@ -338,27 +338,28 @@ class LocalSampler:
         proposes from was frozen before the record began. Returns which chains accepted too.
         """
         took = np.zeros(len(cloud.x), dtype=bool)
-        rows, xs, logqs, current = [], [], [], []
-        for k, q in self._jumps.items():
-            own = np.flatnonzero(cloud.region == k)
-            if not len(own):
-                continue
-            x = q.sample(len(own), self.rng)
-            inside = np.isfinite(x).all(axis=1)
-            if self._label is not None:
-                inside[inside] = self._label(x[inside]) == k
-            own, x = own[inside], x[inside]
-            rows.append(own)
-            xs.append(x)
-            logqs.append(q.log_density(x))
-            current.append(q.log_density(cloud.x[own]))
+        rows = {k: np.flatnonzero(cloud.region == k) for k in self._jumps}
+        rows = {k: own for k, own in rows.items() if len(own)}
         if not rows:
             return cloud, took
-        row = np.concatenate(rows)
-        offered = cloud_at(self.density, np.concatenate(xs), cloud.region[row])
+        row = np.concatenate(list(rows.values()))
+        x = np.concatenate([self._jumps[k].sample(len(own), self.rng) for k, own in rows.items()])
+        inside = np.isfinite(x).all(axis=1)
+        if self._label is not None:
+            # All regions at once: with a thousand of them this is what costs most.
+            inside[inside] = self._label(x[inside]) == cloud.region[row[inside]]
+        log_q = np.zeros(len(row))
+        first = 0
+        for k, own in rows.items():
+            part = first + np.flatnonzero(inside[first : first + len(own)])
+            first += len(own)
+            q = self._jumps[k]
+            log_q[part] = q.log_density(x[part]) - q.log_density(cloud.x[row[part]])
+        row, x, log_q = row[inside], x[inside], log_q[inside]
+        offered = cloud_at(self.density, x, cloud.region[row])
         with np.errstate(invalid="ignore"):
             # From outside of the support to outside: no gain, and not accepted.
-            gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
+            gain = offered.logp - cloud.logp[row] - log_q
         accepted = np.log(self.rng.random(len(row))) < gain
         took[row[accepted]] = True
         # By index: rows follow the order in which regions began to jump, not that of the chains.
