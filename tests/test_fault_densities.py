@@ -137,7 +137,9 @@ class Scaled(Target):
         return 8.0 * self.sd * rng.standard_normal((n, self.dim))
 
 
-@pytest.mark.parametrize("same", [False, True], ids=["in_scale", "all_alike"])
+@pytest.mark.parametrize(
+    "same", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["in_scale", "all_alike"]
+)
 def test_scales_from_1e_8_to_1e8(same):
     """Also where the prior has one width for all, as nobody would choose it."""
     target = Scaled()
@@ -166,6 +168,7 @@ def spike(sd, dim):
     return Mixture([np.zeros(dim), np.full(dim, 0.7)], covariances, [0.5, 0.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sd", [1e-2, 1e-3])
 def test_a_spike_in_one_dimension_is_found_or_flagged(sd):
     fit = fit_density(spike(sd, 1).density(), FitConfig(generator=PLAIN, target_se=0.05))
@@ -287,6 +290,51 @@ def test_a_thousand_dimensions():
     fit = fit_of(two, 1000, target_se=0.05, symmetry=False, challenge=False)
     assert fit.n_modes == 2
     assert np.all(np.abs(fit.weights.weight - 0.5) < 4 * fit.weights.weight_se)
+
+
+class Grid(Target):
+    """Modes of equal weight on a grid of n by m, six standard deviations apart."""
+
+    dim = 2
+
+    def __init__(self, *sizes):
+        self.sizes = np.array(sizes)
+        self.means = [6.0 * (np.arange(n) - (n - 1) / 2) for n in sizes]
+
+    def __call__(self, x):
+        total, grad = 0.0, np.empty_like(x)
+        for i, means in enumerate(self.means):
+            logs = -0.5 * (x[:, i : i + 1] - means) ** 2
+            top = logs.max(axis=1, keepdims=True)
+            parts = np.exp(logs - top)
+            total += top[:, 0] + np.log(parts.mean(axis=1)) - 0.5 * np.log(2 * np.pi)
+            grad[:, i] = -((x[:, i : i + 1] - means) * parts).sum(axis=1) / parts.sum(axis=1)
+        return total, grad
+
+    def prior(self, n, rng):
+        return 6.0 * self.sizes * rng.uniform(-0.5, 0.5, (n, 2))
+
+
+@pytest.mark.parametrize(
+    "sizes", [(6, 5), pytest.param((40, 25), marks=pytest.mark.slow)], ids=["30", "1000"]
+)
+def test_many_modes(sizes):
+    target = Grid(*sizes)
+    settings = FitConfig(symmetry=False, challenge=False, target_se=0.05)
+    fit = fit_density(target.density(prior=target.prior), settings)
+    assert abs(fit.weights.total) < 4 * fit.weights.total_se + 1e-3 or codes(fit)
+    # All of them, or the share of starts whose modes have not been seen.
+    assert fit.n_modes > 0.95 * np.prod(sizes)
+    assert fit.n_modes == np.prod(sizes) or "singletons" in codes(fit)
+    assert np.all(np.abs(fit.weights.weight * fit.n_modes - 1) < 0.05)
+
+
+def test_modes_beyond_the_budget_are_said_to_be_missing():
+    target = Grid(40, 25)
+    settings = FitConfig(symmetry=False, max_evals=1000)
+    fit = fit_density(target.density(prior=target.prior), settings)
+    assert fit.n_modes < 200
+    assert {"budget", "singletons"} <= codes(fit)
 
 
 def test_a_fit_that_was_pickled_draws_the_same():
