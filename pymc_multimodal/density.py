@@ -124,7 +124,7 @@ class Density:
         logp = np.concatenate([r[0] for r in results]) if results else np.empty(0)
         raised = sum(r[2] for r in results)
         self.last_error = next((r[3] for r in reversed(results) if r[3]), self.last_error)
-        grad = np.empty((n, 0))
+        grad = np.empty((n, self.dim if self.has_gradient else 0))
         if self.has_gradient and results:
             grad = np.concatenate([r[1] for r in results])
         self.tally.count(raised, logp, grad)
