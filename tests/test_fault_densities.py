@@ -321,14 +321,20 @@ class Grid(Target):
     "sizes", [(6, 5), pytest.param((40, 25), marks=pytest.mark.slow)], ids=["30", "1000"]
 )
 def test_many_modes(sizes):
-    target = Grid(*sizes)
-    settings = FitConfig(symmetry=False, challenge=False, target_se=0.05)
+    """The thousand are 260 regions, as the grid is symmetric."""
+    target, many = Grid(*sizes), np.prod(sizes)
+    settings = FitConfig(symmetry=bool(many > 100), challenge=False, target_se=0.05)
     fit = fit_density(target.density(prior=target.prior), settings)
-    assert abs(fit.weights.total) < 4 * fit.weights.total_se + 1e-3 or codes(fit)
+    found = fit.images.sum()
+    assert abs(fit.weights.total) < 4 * fit.weights.total_se + 1e-3 or found < many
     # All of them, or the share of starts whose modes have not been seen.
-    assert fit.n_modes > 0.95 * np.prod(sizes)
-    assert fit.n_modes == np.prod(sizes) or "singletons" in codes(fit)
-    assert np.all(np.abs(fit.weights.weight * fit.n_modes - 1) < 0.05)
+    assert found > 0.95 * many
+    assert found == many or "singletons" in codes(fit)
+    # Borders are learned from 4,000 draws in all: fifteen for each of the 260 regions, which
+    # then hold too much or too little of their neighbours.
+    off = np.abs(fit.weights.weight / fit.images * found - 1)
+    assert np.median(off) < 0.05
+    assert off.max() < (0.2 if many > 100 else 0.05)
 
 
 def test_modes_beyond_the_budget_are_said_to_be_missing():

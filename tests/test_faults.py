@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import pickle
+import signal
 import threading
 import time
 
@@ -167,7 +169,7 @@ def test_pymc_draws_from_a_fit_that_was_interrupted(monkeypatch, caplog):
 def test_no_worker_outlives_an_interruption():
     """Workers sleep for minutes when it comes."""
     density = Watched(seconds=5.0).density(workers=2)
-    pressed = threading.Timer(8.0, lambda: __import__("signal").raise_signal(2))
+    pressed = threading.Timer(8.0, os.kill, (os.getpid(), signal.SIGINT))
     pressed.start()
     with pytest.raises(KeyboardInterrupt):
         fit_density(density, FitConfig())
@@ -178,7 +180,7 @@ def test_no_worker_outlives_an_interruption():
 
 
 def crash(x):
-    __import__("os")._exit(1)
+    os._exit(1)
 
 
 @pytest.mark.slow
