@@ -27,6 +27,9 @@ __all__ = ["ModeFinder", "ModeSearch", "Modes"]
 MAX_ESCAPES = 24
 # Dimensions up to which Powell's method costs little more than differences do.
 POWELL_DIM = 10
+# Starts that every mode is to be found by, or 2 when there were plenty: where there are basins
+# that one start in fifty falls into, there may be others that one in a few hundred does.
+HITS, PLENTY = 10, 1024
 # Climbs by differences, which are dear, that tell the others of the modes' curvature.
 SCOUTS = 4
 
@@ -53,9 +56,9 @@ class Modes:
         Robust standard deviation of the starts.
     n_starts : int
     unseen_start_mass : float
-        Estimated probability that a start lands in a basin not found (Good-Turing: the share
-        of modes hit exactly once by the last batch, after all merges); NaN when modes were
-        given. It speaks of starts, not of posterior mass.
+        Estimated probability that a start lands in a basin not found (Good-Turing: modes hit
+        exactly once, after all merges, for each start); NaN when modes were given. It speaks
+        of starts, not of posterior mass.
     unseen_start_mass_upper : float
         Its upper 95 % bound; 3 / n when there are no singletons.
     singletons : array of bool, shape (K,)
@@ -186,7 +189,8 @@ class ModeFinder:
             found_new = len(self._summits()) > before
             full = self.n_starts >= self.config.max_starts
             enough = self.n_starts > self.config.batch  # at least two batches
-            settled = enough and not found_new and self._unseen() < 0.005
+            often = HITS if self.n_starts < PLENTY else 2
+            settled = enough and not found_new and self._fewest() >= often
             if self.starts.fixed or full or settled or not proceed():
                 return self._result()
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
@@ -222,11 +226,11 @@ class ModeFinder:
         self.saddles = {}
         self._merge()
 
-    def _unseen(self) -> float:
-        """Good-Turing estimate over all starts so far."""
+    def _fewest(self) -> int:
+        """Count the starts that ended in the mode which the fewest ended in."""
         labels = self._mode_of()[np.concatenate(self.optima)]
-        hits = np.bincount(labels[labels >= 0], minlength=1)
-        return float(np.sum(hits == 1)) / self.n_starts
+        hits = np.bincount(labels[labels >= 0], minlength=len(self._summits()))
+        return int(hits.min(initial=self.n_starts))
 
     def extend(self, points: np.ndarray) -> tuple[Modes, np.ndarray]:
         """Climb from points that chains have reached; they do not count as starts.
@@ -405,7 +409,7 @@ class ModeFinder:
         return mode_of
 
     def _result(self) -> Modes:
-        atlas, last_labels = self.atlas, self.optima[-1]
+        atlas = self.atlas
         given = self.config.locations is not None
         statuses: list[Status] = []
         if self.n_flat:
@@ -424,12 +428,10 @@ class ModeFinder:
         best, mode_of = self._summits(), self._mode_of()
         labels = mode_of[np.concatenate(self.optima)]
         hits = np.bincount(labels[labels >= 0], minlength=len(best))
-        in_last = mode_of[last_labels]
-        last = np.bincount(in_last[in_last >= 0], minlength=len(best))
-        n_last, once = max(len(last_labels), 1), int(np.sum(last == 1))
-        unseen = once / n_last
+        n, once = self.n_starts, int(np.sum(hits == 1))
+        unseen = once / n
         # Poisson bound on the number of singletons; the rule of three when there are none.
-        upper = min(1.0, 3.0 / n_last if once == 0 else (once + 2 * np.sqrt(once) + 3) / n_last)
+        upper = min(1.0, 3.0 / n if once == 0 else (once + 2 * np.sqrt(once) + 3) / n)
         if self.n_negligible:
             statuses.append(
                 Status("negligible", "modes",
@@ -445,8 +447,8 @@ class ModeFinder:
         if once and not given:
             statuses.append(
                 Status("singletons", "modes",
-                       f"{once} of {len(best)} modes were found by one start of the last "
-                       f"{n_last} only, so about {unseen:.1%} of the starts' basins are unseen.",
+                       f"{once} of {len(best)} modes were found by one start of {n} only, so "
+                       f"about {unseen:.1%} of the starts' basins are unseen.",
                        "Raise ModeSearch.max_starts or give more starts.")
             )  # fmt: skip
         points = np.concatenate(self.points)

@@ -31,7 +31,16 @@ from random_models import FAMILIES, RandomModel, random_model
 from scipy.special import logit, logsumexp
 from weights import read
 
-from pymc_multimodal.generators import Hybrid, Network
+from pymc_multimodal.generators import (
+    LRDS,
+    ControlNetwork,
+    GeneratorConfig,
+    Hybrid,
+    Network,
+    PublishedHybrid,
+    ScoreLangevin,
+    resolve,
+)
 from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
@@ -91,9 +100,20 @@ def found_weights(fit: Fit, model: RandomModel) -> np.ndarray:
     return fit.weights.weight @ np.array(shares)
 
 
-def short_networks(steps: int) -> Hybrid:
-    """Make the default generator, with networks that are trained for less long (0: as it is)."""
-    return Hybrid(network=Network(steps=steps, total_steps=8 * steps)) if steps else Hybrid()
+def generator_of(name: str, steps: int) -> GeneratorConfig:
+    """Make a generator whose networks are trained for so many steps (0: as they come).
+
+    But for Hybrid's, networks are trained when the weights are known, and do not change them.
+    """
+    if not steps:
+        return resolve(name)
+    short = {
+        "hybrid": Hybrid(network=Network(steps=steps, total_steps=8 * steps)),
+        "lrds": LRDS(network=ControlNetwork(steps=steps, regression_steps=steps)),
+        "score": ScoreLangevin(steps=steps),
+        "published": PublishedHybrid(train_steps=steps, pairs=1000),
+    }
+    return short[name]
 
 
 def judge(seed: int, options: argparse.Namespace) -> dict:
@@ -108,9 +128,8 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
         "dim": model.dim,
         "components": len(model.weights),
     }
-    hybrid = options.generator == "hybrid"
     config = FitConfig(
-        generator=short_networks(options.network_steps) if hybrid else options.generator,
+        generator=generator_of(options.generator, options.network_steps),
         target_se=options.target_se,
         max_evals=options.max_evals,
         random_seed=seed,
@@ -132,6 +151,8 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
             for level in ("warning", "info")
         },
         "challenged_by": fit.verdict.effective if fit.verdict else 0.0,
+        "pareto_k": float(fit.weights.pareto_k.max()),
+        "missed_mass": fit.verdict.missed_mass if fit.verdict else float("nan"),
         "evals": fit.n_logp_evals,
     }
     if fit.n_modes > 1:

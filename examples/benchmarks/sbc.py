@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pymc as pm
-from calibration import NETWORK_STEPS, TARGET_SE, short_networks
+from calibration import NETWORK_STEPS, TARGET_SE, generator_of
 from calibration_report import table
 from scipy.special import expit, logit
 from scipy.stats import chisquare
@@ -152,7 +152,7 @@ def simulate(name: str, density: Density, seed: int, target_se: float) -> dict:
     truth = spec.prior(rng)
     with density.model:
         pm.set_data({"y": spec.data(truth, rng)})
-    generator = short_networks(NETWORK_STEPS)
+    generator = generator_of("hybrid", NETWORK_STEPS)
     config = FitConfig(generator=generator, target_se=target_se, random_seed=seed)
     fit = fit_density(density, config)
     x, acceptance = corrected_draws(density, fit, DRAWS, CHAINS, rng, thin=THIN, skip=1)
