@@ -181,7 +181,7 @@ class ModeFinder:
         if self._method() == "differences" and len(batch) > SCOUTS:
             self._add(batch[:SCOUTS])
             batch = batch[SCOUTS:]
-        while True:
+        while len(batch):
             before = len(self._summits())
             self._add(batch)
             if before == 0:
@@ -192,11 +192,10 @@ class ModeFinder:
             often = HITS if self.n_starts < PLENTY else 2
             settled = enough and not found_new and self._fewest() >= often
             if self.starts.fixed or full or settled or not proceed():
-                return self._result()
+                break
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             batch = self.starts.draw(size, self.atlas.images())
-            if not len(batch):
-                return self._result()
+        return self._result()
 
     def _seek_symmetry(self) -> None:
         """Look for a symmetry, or check the given one; count orbits from now on."""
