@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.status import Exhausted
 from pymc_multimodal.trajectory import Cloud, Tuning, move
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from pymc_multimodal.density import Density
 
 __all__ = ["LocalSampling", "Record", "Warmup", "first_step", "fit_metric", "stack"]
+
+
+# Moves of a window and draws of a chain that are made even after a limit of the fit.
+LEAST_MOVES, LEAST_DRAWS = 4, 16
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,13 @@ class Warmup:
         count = np.maximum(np.bincount(cloud.region, minlength=n_regions), 1)
         for t in range(moves):
             tuning = replace(tuning, step_size=np.exp(log_step))
-            cloud, info = move(self.density, cloud, tuning, rng, label=self.label, shrink=shrink)
+            try:
+                with self.density.limited(t >= LEAST_MOVES):
+                    cloud, info = move(
+                        self.density, cloud, tuning, rng, label=self.label, shrink=shrink
+                    )
+            except Exhausted:
+                break
             records.append((cloud.x, cloud.logp, cloud.grad, info.probability, info.crossed,
                             info.end, info.into))  # fmt: skip
             mean = np.bincount(cloud.region, info.probability, minlength=n_regions) / count

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.curvature import inverse_scale
 from pymc_multimodal.symmetry import Orbit
 
 if TYPE_CHECKING:
@@ -80,6 +81,33 @@ class Atlas:
         near = np.argsort(distance, axis=1)[:, : min(k, len(self.x) - 1)]
         pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(self.x)) for j in near[i]}
         return np.array(sorted(pairs))
+
+    def log_mass(self, spread: np.ndarray) -> np.ndarray:
+        """Laplace's estimate of each optimum's log mass, but for a constant, shape (p,)."""
+        scale = inverse_scale(self.hessian, spread)
+        return self.logp + np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
+
+    def join(
+        self, saddles: dict[tuple[int, int], float], barrier: float, spread: np.ndarray
+    ) -> None:
+        """Group optima to modes, by the saddles between pairs of them (log densities).
+
+        Saddles are taken from the highest down. Where one joins two groups, the lighter is a
+        mode of its own if its summit rises by `barrier` above the saddle, and otherwise belongs
+        to the other (persistence, Chazal et al. 2013): so a shoulder between two modes goes to
+        one of them and does not bridge them. The lighter, by Laplace's estimate, and not the
+        lower: a narrow summit may tower over a wide one, and few ways lead into it and out.
+        """
+        mass, group = self.log_mass(spread), np.arange(len(self.x))
+        for (i, j), saddle in sorted(saddles.items(), key=lambda item: -item[1]):
+            heavy, light = group[i], group[j]
+            if heavy == light:
+                continue
+            if mass[group == heavy].max() < mass[group == light].max():
+                heavy, light = light, heavy
+            if self.logp[group == light].max() - saddle < barrier:
+                group[group == light] = heavy
+        self.group = group
 
     def remember(self, old: Atlas, index: np.ndarray) -> None:
         """Learn from an atlas without symmetry which modes hold several images of an optimum.

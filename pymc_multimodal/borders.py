@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.generators import Hybrid
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Exhausted, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,16 +108,17 @@ def connect_pieces(
         return False
     local = sampler.result()
     quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
-    share = foreign_shares(density, partition, quick, local, rng)
-    found = []
+    try:
+        with density.limited():
+            share = foreign_shares(density, partition, quick, local, rng)
+    except Exhausted:
+        return False
+    pieces = {}
     for k in range(len(local)):
         neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]
-        if neighbours and sampler.connect(k, quick[k], neighbours):
-            found.append(k)
-    if found:
-        # Pieces fill up from nothing: what chains draw meanwhile has too little of them.
-        sampler.settle(np.array(found))
-    return bool(found)
+        if neighbours:
+            pieces[k] = (quick[k], neighbours)
+    return sampler.connect(pieces)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import poisson
 
 from pymc_multimodal.starts import Starts
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Exhausted, Status
 from pymc_multimodal.tempered import Endpoints, Reference, carry
 from pymc_multimodal.trajectory import cloud_at, move
 
@@ -452,12 +452,19 @@ class Court:
     def hear(self, tick: Callable[[str, str], None], *fit: Any) -> bool:
         """Judge a fit, given as to `Challenger.judge`; tell whether it has to be done again."""
         challenger, clock = self._challenger, self.clock
+        # What was said of an earlier fit does not hold for this one, which has other regions.
+        self.verdict = None
         if challenger is None or not clock.proceed():
             return False
         tick("challenge", "tempered search for what was missed")
         config = challenger.config
-        challenger.seek(max(config.share * (clock.spent - self._judged), config.min_evals))
-        self.verdict = challenger.judge(*fit)
+        try:
+            with challenger.density.limited():
+                budget = config.share * (clock.spent - self._judged)
+                challenger.seek(max(budget, config.min_evals))
+                self.verdict = challenger.judge(*fit)
+        except Exhausted:
+            return False
         self._judged = clock.spent
         if not len(self.verdict.starts) or not self._rounds or not clock.proceed():
             return False

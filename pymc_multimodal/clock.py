@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pymc_multimodal.density import Density
 
 __all__ = ["Clock"]
 
+_log = logging.getLogger("pymc.multimodal")
+
 
 class Clock:
-    """Counts evaluations and seconds, and knows their limits.
+    """Counts evaluations and seconds, knows their limits, and whether the user interrupted.
 
     Parameters
     ----------
@@ -27,10 +34,12 @@ class Clock:
         self, density: Density, max_evals: float | None = None, max_seconds: float | None = None
     ) -> None:
         self.density, self.max_evals, self.max_seconds = density, max_evals, max_seconds
+        self.first_tally = replace(density.tally)
         self.first_logp, self.first_grad = density.n_logp_evals, density.n_grad_evals
         self.began = self.last = time.monotonic()
         self.seconds: dict[str, float] = {}
         self.stopped = ""
+        self.interrupted = False
 
     @property
     def spent(self) -> int:
@@ -51,6 +60,41 @@ class Clock:
             self.stopped = f"max_seconds={self.max_seconds}"
         return not self.stopped
 
+    def reached(self) -> bool:
+        """Tell whether a limit has been reached."""
+        return not self.proceed()
+
+    @contextmanager
+    def keeping_limits(self) -> Iterator[None]:
+        """Let the density know the limits for as long as the fit lasts."""
+        self.density.limit = self.reached
+        try:
+            yield
+        finally:
+            self.density.limit = None
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Leave what a fit can do without when the user interrupts (Ctrl-C) for the first time.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The second time.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.interrupted:
+                raise
+            self.interrupted, self.stopped = True, "an interruption by the user"
+            _log.warning("Interrupted: going on with what has been found so far.")
+
+    def unsound(self) -> list[Status]:
+        """Say at how many points the model gave what cannot be sampled."""
+        tally = self.density.tally.since(self.first_tally)
+        return tally.statuses(self.spent, self.density.last_error)
+
     def unfinished(self, target_se: float, error: float) -> list[Status]:
         """Say so where a limit, or those of the stages, came before the asked precision.
 
@@ -62,6 +106,13 @@ class Clock:
         if error <= 1.1 * target_se and not self.stopped:
             return []
         short = f"the largest standard error of a weight is {error:.2g}, target_se={target_se}"
+        if self.interrupted:
+            return [
+                Status("interrupted", "pipeline",
+                       f"the fit was interrupted before its last stage; {short}.",
+                       "Later stages were left out, the challenge among them: fit again to have "
+                       "them.")
+            ]  # fmt: skip
         if self.stopped:
             cause = f"the fit stopped at {self.stopped}; {short}."
             return [Status("budget", "pipeline", cause, "Raise the limit, or target_se.")]

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
-import pymc as pm
-import pytensor
-import pytensor.tensor as pt
 from pymc.distributions.transforms import CircularTransform
-from pymc.initial_point import make_initial_point_expression, make_initial_point_fn
-from pymc.pytensorf import join_nonshared_inputs, rewrite_graph
-from pytensor.compile.mode import Mode
-from pytensor.gradient import DisconnectedInputError, NullTypeGradError
-from pytensor.graph.replace import vectorize_graph
-from pytensor.graph.traversal import ancestors
-from pytensor.tensor.random.op import RandomVariable
-from pytensor.tensor.random.type import RandomType
+from pymc.initial_point import make_initial_point_fn
 
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.compiled import PriorDraws, check_model, compile_model, flatten
+from pymc_multimodal.soundness import Tally
+from pymc_multimodal.status import Exhausted, FitError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pymc as pm
 
 __all__ = ["Density"]
 
@@ -87,10 +83,13 @@ class Density:
         self.workers = workers
         self.n_logp_evals = 0
         self.n_grad_evals = 0
-        self.n_failures = 0
+        self.tally = Tally()
         self.last_error: Exception | None = None
         self._pool: ProcessPoolExecutor | None = None
         self.model: pm.Model | None = None
+        # Set by the fit under way: tells whether its limits have been reached.
+        self.limit: Callable[[], bool] | None = None
+        self._refuses = False
 
     # -------------------------------------------------------------- evaluation
 
@@ -121,23 +120,60 @@ class Density:
     def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = np.ascontiguousarray(x, dtype=float)
         n = len(x)
-        self.n_logp_evals += n
-        self.n_grad_evals += n if self.has_gradient else 0
-        chunks = [x[i : i + CHUNK] for i in range(0, n, CHUNK)]
-        if self.workers > 1 and len(chunks) > 1:
-            results = list(self._executor().map(_remote, chunks))
-        else:
-            results = [_guarded(self._function, chunk) for chunk in chunks]
+        results = list(self._results([x[i : i + CHUNK] for i in range(0, n, CHUNK)]))
         logp = np.concatenate([r[0] for r in results]) if results else np.empty(0)
-        for _, _, failures, error in results:
-            self.n_failures += failures
-            self.last_error = error or self.last_error
+        raised = sum(r[2] for r in results)
+        self.last_error = next((r[3] for r in reversed(results) if r[3]), self.last_error)
+        grad = np.empty((n, self.dim if self.has_gradient else 0))
+        if self.has_gradient and results:
+            grad = np.concatenate([r[1] for r in results])
+        self.tally.count(raised, logp, grad)
         # +inf cannot be sampled, and a NaN says nothing: both count as outside the support.
         logp = np.where(np.isfinite(logp), logp, -np.inf)
-        if not self.has_gradient:
-            return logp, np.empty((n, 0))
-        grad = np.concatenate([r[1] for r in results]) if results else np.empty((0, self.dim))
         return logp, np.where(np.isfinite(grad), grad, 0.0)
+
+    def _results(self, chunks: list[np.ndarray]) -> Iterator[tuple]:
+        results: Any
+        if self.workers > 1 and len(chunks) > 1:
+            results = self._executor().map(_remote, chunks)
+        else:
+            results = (_guarded(self._function, chunk) for chunk in chunks)
+        try:
+            for chunk in chunks:
+                if self._refuses and self.exhausted():
+                    raise Exhausted
+                yield next(results)
+                self.n_logp_evals += len(chunk)
+                self.n_grad_evals += len(chunk) if self.has_gradient else 0
+        except BrokenProcessPool as error:
+            self.close()
+            raise FitError(
+                f"One of the workers={self.workers} processes died: the model crashed in it, or it "
+                "ran out of memory. Use fewer workers; with workers=1 the crash shows itself."
+            ) from error
+        finally:
+            # Workers are not to begin what nobody waits for any more.
+            results.close()
+
+    # -------------------------------------------------------------- limits
+
+    def exhausted(self) -> bool:
+        """Tell whether a limit of the fit under way is reached: stages then do their least."""
+        return self.limit is not None and self.limit()
+
+    @contextmanager
+    def limited(self, refuse: bool = True) -> Iterator[None]:
+        """Refuse evaluations within, by raising `Exhausted`, from a limit of the fit on.
+
+        For work that can be left out or cut short; a batch is refused between its chunks.
+        """
+        before, self._refuses = self._refuses, refuse
+        try:
+            yield
+        finally:
+            self._refuses = before
+
+    # -------------------------------------------------------------- worker processes
 
     def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -151,12 +187,17 @@ class Density:
 
     def close(self) -> None:
         """Stop the worker processes, if any; the density can be used again afterwards."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        if self._pool is None:
+            return
+        # After an interruption workers may be in the midst of long evaluations.
+        for process in list(self._pool._processes.values()):
+            process.terminate()
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_prior": None, "model": None, "last_error": None}
+        dropped = ("_pool", "_prior", "model", "last_error", "limit")
+        return {**self.__dict__, **dict.fromkeys(dropped)}
 
     # -------------------------------------------------------------- geometry of circular variables
 
@@ -224,7 +265,7 @@ class Density:
             If the model has no free or has discrete variables, or a random log density.
         """
         check_model(model)
-        function, has_gradient = _compile(model, dict(compile_kwargs or {}))
+        function, has_gradient = compile_model(model, dict(compile_kwargs or {}))
         point = model.initial_point()
         period, names = [], []
         for value in model.value_vars:
@@ -242,7 +283,7 @@ class Density:
             has_gradient=has_gradient,
             period=np.array(period),
             names=names,
-            prior=_PriorDraws(model),
+            prior=PriorDraws(model),
             workers=workers,
         )
         density.model = model
@@ -263,188 +304,6 @@ class Density:
             start = make_initial_point_fn(model=self.model, overrides=dict(point))(None)
             rows.append(flatten(self.model, start))
         return self.wrap(np.array(rows, dtype=float).reshape(-1, self.dim))
-
-
-def flatten(model: pm.Model, point: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Join a point's unconstrained values into one row, in the order of ``model.value_vars``."""
-    return np.concatenate([np.ravel(point[v.name]) for v in model.value_vars]).astype(float)
-
-
-def unflatten(model: pm.Model, x: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Turn rows of shape (n, d) back into points of unconstrained values."""
-    shapes = {v.name: np.shape(p) for v, p in _values(model)}
-    points = []
-    for row in x:
-        point, at = {}, 0
-        for name, shape in shapes.items():
-            size = int(np.prod(shape))
-            point[name] = row[at : at + size].reshape(shape)
-            at += size
-        points.append(point)
-    return points
-
-
-def _values(model: pm.Model) -> list[tuple[Any, np.ndarray]]:
-    point = model.initial_point()
-    return [(v, point[v.name]) for v in model.value_vars]
-
-
-def check_model(model: pm.Model) -> None:
-    """Raise a `ModelError` if the model cannot be sampled by this package."""
-    if not model.free_RVs:
-        raise ModelError("The model has no free variables: there is nothing to sample.")
-    if model.discrete_value_vars:
-        names = ", ".join(v.name for v in model.discrete_value_vars)
-        raise ModelError(
-            f"The model has discrete variables ({names}), and modes are searched for on a "
-            "continuous space. Marginalise them first, with pymc_extras.marginalize or by a "
-            "pm.Mixture."
-        )
-    random = [
-        node
-        for node in ancestors([model.logp()])
-        if isinstance(node.type, RandomType)
-        or (node.owner is not None and isinstance(node.owner.op, RandomVariable))
-    ]
-    if random:
-        named = sorted({str(n.name) for n in random if n.name})
-        raise ModelError(
-            "The model's log density is random: two evaluations at one point differ"
-            + (f" (through {', '.join(named)})" if named else "")
-            + ". pm.Minibatch and pm.Simulator give such densities; use the full data, or a "
-            "likelihood that can be evaluated."
-        )
-
-
-def _compile(model: pm.Model, compile_kwargs: dict[str, Any]) -> tuple[Callable, bool]:
-    """Compile logp and, where there is one, its gradient as one function of a batch."""
-    point = model.initial_point()
-    dim = sum(int(np.prod(np.shape(point[v.name]))) for v in model.value_vars)
-    # Parameter checks must become -inf of their own row before the graph is vectorised:
-    # afterwards one bad row would condemn the whole batch.
-    logp = rewrite_graph(
-        model.logp(),
-        include=(
-            "lower_xtensor",
-            "canonicalize",
-            "stabilize",
-            "local_check_parameter_to_ninf_switch",
-        ),
-    )
-    [logp], joined = join_nonshared_inputs(
-        point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
-    )
-    logp = rewrite_graph(logp, include=("lower_xtensor",))
-    try:
-        outputs = [logp, pytensor.grad(logp, joined)]
-    except (NotImplementedError, NullTypeGradError):
-        outputs = [logp]
-    except DisconnectedInputError as error:
-        names = ", ".join(v.name for v in model.value_vars)
-        raise ModelError(
-            f"The log density does not depend on the model's variables ({names}): it is flat, "
-            "and its integral infinite. Give proper priors."
-        ) from error
-    has_gradient = len(outputs) == 2
-    rows = pt.matrix("rows", shape=(None, dim), dtype=joined.dtype)
-    # PyMC 5's default linker has no fast matrix product without an external BLAS; Numba has.
-    compile_kwargs.setdefault("mode", "NUMBA")
-    with warnings.catch_warnings():
-        # Numba announces every Op that it has to run in Python, which is the fallback we want,
-        # and every product of arrays whose memory layout is not ours to choose.
-        warnings.filterwarnings("ignore", message="Numba will use object mode")
-        warnings.filterwarnings("ignore", message=r".*is faster on contiguous arrays")
-        try:
-            batched = pm.compile([rows], vectorize_graph(outputs, {joined: rows}), **compile_kwargs)
-            batched.trust_input = True
-            batched(np.stack([flatten(model, point)] * 2).astype(joined.dtype))
-        except Exception:
-            # Some Ops (IfElse) cannot be vectorised: one row at a time then.
-            single = pm.compile([joined], outputs, **compile_kwargs)
-            return _Compiled(single, has_gradient, joined.dtype, rowwise=True), has_gradient
-    return _Compiled(batched, has_gradient, joined.dtype, rowwise=False), has_gradient
-
-
-class _Compiled:
-    """A compiled function as (n, d) -> (logp, grad); picklable."""
-
-    def __init__(self, function: Any, has_gradient: bool, dtype: str, rowwise: bool) -> None:
-        self.function = function
-        self.has_gradient = has_gradient
-        self.dtype = dtype
-        self.rowwise = rowwise
-
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        x = np.ascontiguousarray(x, dtype=self.dtype)
-        if self.rowwise:
-            results = [self.function(row) for row in x]
-            logp = np.array([float(r[0]) for r in results])
-            return logp, np.array([r[1] for r in results]) if self.has_gradient else None
-        out = self.function(x)
-        logp = np.broadcast_to(np.asarray(out[0], dtype=float), (len(x),))
-        if not self.has_gradient:
-            return logp, None
-        return logp, np.broadcast_to(np.asarray(out[1], dtype=float), x.shape)
-
-
-class _PriorDraws:
-    """Prior draws by forward sampling, compiled when first asked for."""
-
-    def __init__(self, model: pm.Model) -> None:
-        self.model = model
-        self._function: Any = None
-        self._rngs: list[Any] = []
-
-    def __call__(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        if self._function is None:
-            self._compile()
-        for shared, child in zip(self._rngs, rng.spawn(len(self._rngs)), strict=True):
-            shared.set_value(child, borrow=True)
-        names = [v.name for v in self.model.value_vars]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rows = [dict(zip(names, self._function(), strict=True)) for _ in range(n)]
-        x = np.array([flatten(self.model, row) for row in rows])
-        # A prior that ignores its own transform (draws that are not ordered) has no value in
-        # the unconstrained space: such draws are replaced by ones about the initial point.
-        lost = ~np.isfinite(x).all(axis=1)
-        if lost.any():
-            centre = flatten(self.model, self.model.initial_point())
-            x[lost] = centre + rng.standard_normal((int(lost.sum()), len(centre)))
-        return x
-
-    def _compile(self) -> None:
-        model = self.model
-        expressions = make_initial_point_expression(
-            free_rvs=model.free_RVs,
-            rvs_to_transforms=model.rvs_to_transforms,
-            initval_strategies={},
-            default_strategy="prior",
-            return_transformed=True,
-        )
-        by_value = {
-            model.rvs_to_values[rv].name: e
-            for rv, e in zip(model.free_RVs, expressions, strict=True)
-        }
-        outputs = [by_value[v.name] for v in model.value_vars]
-        # A few hundred draws do not pay for a compiler: plain Python is quicker in total.
-        mode = Mode(linker="py", optimizer="fast_compile")
-        self._rngs = [
-            node
-            for node in ancestors(outputs)
-            if isinstance(node.type, RandomType) and hasattr(node, "set_value")
-        ]
-        try:
-            self._function = pm.compile([], outputs, mode=mode)
-            self._function()
-        except NotImplementedError as error:
-            # Asked a second time, it shall give the same answer.
-            self._function = None
-            flat = [rv.name for rv in model.free_RVs if "flat" in str(rv.owner.op).lower()]
-            raise ModelError(
-                f"The prior of {', '.join(flat) or 'a variable'} cannot be drawn from "
-                "(pm.Flat and the like are improper), so there are no starting points. Give a "
-                "proper prior, or starting points: modes=ModeSearch(starts=...)."
-            ) from error
 
 
 def _guarded(
@@ -474,6 +333,8 @@ _worker_function: Callable | None = None
 
 def _initialise_worker(payload: bytes) -> None:
     global _worker_function
+    # Ctrl-C is the main process's to answer, which then stops its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker_function = cloudpickle.loads(payload)
 
 

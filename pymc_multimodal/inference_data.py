@@ -13,7 +13,7 @@ from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names, json_ready
-from pymc_multimodal.density import unflatten
+from pymc_multimodal.compiled import unflatten
 from pymc_multimodal.relabel import read_action
 from pymc_multimodal.status import worst
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.soundness import unstable
 from pymc_multimodal.status import Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
@@ -29,6 +30,13 @@ __all__ = [
     "rows",
     "step",
 ]
+
+
+# Draws that are evaluated a second time.
+CHECKED = 128
+# Draws without an accepted jump that are too many, and the share of draws from which on too
+# many are such.
+LONG_RUN, MANY_STICKY = 100, 0.01
 
 
 @dataclass(frozen=True)
@@ -188,13 +196,20 @@ def count_jumps(
     rng: np.random.Generator,
     n: int = 400,
 ) -> tuple[Kernel, list[Status]]:
-    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent."""
+    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent.
+
+    Draws are evaluated again, on which the kernel relies: they are to have the same density.
+    """
+    n = n // 4 if density.exhausted() else n
     x, logp = by_weight(local, weights, n, rng)
     ratio = logp + kernel.generator.log_correction(x, rng)
     proposed = propose(density, kernel, n, rng).log_ratio
     with np.errstate(invalid="ignore", over="ignore"):
         acceptance = float(np.mean(np.exp(np.minimum(0.0, proposed - ratio))))
-    found = []
+        # The same at each draw, by all proposals.
+        leaving = np.exp(np.minimum(0.0, proposed - ratio[:, None])).mean(axis=1)
+    again = slice(32 if density.exhausted() else CHECKED)
+    found = unstable(density.logp(x[again]), logp[again])
     if acceptance < 0.02:
         found.append(
             Status("acceptance", "kernel",
@@ -204,6 +219,15 @@ def count_jumps(
         )  # fmt: skip
     wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
     jumps = int(np.clip(np.ceil(wanted), 1, 16))
+    sticky = float(np.mean(leaving * jumps < 1.0 / LONG_RUN))
+    if sticky > MANY_STICKY and acceptance >= 0.02:
+        found.append(
+            Status("sticky", "kernel",
+                   f"{sticky:.1%} of the posterior is where proposals are far too rare: chains "
+                   f"that come there accept no jump for more than {LONG_RUN} draws.",
+                   "The tails are heavier than the generator's, or it misses a part: look at R-hat "
+                   "and ESS of the draws, and draw more.")
+        )  # fmt: skip
     # Where jumps do most of the work, local moves shall not cost much more than they do.
     every = int(np.clip(np.max(kernel.tuning.leapfrog) // 4, 1, 8)) if acceptance > 0.3 else 1
     return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else every), found

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pymc_multimodal._compat import ess, rhat
-from pymc_multimodal.adaptation import LocalSampling, Record, Warmup, fit_metric
+from pymc_multimodal.adaptation import LEAST_DRAWS, LocalSampling, Record, Warmup, fit_metric
 from pymc_multimodal.jumps import Blend
 from pymc_multimodal.pilot import starting_points
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Exhausted, Status
 from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pymc_multimodal.density import Density
     from pymc_multimodal.jumps import JumpDensity
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalDraws", "LocalSampler"]
 
-
 FitJumps: TypeAlias = (
     "Callable[[LocalDraws, np.random.Generator, Sequence[Any]], Sequence[JumpDensity]]"
 )
 
 # R-hat and ESS are watched on the log density and at most so many coordinates, one by one.
 MAX_WATCHED = 48
-
 # Jumps accepted this often carry a chain through its region: no longer trajectories then.
 JUMPS_WORK = 0.15
 # Acceptance from which a guessed density stands for its whole region.
@@ -206,46 +204,47 @@ class LocalSampler:
     def extend(self, regions: np.ndarray, draws: int) -> None:
         """Add `draws` draws to every chain of some regions, all in one batch."""
         rows = np.isin(self._cloud.region, regions)
-        cloud = _take(self._cloud, rows)
+        cloud = self._cloud.take(rows)
         records = []
         every = self._every[cloud.region]
         probability, crossed = np.ones(len(every)), np.zeros(len(every), dtype=bool)
         for t in range(draws):
             due = t % every == 0
-            moved, info = move(
-                self.density, _take(cloud, due), self._tuning, self.rng, label=self._label
-            )
-            cloud = _put(cloud, moved, due)
+            try:
+                with self.density.limited(t >= LEAST_DRAWS):
+                    moved, info = move(
+                        self.density, cloud.take(due), self._tuning, self.rng, label=self._label
+                    )
+                    after, _ = self._jump(cloud.put(moved, due))
+            except Exhausted:
+                break
+            cloud = after
             probability[due], crossed[due] = info.probability, info.crossed
-            cloud, _ = self._jump(cloud)
             records.append((cloud.x, cloud.logp, cloud.grad, probability.copy(), crossed.copy()))
-        self._cloud = _put(self._cloud, cloud, rows)
+        self._cloud = self._cloud.put(cloud, rows)
         columns = [np.stack(column) for column in zip(*records, strict=True)]
         for k in regions:
             own = cloud.region == k
             self._records[k].append(tuple(column[:, own] for column in columns))
             self._check(k)
 
-    def connect(self, k: int, own: JumpDensity, neighbours: Sequence[JumpDensity]) -> bool:
-        """Let region k's chains jump to pieces of neighbours' shapes; False if they did before.
+    def connect(self, pieces: Mapping[int, tuple[JumpDensity, Sequence[JumpDensity]]]) -> bool:
+        """Let regions' chains jump to pieces of neighbours' shapes; False if all did before.
 
-        What was recorded of the region is dropped: it may hold such pieces in any proportion.
+        `pieces` holds each region's own density and the neighbours'. What was recorded of a
+        region is dropped, since it may hold such pieces in any proportion, and so is what is
+        drawn while they fill up.
         """
-        if k in self._neighbours:
-            return False
-        self._least[k] = self._slowness(k)
-        self._neighbours[k] = neighbours
-        self._jumps[k] = Blend(own, neighbours)
-        self._records[k] = []
-        self.r_hat[k], self.ess[k] = np.inf, 0.0
-        return True
-
-    def settle(self, regions: np.ndarray) -> None:
-        """Let the chains of some regions forget where they were, off the record."""
-        self.extend(regions, self.config.draws)
-        for k in regions:
-            self._records[k] = []
-            self.r_hat[k], self.ess[k] = np.inf, 0.0
+        new = [k for k in pieces if k not in self._neighbours]
+        for k in new:
+            self._least[k] = self._slowness(k)
+            own, self._neighbours[k] = pieces[k]
+            self._jumps[k] = Blend(own, self._neighbours[k])
+        if new:
+            self.extend(np.array(new), self.config.draws)
+        for k in new:
+            self._records[k], self.r_hat[k], self.ess[k] = [], np.inf, 0.0
+        return bool(new)
 
     def draws_of(self, k: int) -> int:
         """Draws per chain of region k so far."""
@@ -319,17 +318,18 @@ class LocalSampler:
         self._pace(regions, accepted)
         self.extend(regions, 2 * self.config.draws)
 
-    def _try_jumps(self, regions: np.ndarray, rounds: int = 10) -> np.ndarray:
+    def _try_jumps(self, regions: np.ndarray) -> np.ndarray:
         """Share of the jumps that chains accept now, by region."""
         if not self._jumps:
             return np.zeros(self.n_regions)
+        rounds = 2 if self.density.exhausted() else 10
         rows = np.isin(self._cloud.region, regions)
-        cloud = _take(self._cloud, rows)
+        cloud = self._cloud.take(rows)
         share = np.zeros(len(cloud.x))
         for _ in range(rounds):
             cloud, accepted = self._jump(cloud)
             share += accepted / rounds
-        self._cloud = _put(self._cloud, cloud, rows)
+        self._cloud = self._cloud.put(cloud, rows)
         total = np.bincount(cloud.region, share, minlength=self.n_regions)
         return total / np.maximum(np.bincount(cloud.region, minlength=self.n_regions), 1)
 
@@ -340,38 +340,43 @@ class LocalSampler:
         proposes from was frozen before the record began. Returns which chains accepted too.
         """
         took = np.zeros(len(cloud.x), dtype=bool)
-        rows, xs, logqs, current = [], [], [], []
-        for k, q in self._jumps.items():
-            own = np.flatnonzero(cloud.region == k)
-            if not len(own):
-                continue
-            x = q.sample(len(own), self.rng)
-            inside = np.isfinite(x).all(axis=1)
-            if self._label is not None:
-                inside[inside] = self._label(x[inside]) == k
-            own, x = own[inside], x[inside]
-            rows.append(own)
-            xs.append(x)
-            logqs.append(q.log_density(x))
-            current.append(q.log_density(cloud.x[own]))
+        rows = {k: np.flatnonzero(cloud.region == k) for k in self._jumps}
+        rows = {k: own for k, own in rows.items() if len(own)}
         if not rows:
             return cloud, took
-        row = np.concatenate(rows)
-        offered = cloud_at(self.density, np.concatenate(xs), cloud.region[row])
-        gain = offered.logp - np.concatenate(logqs) - cloud.logp[row] + np.concatenate(current)
+        row = np.concatenate(list(rows.values()))
+        x = np.concatenate([self._jumps[k].sample(len(own), self.rng) for k, own in rows.items()])
+        inside = np.isfinite(x).all(axis=1)
+        if self._label is not None:
+            # All regions at once: with a thousand of them this is what costs most.
+            inside[inside] = self._label(x[inside]) == cloud.region[row[inside]]
+        log_q = np.zeros(len(row))
+        first = 0
+        for k, own in rows.items():
+            part = first + np.flatnonzero(inside[first : first + len(own)])
+            first += len(own)
+            q = self._jumps[k]
+            log_q[part] = q.log_density(x[part]) - q.log_density(cloud.x[row[part]])
+        row, x, log_q = row[inside], x[inside], log_q[inside]
+        offered = cloud_at(self.density, x, cloud.region[row])
+        with np.errstate(invalid="ignore"):
+            # From outside of the support to outside: no gain, and not accepted.
+            gain = offered.logp - cloud.logp[row] - log_q
         accepted = np.log(self.rng.random(len(row))) < gain
         took[row[accepted]] = True
         # By index: rows follow the order in which regions began to jump, not that of the chains.
-        return _put(cloud, _take(offered, accepted), row[accepted]), took
+        return cloud.put(offered.take(accepted), row[accepted]), took
 
     def _warm_up(self, regions: np.ndarray, windows: tuple[int, ...] | None = None) -> None:
         if not len(regions):
             return
         rows = np.isin(self._cloud.region, regions)
-        cloud = _take(self._cloud, rows)
+        cloud = self._cloud.take(rows)
         tuning = self._tuning
         windows = windows or self.config.windows
         for i, moves in enumerate(windows):
+            if i and self.density.exhausted():
+                break
             # Short steps free chains that start far out; the last windows set the real ones.
             shrink = 0.3 if i == 0 else 1.0
             cloud, record, tuning = self._warm.window(cloud, tuning, moves, self.rng, shrink)
@@ -386,7 +391,7 @@ class LocalSampler:
                 leapfrog[k] = lengths[k]
                 tuning = replace(tuning, leapfrog=leapfrog)
         self._tuning = tuning
-        self._cloud = _put(self._cloud, cloud, rows)
+        self._cloud = self._cloud.put(cloud, rows)
 
     def _remember(self, record: Record) -> None:
         """Keep the ends of moves that were turned back at a border, for the region beyond."""
@@ -409,7 +414,7 @@ class LocalSampler:
         row, x = np.concatenate(rows), np.concatenate(points)
         if not len(row):
             return cloud
-        return self._reseed(_put(cloud, cloud_at(self.density, x, cloud.region[row]), row))
+        return self._reseed(cloud.put(cloud_at(self.density, x, cloud.region[row]), row))
 
     def _reseed(self, cloud: Cloud) -> Cloud:
         """Chains stranded outside the support or far below the others start again from one."""
@@ -492,14 +497,3 @@ def _worst(watched: np.ndarray) -> tuple[float, float]:
         float(np.max(np.where(np.isfinite(r_hat), r_hat, np.inf))),
         float(np.min(np.where(np.isfinite(size), size, 0.0))),
     )
-
-
-def _take(cloud: Cloud, rows: np.ndarray) -> Cloud:
-    return Cloud(cloud.x[rows], cloud.logp[rows], cloud.grad[rows], cloud.region[rows])
-
-
-def _put(cloud: Cloud, part: Cloud, rows: np.ndarray) -> Cloud:
-    """Copy of a cloud with some rows (indices, or a mask in order) replaced."""
-    x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
-    x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
-    return Cloud(x, logp, grad, cloud.region)

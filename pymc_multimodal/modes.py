@@ -11,9 +11,10 @@ from pymc_multimodal.atlas import Atlas
 from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
 from pymc_multimodal.exchange import check_symmetry, find_symmetry
 from pymc_multimodal.optimise import climb, climb_by_differences, climb_without_gradient
+from pymc_multimodal.soundness import same_density
 from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import Status
-from pymc_multimodal.symmetry import Symmetry, same_density
+from pymc_multimodal.symmetry import Symmetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +156,7 @@ class ModeFinder:
         self.n_flat = 0
         self.n_escapes = 0
         self.n_negligible = 0
+        self.n_unfinished = 0
         self.points: list[np.ndarray] = []
         self.point_optima: list[np.ndarray] = []
         self.begun: list[np.ndarray] = []
@@ -179,7 +181,7 @@ class ModeFinder:
         if self._method() == "differences" and len(batch) > SCOUTS:
             self._add(batch[:SCOUTS])
             batch = batch[SCOUTS:]
-        while True:
+        while len(batch):
             before = len(self._summits())
             self._add(batch)
             if before == 0:
@@ -190,9 +192,10 @@ class ModeFinder:
             often = HITS if self.n_starts < PLENTY else 2
             settled = enough and not found_new and self._fewest() >= often
             if self.starts.fixed or full or settled or not proceed():
-                return self._result()
+                break
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             batch = self.starts.draw(size, self.atlas.images())
+        return self._result()
 
     def _seek_symmetry(self) -> None:
         """Look for a symmetry, or check the given one; count orbits from now on."""
@@ -244,6 +247,7 @@ class ModeFinder:
         labels = self._place(x, logp, converged)
         if count:
             self.n_starts += len(starts)
+            self.n_unfinished += int(np.sum(np.isneginf(logp))) * self.density.exhausted()
             self.begun.append(starts)
             self.optima.append(labels)
         self.points.append(path)
@@ -350,38 +354,20 @@ class ModeFinder:
     # ---------------------------------------------------------- merging
 
     def _merge(self) -> None:
-        """Join optima between which the density has no barrier worth the name.
-
-        Saddles are taken from the highest down. Where one joins two groups, the lighter is a
-        mode of its own if its summit rises by `barrier` above the saddle, and otherwise belongs
-        to the other (persistence, Chazal et al. 2013): so a shoulder between two modes goes to
-        one of them and does not bridge them. The lighter, by Laplace's estimate, and not the
-        lower: a narrow summit may tower over a wide one, and few ways lead into it and out.
-        """
+        """Join optima between which the density has no barrier worth the name."""
         atlas = self.atlas
-        n = len(atlas.x)
-        if n < 2:
+        if len(atlas.x) < 2:
             return
         near = atlas.neighbours(self.density, self.spread)
         new = np.array([(i, j) for i, j in near if (i, j) not in self.saddles])
-        scale = inverse_scale(atlas.hessian, self.spread)
-        mass = atlas.logp + np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
         if len(new):
+            scale = inverse_scale(atlas.hessian, self.spread)
             height = barriers(self.density, atlas.x, atlas.logp, scale, new)
             lower = np.minimum(atlas.logp[new[:, 0]], atlas.logp[new[:, 1]])
             self.saddles.update(
                 {(int(i), int(j)): v for (i, j), v in zip(new, lower - height, strict=True)}
             )
-        group = np.arange(n)
-        for (i, j), saddle in sorted(self.saddles.items(), key=lambda item: -item[1]):
-            a, b = group[i], group[j]
-            if a == b:
-                continue
-            if mass[group == a].max() < mass[group == b].max():
-                a, b = b, a
-            if atlas.logp[group == b].max() - saddle < self.config.barrier:
-                group[group == b] = a
-        atlas.group = group
+        atlas.join(self.saddles, self.config.barrier, self.spread)
 
     # ---------------------------------------------------------- result
 
@@ -392,8 +378,7 @@ class ModeFinder:
             return np.empty(0, dtype=int)
         best = [max(np.flatnonzero(group == g), key=lambda i: logp[i]) for g in np.unique(group)]
         best = sorted(best, key=lambda i: -logp[i])
-        scale = inverse_scale(self.atlas.hessian[best], self.spread)
-        mass = logp[best] + np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
+        mass = self.atlas.log_mass(self.spread)[best]
         # Laplace's estimate errs by nats where a mode is not Gaussian, more so in high
         # dimension: only what is out of reach of such errors is left out.
         matters = mass > mass.max() - self.config.negligible - 0.5 * self.density.dim
@@ -415,6 +400,12 @@ class ModeFinder:
             statuses.append(
                 Status("flat", "modes", f"{self.n_flat} starts ended where the density is flat.",
                        "They were not counted as modes.", level="info")
+            )  # fmt: skip
+        if self.n_unfinished:
+            statuses.append(
+                Status("unfinished", "modes",
+                       f"{self.n_unfinished} of {self.n_starts} climbs were cut off by a limit of "
+                       "the fit: modes may be missing.", "Raise the limit.")
             )  # fmt: skip
         if not len(atlas.x):
             return self._runaway(statuses)

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import minimize
 
+from pymc_multimodal.status import Exhausted
+
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
 
 __all__ = ["ForwardDifferences", "climb", "climb_by_differences", "climb_without_gradient"]
 
+# Climbs that are finished even after a limit of the fit; without gradient it is one.
+FINISHED = 8
 # Step of forward differences, in the units that are climbed in.
 DIFFERENCE = 1e-6
 
@@ -30,6 +34,10 @@ class ForwardDifferences:
 
     def __init__(self, density: Density, root: np.ndarray) -> None:
         self.density, self.root = density, root
+
+    def exhausted(self) -> bool:
+        """Ask the density."""
+        return self.density.exhausted()
 
     def wrap(self, z: np.ndarray) -> np.ndarray:
         """Leave coordinates as they are: what is wrapped are the points x."""
@@ -119,6 +127,11 @@ def climb(
     path, path_row = [starts[active]], [np.flatnonzero(active)]
     failures = np.zeros(n, dtype=int)
     for iteration in range(max_iter):
+        if density.exhausted():
+            # Only the highest climbs are finished; the others lead nowhere.
+            rows = np.flatnonzero(active)
+            late = rows[np.argsort(-value[rows], kind="stable")[FINISHED:]]
+            value[late], active[late] = -np.inf, False
         rows = np.flatnonzero(active)
         if not len(rows):
             break
@@ -277,19 +290,27 @@ def climb_without_gradient(
     ends, logps, path, rows, converged = [], [], [], [], []
     for i, start in enumerate(starts):
         trail: list[np.ndarray] = [start]
-        result = minimize(
-            cost,
-            start / spread,
-            method="Powell" if powell else "Nelder-Mead",
-            callback=lambda z, trail=trail: trail.append(np.array(z) * spread),
-            options=options,
-        )
+        try:
+            with density.limited(i > 0):
+                result = minimize(
+                    cost,
+                    start / spread,
+                    method="Powell" if powell else "Nelder-Mead",
+                    callback=lambda z, trail=trail: trail.append(np.array(z) * spread),
+                    options=options,
+                )
+        except Exhausted:
+            break
         ends.append(result.x * spread)
         logps.append(-float(result.fun))
         passed = trail[:: max(1, len(trail) // 5)]
         path += passed
         rows += [i] * len(passed)
         converged.append(bool(result.success))
+    left = len(starts) - len(ends)
+    ends += list(starts[len(ends) :])
+    logps += [-np.inf] * left
+    converged += [False] * left
     return (
         density.wrap(np.array(ends)),
         np.array(logps),

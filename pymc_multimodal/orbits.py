@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymc_multimodal.soundness import same_density
 from pymc_multimodal.status import Status
-from pymc_multimodal.symmetry import Cells, FoldedDensity, same_density
+from pymc_multimodal.symmetry import Cells, FoldedDensity
 from pymc_multimodal.trajectory import Cloud
 
 if TYPE_CHECKING:
@@ -204,11 +205,15 @@ class Orbits:
             point_modes=np.where(modes.point_modes >= 0, first[modes.point_modes], -1),
             singletons=modes.singletons[rows],
         )
+        # Of each point, and not of its region: a border may leave points to another orbit's.
+        local = replace(local, logp=tuple(
+            p - self.cells.log_multiplicity(x.reshape(-1, x.shape[2])).reshape(p.shape)
+            for x, p in zip(local.x, local.logp, strict=True)
+        ))  # fmt: skip
         local = local.permuted(rows)
         local = replace(
             local,
             x=tuple(x @ m.T for x, m in zip(local.x, maps, strict=True)),
-            logp=tuple(p - m for p, m in zip(local.logp, log_m, strict=True)),
             grad=tuple(g @ i if g.shape[2] else g
                        for g, i in zip(local.grad, inverses, strict=True)),
             centre=np.einsum("nij,nj->ni", maps, local.centre),

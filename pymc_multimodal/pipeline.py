@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.borders import connect_pieces, cross_check
 from pymc_multimodal.challenge import Challenge, Court, Verdict
 from pymc_multimodal.clock import Clock
-from pymc_multimodal.generators import LRDS, Hybrid, resolve
+from pymc_multimodal.generators import LRDS, Hybrid, RegionalMixture, resolve
 from pymc_multimodal.generators.gaussian import laplace
 from pymc_multimodal.kernel import Kernel, by_weight, count_jumps
 from pymc_multimodal.local import LocalDraws, LocalSampler
 from pymc_multimodal.modes import ModeFinder, Modes
 from pymc_multimodal.orbits import Orbits, broken_status, fold_pilot, spread_statuses
 from pymc_multimodal.pilot import explore
+from pymc_multimodal.refine import refine
 from pymc_multimodal.regions import Regions, Relabelled, mixing_groups, segment
 from pymc_multimodal.starts import ModeSearch
 from pymc_multimodal.status import FitError, Status
@@ -28,10 +29,11 @@ from pymc_multimodal.symmetry import FoldedDensity, Symmetry
 from pymc_multimodal.weights import Weighing, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pymc_multimodal.density import Density
-    from pymc_multimodal.generators import GeneratorConfig, RegionDensity
+    from pymc_multimodal.generators import Generator, GeneratorConfig, RegionDensity
+    from pymc_multimodal.generators.base import RegionFit
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.trajectory import Cloud
 
@@ -39,9 +41,6 @@ __all__ = ["Fit", "FitConfig", "fit_density"]
 
 _log = logging.getLogger("pymc.multimodal")
 
-# The log evidence of every mode that matters is wanted at least this well (nats), even where
-# target_se alone would leave a light mode's weight uncertain by a factor.
-MAX_LOG_WEIGHT_SE = 0.1
 # Draws that the classifier of the regions is trained on.
 MAX_TRAINING = 4000
 
@@ -261,52 +260,48 @@ def fit_density(
     ------
     ModelError
         If the density cannot be started from anywhere.
+
+    Notes
+    -----
+    An interruption (Ctrl-C) after the regions were weighed for the first time ends the fit with
+    what it has by then, and a status says so; before that, and the second time, it is raised.
     """
-    return _fit(density, config, tick, Clock(density, config.max_evals, config.max_seconds))
+    clock = Clock(density, config.max_evals, config.max_seconds)
+    with clock.keeping_limits():
+        return _fit(density, config, tick, clock)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What a fit has once its regions are weighed, from which a result can be made."""
+
+    modes: Modes
+    partition: Partition
+    folded: Density
+    local: LocalDraws
+    weights: Weights
+    fitted: RegionFit
+    statuses: tuple[Status, ...] = ()
+    verdict: Verdict | None = None
 
 
 def _fit(
     density: Density, config: FitConfig, tick: Callable[[str, str], None], clock: Clock
 ) -> Fit:
     seeds = np.random.default_rng(config.random_seed).spawn(10)
-
     tick("modes", "searching for modes")
     finder = ModeFinder(density, config.modes, seeds[0], config.symmetry)
-    searched = finder.search(clock.proceed)
-    clock.lap("modes")
-    learner = config.generator_for(density)
-    court = Court(density, config.modes, config.challenge, clock, seeds[8])
-    while True:
-        modes, searched, partition, sampler, folded = _sample_regions(
-            density, config, clock, seeds, tick, finder, searched, court.proofs
-        )
-        local = sampler.result()
-        tick("weights", "fitting proposals")
-        fitted = learner.fit_regions(local, density.period, seeds[3], sampler.jumps())
-        clock.lap("generator")
-        weighing = Weighing(folded, partition, fitted, seeds[4])
-        weights, local, fitted = _refine(
-            weighing, sampler, config, clock, folded, seeds[3], lambda text: tick("weights", text)
-        )
-        check = cross_check(weighing, weights)
-        if (more := check.wanted(weighing, weights)).any() and clock.proceed():
-            weighing.extend(more)
-            weights = weighing.weigh(local)
-            check = cross_check(weighing, weights)
-        weights = weights.widened(check.gap)
-        clock.lap("weights")
-        again = court.hear(
-            tick, finder, searched, partition, fitted.densities, local, weights, folded
-        )
-        clock.lap("challenge")
-        if not again:
-            break
-        searched = finder.extend(court.proofs)[0]
-    verdict = court.verdict
+    rounds = _rounds(density, config, clock, seeds, tick, finder)
+    # Before the first round is complete there is nothing to give; from then on there always is.
+    done: _Round = next(rounds)
+    with clock.interruptible():
+        while (after := next(rounds, None)) is not None:
+            done = after
+    folded, local, weights, verdict = done.folded, done.local, done.weights, done.verdict
     if verdict is not None:
         weights = weights.widened(verdict.gap)
 
-    orbits = Orbits.of(folded, partition, modes)
+    orbits = Orbits.of(folded, done.partition, done.modes)
     if orbits is not None and (
         finder.broken
         or getattr(folded, "broken", False)
@@ -317,20 +312,26 @@ def _fit(
     share = orbits.images if orbits is not None and orbits.listed else 1
     order = np.argsort(-weights.weight / share, kind="stable")
     rank = np.argsort(order)
-    statuses = [*partition.statuses, *local.statuses, *weights.statuses]
-    statuses += [*check.statuses, *fitted.statuses]
+    statuses = [*done.partition.statuses, *local.statuses, *weights.statuses]
+    statuses += [*done.statuses, *done.fitted.statuses]
     statuses += verdict.statuses if verdict is not None else ()
     statuses = [s if s.mode is None else replace(s, mode=int(rank[s.mode])) for s in statuses]
-    statuses = [*modes.statuses, *statuses]
-    modes, local = modes.permuted(order), local.permuted(order)
+    statuses = [*done.modes.statuses, *statuses]
+    modes, local = done.modes.permuted(order), local.permuted(order)
     weights = weights.permuted(order)
     verdict = None if verdict is None else verdict.permuted(order)
-    fitted = replace(fitted, densities=tuple(fitted.densities[i] for i in order))
-    generator = learner.build(fitted, local, weights.weight, seeds[5], folded)
-    kernel = Kernel(Relabelled(partition, order), local.tuning, generator)
-    kernel, found = count_jumps(folded, kernel, local, weights, seeds[6])
+    fitted = replace(done.fitted, densities=tuple(done.fitted.densities[i] for i in order))
+    learner = config.generator_for(density)
+    generator: Generator = RegionalMixture(fitted.densities, weights.weight)
+    kernel = Kernel(Relabelled(done.partition, order), local.tuning, generator)
+    found: list[Status] = []
+    with clock.interruptible():
+        if not clock.interrupted:
+            generator = learner.build(fitted, local, weights.weight, seeds[5], folded)
+            kernel = replace(kernel, generator=generator)
+        kernel, found = count_jumps(folded, kernel, local, weights, seeds[6])
     clock.lap("kernel")
-    statuses += [*generator.fallbacks, *found]
+    statuses += [*generator.fallbacks, *found, *clock.unsound()]
     statuses += clock.unfinished(config.target_se, float(np.max(weights.weight_se)))
     orbits = Orbits.of(folded, kernel.partition, modes)
     if orbits is not None:
@@ -350,6 +351,56 @@ def _fit(
         seconds=clock.seconds,
         orbits=orbits,
     )
+
+
+def _rounds(
+    density: Density,
+    config: FitConfig,
+    clock: Clock,
+    seeds: list[np.random.Generator],
+    tick: Callable[[str, str], None],
+    finder: ModeFinder,
+) -> Iterator[_Round]:
+    """Carry a density through the stages; what comes is each time worth more than before."""
+    searched = finder.search(clock.proceed)
+    clock.lap("modes")
+    learner = config.generator_for(density)
+    court = Court(density, config.modes, config.challenge, clock, seeds[8])
+
+    def refit(local: LocalDraws, previous: Sequence[RegionDensity | None]) -> RegionFit:
+        return learner.fit_regions(local, density.period, seeds[3], previous)
+
+    while True:
+        modes, searched, partition, sampler, folded = _sample_regions(
+            density, config, clock, seeds, tick, finder, searched, court.proofs
+        )
+        local = sampler.result()
+        tick("weights", "fitting proposals")
+        fitted = refit(local, sampler.jumps())
+        clock.lap("generator")
+        first = Weighing(folded, partition, fitted, seeds[4])
+        for weighing, weights, local in refine(
+            first, sampler, refit, config.target_se, clock.proceed, partial(tick, "weights")
+        ):
+            done = _Round(modes, partition, folded, local, weights, weighing.fitted)
+            yield done
+        check = cross_check(weighing, weights)
+        if (more := check.wanted(weighing, weights)).any() and clock.proceed():
+            weighing.extend(more)
+            weights = weighing.weigh(local)
+            check = cross_check(weighing, weights)
+        weights = weights.widened(check.gap)
+        done = replace(done, weights=weights, statuses=check.statuses)
+        clock.lap("weights")
+        yield done
+        again = court.hear(
+            tick, finder, searched, partition, weighing.fitted.densities, local, weights, folded
+        )
+        clock.lap("challenge")
+        yield replace(done, verdict=court.verdict)
+        if not again:
+            return
+        searched = finder.extend(court.proofs)[0]
 
 
 def _sample_regions(
@@ -447,48 +498,3 @@ def _relabel(labels: np.ndarray, same: np.ndarray | None, group: np.ndarray) -> 
     if same is None:
         return np.full(len(labels), -1)
     return np.where(labels >= 0, group[same[labels]], -1)
-
-
-def _refine(
-    weighing: Weighing,
-    sampler: LocalSampler,
-    config: FitConfig,
-    clock: Clock,
-    density: Density,
-    rng: np.random.Generator,
-    tick: Callable[[str], None],
-) -> tuple[Weights, LocalDraws, Any]:
-    """Bridge; then add draws or proposals where they lower the errors most, until precise."""
-    local = sampler.result()
-    weighing.extend(np.full(len(local), 1000))
-    fitted_at = np.array([sampler.draws_of(k) for k in range(len(local))])
-    for _ in range(12):
-        weights = weighing.weigh(local)
-        short = weights.needs(config.target_se, MAX_LOG_WEIGHT_SE)
-        tick(f"weights within {np.max(weights.weight_se):.2g}, asked {config.target_se:g}")
-        drawn = np.array([sampler.draws_of(k) for k in range(len(local))])
-        more_draws = short & (weights.from_draws > weights.from_proposals / 3)
-        more_draws &= drawn < config.local.max_draws
-        proposals = np.array([len(r) for r in weighing.ratios])
-        more_proposals = short & (weights.from_proposals > weights.from_draws / 3)
-        more_proposals &= proposals < 64000
-        if not (more_draws | more_proposals).any() or not clock.proceed():
-            break
-        for size in np.unique(drawn[more_draws]):
-            sampler.extend(np.flatnonzero(more_draws & (drawn == size)), int(size))
-        local = sampler.result()
-        grown = np.array([sampler.draws_of(k) for k in range(len(local))]) >= 4 * fitted_at
-        if grown.any():
-            # Four times the draws may support a better density: start its bridge afresh.
-            which = np.flatnonzero(grown)
-            before = weighing.fitted.densities
-            fitted = config.generator_for(density).fit_regions(
-                local.permuted(which), density.period, rng, [before[k] for k in which]
-            )
-            fitted_at = np.where(grown, 4 * fitted_at, fitted_at)
-            weighing.refit(fitted, which)
-            more_proposals = more_proposals | grown
-        weighing.extend(np.where(more_proposals, np.maximum(proposals, 1000), 0))
-    else:
-        weights = weighing.weigh(local)
-    return weights, local, weighing.fitted

@@ -13,6 +13,7 @@ from pymc.progress_bar import create_simple_progress
 from pymc.stats.convergence import log_warnings, run_convergence_checks
 
 from pymc_multimodal import kernel as _kernel
+from pymc_multimodal.compiled import taking_turns
 from pymc_multimodal.inference_data import check_var_names, to_inference_data
 from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.step import fit_model, make_config
@@ -83,6 +84,7 @@ def fit(
     )[1]
 
 
+@taking_turns
 def sample(
     draws: int = 1000,
     *,
@@ -150,6 +152,11 @@ def sample(
         If the model cannot be sampled.
     ValueError
         If a number is out of range.
+
+    Notes
+    -----
+    An interruption (Ctrl-C) once the regions are weighed ends the fit, one while drawing the
+    drawing, with what there is by then. Threads that sample at the same time take turns.
     """
     for name, value, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:

@@ -132,7 +132,11 @@ class Starts:
         return self.draw(min(size, self.config.max_starts) if not self.fixed else size)
 
     def draw(self, n: int, optima: np.ndarray | None = None) -> np.ndarray:
-        """Draw n starts, a third of them in the box of known optima if there are several."""
+        """Draw n starts, a third of them in the box of known optima if there are several.
+
+        Fewer, or none, where the density is hardly ever finite; none at all is an error as long
+        as no optima are known (None).
+        """
         kept: list[np.ndarray] = []
         for _ in range(10):
             x = self.density.prior_draws(n, self.rng)
@@ -150,7 +154,8 @@ class Starts:
             kept.append(x[np.isfinite(self.density.logp(x))])
             if sum(map(len, kept)) >= n:
                 break
-        return self._finite(np.concatenate(kept)[:n], f"{10 * n} prior draws", checked=True)
+        x = np.concatenate(kept)[:n]
+        return x if optima is not None else self._finite(x, f"{10 * n} prior draws", checked=True)
 
     def _finite(self, x: np.ndarray, what: str, checked: bool = False) -> np.ndarray:
         if not checked:

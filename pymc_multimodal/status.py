@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["FitError", "ModelError", "Status", "worst"]
+__all__ = ["Exhausted", "FitError", "ModelError", "Status", "worst"]
 
 Level = Literal["info", "warning"]
 
@@ -48,6 +48,10 @@ class ModelError(ValueError):
 
 class FitError(RuntimeError):
     """The fit could not be carried through; the message says at which stage and why."""
+
+
+class Exhausted(Exception):
+    """A limit of the fit was reached in work that can be left out; no user ever sees it."""
 
 
 def worst(statuses: tuple[Status, ...], mode: int) -> str:

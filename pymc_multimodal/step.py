@@ -16,6 +16,7 @@ from pymc.step_methods.state import dataclass_state
 
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal._compat import ChainSetupMixin
+from pymc_multimodal.compiled import taking_turns
 from pymc_multimodal.density import Density
 from pymc_multimodal.inference_data import STATS, attach, mode_statistics
 from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
@@ -62,6 +63,7 @@ def make_config(random_seed: Any, quiet: bool, **settings: Any) -> FitConfig:
     return FitConfig(random_seed=seed, **settings)
 
 
+@taking_turns
 def fit_model(
     model: pm.Model,
     config: FitConfig,
@@ -72,7 +74,10 @@ def fit_model(
     quiet: bool = False,
     compile_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Density, Fit]:
-    """Compile a model's density and fit it, or check a given fit against it."""
+    """Compile a model's density and fit it, or check a given fit against it.
+
+    Threads that fit at the same time take turns.
+    """
     if fit is not None and not isinstance(fit, Fit):
         raise TypeError(f"fit={fit!r} is a {type(fit).__name__}; give what fit() returned.")
     if not isinstance(workers, Integral) or workers < 1:
@@ -98,13 +103,6 @@ def fit_model(
             density.close()
     if not quiet:
         _log.info(summary_line(fit))
-    if density.n_failures:
-        _log.warning(
-            "The model raised at %d points, which were taken as outside its support; the last "
-            "error was %r.",
-            density.n_failures,
-            density.last_error,
-        )
     log_warnings([
         SamplerWarning(WarningType.CONVERGENCE, str(s), "warn")
         for s in fit.statuses if s.level == "warning"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pymc_multimodal.density import Density
+from pymc_multimodal.soundness import same_density
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Cells", "FoldedDensity", "Symmetry"]
 
@@ -107,13 +113,6 @@ def _key(element: np.ndarray) -> bytes:
 
 def _averaged(precision: np.ndarray, elements: np.ndarray) -> np.ndarray:
     return np.einsum("gji,jk,gkl->il", elements, precision, elements, optimize=True) / len(elements)
-
-
-def same_density(there: np.ndarray, here: np.ndarray) -> bool:
-    """Tell whether log densities of points and of their images are the same but for rounding."""
-    finite = np.isfinite(here)
-    gap = np.abs(there[finite] - here[finite])
-    return bool((gap <= 1e-6 * (1.0 + np.abs(here[finite]))).all())
 
 
 class Orbit:
@@ -339,6 +338,16 @@ class FoldedDensity(Density):
         inside = np.isfinite(logp)
         logp[inside] += self.base.logp(x[inside])
         return logp
+
+    def exhausted(self) -> bool:
+        """Ask the density that this was made from, of which a fit sets the limits."""
+        return self.base.exhausted()
+
+    @contextmanager
+    def limited(self, refuse: bool = True) -> Iterator[None]:
+        """Refuse evaluations of the density that this was made from."""
+        with self.base.limited(refuse):
+            yield
 
     def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logp, grad = self.base._evaluate(x)

@@ -51,6 +51,16 @@ class Cloud:
     grad: np.ndarray
     region: np.ndarray
 
+    def take(self, rows: np.ndarray) -> Cloud:
+        """Return some rows."""
+        return Cloud(self.x[rows], self.logp[rows], self.grad[rows], self.region[rows])
+
+    def put(self, part: Cloud, rows: np.ndarray) -> Cloud:
+        """Return a copy with some rows (indices, or a mask in order) replaced."""
+        x, logp, grad = self.x.copy(), self.logp.copy(), self.grad.copy()
+        x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
+        return Cloud(x, logp, grad, self.region)
+
 
 @dataclass(frozen=True)
 class MoveInfo:

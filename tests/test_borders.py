@@ -252,7 +252,7 @@ def test_connected_pieces_are_visited_in_proportion(rng):
     before = sampler.result()
     assert not partition.cut(before.x[1].reshape(-1, 2)).any(), "the chains are all in one piece"
     assert sampler.jumps() == [None, None]
-    sampler.connect(1, SHAPES[1], SHAPES[:1])
+    sampler.connect({1: (SHAPES[1], SHAPES[:1])})
     assert sampler.draws_of(1) == 0
     assert sampler.jumps() == [None, SHAPES[1]]
     sampler.run()

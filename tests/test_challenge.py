@@ -241,7 +241,8 @@ def test_half_the_mass_in_a_basin_of_few_starts_is_found(rng):
     assert finder.search().hits.min() < 10
     alone = fit_density(NEEDLE.density(), FitConfig(random_seed=6, challenge=False))
     assert alone.n_modes == 1
-    assert not [s for s in alone.statuses if s.level == "warning"]
+    # A chain that met the needle by chance stuck there: that is all there is to see.
+    assert [s.code for s in alone.statuses if s.level == "warning"] == ["sticky"]
     fit = fit_density(NEEDLE.density(), FitConfig(random_seed=6))
     assert fit.n_modes == 2
     assert abs(fit.weights.total) < 4 * fit.weights.total_se

@@ -84,7 +84,7 @@ def test_a_row_that_raises_does_not_spoil_the_others():
     np.testing.assert_array_equal(logp, np.where(bad, -np.inf, -1.0))
     np.testing.assert_array_equal(grad[bad], 0.0)
     np.testing.assert_array_equal(grad[~bad], -1.0)
-    assert density.n_failures == 2
+    assert density.tally.raised == 2
     assert isinstance(density.last_error, np.linalg.LinAlgError)
 
 
@@ -121,7 +121,7 @@ def test_errors_in_workers_are_reported(shared):
     x = np.ones((2 * CHUNK, 20))
     x[5, 0] = -1.0
     assert np.flatnonzero(np.isneginf(shared.logp(x))).tolist() == [5]
-    assert shared.n_failures == 1
+    assert shared.tally.raised == 1
     assert "not positive definite" in str(shared.last_error)
 
 

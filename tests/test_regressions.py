@@ -76,7 +76,7 @@ def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
         np.full(2, np.inf), np.zeros(2), "gaussian",
     )  # fmt: skip
     for k in (1, 0):
-        sampler.connect(k, whole, [whole])
+        sampler.connect({k: (whole, [whole])})
     sampler.extend(np.arange(2), 30)
     local = sampler.result()
     for k in (0, 1):
