@@ -157,6 +157,10 @@ class Density:
 
     # -------------------------------------------------------------- limits
 
+    def spent(self) -> int:
+        """Return how many points have been evaluated."""
+        return self.n_logp_evals
+
     def exhausted(self) -> bool:
         """Tell whether a limit of the fit under way is reached: stages then do their least."""
         return self.limit is not None and self.limit()

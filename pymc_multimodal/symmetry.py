@@ -339,6 +339,10 @@ class FoldedDensity(Density):
         logp[inside] += self.base.logp(x[inside])
         return logp
 
+    def spent(self) -> int:
+        """Return the evaluations of the density that this was made from."""
+        return self.base.spent()
+
     def exhausted(self) -> bool:
         """Ask the density that this was made from, of which a fit sets the limits."""
         return self.base.exhausted()

@@ -300,7 +300,7 @@ class LRDS:
         accepted = expected_acceptance(ratio[rows])
         budget = self.network.evaluations
         if density is not None:
-            budget = min(budget, density.n_logp_evals)
+            budget = min(budget, density.spent())
         if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
             return generator
         bases = [generator]
