@@ -76,15 +76,15 @@ def corrected_draws(
     """
     from pymc_multimodal import kernel as k
 
-    n = chains * fit.kernel.jumps
-    state = k.init(density, fit.kernel, fit.starts(chains, rng), rng)
+    n, target = chains * fit.kernel.jumps, fit.target(density)
+    state = k.init(target, fit.kernel, fit.starts(chains, rng), rng)
     kept, accepted = [], []
     for step in range((skip + draws) * thin):
-        offered = k.propose(density, fit.kernel, n, rng)
-        state, share = k.step(density, fit.kernel, state, offered, rng, step)
+        offered = k.propose(target, fit.kernel, n, rng)
+        state, share = k.step(target, fit.kernel, state, offered, rng, step)
         accepted.append(share.mean())
         if step >= skip * thin and (step + 1) % thin == 0:
-            kept.append(state.cloud.x)
+            kept.append(fit.shown(state.cloud, rng).x)
     return np.stack(kept, axis=1), float(np.mean(accepted))
 
 
