@@ -114,7 +114,8 @@ def test_report_counts_errors_with_and_without_warnings():
     runs += [{"seed": 103, "generator": "hybrid", "error": "ModelError"}]
     np.testing.assert_allclose(tables.z_of(runs[100:103], "contrast"), [6, 7, 0])
     text = tables.report(runs)
-    assert "104 models, 1 not fitted, 102 without a warning" in text
+    assert "104 models (seeds 0-103), 1 not fitted, 102 without a warning" in text
+    assert tables.seed_ranges([*runs[:3], runs[9]]) == "0-2, 9"
     wrong, missed, either = csv.reader(text.replace("    ", "").splitlines()[-3:])
     assert wrong[2:4] == ["1", "1 of 102 (below 4.57%)"]
     assert [missed[2], missed[3][:8]] == ["0", "1 of 102"]

@@ -123,6 +123,13 @@ def _bounded(k: int, n: int) -> str:
     return f"{k} of {n} (below {upper_bound(k, n):.2%})" if n else "0 of 0"
 
 
+def seed_ranges(runs: list[dict]) -> str:
+    """Name the seeds that were run: '0-57, 400-431'."""
+    seeds = np.unique([r["seed"] for r in runs])
+    parts = np.split(seeds, np.flatnonzero(np.diff(seeds) > 1) + 1)
+    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
+
+
 def report(records: list[dict]) -> str:
     """Tables of the records of each generator, as reStructuredText."""
     parts = []
@@ -131,7 +138,8 @@ def report(records: list[dict]) -> str:
         runs = [r for r in mine if "error" not in r]
         head = ["", "n", "68 %", "95 %", "rms z", "68 % point", "largest"]
         parts.append(
-            f"{generator}: {len(mine)} models, {len(mine) - len(runs)} not fitted, "
+            f"{generator}: {len(mine)} models (seeds {seed_ranges(mine)}), "
+            f"{len(mine) - len(runs)} not fitted, "
             f"{sum(not r['warnings'] for r in runs)} without a warning, "
             f"{np.mean([r['cpu'] for r in runs]):.1f} CPU s and "
             f"{np.mean([r['evals'] for r in runs]):,.0f} evaluations each"
