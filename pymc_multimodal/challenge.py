@@ -84,7 +84,8 @@ class Verdict:
         where it has not been. It can be far too small (a mode that the search missed), hardly
         ever too large: so it contradicts the bridge only where it is larger.
     gap : array of shape (K,)
-        By how much it is larger (nats), 0 where that is within 4 joint standard errors.
+        By how much it is larger (nats), 0 where that is within 4 joint standard errors; or
+        what the endpoints amount to that lie where the region's chains have not been.
     effective : float
         Independent endpoints that the masses rest on.
     missed_by_fit : float
@@ -223,7 +224,7 @@ class Challenger:
                        "a tempered search reached modes that the fit does not have.",
                        "Raise Challenge.rounds, or give more starts (ModeSearch.starts).")
             )  # fmt: skip
-        stays = np.zeros(len(x), dtype=bool)
+        stays, unvisited = np.zeros(len(x), dtype=bool), np.zeros(k)
         rest = picked[~fresh]
         stays[rest] = self._stays(density, x[rest], label[rest], partition, densities, local)
         for j in range(k):
@@ -237,14 +238,16 @@ class Challenger:
                 continue
             starts.append(x[of[stays[of]]])
             proved |= own
+            unvisited[j] = min(count / np.sum(label == j), 0.99)
             statuses.append(
                 Status("challenge", "challenge",
-                       f"{count / np.sum(label == j):.1%} of the endpoints of a tempered search "
+                       f"{unvisited[j]:.1%} of the endpoints of a tempered search "
                        "lie where this region's chains have not been.",
                        "Its weight and shape are off by about as much; raise Challenge.rounds.",
                        mode=j)
             )  # fmt: skip
-        return self._verdict(x, label, proved, starts, statuses, weights)
+        verdict = self._verdict(x, label, proved, starts, statuses, weights)
+        return replace(verdict, gap=np.maximum(verdict.gap, -np.log1p(-unvisited)))
 
     # ---------------------------------------------------------- looking closely
 
