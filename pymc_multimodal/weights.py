@@ -24,8 +24,9 @@ __all__ = ["Bridge", "Weights", "bridge"]
 MAX_RELATIVE_ERROR = 0.25
 MAX_PARETO_K = 0.7
 # Tail index from which on ratios have no mean: the region has far heavier tails than its
-# density, and chains that should show them may never have been there.
-NO_MEAN = 1.0
+# density, and chains that should show them may never have been there; and the share of the
+# mean in one ratio from which on that is a warning.
+NO_MEAN, MAX_SHARE = 1.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -302,11 +303,15 @@ def _judge(
                    "Its weight may be too small.", mode=k)
         )  # fmt: skip
     if tail > MAX_PARETO_K:
+        # A piece at another level looks like a tail without a mean: what makes a mean worthless
+        # is that single terms are much of it.
+        share = np.exp(best - logsumexp(proposals[inside]))
+        harmless = error <= 0.1 and (tail <= NO_MEAN or share <= MAX_SHARE)
         found.append(
             Status("pareto_k", "weights",
                    f"the importance ratios of this region are heavy-tailed (k-hat {tail:.2f}).",
                    "The bridge is more robust than they are, but look at its error.", mode=k,
-                   level="info" if error <= 0.1 and tail <= NO_MEAN else "warning")
+                   level="info" if harmless else "warning")
         )  # fmt: skip
     return found
 
