@@ -38,10 +38,9 @@ NEARLY_RIGHT = 0.85
 # Autocorrelation times of the local moves that a chain with jumps has to last, and the leapfrog
 # steps that are enough: the time is overestimated while chains have not mixed.
 TIMES, MAX_STEPS = 20.0, 3200.0
-# Effective draws that a better fit of the jump density has to be made from.
-MIN_TO_LEARN = 100
-# Most shifts of a region: each has its jump density fitted again.
-MAX_SHIFTS = 4
+# Effective draws that a better fit of the jump density has to be made from, and most shifts of
+# a region: each has its jump density fitted again.
+MIN_TO_LEARN, MAX_SHIFTS = 100, 4
 
 
 @dataclass(frozen=True)
@@ -285,7 +284,9 @@ class LocalSampler:
         # better themselves; once that has failed it is not tried again.
         learns = len(accepted) == 2 or accepted[-1] > 1.3 * accepted[-2]
         sticky = self.ess[k] < 0.15 * drawn * self.config.chains
-        enough = drawn >= 2 * self.config.draws and self.ess[k] >= MIN_TO_LEARN
+        # Chains that are stuck never count as many effective draws: late, any will do.
+        able = self.ess[k] >= MIN_TO_LEARN or 2 * drawn >= self.config.max_draws
+        enough = drawn >= 2 * self.config.draws and able
         return bool(learns and sticky and enough and len(accepted) < MAX_SHIFTS)
 
     def _shift(self, regions: np.ndarray) -> None:
