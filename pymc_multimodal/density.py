@@ -90,6 +90,8 @@ class Density:
         # Set by the fit under way: tells whether its limits have been reached.
         self.limit: Callable[[], bool] | None = None
         self._refuses = False
+        # Whether `confirm` met a point whose image has another log density.
+        self.broken = False
 
     # -------------------------------------------------------------- evaluation
 

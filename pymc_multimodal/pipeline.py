@@ -303,9 +303,7 @@ def _fit(
 
     orbits = Orbits.of(folded, done.partition, done.modes)
     if orbits is not None and (
-        finder.broken
-        or getattr(folded, "broken", False)
-        or not orbits.holds(density, local, seeds[9])
+        finder.broken or folded.broken or not orbits.holds(density, local, seeds[9])
     ):
         alone = _fit(density, replace(config, symmetry=False), tick, clock)
         return replace(alone, statuses=(broken_status(), *alone.statuses))

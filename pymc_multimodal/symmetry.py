@@ -318,7 +318,6 @@ class FoldedDensity(Density):
             names=base.names,
         )
         self.base, self.cells = base, cells
-        self.broken = False
 
     def confirm(self, x: np.ndarray, logp: np.ndarray) -> None:
         """Compare the log densities of images x, shape (n, d), with those of their originals."""
