@@ -11,6 +11,7 @@ from scipy.special import expit, logit, logsumexp
 
 from pymc_multimodal._compat import ess, pareto_k
 from pymc_multimodal.generators.base import split_chains
+from pymc_multimodal.local import MAX_WATCHED
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.regions import Partition
 
-__all__ = ["Bridge", "Weights", "bridge"]
+__all__ = ["Bridge", "Weights", "bridge", "slowest_moment"]
 
 MAX_RELATIVE_ERROR = 0.25
 MAX_PARETO_K = 0.7
@@ -121,6 +122,7 @@ def bridge(
     proposals: np.ndarray,
     effective: float,
     *,
+    slowest: float = np.inf,
     tolerance: float = 1e-10,
     max_iter: int = 1000,
 ) -> Bridge:
@@ -137,6 +139,9 @@ def bridge(
         Log ratios at draws of q; -inf where gamma is zero.
     effective : float
         Effective number of the draws; it sets the shares s1 and s2.
+    slowest : float
+        Effective number of what the chains estimate worst, `slowest_moment`: more draws than
+        that are not counted as independent.
     tolerance : float
         Change of the log evidence at which the iteration ends.
     max_iter : int
@@ -176,10 +181,30 @@ def bridge(
         return Bridge(log_r, np.inf, np.inf, np.array(trace))
     # Few chains leave the spread of their means a matter of chance, and autocorrelation does not
     # show by how much chains differ that hardly ever change places: the larger counts.
-    independent = float(np.clip(np.nan_to_num(ess(b, "mean")[0], nan=1.0), 1.0, b.size))
+    own = np.nan_to_num(ess(b, "mean")[0], nan=1.0)
+    independent = float(np.clip(min(own, slowest), 1.0, b.size))
     var_b = max(np.var(b, ddof=1) / independent, np.var(b.mean(axis=1), ddof=1) / len(b))
     var_a = np.var(a, ddof=1) / m
     return Bridge(log_r, var_b / slope**2, var_a / slope**2, np.array(trace))
+
+
+def slowest_moment(x: np.ndarray) -> float:
+    """Effective number of draws of the squared deviations of the coordinate that has fewest.
+
+    Chains that change places within the bulk of a curved region seem to mix, whatever is looked
+    at, though they hardly ever enter its arms: their second moments tell.
+
+    Parameters
+    ----------
+    x : array of shape (chains, n, d)
+        Unrolled draws.
+    """
+    d = x.shape[2]
+    columns = np.unique(np.linspace(0, d - 1, min(d, MAX_WATCHED)).astype(int))
+    x = x[:, :, columns]
+    sizes = ess((x - x.mean(axis=(0, 1))) ** 2, "mean")
+    # A coordinate that never moves says nothing here; R-hat speaks of it.
+    return float(np.min(sizes[np.isfinite(sizes)], initial=np.inf))
 
 
 class Weighing:
@@ -272,7 +297,8 @@ class Weighing:
             chains, n, d = x.shape
             draws = local.logp[k][part] - q.log_density(x.reshape(-1, d)).reshape(chains, n)
             effective = max(1.0, min(1.0, local.ess[k] / local.logp[k].size) * draws.size)
-            one = bridge(draws, self.ratios[k], effective)
+            slowest = slowest_moment(self.density.unroll(x, local.centre[k]))
+            one = bridge(draws, self.ratios[k], effective, slowest=slowest)
             results.append(one)
             tails.append(pareto_k(self.ratios[k]))
             statuses += _judge(k, one, draws, self.ratios[k], tails[-1])

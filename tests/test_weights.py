@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from pymc_multimodal._compat import ess
 from pymc_multimodal.generators import EllipticalMixture
 from pymc_multimodal.generators.base import RegionFit
-from pymc_multimodal.weights import Weighing, bridge
+from pymc_multimodal.weights import Weighing, bridge, slowest_moment
 
 LOG_Z = 2.0
 PI, Q = norm(0.0, 1.0), norm(0.4, 1.3)
@@ -72,6 +73,21 @@ def test_bridge_and_its_error_on_correlated_draws(rho, rng):
     assert np.mean(share) > 0.5
     assert 0.8 < np.sqrt(np.mean(np.square(z))) < 1.25
     assert abs(z_scores(np.array(z)[:, None], 0)[0]) < 3.5
+
+
+def test_rare_visits_to_the_tails_are_not_counted_as_independent(rng):
+    """Chains that stay in a wide and in a narrow state for long have one mean and two spreads."""
+    wide = np.repeat(rng.random((8, 20)) < 0.1, 50, axis=1)
+    x = rng.standard_normal((8, 1000)) * np.where(wide, 4.0, 1.0)
+    assert ess(x, "mean")[0] > 4_000
+    assert slowest_moment(x[..., None]) < 1_000
+    assert slowest_moment(rng.standard_normal((8, 1000, 3))) > 4_000
+    still = np.dstack([x, np.zeros_like(x)])
+    assert slowest_moment(still) == slowest_moment(x[..., None])
+    log_w, other = log_ratio(rng.standard_normal((8, 100))), proposals(800, rng)
+    known, doubted = (bridge(log_w, other, 800.0, slowest=n) for n in (np.inf, 10.0))
+    assert doubted.log_evidence == known.log_evidence
+    assert doubted.from_draws > 10 * known.from_draws
 
 
 def test_bridge_is_exact_where_the_ratio_is_constant(rng):

@@ -24,7 +24,6 @@ from scipy.special import (
     i0e,
     log_expit,
     log_ndtr,
-    logsumexp,
     softmax,
 )
 
@@ -270,7 +269,8 @@ class RandomModel:
     def __call__(self, x):
         """Log densities, shape (n,), and gradients of rows x, shape (n, d)."""
         logs, grad = self._parts(x)
-        total = logsumexp(logs, axis=1)
+        # Much quicker than SciPy's logsumexp for the few rows of a chain's step.
+        total = np.logaddexp.reduce(logs, axis=1)
         with np.errstate(invalid="ignore"):
             share = np.exp(logs - total[:, None])[..., None]
             pull = np.where(share > 0, share * grad, 0.0).sum(axis=1)
