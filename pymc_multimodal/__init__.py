@@ -15,11 +15,11 @@ from pymc_multimodal.generators import (
     ScoreLangevin,
 )
 from pymc_multimodal.inference_data import attach
-from pymc_multimodal.pipeline import Fit
 from pymc_multimodal.plots import plot_modes
 from pymc_multimodal.regions import Regions
 from pymc_multimodal.relabel import relabel
 from pymc_multimodal.report import mode_table
+from pymc_multimodal.result import Fit
 from pymc_multimodal.sampler import fit, sample
 from pymc_multimodal.starts import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status

@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymc_multimodal.density import Density
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity
-    from pymc_multimodal.local import LocalDraws, LocalSampler
+    from pymc_multimodal.local import LocalSampler
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.weights import Weighing, Weights
 
-__all__ = ["CrossCheck", "connect_pieces", "cross_check", "foreign_shares"]
+__all__ = ["CrossCheck", "connect_pieces", "cross_check", "foreign_shares", "light_regions"]
 
 # Proposals of all regions together, and of each at least.
 PROPOSALS, MIN_PROPOSALS = 20_000, 200
+# Share of the precision asked for that all light regions together may hold.
+LIGHT = 0.1
 # Part of a region's mass that has a neighbour's shape from which on its chains jump there.
 MIN_FOREIGN = 1e-3
 # Posterior mass by which the two estimates of a region have to differ to be spoken of.
@@ -100,24 +103,55 @@ def _reciprocal(local: LocalDraws, k: int, q: RegionDensity) -> float:
     return float(np.log(ratio.size) - logsumexp(-ratio))
 
 
+def light_regions(
+    local: LocalDraws, densities: Sequence[RegionDensity], target_se: float
+) -> np.ndarray:
+    """Regions that cannot matter, whatever their chains have not seen yet; bool, shape (K,).
+
+    The mass of each is taken to be what that chain says which speaks for most: one of many that
+    has reached a heavy piece is enough to keep the region. The lightest are let go until
+    together they may hold a part of the precision asked for.
+    """
+    log_evidence = np.array([_reciprocal(local, i, q) for i, q in enumerate(densities)])
+    most = np.empty(len(densities))
+    for k, q in enumerate(densities):
+        x = local.x[k]
+        ratio = local.logp[k] - q.log_density(x.reshape(-1, x.shape[2])).reshape(x.shape[:2])
+        most[k] = np.median(ratio, axis=1).max()
+    order = np.argsort(most)
+    sums = np.logaddexp.accumulate(most[order]) - logsumexp(log_evidence)
+    light = np.zeros(len(most), dtype=bool)
+    light[order] = sums < np.log(LIGHT * target_se)
+    return light
+
+
 def connect_pieces(
-    density: Density, partition: Partition, sampler: LocalSampler, rng: np.random.Generator
+    density: Density,
+    partition: Partition,
+    sampler: LocalSampler,
+    target_se: float,
+    rng: np.random.Generator,
 ) -> bool:
-    """Connect regions that hold slivers of their neighbours; tell if any was not before."""
+    """Connect regions that hold slivers of their neighbours; tell if any was not before.
+
+    Regions too light to matter are left alone from now on.
+    """
     if partition.n_regions == 1:
         return False
     local = sampler.result()
     quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
+    light = light_regions(local, quick, target_se)
+    sampler.spare(light)
     try:
         with density.limited():
             share = foreign_shares(density, partition, quick, local, rng)
     except Exhausted:
         return False
     pieces = {}
-    for k in range(len(local)):
+    for k in np.flatnonzero(~light):
         neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]
         if neighbours:
-            pieces[k] = (quick[k], neighbours)
+            pieces[int(k)] = (quick[k], neighbours)
     return sampler.connect(pieces)
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.clock import Clock
     from pymc_multimodal.density import Density
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity
-    from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.modes import ModeFinder, Modes
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.starts import ModeSearch

@@ -20,7 +20,7 @@ from pymc_multimodal.status import worst
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pymc_multimodal.pipeline import Fit
+    from pymc_multimodal.result import Fit
 
 __all__ = ["STATS", "attach", "check_var_names", "mode_statistics", "to_inference_data"]
 

@@ -13,8 +13,8 @@ from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
 
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import Generator
-    from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.weights import Weights
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pymc_multimodal._compat import ess, rhat
 from pymc_multimodal.adaptation import LEAST_DRAWS, LocalSampling, Record, Warmup, fit_metric
+from pymc_multimodal.draws import LocalDraws, watched_columns, worst
 from pymc_multimodal.jumps import Blend
 from pymc_multimodal.pilot import starting_points
 from pymc_multimodal.status import Exhausted, Status
-from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
+from pymc_multimodal.trajectory import Cloud, cloud_at, move
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from pymc_multimodal.pilot import Pilot
     from pymc_multimodal.regions import Partition
 
-__all__ = ["LocalDraws", "LocalSampler"]
+__all__ = ["LocalSampler"]
 
 FitJumps: TypeAlias = (
     "Callable[[LocalDraws, np.random.Generator, Sequence[Any]], Sequence[JumpDensity]]"
 )
 
-# R-hat and ESS are watched on the log density and at most so many coordinates, one by one.
-MAX_WATCHED = 48
 # Jumps accepted this often carry a chain through its region: no longer trajectories then.
 JUMPS_WORK = 0.15
 # Acceptance from which a guessed density stands for its whole region.
@@ -41,51 +39,6 @@ TIMES, MAX_STEPS = 20.0, 3200.0
 # Effective draws that a better fit of the jump density has to be made from, and most shifts of
 # a region: each has its jump density fitted again.
 MIN_TO_LEARN, MAX_SHIFTS = 100, 4
-
-
-@dataclass(frozen=True)
-class LocalDraws:
-    """Draws inside each region.
-
-    Attributes
-    ----------
-    x, logp, grad : tuples of K arrays of shape (chains, draws, d), (chains, draws), ...
-        Circular coordinates wrapped; gradients have a last axis of length 0 without gradient.
-    centre : array of shape (K, d)
-        A point of each region about which circular coordinates are unrolled.
-    tuning : Tuning
-    r_hat, ess, acceptance, crossings : arrays of shape (K,)
-        Largest R-hat, smallest effective sample size, mean acceptance, share of moves that
-        were rejected for leaving the region.
-    gears : array of int, shape (K,)
-        How often trajectories were lengthened.
-    statuses : tuple of Status
-    """
-
-    x: tuple[np.ndarray, ...]
-    logp: tuple[np.ndarray, ...]
-    grad: tuple[np.ndarray, ...]
-    centre: np.ndarray
-    tuning: Tuning
-    r_hat: np.ndarray
-    ess: np.ndarray
-    acceptance: np.ndarray
-    crossings: np.ndarray
-    gears: np.ndarray
-    statuses: tuple[Status, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def permuted(self, order: np.ndarray) -> LocalDraws:
-        """Renumber the regions: new region i is old region ``order[i]``."""
-        changes = {}
-        for name, part in vars(self).items():
-            if isinstance(part, np.ndarray):
-                changes[name] = part[order]
-            elif name in ("x", "logp", "grad"):
-                changes[name] = tuple(part[i] for i in order)
-        return replace(self, tuning=self.tuning.permuted(order), **changes)
 
 
 class LocalSampler:
@@ -138,6 +91,8 @@ class LocalSampler:
         # Local moves that a record needs: jumps mix the bulk of a region so well that nothing
         # shows how slowly chains find tails which no jump proposes.
         self._least = np.zeros(self.n_regions)
+        # Regions that hold too little to be worth more draws.
+        self._light = np.zeros(self.n_regions, dtype=bool)
         # Where chains of other regions were turned back at a region's border.
         self._beyond: list[np.ndarray] = [np.empty((0, density.dim))] * self.n_regions
         self._records: list[list[tuple]] = [[] for _ in range(self.n_regions)]
@@ -245,6 +200,10 @@ class LocalSampler:
             self._records[k], self.r_hat[k], self.ess[k] = [], np.inf, 0.0
         return bool(new)
 
+    def spare(self, light: np.ndarray) -> None:
+        """Ask no more of regions that hold next to no mass, bool array of shape (K,)."""
+        self._light = light
+
     def draws_of(self, k: int) -> int:
         """Draws per chain of region k so far."""
         return sum(len(r[0]) for r in self._records[k])
@@ -255,8 +214,9 @@ class LocalSampler:
         return [q.own if isinstance(q, Blend) else q for q in found]
 
     def unmixed(self) -> np.ndarray:
-        """Regions whose R-hat is too large to be trusted."""
-        return np.flatnonzero(~(self.r_hat <= 1.0 + 2.0 * (self.config.max_rhat - 1.0)))
+        """Regions whose R-hat is too large to be trusted, but for light ones."""
+        mixed = self.r_hat <= 1.0 + 2.0 * (self.config.max_rhat - 1.0)
+        return np.flatnonzero(~(mixed | self._light))
 
     def positions(self, regions: np.ndarray) -> np.ndarray:
         """Where the chains of some regions are now, shape (n, d)."""
@@ -265,7 +225,7 @@ class LocalSampler:
     def _passes(self) -> np.ndarray:
         moves = np.array([self.draws_of(k) for k in range(self.n_regions)]) / self._every
         converged = (self.r_hat <= self.config.max_rhat) & (self.ess >= self.config.min_ess)
-        return converged & (moves >= self._least)
+        return converged & (moves >= self._least) | self._light
 
     def _slowness(self, k: int) -> float:
         """Return how many moves a chain has to last, by those that local moves alone need."""
@@ -438,13 +398,13 @@ class LocalSampler:
 
     def _check(self, k: int) -> None:
         watched = self._watched(k)
-        self.r_hat[k], self.ess[k] = _worst(watched)
+        self.r_hat[k], self.ess[k] = worst(watched)
         if (
             self.r_hat[k] > self.config.max_rhat
             and (half := watched.shape[1] // 2) >= self.config.draws
         ):
             # Too short a warm-up leaves a transient: drop the first half if that mends it.
-            r_hat, size = _worst(watched[:, half:])
+            r_hat, size = worst(watched[:, half:])
             if r_hat <= self.config.max_rhat and size >= self.config.min_ess:
                 joined = tuple(
                     np.concatenate([r[i] for r in self._records[k]])[half:] for i in range(5)
@@ -454,9 +414,7 @@ class LocalSampler:
 
     def _watched(self, k: int) -> np.ndarray:
         x, logp, _ = self._joined(k)
-        d = self.density.dim
-        columns = np.unique(np.linspace(0, d - 1, min(d, MAX_WATCHED)).astype(int))
-        x = self.density.unroll(x, self.centre[k])[:, :, columns]
+        x = self.density.unroll(x, self.centre[k])[:, :, watched_columns(self.density.dim)]
         return np.concatenate([x, logp[..., None]], axis=2)
 
     def result(self) -> LocalDraws:
@@ -475,6 +433,12 @@ class LocalSampler:
                        "Its weight and shape are not to be trusted; raise "
                        "LocalSampling.max_draws or reparametrise.", mode=int(k))
             )  # fmt: skip
+        if self._light.any():
+            statuses.append(
+                Status("light", "local",
+                       f"{self._light.sum()} modes hold next to no mass: their chains were not run "
+                       "until they mix.", "Lower target_se to have them right.", level="info")
+            )  # fmt: skip
         return LocalDraws(
             x=tuple(j[0] for j in joined),
             logp=tuple(j[1] for j in joined),
@@ -488,13 +452,3 @@ class LocalSampler:
             gears=self._gear.copy(),
             statuses=tuple(statuses),
         )
-
-
-def _worst(watched: np.ndarray) -> tuple[float, float]:
-    r_hat = rhat(watched)
-    size = ess(watched)
-    # A quantity that never moved has no R-hat; it has certainly not converged.
-    return (
-        float(np.max(np.where(np.isfinite(r_hat), r_hat, np.inf))),
-        float(np.min(np.where(np.isfinite(size), size, 0.0))),
-    )

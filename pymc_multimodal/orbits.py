@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.atlas import Atlas
     from pymc_multimodal.challenge import Verdict
     from pymc_multimodal.density import Density
-    from pymc_multimodal.local import LocalDraws
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.modes import Modes
     from pymc_multimodal.pilot import Pilot
     from pymc_multimodal.regions import Partition

@@ -2,239 +2,43 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.adaptation import LocalSampling
 from pymc_multimodal.borders import connect_pieces, cross_check
-from pymc_multimodal.challenge import Challenge, Court, Verdict
+from pymc_multimodal.challenge import Court, Verdict
 from pymc_multimodal.clock import Clock
-from pymc_multimodal.generators import LRDS, Hybrid, RegionalMixture, resolve
+from pymc_multimodal.config import FitConfig
+from pymc_multimodal.draws import LocalDraws
+from pymc_multimodal.generators import RegionalMixture
 from pymc_multimodal.generators.gaussian import laplace
-from pymc_multimodal.kernel import Kernel, by_weight, count_jumps
-from pymc_multimodal.local import LocalDraws, LocalSampler
+from pymc_multimodal.kernel import Kernel, count_jumps
+from pymc_multimodal.local import LocalSampler
 from pymc_multimodal.modes import ModeFinder, Modes
 from pymc_multimodal.orbits import Orbits, broken_status, fold_pilot, spread_statuses
 from pymc_multimodal.pilot import explore
 from pymc_multimodal.refine import refine
-from pymc_multimodal.regions import Regions, Relabelled, mixing_groups, segment
-from pymc_multimodal.starts import ModeSearch
-from pymc_multimodal.status import FitError, Status
-from pymc_multimodal.symmetry import FoldedDensity, Symmetry
+from pymc_multimodal.regions import Relabelled, mixing_groups, segment
+from pymc_multimodal.result import Fit
+from pymc_multimodal.status import Status
 from pymc_multimodal.weights import Weighing, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pymc_multimodal.density import Density
-    from pymc_multimodal.generators import Generator, GeneratorConfig, RegionDensity
+    from pymc_multimodal.generators import Generator, RegionDensity
     from pymc_multimodal.generators.base import RegionFit
     from pymc_multimodal.regions import Partition
-    from pymc_multimodal.trajectory import Cloud
 
-__all__ = ["Fit", "FitConfig", "fit_density"]
+__all__ = ["fit_density"]
 
-_log = logging.getLogger("pymc.multimodal")
 
 # Draws that the classifier of the regions is trained on.
 MAX_TRAINING = 4000
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Settings of a whole fit; each stage's own settings live beside the stage.
-
-    Parameters
-    ----------
-    generator : GeneratorConfig, optional
-        By default `Hybrid`, and `LRDS` for densities without a gradient.
-    modes : ModeSearch
-    regions : Regions
-    local : LocalSampling
-    challenge : Challenge or bool
-        How the fit is challenged by a tempered search; False leaves the challenge out.
-    target_se : float
-        Standard error asked for of every mode weight.
-    max_evals : int, optional
-        Density evaluations after which the fit stops refining.
-    max_seconds : float, optional
-        Seconds after which the fit stops refining.
-    random_seed : int
-    symmetry : Symmetry or bool
-        Exchangeable components and signs, of which one image is fitted for all; True looks for
-        them, False does without.
-    """
-
-    generator: GeneratorConfig | None = None
-    modes: ModeSearch = field(default_factory=ModeSearch)
-    regions: Regions = field(default_factory=Regions)
-    local: LocalSampling = field(default_factory=LocalSampling)
-    challenge: Challenge | bool = field(default_factory=Challenge)
-    target_se: float = 0.01
-    max_evals: int | None = None
-    max_seconds: float | None = None
-    random_seed: int = 0
-    symmetry: Symmetry | bool = True
-
-    def __post_init__(self) -> None:
-        if self.generator is not None:
-            object.__setattr__(self, "generator", resolve(self.generator))
-        if self.challenge is True:
-            object.__setattr__(self, "challenge", Challenge())
-        kinds = {"modes": ModeSearch, "regions": Regions, "local": LocalSampling}
-        if self.challenge is not False:
-            kinds["challenge"] = Challenge
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                raise TypeError(
-                    f"{name}={value!r} is a {type(value).__name__}; give a {kind.__name__}(...)."
-                )
-        if not isinstance(self.symmetry, bool | Symmetry):
-            raise TypeError(f"symmetry={self.symmetry!r} must be True, False or a Symmetry(...).")
-        for name in ("target_se", "max_evals", "max_seconds"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Real):
-                raise TypeError(f"{name}={value!r} must be a number.")
-        if not 0 < self.target_se < 1:
-            raise ValueError(
-                f"target_se={self.target_se} is the standard error asked for of mode weights "
-                "and must lie between 0 and 1."
-            )
-        for name in ("max_evals", "max_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value} must be positive, or None for no limit.")
-
-    def generator_for(self, density: Density) -> GeneratorConfig:
-        """Return the generator asked for, or the default for such a density."""
-        return self.generator or (Hybrid() if density.has_gradient else LRDS())
-
-
-@dataclass(frozen=True, repr=False)
-class Fit:
-    """Result of a fit: everything needed to draw from the posterior and to judge the draws.
-
-    Regions are numbered by weight, heaviest first. A fit is plain data: it can be pickled,
-    and used again with the same model through ``fit=``.
-
-    Attributes
-    ----------
-    config : FitConfig
-    names : tuple of str
-        Unconstrained coordinates.
-    modes : Modes
-    local : LocalDraws
-    weights : Weights
-    kernel : Kernel
-    verdict : Verdict or None
-        What the challenge found; None where there was none.
-    statuses : tuple of Status
-    n_logp_evals, n_grad_evals : int
-        Evaluations spent by the fit: points at which the log density, and its gradient with
-        it, were computed.
-    seconds : dict
-        Wall-clock seconds of each stage.
-    orbits : Orbits or None
-        Where the density is symmetric: how the regions fitted stand for all modes.
-    """
-
-    config: FitConfig
-    names: tuple[str, ...]
-    modes: Modes
-    local: LocalDraws
-    weights: Weights
-    kernel: Kernel
-    verdict: Verdict | None
-    statuses: tuple[Status, ...]
-    n_logp_evals: int
-    n_grad_evals: int
-    seconds: dict[str, float]
-    orbits: Orbits | None = None
-
-    def __repr__(self) -> str:
-        """Say in one line what was found; the arrays are in the attributes."""
-        w = self.weights
-        return (
-            f"<Fit of {len(self.names)} coordinates: {self.n_modes} modes, log evidence "
-            f"{w.total:.3f}±{w.total_se:.3f}, {self.n_logp_evals} evaluations>"
-        )
-
-    @property
-    def n_modes(self) -> int:
-        """Number of regions."""
-        return len(self.modes)
-
-    def label(self, x: np.ndarray) -> np.ndarray:
-        """Region of each row of unconstrained points, shape (n,)."""
-        return (self.orbits or self.kernel.partition).label(x)
-
-    @property
-    def images(self) -> np.ndarray:
-        """Number of modes, equal but for their labels, that each mode stands for, shape (K,)."""
-        if self.orbits is None or self.orbits.listed:
-            return np.ones(self.n_modes, dtype=int)
-        return self.orbits.images
-
-    def target(self, density: Density) -> Density:
-        """Return what the kernel samples: the density, folded where it is symmetric."""
-        return density if self.orbits is None else FoldedDensity(density, self.orbits.cells)
-
-    def shown(self, cloud: Cloud, rng: np.random.Generator) -> Cloud:
-        """Turn the kernel's points into draws: random images, with their own modes."""
-        return cloud if self.orbits is None else self.orbits.scatter(cloud, rng)
-
-    def local_draws(self, k: int) -> np.ndarray:
-        """Draws inside region k, shape (n, d)."""
-        x = self.local.x[k]
-        return x.reshape(-1, x.shape[-1])
-
-    def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Fast draws of the learned approximation, without the correction that makes them exact.
-
-        Parameters
-        ----------
-        n : int
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        array of shape (n, d)
-            Unconstrained points. As close to the posterior as the generator is; draws of
-            `pm.sample` are corrected, these are not.
-        """
-        x = self.kernel.generator.generate(n, rng)
-        return x if self.orbits is None else self.orbits.cells.scatter(x, rng)
-
-    def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Independent starting points for n chains: local draws allocated by weight."""
-        return by_weight(self.local, self.weights, n, rng)[0]
-
-    def check_density(self, density: Density) -> None:
-        """Raise if the density is not the one this fit was made for.
-
-        Raises
-        ------
-        FitError
-            If coordinates differ, or the log density at the modes has changed.
-        """
-        if density.names != self.names:
-            raise FitError(
-                f"fit= was made for a model with coordinates {self.names[:8]}, this model has "
-                f"{density.names[:8]}. Fit this model anew."
-            )
-        now = density.logp(self.modes.locations)
-        if not np.allclose(now, self.modes.log_density, rtol=1e-6, atol=1e-6):
-            raise FitError(
-                "fit= was made before the model or its data changed: the log density at the "
-                f"first mode was {self.modes.log_density[0]:.6g} and is {now[0]:.6g} now. "
-                "Fit again."
-            )
 
 
 def fit_density(
@@ -464,10 +268,11 @@ def _sample_regions(
         # A first look for slivers before long runs, a second one when shapes are known well.
         run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
         run(until=2 * config.local.draws)
+        connect = partial(connect_pieces, folded, partition, sampler, config.target_se, seeds[7])
         if clock.proceed():
-            connect_pieces(folded, partition, sampler, seeds[7])
+            connect()
         run()
-        if clock.proceed() and connect_pieces(folded, partition, sampler, seeds[7]):
+        if clock.proceed() and connect():
             run()
         clock.lap("local")
         unmixed = sampler.positions(sampler.unmixed())

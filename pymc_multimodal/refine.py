@@ -11,8 +11,9 @@ from pymc_multimodal.status import Exhausted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity, RegionFit
-    from pymc_multimodal.local import LocalDraws, LocalSampler
+    from pymc_multimodal.local import LocalSampler
     from pymc_multimodal.weights import Weighing, Weights
 
 __all__ = ["refine"]

@@ -10,7 +10,7 @@ import pandas as pd
 from pymc_multimodal._compat import get_dataset, group_names
 
 if TYPE_CHECKING:
-    from pymc_multimodal.pipeline import Fit
+    from pymc_multimodal.result import Fit
 
 __all__ = ["mode_table", "summary_line"]
 

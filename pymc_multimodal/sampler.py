@@ -15,7 +15,7 @@ from pymc.stats.convergence import log_warnings, run_convergence_checks
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.compiled import taking_turns
 from pymc_multimodal.inference_data import check_var_names, to_inference_data
-from pymc_multimodal.pipeline import Fit
+from pymc_multimodal.result import Fit
 from pymc_multimodal.step import fit_model, make_config
 
 if TYPE_CHECKING:

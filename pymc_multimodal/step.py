@@ -17,10 +17,12 @@ from pymc.step_methods.state import dataclass_state
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal._compat import ChainSetupMixin
 from pymc_multimodal.compiled import taking_turns
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.inference_data import STATS, attach, mode_statistics
-from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.report import summary_line
+from pymc_multimodal.result import Fit
 from pymc_multimodal.status import ModelError
 
 if TYPE_CHECKING:

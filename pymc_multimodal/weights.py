@@ -10,14 +10,14 @@ import numpy as np
 from scipy.special import expit, logit, logsumexp
 
 from pymc_multimodal._compat import ess, pareto_k
+from pymc_multimodal.draws import watched_columns
 from pymc_multimodal.generators.base import split_chains
-from pymc_multimodal.local import MAX_WATCHED
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionFit
-    from pymc_multimodal.local import LocalDraws
     from pymc_multimodal.regions import Partition
 
 __all__ = ["Bridge", "Weights", "bridge", "slowest_moment"]
@@ -199,9 +199,7 @@ def slowest_moment(x: np.ndarray) -> float:
     x : array of shape (chains, n, d)
         Unrolled draws.
     """
-    d = x.shape[2]
-    columns = np.unique(np.linspace(0, d - 1, min(d, MAX_WATCHED)).astype(int))
-    x = x[:, :, columns]
+    x = x[:, :, watched_columns(x.shape[2])]
     sizes = ess((x - x.mean(axis=(0, 1))) ** 2, "mean")
     # A coordinate that never moves says nothing here; R-hat speaks of it.
     return float(np.min(sizes[np.isfinite(sizes)], initial=np.inf))

@@ -12,8 +12,8 @@ from scipy.special import i0e, log_ndtr, logsumexp
 from scipy.stats import multivariate_t
 
 from pymc_multimodal.density import Density
+from pymc_multimodal.draws import LocalDraws
 from pymc_multimodal.generators.flow import AutoregressiveLayer
-from pymc_multimodal.local import LocalDraws
 from pymc_multimodal.trajectory import Tuning
 
 

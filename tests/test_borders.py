@@ -19,12 +19,13 @@ from scipy.stats import norm
 from test_local import prepared, z_of_means
 
 from pymc_multimodal.adaptation import LocalSampling
-from pymc_multimodal.borders import cross_check, foreign_shares
+from pymc_multimodal.borders import cross_check, foreign_shares, light_regions
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.generators import EllipticalMixture, Hybrid
 from pymc_multimodal.generators.base import RegionFit
 from pymc_multimodal.jumps import Blend
 from pymc_multimodal.local import LocalSampler
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.weights import Weighing
 
 LINE = np.full(2, np.inf)
@@ -69,6 +70,39 @@ def masses(partition):
     sliver = PAIR.weights @ (left * above)
     second = PAIR.weights @ (1 - left) + sliver
     return np.array([1 - second, second]), sliver
+
+
+# ------------------------------------------------------------------ light regions
+
+
+def test_only_what_cannot_matter_is_light(rng):
+    weights = np.array([0.7, 0.3 - 1e-5, 1e-5])
+    target = Mixture([[-9.0, 0.0], [9.0, 0.0], [0.0, 20.0]], [np.eye(2)] * 3, weights)
+    local = exact_local(
+        Mixture(target.means, target.covariances, [0.4, 0.4, 0.2]),
+        lambda x: ((x[:, None] - target.means) ** 2).sum(axis=2).argmin(axis=1), 3, rng,
+    )  # fmt: skip
+    local = replace(local, logp=tuple(target(x.reshape(-1, 2))[0].reshape(16, -1) for x in local.x))
+    shapes = tuple(one(mean) for mean in target.means)
+    for target_se, last in ((0.01, True), (5e-4, True), (5e-5, False)):
+        light = light_regions(local, shapes, target_se)
+        np.testing.assert_array_equal(light, [False, False, last])
+    # One chain of sixteen that has found something heavy is enough to stay.
+    logp = local.logp[2].copy()
+    logp[5] += 10.0
+    heavier = replace(local, logp=(*local.logp[:2], logp))
+    assert not light_regions(heavier, shapes, 0.01).any()
+
+
+def test_light_regions_are_left_alone(rng):
+    config, modes, pilot = prepared(PAIR.density(), rng, LocalSampling(draws=20))
+    sampler = LocalSampler(PAIR.density(), HalfSpace(), modes, pilot, config, rng)
+    sampler.run(until=20)
+    assert len(sampler.unmixed()) == 2
+    sampler.spare(np.array([False, True]))
+    assert sampler.unmixed().tolist() == [0]
+    sampler.run()
+    assert sampler.draws_of(0) > sampler.draws_of(1) == 20
 
 
 # ------------------------------------------------------------------ foreign shares

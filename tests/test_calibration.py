@@ -18,8 +18,9 @@ import calibration_report as tables
 import sbc
 from random_models import FAMILIES, MIN_WEIGHT, random_model
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.generators import Hybrid
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 
 
 def small(family, largest=4):

@@ -19,10 +19,11 @@ from densities import (
 from scipy.special import logsumexp
 
 from pymc_multimodal.challenge import Challenge, Challenger
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.generators import Hybrid
 from pymc_multimodal.modes import ModeFinder
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.starts import ModeSearch
 from pymc_multimodal.tempered import Reference, carry
 from pymc_multimodal.weights import Weighing

@@ -22,11 +22,12 @@ from densities import (
 )
 
 import pymc_multimodal as mm
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.generators import EllipticalMixture, RegionalMixture
 from pymc_multimodal.generators.base import RegionFit
 from pymc_multimodal.kernel import Kernel, count_jumps
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.weights import Weighing
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))

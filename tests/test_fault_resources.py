@@ -13,7 +13,8 @@ import pytest
 from densities import two_modes
 
 import pymc_multimodal as mm
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.config import FitConfig
+from pymc_multimodal.pipeline import fit_density
 
 FIT_AND_DRAW = """
 import errno, os, sys, tempfile
@@ -21,7 +22,8 @@ sys.path.insert(0, sys.argv[1])
 import models, pytensor
 import pymc_multimodal as mm
 from densities import Banana
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.config import FitConfig
+from pymc_multimodal.pipeline import fit_density
 
 mode, written = sys.argv[2], []
 allowed = tuple(os.path.realpath(p) for p in (pytensor.config.compiledir, tempfile.gettempdir()))

@@ -19,8 +19,9 @@ from densities import WideNormal, two_modes
 import pymc_multimodal as mm
 from pymc_multimodal import pipeline
 from pymc_multimodal.challenge import Challenger
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import CHUNK, Density
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.status import FitError
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))

@@ -19,6 +19,7 @@ from densities import (
 )
 from scipy.stats import multivariate_normal
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.gallery import skew_normal_mixture
 from pymc_multimodal.generators import LRDS, ControlNetwork, Hybrid
 from pymc_multimodal.generators.control import PathTerms, draw_paths, log_path_density
@@ -31,7 +32,7 @@ from pymc_multimodal.generators.pool import Pool, polished, regional_components
 from pymc_multimodal.generators.potential import Potential
 from pymc_multimodal.generators.reference import MixtureReference, log_kernel
 from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 
 LINE = np.full(2, np.inf)
 QUICK = ControlNetwork(hidden=16, regression_steps=50, steps=5, rounds=2, evaluations=3000)

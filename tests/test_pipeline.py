@@ -10,9 +10,10 @@ import pytest
 from densities import Mixture, VonMises, gaussian, two_modes
 
 from pymc_multimodal.adaptation import LocalSampling
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.kernel import init, propose, step
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.status import FitError, ModelError
 
 TARGET = two_modes(dim=5, distance=10.0, weights=(0.3, 0.7), log_z=2.5)

@@ -55,7 +55,8 @@ def test_steps_in_the_density_do_not_start_a_climb_from_every_point(rng):
 
 
 def test_a_fit_says_what_it_is_in_one_line():
-    from pymc_multimodal.pipeline import FitConfig, fit_density
+    from pymc_multimodal.config import FitConfig
+    from pymc_multimodal.pipeline import fit_density
 
     def normal(x):
         return -0.5 * (x**2).sum(axis=1), -x

@@ -12,6 +12,7 @@ from densities import Banana, HalfSpace, Mixture, VonMises, exact_local, two_mod
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreGenerator, ScoreLangevin
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.gallery import TARGETS, mixture_2d
 from pymc_multimodal.generators.hybrid import expected_acceptance
@@ -19,7 +20,7 @@ from pymc_multimodal.generators.langevin import permutation_test, run, sharpness
 from pymc_multimodal.generators.langevin_paths import ScoreProposals, gradient
 from pymc_multimodal.generators.score_function import GaussianParts, LearnedScore, Perceptron
 from pymc_multimodal.generators.score_training import _Network, train_score
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.status import FitError
 
 QUICK = ScoreLangevin(steps=200, max_components=4)

@@ -9,10 +9,11 @@ from scipy.special import logsumexp
 
 from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.exchange import Block, find_symmetry, variables
 from pymc_multimodal.modes import ModeFinder
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.symmetry import Cells, FoldedDensity, Symmetry
 
 SWAP = np.eye(3)[[1, 0, 2]]

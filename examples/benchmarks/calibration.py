@@ -31,6 +31,7 @@ from random_models import FAMILIES, RandomModel, random_model
 from scipy.special import logit, logsumexp
 from weights import read
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.generators import (
     LRDS,
     ControlNetwork,
@@ -41,7 +42,8 @@ from pymc_multimodal.generators import (
     ScoreLangevin,
     resolve,
 )
-from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.result import Fit
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import region_shares

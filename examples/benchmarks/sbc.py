@@ -30,8 +30,9 @@ from scipy.special import expit, logit
 from scipy.stats import chisquare
 from weights import read
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import corrected_draws

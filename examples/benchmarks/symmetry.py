@@ -14,8 +14,9 @@ import time
 import numpy as np
 import pymc as pm
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 
 
 def mixture(k: int, ordered: bool = False) -> pm.Model:

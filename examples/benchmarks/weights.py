@@ -20,9 +20,11 @@ import numpy as np
 
 from pymc_multimodal import sampler
 from pymc_multimodal._compat import ess
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.gallery import TARGETS, Target
-from pymc_multimodal.pipeline import Fit, FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.result import Fit
 
 # Asked precision of each target.
 SUITE = {

@@ -92,7 +92,8 @@ def run_ours(
     density, *, target_se: float, seed: int, draws: int = 2000, chains: int = 4, config=None
 ) -> tuple[object, Outcome]:
     """Fit, then draw: the fit and an `Outcome` that counts both."""
-    from pymc_multimodal.pipeline import FitConfig, fit_density
+    from pymc_multimodal.config import FitConfig
+    from pymc_multimodal.pipeline import fit_density
 
     began, before = time.monotonic(), density.n_logp_evals
     config = config or FitConfig(target_se=target_se, random_seed=seed)

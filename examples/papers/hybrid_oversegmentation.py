@@ -147,10 +147,11 @@ def summed(fit, pieces: int) -> tuple[float, float]:
 
 
 def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
+    from pymc_multimodal.config import FitConfig
     from pymc_multimodal.density import Density
     from pymc_multimodal.gallery import two_bananas
     from pymc_multimodal.generators import Hybrid
-    from pymc_multimodal.pipeline import FitConfig, fit_density
+    from pymc_multimodal.pipeline import fit_density
 
     target = two_bananas()
     density = Density.from_model(target.model)

@@ -30,11 +30,12 @@ from pathlib import Path
 import common
 import numpy as np
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.gallery import TARGETS
 from pymc_multimodal.gallery.base import Target, mixture_target
 from pymc_multimodal.generators import Hybrid
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 
 LADDERS = {
     "gaussian": ("gaussian",),

@@ -34,11 +34,11 @@ import numpy as np
 from scipy.special import log_ndtr
 from scipy.stats import ks_2samp
 
+from pymc_multimodal.draws import LocalDraws
 from pymc_multimodal.generators import Hybrid
 from pymc_multimodal.generators.gaussian import EllipticalMixture, fit_mixture
 from pymc_multimodal.generators.labels import EmpiricalScore, SmoothedScore, labelled_pairs
 from pymc_multimodal.generators.published import PublishedHybrid, train_map
-from pymc_multimodal.local import LocalDraws
 from pymc_multimodal.trajectory import Tuning
 
 EXACT, LABELS, MAP = "exact draws", "labels", "network on labels (paper)"

@@ -24,13 +24,14 @@ import common
 import common_lrds
 import numpy as np
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
 from pymc_multimodal.generators import LRDS
 from pymc_multimodal.local import LocalSampling
 from pymc_multimodal.modes import ModeFinder
 from pymc_multimodal.pilot import explore
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.starts import ModeSearch
 
 HALF_DISTANCES = (1, 2, 4, 8, 16)

@@ -52,7 +52,8 @@ def configs(quick: bool) -> dict:
 
 def study(weights, seed: int, quick: bool) -> dict:
     """All methods on one target, from the local draws and the weights of one fit."""
-    from pymc_multimodal.pipeline import FitConfig, fit_density
+    from pymc_multimodal.config import FitConfig
+    from pymc_multimodal.pipeline import fit_density
 
     target = target_of(weights)
     density = shared.density_of(target, gradient=True)

@@ -18,9 +18,10 @@ import common
 import common_lrds
 import numpy as np
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.generators import LRDS
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.starts import ModeSearch
 
 DIMENSIONS = (100, 500, 1000)

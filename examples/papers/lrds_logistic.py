@@ -21,9 +21,9 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.generators import LRDS
-from pymc_multimodal.pipeline import FitConfig
 
 # Mean, or means of the halves, and standard deviation of the intercept's prior.
 PRIORS = {"0": ((0.0,), 3.75), "-5 and 5": ((-5.0, 5.0), 0.5)}

@@ -15,9 +15,10 @@ import common
 import common_lrds
 import numpy as np
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.gallery import many_modes
 from pymc_multimodal.generators import LRDS
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.starts import ModeSearch
 
 NUMBERS = (4, 8, 16, 32, 64)

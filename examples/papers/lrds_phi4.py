@@ -37,9 +37,9 @@ def laplace(field: float) -> float:
 def study(field: float, gradient: bool, seed: int, quick: bool) -> dict:
     """One run of the whole pipeline."""
     from pymc_multimodal import LRDS
+    from pymc_multimodal.config import FitConfig
     from pymc_multimodal.density import Density
     from pymc_multimodal.gallery import phi4
-    from pymc_multimodal.pipeline import FitConfig
 
     target = phi4(DIM, field)
     density = Density.from_model(target.model)

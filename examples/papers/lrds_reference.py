@@ -22,6 +22,7 @@ import common
 import common_lrds
 import numpy as np
 
+from pymc_multimodal.config import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.generators import LRDS, ControlNetwork
 from pymc_multimodal.generators.control_fit import fit_control, path_ess
@@ -30,7 +31,7 @@ from pymc_multimodal.generators.noising import geometric, variance_preserving
 from pymc_multimodal.generators.path_generator import PathGenerator
 from pymc_multimodal.generators.pool import Pool
 from pymc_multimodal.generators.reference import MixtureReference
-from pymc_multimodal.pipeline import FitConfig, fit_density
+from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.starts import ModeSearch
 
 DIM, SD, HEAVY = 8, np.sqrt(0.05), 2 / 3

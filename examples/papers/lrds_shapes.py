@@ -67,8 +67,8 @@ def study(name: str, config, seed: int, quick: bool) -> dict:
 def pipeline(reference: str, seed: int) -> dict:
     """Run the whole pipeline on the rings."""
     from pymc_multimodal import LRDS
+    from pymc_multimodal.config import FitConfig
     from pymc_multimodal.gallery import TARGETS as gallery
-    from pymc_multimodal.pipeline import FitConfig
 
     target = gallery["rings"]()
     density = shared.density_of(target, gradient=True)

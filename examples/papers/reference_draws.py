@@ -41,7 +41,8 @@ def component(target, x: np.ndarray) -> np.ndarray:
 
 def local_draws(target, density, draws: int, rng: np.random.Generator, chains: int = 16):
     """Exact draws of each component as `LocalDraws`, `draws` for each component in all."""
-    from pymc_multimodal.local import LocalDraws, Tuning
+    from pymc_multimodal.draws import LocalDraws
+    from pymc_multimodal.trajectory import Tuning
 
     regions, d, each = len(target.weights), target.dim, draws // chains
     found: list[list[np.ndarray]] = [[] for _ in range(regions)]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymc_multimodal.density import Density
-    from pymc_multimodal.local import LocalDraws
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.status import Status
 
 __all__ = [

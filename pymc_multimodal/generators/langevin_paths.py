@@ -15,10 +15,10 @@ from pymc_multimodal.generators.stored import Stored
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity, RegionFit
     from pymc_multimodal.generators.score_function import Frame, LearnedScore
     from pymc_multimodal.generators.score_generator import ScoreGenerator
-    from pymc_multimodal.local import LocalDraws
 
 __all__ = ["LangevinPath", "Pooled", "ScoreProposals", "pooled"]
 

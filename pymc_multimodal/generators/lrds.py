@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymc_multimodal.density import Density
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity, RegionFit
     from pymc_multimodal.generators.noising import Noising
     from pymc_multimodal.generators.pool import Components
     from pymc_multimodal.generators.reference import Reference
-    from pymc_multimodal.local import LocalDraws
 
 __all__ = ["LRDS", "ControlNetwork"]
 

@@ -18,8 +18,8 @@ from pymc_multimodal.generators.gaussian import EllipticalMixture, factor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity
-    from pymc_multimodal.local import LocalDraws
 
 __all__ = ["Components", "Pool", "polished", "pooled_em", "regional_components"]
 

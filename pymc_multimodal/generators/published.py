@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymc_multimodal.density import Density
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity
-    from pymc_multimodal.local import LocalDraws
 
 __all__ = ["PublishedGenerator", "PublishedHybrid", "SupervisedMap", "train_map"]
 

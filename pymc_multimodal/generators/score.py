@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pymc_multimodal.density import Density
+    from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity, RegionFit
     from pymc_multimodal.generators.overlap import Components
     from pymc_multimodal.generators.score_function import Frame, GaussianParts
     from pymc_multimodal.generators.stored import Stored
-    from pymc_multimodal.local import LocalDraws
 
 __all__ = ["ScoreLangevin"]
 
