@@ -13,7 +13,6 @@ already are left out, so that a run can be stopped and taken up again. Run it wi
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -29,7 +28,7 @@ import numpy as np
 from calibration_report import report
 from random_models import FAMILIES, RandomModel, random_model
 from scipy.special import logit, logsumexp
-from weights import read
+from weights import Runs
 
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.generators import (
@@ -196,17 +195,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    runs = read(options.out) if options.out else []
+    runs = Runs(options.out)
     if not options.report:
         key = (options.generator, options.target_se)
         done = {r["seed"] for r in runs if (r["generator"], r["target_se"]) == key}
         seeds = range(options.first_seed, options.first_seed + options.models)
         seeds = [int(s) for s in options.seeds.split(",")] if options.seeds else seeds
         for record in results([s for s in seeds if s not in done], options):
-            runs.append(record)
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+            runs.keep(record)
     print(report(runs))
 
 

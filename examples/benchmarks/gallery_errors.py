@@ -9,13 +9,12 @@ right, above it errors are stated too small. Runs already in the file are left o
 """
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import chi2
-from weights import read, run
+from weights import Runs, run
 
 from pymc_multimodal.density import Density
 from pymc_multimodal.gallery import TARGETS
@@ -100,7 +99,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    runs = read(options.out) if options.out else []
+    runs = Runs(options.out)
     done = {(r["name"], r["seed"], r["target_se"]) for r in runs}
     for name in [] if options.report else options.targets.split(","):
         target_se = options.target_se or SUITE.get(name, 0.01)
@@ -114,10 +113,7 @@ def main() -> None:
         density = Density.from_model(target.model)
         for seed in seeds:
             record = {"name": name, **run(target, density, seed, target_se, 0, options.exact)}
-            runs.append(record)
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+            runs.keep(record)
         print(report([r for r in runs if r["name"] == name]), flush=True)
     print(report(runs))
 

@@ -12,7 +12,6 @@ JSON line is written per simulation, and those that the file holds are left out.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -28,7 +27,7 @@ from calibration import NETWORK_STEPS, TARGET_SE, generator_of
 from calibration_report import table
 from scipy.special import expit, logit
 from scipy.stats import chisquare
-from weights import read
+from weights import Runs
 
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
@@ -207,17 +206,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    runs = read(options.out) if options.out else []
+    runs = Runs(options.out)
     done = {(r["model"], r["seed"], r["target_se"]) for r in runs}
     for name in [] if options.report else options.models.split(","):
         seeds = range(options.simulations)
         seeds = [s for s in seeds if (name, s, options.target_se) not in done]
         density = Density.from_model(MODELS[name].build()) if seeds else None
         for seed in seeds:
-            runs.append(simulate(name, density, seed, options.target_se))
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(runs[-1]) + "\n")
+            runs.keep(simulate(name, density, seed, options.target_se))
     print(report(runs))
 
 

@@ -141,11 +141,26 @@ def run(target: Target, density: Density, seed: int, target_se: float, draws: in
     return record | (mixing(density, fit, seed, draws) if draws else {})
 
 
-def read(path: Path) -> list[dict]:
-    """Read the runs that a file holds already."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+class Runs(list):
+    """Records of runs: those that a file of JSON lines holds already, and those `kept`.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Without a file, records are kept in memory only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        super().__init__(json.loads(line) for line in lines if line.strip())
+        self.path = path
+
+    def keep(self, record: dict) -> None:
+        """Add a record, and write it to the file at once: a long run can be stopped."""
+        self.append(record)
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
 
 
 def _worst(runs: list[dict], name: str, absolute: bool = True, smallest: bool = False) -> float:
@@ -208,7 +223,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    runs = read(options.out) if options.out else []
+    runs = Runs(options.out)
     if not options.report:
         names = list(SUITE) if options.targets is None else options.targets.split(",")
         names = list(TARGETS) if names == ["all"] else names
@@ -228,10 +243,7 @@ def main() -> None:
             for seed in seeds:
                 record = run(target, density, seed, target_se, options.draws, options.exact)
                 record = {"name": name, **record, "compile_cpu": compiled}
-                runs.append(record)
-                if options.out:
-                    with options.out.open("a") as file:
-                        file.write(json.dumps(record) + "\n")
+                runs.keep(record)
                 print(
                     f"{name} seed {seed}: {record['modes']} modes, error "
                     f"{record.get('error', float('nan')):.5f} (se {record['largest_se']:.5f}), "
