@@ -21,7 +21,8 @@ class Atlas:
 
     Parameters
     ----------
-    dim : int
+    spread : array of shape (d,)
+        Robust standard deviation of the starts: no optimum is taken to be wider.
     symmetry : Symmetry, optional
         Group under which all images of an optimum are one entry.
     metric : array of shape (d, d)
@@ -29,11 +30,19 @@ class Atlas:
     """
 
     def __init__(
-        self, dim: int, symmetry: Symmetry | None = None, metric: np.ndarray | None = None
+        self,
+        spread: np.ndarray,
+        symmetry: Symmetry | None = None,
+        metric: np.ndarray | None = None,
     ) -> None:
+        dim = len(spread)
+        self.spread = spread
         self.x = np.empty((0, dim))
         self.logp = np.empty(0)
         self.hessian = np.empty((0, dim, dim))
+        # Factors of the inverse Hessians, and Laplace's log masses but for a constant.
+        self.scale = np.empty((0, dim, dim))
+        self.log_mass = np.empty(0)
         self.group = np.empty(0, dtype=int)
         self.symmetry, self.metric = symmetry, metric
         self.orbits: list[Orbit] = []
@@ -58,6 +67,9 @@ class Atlas:
         self.x = np.vstack([self.x, x])
         self.logp = np.append(self.logp, logp)
         self.hessian = np.concatenate([self.hessian, hessian[None]])
+        scale = inverse_scale(hessian[None], self.spread)
+        self.scale = np.concatenate([self.scale, scale])
+        self.log_mass = np.append(self.log_mass, logp + np.log(np.diagonal(scale[0])).sum())
         new = self.group.max() + 1 if len(self.group) else 0
         self.group = np.append(self.group, new)
         if self.symmetry is not None and self.metric is not None:
@@ -73,23 +85,16 @@ class Atlas:
         """Return all images of all optima, shape (n, d)."""
         return np.concatenate([o.points for o in self.orbits]) if self.orbits else self.x
 
-    def neighbours(self, density: Density, spread: np.ndarray, k: int = 5) -> np.ndarray:
+    def neighbours(self, density: Density, k: int = 5) -> np.ndarray:
         """Pairs (i < j) of each optimum with its k nearest, shape (n, 2)."""
-        step = density.unroll(self.x[:, None] - self.x[None], 0.0) / spread
+        step = density.unroll(self.x[:, None] - self.x[None], 0.0) / self.spread
         distance = np.einsum("ijk,ijk->ij", step, step)
         np.fill_diagonal(distance, np.inf)
         near = np.argsort(distance, axis=1)[:, : min(k, len(self.x) - 1)]
         pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(self.x)) for j in near[i]}
         return np.array(sorted(pairs))
 
-    def log_mass(self, spread: np.ndarray) -> np.ndarray:
-        """Laplace's estimate of each optimum's log mass, but for a constant, shape (p,)."""
-        scale = inverse_scale(self.hessian, spread)
-        return self.logp + np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
-
-    def join(
-        self, saddles: dict[tuple[int, int], float], barrier: float, spread: np.ndarray
-    ) -> None:
+    def join(self, saddles: dict[tuple[int, int], float], barrier: float) -> None:
         """Group optima to modes, by the saddles between pairs of them (log densities).
 
         Saddles are taken from the highest down. Where one joins two groups, the lighter is a
@@ -98,7 +103,7 @@ class Atlas:
         one of them and does not bridge them. The lighter, by Laplace's estimate, and not the
         lower: a narrow summit may tower over a wide one, and few ways lead into it and out.
         """
-        mass, group = self.log_mass(spread), np.arange(len(self.x))
+        mass, group = self.log_mass, np.arange(len(self.x))
         for (i, j), saddle in sorted(saddles.items(), key=lambda item: -item[1]):
             heavy, light = group[i], group[j]
             if heavy == light:

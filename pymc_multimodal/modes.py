@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.atlas import Atlas
-from pymc_multimodal.curvature import barriers, inverse_scale, negative_hessian
+from pymc_multimodal.curvature import barriers, negative_hessian
 from pymc_multimodal.exchange import check_symmetry, find_symmetry
 from pymc_multimodal.optimise import climb, climb_by_differences, climb_without_gradient
 from pymc_multimodal.soundness import same_density
@@ -150,7 +150,7 @@ class ModeFinder:
         self.broken = False
         self.starts = Starts(density, config, rng)
         self.spread = self.starts.spread
-        self.atlas = Atlas(density.dim)
+        self.atlas = Atlas(self.spread)
         self.n_starts = 0
         self.n_runaway = 0
         self.n_flat = 0
@@ -212,7 +212,7 @@ class ModeFinder:
         if self.symmetry is None:
             return
         metric = self.symmetry.metric(np.diag(self.spread**-2))
-        self.atlas = Atlas(self.density.dim, self.symmetry, metric)
+        self.atlas = Atlas(self.spread, self.symmetry, metric)
         index = np.full(len(old.x) + 1, -1)
         for i in np.argsort(-old.logp):
             x, logp = old.x[i : i + 1], old.logp[i : i + 1]
@@ -227,8 +227,9 @@ class ModeFinder:
 
     def _fewest(self) -> int:
         """Count the starts that ended in the mode which the fewest ended in."""
-        labels = self._mode_of()[np.concatenate(self.optima)]
-        hits = np.bincount(labels[labels >= 0], minlength=len(self._summits()))
+        mode_of = self._mode_of()
+        labels = mode_of[np.concatenate(self.optima)]
+        hits = np.bincount(labels[labels >= 0], minlength=mode_of.max() + 1)
         return int(hits.min(initial=self.n_starts))
 
     def extend(self, points: np.ndarray) -> tuple[Modes, np.ndarray]:
@@ -281,7 +282,7 @@ class ModeFinder:
         """Coordinates that make the modes known so far round, in units of the starts' spread."""
         if not len(best := self._summits()):
             return np.diag(self.spread)
-        scale = inverse_scale(self.atlas.hessian[best], self.spread)
+        scale = self.atlas.scale[best]
         # A triangular root of the mean covariance, without squaring its condition number.
         root = np.swapaxes(np.linalg.qr(np.concatenate(scale.swapaxes(1, 2)), mode="r"), 0, 1)
         return root / np.sqrt(np.mean(np.sum(root**2, axis=1) / self.spread**2))
@@ -358,16 +359,15 @@ class ModeFinder:
         atlas = self.atlas
         if len(atlas.x) < 2:
             return
-        near = atlas.neighbours(self.density, self.spread)
+        near = atlas.neighbours(self.density)
         new = np.array([(i, j) for i, j in near if (i, j) not in self.saddles])
         if len(new):
-            scale = inverse_scale(atlas.hessian, self.spread)
-            height = barriers(self.density, atlas.x, atlas.logp, scale, new)
+            height = barriers(self.density, atlas.x, atlas.logp, atlas.scale, new)
             lower = np.minimum(atlas.logp[new[:, 0]], atlas.logp[new[:, 1]])
             self.saddles.update(
                 {(int(i), int(j)): v for (i, j), v in zip(new, lower - height, strict=True)}
             )
-        atlas.join(self.saddles, self.config.barrier, self.spread)
+        atlas.join(self.saddles, self.config.barrier)
 
     # ---------------------------------------------------------- result
 
@@ -378,7 +378,7 @@ class ModeFinder:
             return np.empty(0, dtype=int)
         best = [max(np.flatnonzero(group == g), key=lambda i: logp[i]) for g in np.unique(group)]
         best = sorted(best, key=lambda i: -logp[i])
-        mass = self.atlas.log_mass(self.spread)[best]
+        mass = self.atlas.log_mass[best]
         # Laplace's estimate errs by nats where a mode is not Gaussian, more so in high
         # dimension: only what is out of reach of such errors is left out.
         matters = mass > mass.max() - self.config.negligible - 0.5 * self.density.dim
@@ -440,7 +440,7 @@ class ModeFinder:
         return Modes(
             locations=atlas.x[best],
             log_density=atlas.logp[best],
-            scale=inverse_scale(atlas.hessian[best], self.spread),
+            scale=atlas.scale[best],
             hits=hits,
             optima=atlas.x[mode_of[:-1] >= 0],
             optimum_modes=mode_of[:-1][mode_of[:-1] >= 0],
