@@ -38,7 +38,7 @@ class FitConfig:
     max_evals : int, optional
         Density evaluations after which the fit stops refining.
     max_seconds : float, optional
-        Seconds after which the fit stops refining.
+        Seconds after which the fit stops refining; compiling the model is not counted.
     random_seed : int
     symmetry : Symmetry or bool
         Exchangeable components and signs, of which one image is fitted for all; True looks for

@@ -151,7 +151,9 @@ class Density:
             self.close()
             raise FitError(
                 f"One of the workers={self.workers} processes died: the model crashed in it, or it "
-                "ran out of memory. Use fewer workers; with workers=1 the crash shows itself."
+                "ran out of memory, or a script calls this outside of `if __name__ == '__main__':`, "
+                "which spawned processes need. Use fewer workers; with workers=1 a crash shows "
+                "itself."
             ) from error
         finally:
             # Workers are not to begin what nobody waits for any more.

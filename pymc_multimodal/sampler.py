@@ -60,6 +60,10 @@ def fit(
     ------
     ModelError
         If the model cannot be sampled.
+    FitError
+        If a worker process died.
+    TypeError, ValueError
+        If a setting has the wrong type, or is out of range.
     """
     config = make_config(
         random_seed,
@@ -129,7 +133,8 @@ def sample(
     fit : Fit, optional
         An earlier fit of the same model and data; its settings stand.
     random_seed : int, optional
-        Seed of the fit and of the chains.
+        Seed of the fit and of the chains; with `fit`, of the chains alone. Without one, a seed
+        is drawn and logged.
     progressbar, quiet : bool
     var_names : sequence of str, optional
         Variables to keep in the posterior.
@@ -150,8 +155,10 @@ def sample(
     ------
     ModelError
         If the model cannot be sampled.
-    ValueError
-        If a number is out of range.
+    FitError
+        If `fit` was made for another model or other data, or a worker process died.
+    TypeError, ValueError
+        If a setting has the wrong type, or is out of range.
 
     Notes
     -----
@@ -187,8 +194,11 @@ def sample(
         compile_kwargs=compile_kwargs,
     )
     seed = config.random_seed
-    if reused and random_seed is not None:
-        seed = make_config(random_seed, True).random_seed
+    if reused:
+        # A fit that is used twice without a seed shall not give the same draws twice.
+        seed = make_config(random_seed, quiet=True).random_seed
+        if random_seed is None and not quiet:
+            _log.info("sample(fit=...) was given no seed: the chains use random_seed=%d.", seed)
     # A stream of its own, so that the chains do not repeat the fit's numbers.
     rng = np.random.default_rng([seed, 1])
     began = time.monotonic()

@@ -36,9 +36,9 @@ class ModeSearch:
         How far each coordinate of `locations` may be off: eight starts are drawn around each
         location with this standard deviation (unconstrained space).
     optimiser : {"lbfgs", "gradient_descent", "differences", "powell", "nelder_mead"}, optional
-        "lbfgs" (all starts in one batch) where there is a gradient. Otherwise "differences",
-        which is the same on forward differences, and up to ten dimensions "powell", which
-        stands noise in the density better.
+        By default "lbfgs" (all starts in one batch) where there is a gradient; without one
+        "powell" up to ten dimensions, which stands noise in the density better, and beyond
+        "differences", which is "lbfgs" on forward differences.
     batch : int
         Size of the first batch of starts; it doubles while new modes keep turning up.
     max_starts : int

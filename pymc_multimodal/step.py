@@ -53,7 +53,7 @@ def make_config(random_seed: Any, quiet: bool, **settings: Any) -> FitConfig:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
         if not quiet:
             _log.info(
-                "Neither MultimodalDiffusion(...) nor sample(...) was given a seed: this fit uses "
+                "The fit was given no seed of its own (pm.sample's does not reach it): it uses "
                 "random_seed=%d.",
                 seed,
             )
@@ -121,11 +121,11 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     """Step method for posteriors with several modes.
 
     The constructor searches for the modes, samples and weighs each, and learns a proposal;
-    every draw then combines jumps between modes with a move inside one, and leaves the
-    posterior exactly invariant. Use it alone, for all variables::
+    draws then combine jumps between modes with moves inside one, and leave the posterior
+    exactly invariant. Use it alone, for all variables::
 
         with model:
-            idata = pm.sample(step=MultimodalDiffusion())
+            idata = pm.sample(tune=0, step=MultimodalDiffusion())
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         All free variables of the model, which is the default; nothing less is accepted.
     generator : str or GeneratorConfig, optional
         How draws are learned: "hybrid" (the default), "lrds" (the default for models without a
-        gradient), "published", or a config such as ``Hybrid(...)``.
+        gradient), "score", "published", or a config such as ``Hybrid(...)``.
     model : pymc.Model, optional
         By default the one on the context stack.
     fit : Fit, optional
@@ -152,9 +152,11 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     max_evals : int, optional
         Density evaluations after which the fit stops refining.
     max_seconds : float, optional
-        Seconds after which the fit stops refining.
+        Seconds after which the fit stops refining; compiling the model is not counted.
     workers : int
-        Processes that share evaluations during the fit, for expensive models.
+        Processes that share the evaluations of the fit, in pieces of 32 points, for expensive
+        models. They are spawned: a script has to keep its calls under
+        ``if __name__ == "__main__":``.
     random_seed : int, optional
         Seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains only. A fit without
         one draws it, records it and says so.
@@ -171,13 +173,22 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     Raises
     ------
     ModelError
-        If the model cannot be sampled: no free or discrete variables, a random log density,
+        If the model cannot be sampled: no free variables, discrete ones, a random log density,
         only some of the variables, or no finite starting point.
+    FitError
+        If `fit` was made for another model or other data, or a worker process died.
+    TypeError, ValueError
+        If a setting has the wrong type, or is out of range.
 
     Notes
     -----
     Chains start from draws inside the modes, allocated by weight, wherever `pm.sample` would
-    have started them; no tuning is needed (``tune=0``).
+    have started them, so that no tuning is needed. PyMC 6 asks the step and does none; with
+    PyMC 5 give ``tune=0``, or its default discards 1,000 good draws of each chain.
+
+    A draw makes as many jumps as the fit found to be needed (1 to 16, the attribute
+    ``jumps_per_draw`` of the group `modes`), each one evaluation, and every first to eighth draw
+    moves inside its mode as well.
 
     Examples
     --------
@@ -186,7 +197,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     >>> with pm.Model():  # doctest: +SKIP
     ...     x = pm.Normal("x", 0, 5)
     ...     pm.Normal("y", x**2, 1, observed=4.0)
-    ...     idata = pm.sample(step=MultimodalDiffusion(random_seed=1))
+    ...     idata = pm.sample(tune=0, step=MultimodalDiffusion(random_seed=1))
     """
 
     name = "multimodal"

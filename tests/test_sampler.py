@@ -73,6 +73,16 @@ def test_a_reused_fit_draws_by_the_seed_of_the_chains(model, fit):
     assert get_dataset(one, "modes").attrs["random_seed"] == "11"
 
 
+def test_a_fit_used_again_without_a_seed_gives_new_draws(model, fit, caplog):
+    with caplog.at_level("INFO", logger="pymc.multimodal"):
+        one, two = (mm.sample(5, chains=1, model=model, fit=fit, progressbar=False) for _ in "ab")
+    assert not np.array_equal(draws(one), draws(two))
+    said = [r.getMessage() for r in caplog.records if "was given no seed" in r.getMessage()]
+    seed = int(said[0].split("random_seed=")[1].rstrip("."))
+    again = mm.sample(5, chains=1, model=model, fit=fit, random_seed=seed, **SILENT)
+    np.testing.assert_array_equal(draws(again), draws(one))
+
+
 def test_a_fit_can_be_pickled(model, fit):
     loaded = pickle.loads(pickle.dumps(fit))
     one = mm.sample(50, chains=2, model=model, fit=fit, random_seed=1, **SILENT)

@@ -30,7 +30,7 @@ from pymc_multimodal.pipeline import fit_density
 DIMENSIONS = (8, 16, 32, 64, 128)
 CASES = [(d, c, False) for c in ("none", "medium", "hard") for d in DIMENSIONS]
 CASES += [(d, c, True) for c in ("medium", "hard") for d in (16, 32)]
-# Error of the weights in %, from readers of the paper's Table 2.
+# Error of the weights in %: the paper's Table 2 as later papers quote it.
 PUBLISHED = {16: (1.7, 0.6), 32: (2.7, 0.8), 64: (4.1, 0.6)}
 CONDITION = {"none": 1, "medium": 10, "hard": 100}
 TARGET_SE = 0.001

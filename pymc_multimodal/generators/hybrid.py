@@ -119,7 +119,7 @@ class Hybrid:
                     statuses.append(
                         Status("network", "generator",
                                f"no network serves this region: {error}.",
-                               "It keeps its Gaussian rung, whose jumps are accepted less often.",
+                               "It keeps the rung below, whose jumps are accepted less often.",
                                mode=k, level="info")
                     )  # fmt: skip
         fitted = [
