@@ -8,6 +8,7 @@ from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.generators import (
     LRDS,
     ControlNetwork,
+    EnergyNetwork,
     Hybrid,
     Network,
     PublishedHybrid,
@@ -30,6 +31,7 @@ __all__ = [
     "LRDS",
     "Challenge",
     "ControlNetwork",
+    "EnergyNetwork",
     "Fit",
     "FitError",
     "Hybrid",

@@ -151,8 +151,8 @@ class Density:
             self.close()
             raise FitError(
                 f"One of the workers={self.workers} processes died: the model crashed in it, or it "
-                "ran out of memory, or a script calls this outside of `if __name__ == '__main__':`, "
-                "which spawned processes need. Use fewer workers; with workers=1 a crash shows "
+                "ran out of memory, or the script lacks the `if __name__ == '__main__':` that "
+                "spawned processes need. Use fewer workers; with workers=1 a crash shows "
                 "itself."
             ) from error
         finally:

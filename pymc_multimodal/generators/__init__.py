@@ -9,6 +9,7 @@ from pymc_multimodal.generators.base import (
     RegionalMixture,
     RegionDensity,
 )
+from pymc_multimodal.generators.energy import EnergyNetwork
 from pymc_multimodal.generators.flow import FlowDensity, Network
 from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.generators.hybrid import Hybrid
@@ -21,6 +22,7 @@ __all__ = [
     "LRDS",
     "ControlNetwork",
     "EllipticalMixture",
+    "EnergyNetwork",
     "FlowDensity",
     "Generator",
     "GeneratorConfig",

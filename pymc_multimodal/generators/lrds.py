@@ -133,7 +133,8 @@ class LRDS:
         the noised reference exactly, so that the levels need not reach from one mode to the
         next.
     loss : {"stepwise", "log-variance", "kl"}
-        See `Trainer`.
+        What training lowers: how much the log ratios of single steps vary, how much those of
+        whole paths do (the paper's loss), or the divergence of the chain from the target.
     start : {"reference", "normal"}
         Law that the chain starts from: the noised reference, or the standard normal of the
         published algorithm, whose uncorrected draws are biased.
