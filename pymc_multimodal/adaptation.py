@@ -68,10 +68,22 @@ class LocalSampling:
                 f"LocalSampling(chains={self.chains}): at least 8 are needed, since chains are "
                 "divided between fitting, choosing and bridging."
             )
+        for name, least in (("draws", 4), ("explore_moves", 2), ("max_leapfrog", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"LocalSampling({name}={getattr(self, name)}) must be at least {least}."
+                )
+        if self.max_draws < self.draws:
+            raise ValueError(
+                f"LocalSampling(max_draws={self.max_draws}) is less than draws={self.draws}."
+            )
         if not 0 < self.target_accept < 1:
             raise ValueError(f"target_accept={self.target_accept} must lie between 0 and 1.")
-        if len(self.windows) < 2:
-            raise ValueError(f"windows={self.windows}: at least two warm-up windows are needed.")
+        if len(self.windows) < 2 or min(self.windows) < 1:
+            raise ValueError(
+                f"windows={self.windows}: at least two warm-up windows of one move or more are "
+                "needed."
+            )
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,13 @@ class Atlas:
                 more = orbit.inverses[own[0]] @ orbit.maps[own[1:]]
                 self.fixing[k] = np.concatenate([self.fixing[k], more])
 
+    def multiplicity(self, locations: np.ndarray) -> np.ndarray:
+        """Count the images of optima, shape (K,); those a rounding error apart count twice."""
+        if not self.orbits:
+            return np.ones(len(locations), dtype=int)
+        rows = [(self.x == x).all(axis=1).argmax() for x in locations]
+        return np.array([len(self.orbits[i]) for i in rows])
+
     def fixing_modes(self, locations: np.ndarray) -> list[np.ndarray]:
         """Elements known to map the modes with given summits onto themselves."""
         out = []

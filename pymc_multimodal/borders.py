@@ -106,7 +106,7 @@ def _reciprocal(local: LocalDraws, k: int, q: RegionDensity) -> float:
 def light_regions(
     local: LocalDraws, densities: Sequence[RegionDensity], target_se: float
 ) -> np.ndarray:
-    """Regions that cannot matter, whatever their chains have not seen yet; bool, shape (K,).
+    """Regions that do not matter by anything that any of their chains has seen; bool, shape (K,).
 
     The mass of each is taken to be what that chain says which speaks for most: one of many that
     has reached a heavy piece is enough to keep the region. The lightest are let go until
@@ -217,7 +217,17 @@ def cross_check(weighing: Weighing, weights: Weights) -> CrossCheck:
     x, logp = np.concatenate(xs), np.concatenate(logps)
     away = np.isnan(logp)
     if away.any():
-        logp[away] = weighing.density.logp(x[away])
+        try:
+            with weighing.density.limited():
+                logp[away] = weighing.density.logp(x[away])
+        except Exhausted:
+            return CrossCheck(nothing, nothing, np.zeros(k), ())
+        # A second check looks at many of the same points.
+        first = 0
+        for part, (_, own_logp) in zip(xs, weighing.points, strict=True):
+            stride = max(1, len(own_logp) // cap)
+            own_logp[::stride] = logp[first : first + len(part)]
+            first += len(part)
     log_q = np.stack([q.log_density(x) for q in densities], axis=1)
     ratio = logp - logsumexp(log_q + np.log(made), axis=1) + np.log(made.sum())
     label = weighing.partition.label(x)

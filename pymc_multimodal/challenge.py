@@ -166,6 +166,9 @@ class Challenger:
             return
         size = particles // islands
         more = carry(self.density, self.reference, islands, size, rng, self.pilot.ladder)
+        if not np.isfinite(more.log_weight).any():
+            # Not one particle was inside the support.
+            return
         self.ends = more if self.ends is None else self.ends.joined(more)
 
     def judge(
@@ -258,10 +261,11 @@ class Challenger:
         if not len(x) or searched.runaway:
             return np.zeros(len(x), dtype=bool)
         found, labels = finder.extend(x)
-        known = (found.locations[:, None] == searched.locations[None]).all(axis=2).any(axis=1)
+        known = found.counterparts(searched) >= 0
         d = found.locations.shape[1]
         log_det = np.log(np.diagonal(found.scale, axis1=1, axis2=2)).sum(axis=1)
         laplace = found.log_density + log_det + 0.5 * d * np.log(2 * np.pi)
+        laplace += np.log(finder.atlas.multiplicity(found.locations))
         fresh = ~known & (laplace > weights.total + np.log(NEGLIGIBLE))
         return (labels >= 0) & fresh[labels]
 

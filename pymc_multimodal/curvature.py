@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
 
-__all__ = ["barriers", "inverse_scale", "negative_hessian"]
+__all__ = ["barriers", "inverse_scale", "negative_hessian", "triangular"]
 
 
 def negative_hessian(density: Density, x: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -63,7 +63,14 @@ def inverse_scale(hessian: np.ndarray, spread: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(hessian * np.outer(spread, spread))
     values = np.maximum(values, 1.0)
     root = spread[:, None] * vectors / np.sqrt(values)[:, None, :]
-    # QR instead of a Cholesky factor of the product: condition numbers of 1e30 do occur.
+    return triangular(root)
+
+
+def triangular(root: np.ndarray) -> np.ndarray:
+    """Cholesky factors of ``root @ root.T``, shape (K, d, d).
+
+    Condition numbers are not squared: those of 1e30 do occur.
+    """
     factor = np.swapaxes(np.linalg.qr(np.swapaxes(root, 1, 2), mode="r"), 1, 2)
     sign = np.where(np.diagonal(factor, axis1=1, axis2=2) < 0, -1.0, 1.0)
     return factor * sign[:, None, :]

@@ -326,7 +326,8 @@ def _guarded(
             return np.array([-np.inf]), np.zeros_like(x), 1, error
         parts = [_guarded(function, row[None]) for row in x]
         grads = [np.atleast_2d(p[1]) for p in parts]
-        grad = np.concatenate(grads) if grads[0].size else np.empty(0)
+        # A row that raised has zeros for a gradient, whether or not the others have one.
+        grad = np.concatenate(grads) if all(g.size for g in grads) else np.empty(0)
         failed = [p[3] for p in parts if p[3] is not None]
         return (
             np.concatenate([p[0] for p in parts]),

@@ -215,8 +215,10 @@ class LocalSampler:
 
     def unmixed(self) -> np.ndarray:
         """Regions whose R-hat is too large to be trusted, but for light ones."""
-        mixed = self.r_hat <= 1.0 + 2.0 * (self.config.max_rhat - 1.0)
-        return np.flatnonzero(~(mixed | self._light))
+        return np.flatnonzero(~(self._mixed() | self._light))
+
+    def _mixed(self) -> np.ndarray:
+        return self.r_hat <= 1.0 + 2.0 * (self.config.max_rhat - 1.0)
 
     def positions(self, regions: np.ndarray) -> np.ndarray:
         """Where the chains of some regions are now, shape (n, d)."""
@@ -433,11 +435,12 @@ class LocalSampler:
                        "Its weight and shape are not to be trusted; raise "
                        "LocalSampling.max_draws or reparametrise.", mode=int(k))
             )  # fmt: skip
-        if self._light.any():
+        for k in np.flatnonzero(self._light & ~self._mixed()):
             statuses.append(
                 Status("light", "local",
-                       f"{self._light.sum()} modes hold next to no mass: their chains were not run "
-                       "until they mix.", "Lower target_se to have them right.", level="info")
+                       "it holds next to no mass, and its chains were not run until they mix "
+                       f"(R-hat {self.r_hat[k]:.2f}).",
+                       "Lower target_se to have its evidence right.", mode=int(k), level="info")
             )  # fmt: skip
         return LocalDraws(
             x=tuple(j[0] for j in joined),

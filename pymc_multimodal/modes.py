@@ -30,6 +30,8 @@ POWELL_DIM = 10
 # Starts that every mode is to be found by, or 2 when there were plenty: where there are basins
 # that one start in fifty falls into, there may be others that one in a few hundred does.
 HITS, PLENTY = 10, 1024
+# Nats by which a summit has to rise above a known one to be a new one.
+CLEARLY = 0.1
 # Climbs by differences, which are dear, that tell the others of the modes' curvature.
 SCOUTS = 4
 
@@ -87,6 +89,19 @@ class Modes:
 
     def __len__(self) -> int:
         return len(self.locations)
+
+    def counterparts(self, known: Modes) -> np.ndarray:
+        """Mode of `known` that each mode is, though more of its optima were found; shape (K,).
+
+        On a ridge a later climb may end a little higher. A mode is another one (-1) if it shares
+        no optimum with any that was known, or rises clearly above it.
+        """
+        at = {x.tobytes(): k for x, k in zip(known.optima, known.optimum_modes, strict=True)}
+        out = np.full(len(self), -1)
+        for x, k in zip(self.optima, self.optimum_modes, strict=True):
+            out[k] = max(out[k], at.get(x.tobytes(), -1))
+        higher = self.log_density > known.log_density[out] + CLEARLY
+        return np.where(higher, -1, out)
 
     def merged(self, group: np.ndarray) -> Modes:
         """Join modes of one group under the highest of them; groups are numbered from 0."""
@@ -148,6 +163,7 @@ class ModeFinder:
         self._wanted = symmetry
         # Whether an optimum was met whose image has another density.
         self.broken = False
+        self._sought = False
         self.starts = Starts(density, config, rng)
         self.spread = self.starts.spread
         self.atlas = Atlas(self.spread)
@@ -184,7 +200,7 @@ class ModeFinder:
         while len(batch):
             before = len(self._summits())
             self._add(batch)
-            if before == 0:
+            if not self._sought and len(self.atlas.x):
                 self._seek_symmetry()
             found_new = len(self._summits()) > before
             full = self.n_starts >= self.config.max_starts
@@ -199,10 +215,11 @@ class ModeFinder:
 
     def _seek_symmetry(self) -> None:
         """Look for a symmetry, or check the given one; count orbits from now on."""
-        old, starts = self.atlas, self.begun[0]
+        self._sought = True
+        old, starts = self.atlas, np.concatenate(self.begun)
         # Which points it is tested at shall not depend on the seed of the fit.
         rng = np.random.default_rng(0)
-        if self._wanted is False or not len(old.x):
+        if self._wanted is False:
             return
         if isinstance(self._wanted, Symmetry):
             check_symmetry(self._wanted, self.density, starts)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymc_multimodal.curvature import triangular
 from pymc_multimodal.soundness import same_density
 from pymc_multimodal.status import Status
 from pymc_multimodal.symmetry import Cells, FoldedDensity
@@ -261,5 +262,4 @@ def spread_statuses(orbits: Orbits | None, statuses: list[Any]) -> list[Any]:
 
 
 def _moved_scale(maps: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    moved = maps @ scale
-    return np.linalg.cholesky(moved @ moved.transpose(0, 2, 1))
+    return triangular(maps @ scale)

@@ -272,7 +272,9 @@ def _sample_regions(
         if clock.proceed():
             connect()
         run()
-        if clock.proceed() and connect():
+        if clock.proceed():
+            # Regions that are connected only now run anew, and those no longer taken for light.
+            connect()
             run()
         clock.lap("local")
         unmixed = sampler.positions(sampler.unmixed())
@@ -292,8 +294,8 @@ def _matching(found: Modes, known: Modes) -> np.ndarray | None:
     """Index in `known` of each mode of `found`; None if they are not the same modes."""
     if len(found) != len(known):
         return None
-    equal = (found.locations[:, None] == known.locations[None]).all(axis=2)
-    return equal.argmax(axis=1) if equal.any(axis=1).all() else None
+    same = found.counterparts(known)
+    return same if len(np.unique(same)) == len(known) and same.min() >= 0 else None
 
 
 def _relabel(labels: np.ndarray, same: np.ndarray | None, group: np.ndarray) -> np.ndarray:

@@ -137,7 +137,7 @@ class Orbit:
         # Along a fixed generic direction distinct images differ, equal ones by rounding only.
         step = images - centre
         size = np.sqrt(np.einsum("gi,ij,gj->g", step, metric, step).max())
-        along = step @ metric @ (np.linalg.cholesky(np.linalg.inv(metric)) @ _generic(len(centre)))
+        along = step @ (np.linalg.cholesky(metric) @ _generic(len(centre)))
         order = np.argsort(along, kind="stable")
         jump = np.diff(along[order]) > 1e-8 * max(size, 1.0)
         group = np.empty(len(order), dtype=int)
@@ -230,7 +230,8 @@ class Cells:
         self.orbits: list[Orbit] = []
         self._precision, self._log_det = [], []
         for k, (centre, factor) in enumerate(zip(centres, scale, strict=True)):
-            precision = np.linalg.inv(factor @ factor.T)
+            root = np.linalg.inv(factor)
+            precision = root.T @ root
             step = symmetry.elements @ centre - centre
             distance = np.sqrt(np.einsum("gi,ij,gj->g", step, precision, step))
             near = symmetry.elements[distance < SAME_MODE]

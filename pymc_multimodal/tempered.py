@@ -225,9 +225,16 @@ def carry(
         log_weight=log_z[island] - np.log(size),
         island=island,
         root=root,
-        ladder=ladder or Ladder(*(np.array(part) for part in zip(*rungs, strict=True))),
+        ladder=ladder or _ladder(rungs, density.dim),
         arrived=beta == 1.0,
     )
+
+
+def _ladder(rungs: list[tuple[float, np.ndarray, float]], d: int) -> Ladder:
+    """Freeze the rungs that were taken; none, where no particle was inside the support."""
+    if not rungs:
+        return Ladder(np.empty(0), np.empty((0, d)), np.empty(0))
+    return Ladder(*(np.array(part) for part in zip(*rungs, strict=True)))
 
 
 def _moves(

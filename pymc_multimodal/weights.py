@@ -95,6 +95,8 @@ class Weights:
         single = len(variance) == 1
         limit = max_log_se if not single else min(max_log_se, 2 * target_se)
         short = (variance > limit**2) & (self.weight > 0.1 * target_se)
+        # Not one proposal had a finite density.
+        short |= np.isneginf(self.log_evidence)
         if single:
             return short
         # d w_k / d log Z_j = w_k (1[k = j] - w_j)
@@ -158,7 +160,7 @@ def bridge(
     s2 = 1.0 - s1
     finite = proposals[np.isfinite(proposals)]
     if not len(finite):
-        return Bridge(-np.inf, np.inf, np.inf, np.array([-np.inf]))
+        return Bridge(-np.inf, 0.0, np.inf, np.array([-np.inf]))
     log_r = float(np.median(flat))
     trace = [log_r]
     for _ in range(max_iter):
@@ -200,7 +202,10 @@ def slowest_moment(x: np.ndarray) -> float:
         Unrolled draws.
     """
     x = x[:, :, watched_columns(x.shape[2])]
-    sizes = ess((x - x.mean(axis=(0, 1))) ** 2, "mean")
+    spread = x.std(axis=(0, 1))
+    # In units of the spread: ArviZ takes what varies by less than 1e-15 for constant.
+    z = (x - x.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0)
+    sizes = ess(z**2, "mean")
     # A coordinate that never moves says nothing here; R-hat speaks of it.
     return float(np.min(sizes[np.isfinite(sizes)], initial=np.inf))
 
@@ -346,7 +351,9 @@ def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) 
     proposals = np.array([r.from_proposals for r in results])
     variance = draws + proposals
     total = float(logsumexp(log_z))
-    weight = np.exp(log_z - total)
+    # Where no region's evidence is known the shares are anyone's guess, and their errors infinite.
+    equal = np.full(len(log_z), 1.0 / len(log_z))
+    weight = np.exp(log_z - total) if np.isfinite(total) else equal
     known = np.where(np.isfinite(variance), variance, 0.0)
     if len(results) == 1:
         # All the mass is in the only region, however well its evidence is known.

@@ -26,6 +26,7 @@ from pymc_multimodal.generators.base import RegionFit
 from pymc_multimodal.jumps import Blend
 from pymc_multimodal.local import LocalSampler
 from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.status import worst
 from pymc_multimodal.weights import Weighing
 
 LINE = np.full(2, np.inf)
@@ -103,6 +104,9 @@ def test_light_regions_are_left_alone(rng):
     assert sampler.unmixed().tolist() == [0]
     sampler.run()
     assert sampler.draws_of(0) > sampler.draws_of(1) == 20
+    # No warning, but the table does not call such a mode sound.
+    assert worst(sampler.result().statuses, 1) == "light"
+    assert not [s for s in sampler.result().statuses if s.level == "warning" and s.mode == 1]
 
 
 # ------------------------------------------------------------------ foreign shares
@@ -234,6 +238,26 @@ def test_a_coarse_check_asks_for_more_proposals(rng):
     np.testing.assert_array_equal(capped, 9_000)
     unknown = replace(check, log_mass_se=np.array([np.nan, np.nan]))
     assert not unknown.wanted(weighing, weights).any()
+
+
+def test_a_check_keeps_to_the_limits_and_evaluates_nothing_twice(rng):
+    density = PAIR.density()
+    local = exact_local(PAIR, HalfSpace().label, 2, rng)
+    weighing = Weighing(density, HalfSpace(), RegionFit(SHAPES), rng)
+    weighing.extend(np.array([4_000, 4_000]))
+    weights, before = weighing.weigh(local), density.n_logp_evals
+    density.limit = lambda: True
+    refused = cross_check(weighing, weights)
+    assert density.n_logp_evals == before
+    assert np.isnan(refused.log_mass).all()
+    assert not refused.gap.any()
+    density.limit = None
+    first = cross_check(weighing, weights)
+    assert density.n_logp_evals > before
+    spent = density.n_logp_evals
+    again = cross_check(weighing, weights)
+    assert density.n_logp_evals == spent
+    np.testing.assert_array_equal(again.log_mass, first.log_mass)
 
 
 def test_a_gap_widens_the_errors(rng):

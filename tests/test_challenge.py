@@ -98,6 +98,25 @@ def test_a_search_joined_with_another_counts_all_islands(rng):
     assert not set(both.root[:32]) & set(both.root[32:])
 
 
+def test_a_search_with_no_particle_inside_is_inconclusive(rng):
+    def nowhere(x):
+        return np.full(len(x), -np.inf), np.zeros_like(x)
+
+    density, reference = Density(nowhere, 2), Reference(np.zeros(2), np.ones(2), LINE)
+    ends = carry(density, reference, 1, 32, rng)
+    assert not ends.arrived
+    assert len(ends.ladder.beta) == 0
+    # Islands that were given a ladder, and of which none has a particle inside, are not kept.
+    challenger = Challenger(
+        density, ModeSearch(starts=rng.standard_normal((50, 2))), Challenge(), rng
+    )
+    inside = gaussian(np.zeros(2), np.eye(2)).density()
+    challenger.pilot = carry(inside, reference, 1, 32, rng)
+    challenger.cost = 10.0
+    challenger.seek(50_000)
+    assert challenger.ends is None
+
+
 def test_particles_outside_of_the_support_are_lost_and_nothing_else(rng):
     def half(x):
         inside = x[:, 0] > 0

@@ -1,10 +1,14 @@
 """One test for each fault that users met."""
 
+from dataclasses import replace
+
 import numpy as np
 import pymc as pm
-from densities import HalfSpace, two_modes
+import pytest
+from densities import HalfSpace, Mixture, two_modes
 
 from pymc_multimodal.adaptation import LocalSampling, fit_metric
+from pymc_multimodal.curvature import triangular
 from pymc_multimodal.density import Density
 from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.local import LocalSampler
@@ -82,3 +86,68 @@ def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
     local = sampler.result()
     for k in (0, 1):
         assert np.all(HalfSpace(0.0).label(local.x[k].reshape(-1, 2)) == k)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_density_without_gradient_may_raise_at_any_row(first):
+    def half(x):
+        if (x[:, 0] > 1).any():
+            raise ValueError("too far")
+        return -0.5 * (x**2).sum(axis=1), None
+
+    density = Density(half, 2, has_gradient=False)
+    x = np.array([[2.0, 0.0], [0.0, 0.0]])
+    logp = density.logp(x if first else x[::-1])
+    np.testing.assert_array_equal(logp if first else logp[::-1], [-np.inf, 0.0])
+
+
+def test_symmetry_is_looked_for_whatever_climbs(rng):
+    """Climbs by differences begin with four scouts, which had hidden the first batch."""
+    means = np.zeros((2, 12))
+    means[:, 0] = -4.0, 4.0
+    target = Mixture(means, [np.eye(12)] * 2, [0.5, 0.5])
+    for density, config in (
+        (target.density(gradient=False), ModeSearch(max_starts=32)),
+        (target.density(), ModeSearch(max_starts=32, optimiser="differences")),
+    ):
+        finder = ModeFinder(density, config, rng, symmetry=True)
+        assert len(finder.search()) == 1
+        assert (finder.atlas.multiplicity(finder.atlas.x) >= 2).all()
+
+
+def test_a_mode_stays_itself_when_more_of_its_optima_are_found(rng):
+    modes = ModeFinder(two_modes().density(), ModeSearch(), rng).search()
+    assert modes.counterparts(modes).tolist() == [0, 1]
+    shift = np.array([1e-7, 0.0])
+    higher = replace(
+        modes,
+        locations=modes.locations + shift,
+        log_density=modes.log_density + 1e-9,
+        optima=np.concatenate([modes.optima, modes.optima + shift]),
+        optimum_modes=np.tile(modes.optimum_modes, 2),
+    )
+    assert higher.counterparts(modes).tolist() == [0, 1]
+    # But a spike on top of it is news, and so is a mode of which nothing was known.
+    spike = replace(higher, log_density=modes.log_density + np.array([2.0, 0.0]))
+    assert spike.counterparts(modes).tolist() == [-1, 1]
+    other = replace(modes, optima=modes.optima + 1.0)
+    assert other.counterparts(modes).tolist() == [-1, -1]
+
+
+def test_factors_of_long_thin_covariances_can_be_moved(rng):
+    turn = np.linalg.qr(rng.standard_normal((50, 3, 3)))[0]
+    root = turn * np.array([1e10, 1.0, 1e-2])
+    factor = triangular(root)
+    assert np.all(np.diagonal(factor, axis1=1, axis2=2) > 0)
+    np.testing.assert_array_equal(np.triu(factor, 1), 0.0)
+    z = np.linalg.solve(factor, root)
+    np.testing.assert_allclose(z @ z.swapaxes(1, 2), np.broadcast_to(np.eye(3), z.shape), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"explore_moves": 1}, {"draws": 0}, {"windows": (30, 0)}, {"max_draws": 50}],
+)
+def test_settings_that_leave_nothing_to_do_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        LocalSampling(**settings)

@@ -12,6 +12,7 @@ from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
 from pymc_multimodal.exchange import Block, find_symmetry, variables
+from pymc_multimodal.inference_data import total_error
 from pymc_multimodal.modes import ModeFinder
 from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.symmetry import Cells, FoldedDensity, Symmetry
@@ -174,6 +175,12 @@ def test_images_have_exactly_equal_weights(nine):
     np.testing.assert_allclose(logsumexp(w.log_evidence), w.total)
     np.testing.assert_allclose(w.weight.sum(), 1.0)
     assert w.total_se < 0.02
+
+
+def test_images_have_one_error_in_common(nine):
+    w = nine.weights
+    columns = (w.weight, w.weight_se, w.log_evidence, w.log_evidence_se)
+    assert total_error(*columns) == pytest.approx(w.total_se, rel=1e-6)
 
 
 def test_every_image_is_labelled_as_its_own(nine, rng):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from pymc_multimodal._compat import ess
+from pymc_multimodal.density import Density
 from pymc_multimodal.generators import EllipticalMixture
 from pymc_multimodal.generators.base import RegionFit
 from pymc_multimodal.weights import Weighing, bridge, slowest_moment
@@ -84,6 +85,8 @@ def test_rare_visits_to_the_tails_are_not_counted_as_independent(rng):
     assert slowest_moment(rng.standard_normal((8, 1000, 3))) > 4_000
     still = np.dstack([x, np.zeros_like(x)])
     assert slowest_moment(still) == slowest_moment(x[..., None])
+    # Units do not matter.
+    assert slowest_moment(1e-12 * x[..., None]) == pytest.approx(slowest_moment(x[..., None]))
     log_w, other = log_ratio(rng.standard_normal((8, 100))), proposals(800, rng)
     known, doubted = (bridge(log_w, other, 800.0, slowest=n) for n in (np.inf, 10.0))
     assert doubted.log_evidence == known.log_evidence
@@ -110,7 +113,8 @@ def test_bridge_allows_for_proposals_outside(rng):
 def test_bridge_without_any_proposal_inside_knows_nothing(rng):
     result = bridge(rng.standard_normal((4, 10)), np.full(100, -np.inf), 40.0)
     assert result.log_evidence == -np.inf
-    assert result.from_draws == result.from_proposals == np.inf
+    # Draws can do nothing about it.
+    assert (result.from_draws, result.from_proposals) == (0.0, np.inf)
 
 
 @settings(derandomize=True, deadline=None, database=None, max_examples=40)
@@ -245,6 +249,23 @@ def test_a_single_region_has_all_the_mass(rng):
     # Nothing but the evidence itself can need more.
     assert not found.needs(0.5, 1.0).any()
     assert found.needs(1e-6, 1.0).all()
+
+
+@pytest.mark.parametrize("regions", [1, 2])
+def test_regions_that_no_proposal_reached_get_more(regions, rng):
+    partition = Everywhere() if regions == 1 else HALVES
+    target = gaussian(np.zeros(2), np.eye(2)) if regions == 1 else TARGET
+    label = (lambda x: np.zeros(len(x), int)) if regions == 1 else HALVES.label
+    density = Density(lambda x: (np.full(len(x), -np.inf), np.zeros_like(x)), 2)
+    weighing = Weighing(density, partition, regional(target.means[:regions], np.ones(regions)), rng)
+    weighing.extend(np.full(regions, 200))
+    found = weighing.weigh(exact_local(target, label, regions, rng))
+    assert found.needs(0.01, 0.1).all()
+    # More proposals are what is missing, not draws.
+    assert (found.from_proposals > found.from_draws).all()
+    assert np.isfinite(found.weight).all()
+    assert np.isclose(found.weight.sum(), 1.0)
+    assert not np.isfinite(found.total)
 
 
 def test_needs_names_what_is_short_of_the_asked_precision(rng):
