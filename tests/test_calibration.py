@@ -137,7 +137,7 @@ def test_calibration_takes_up_where_it_stopped(tmp_path, capsys):
     first = out.read_text()
     calibration.main(["--seeds", "25,33", *common])
     assert out.read_text().startswith(first)
-    runs = calibration.read(out)
+    runs = calibration.Runs(out)
     assert [r["seed"] for r in runs] == [25, 33]
     assert not any("error" in r for r in runs)
     assert max(tables.largest_z(r) for r in runs) < 4
@@ -153,7 +153,7 @@ def test_ranks_fill_the_histogram():
 def test_simulation_based_calibration(tmp_path, capsys):
     out = tmp_path / "sbc.jsonl"
     sbc.main(["--models", "sign", "--simulations", "3", "--out", str(out)])
-    runs = sbc.read(out)
+    runs = sbc.Runs(out)
     assert [r["seed"] for r in runs] == [0, 1, 2]
     assert "sign,theta,3," in capsys.readouterr().out
 

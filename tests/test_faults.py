@@ -243,11 +243,11 @@ def test_a_limit_in_a_second_fit_leaves_no_verdict_on_the_first():
 
 def test_threads_take_turns_and_agree_with_a_run_alone():
     model, fits, draws = models.four_modes(), {}, {}
-    settings = {"progressbar": False, "quiet": True, "target_se": 0.05}
+    settings = {"random_seed": 1, "progressbar": False, "quiet": True}
 
     def run(i):
-        fits[i] = mm.fit(model, random_seed=1, **settings)
-        drawn = mm.sample(20, chains=2, model=model, fit=fits[0], progressbar=False, quiet=True)
+        fits[i] = mm.fit(model, target_se=0.05, **settings)
+        drawn = mm.sample(20, chains=2, model=model, fit=fits[0], **settings)
         draws[i] = drawn.posterior["x"].values
 
     run(0)
