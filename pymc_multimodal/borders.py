@@ -98,9 +98,18 @@ def foreign_shares(
 
 
 def _reciprocal(local: LocalDraws, k: int, q: RegionDensity) -> float:
-    """Log evidence of a region by its draws alone: good enough to share proposals out."""
-    ratio = local.logp[k].ravel() - q.log_density(local.x[k].reshape(local.logp[k].size, -1))
-    return float(np.log(ratio.size) - logsumexp(-ratio))
+    """Log evidence of a region by its draws alone: good enough to share proposals out.
+
+    The median of the chains' own estimates: one that is stuck far out would rule their mean.
+    """
+    ratio = _ratios(local, k, q)
+    return float(np.median(np.log(ratio.shape[1]) - logsumexp(-ratio, axis=1)))
+
+
+def _ratios(local: LocalDraws, k: int, q: RegionDensity) -> np.ndarray:
+    """Log ratios of the target to q at the draws of region k, shape (chains, n)."""
+    x = local.x[k]
+    return local.logp[k] - q.log_density(x.reshape(-1, x.shape[2])).reshape(x.shape[:2])
 
 
 def light_regions(
@@ -113,11 +122,8 @@ def light_regions(
     together they may hold a part of the precision asked for.
     """
     log_evidence = np.array([_reciprocal(local, i, q) for i, q in enumerate(densities)])
-    most = np.empty(len(densities))
-    for k, q in enumerate(densities):
-        x = local.x[k]
-        ratio = local.logp[k] - q.log_density(x.reshape(-1, x.shape[2])).reshape(x.shape[:2])
-        most[k] = np.median(ratio, axis=1).max()
+    chains = [np.median(_ratios(local, k, q), axis=1) for k, q in enumerate(densities)]
+    most = np.array([c.max() for c in chains])
     order = np.argsort(most)
     sums = np.logaddexp.accumulate(most[order]) - logsumexp(log_evidence)
     light = np.zeros(len(most), dtype=bool)

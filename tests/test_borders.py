@@ -143,6 +143,17 @@ def test_a_right_border_leaves_nothing_foreign(rng):
         assert shares.max() < 1e-3
 
 
+def test_a_chain_stuck_far_out_makes_nothing_foreign(rng):
+    far = Mixture([[-5.0, 0.0], [5.0, 0.0]], PAIR.covariances, PAIR.weights)
+    local = exact_local(far, HalfSpace().label, 2, rng)
+    x = [part.copy() for part in local.x]
+    x[1][3] = [5.0, 14.0]
+    logp = tuple(far(part.reshape(-1, 2))[0].reshape(part.shape[:2]) for part in x)
+    stuck = replace(local, x=tuple(x), logp=logp)
+    shapes = (one(far.means[0], 3.0), one(far.means[1], 3.0))
+    assert foreign_shares(far.density(), HalfSpace(), shapes, stuck, rng).max() < 0.02
+
+
 def test_one_region_has_nothing_foreign(rng):
     local = exact_local(PAIR, lambda x: np.zeros(len(x), int), 1, rng)
     density = PAIR.density()
