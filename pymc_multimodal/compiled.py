@@ -61,21 +61,21 @@ def flatten(model: pm.Model, point: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def unflatten(model: pm.Model, x: np.ndarray) -> list[dict[str, np.ndarray]]:
     """Turn rows of shape (n, d) back into points of unconstrained values."""
-    shapes = {v.name: np.shape(p) for v, p in _values(model)}
+    like = {v.name: p for v, p in _values(model)}
     points = []
     for row in x:
         point, at = {}, 0
-        for name, shape in shapes.items():
-            size = int(np.prod(shape))
-            point[name] = row[at : at + size].reshape(shape)
-            at += size
+        for name, p in like.items():
+            # PyTensor's functions take nothing but a variable's own type.
+            point[name] = row[at : at + p.size].reshape(p.shape).astype(p.dtype)
+            at += p.size
         points.append(point)
     return points
 
 
 def _values(model: pm.Model) -> list[tuple[Any, np.ndarray]]:
     point = model.initial_point()
-    return [(v, point[v.name]) for v in model.value_vars]
+    return [(v, np.asarray(point[v.name])) for v in model.value_vars]
 
 
 def check_model(model: pm.Model) -> None:

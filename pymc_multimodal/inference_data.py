@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names, json_ready
 from pymc_multimodal.compiled import unflatten
-from pymc_multimodal.relabel import read_action
+from pymc_multimodal.relabel import acts_as, read_action
 from pymc_multimodal.status import worst
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pymc_multimodal.result import Fit
 
 __all__ = ["STATS", "attach", "check_var_names", "mode_statistics", "to_inference_data"]
+
+_log = logging.getLogger("pymc.multimodal")
 
 STATS: dict[str, tuple[Any, list]] = {
     "lp": (np.float64, []),
@@ -38,6 +41,8 @@ STATS: dict[str, tuple[Any, list]] = {
 
 # Draws of each mode kept in the group `mode_posterior`.
 MODE_DRAWS = 500
+# Draws by which what a symmetry does to the variables is read off, and checked.
+ACTION_DRAWS = 6
 
 
 def mode_statistics(fit: Fit) -> dict[str, np.ndarray]:
@@ -91,10 +96,16 @@ def to_inference_data(
     trace = _trace(model, list(x), rows, var_names)
     trace.report._n_tune, trace.report._n_draws = tune, x.shape[1]
     trace.report._t_sampling = seconds
-    idata = pm.to_inference_data(
-        trace, model=model, save_warmup=False, **{"log_likelihood": False, **(idata_kwargs or {})}
-    )
-    _add_groups(idata, fit, model, trace._straces[0])
+    settings = {"model": model, "save_warmup": False, "log_likelihood": False}
+    idata = pm.to_inference_data(trace, **{**settings, **(idata_kwargs or {})})
+    try:
+        _add_groups(idata, fit, model, trace._straces[0])
+    except Exception as error:
+        # Draws that took hours shall not be lost to a table.
+        _log.warning(
+            "The groups 'modes' and 'mode_posterior' could not be written (%s: %s); the draws are "
+            "complete.", type(error).__name__, error,
+        )  # fmt: skip
     return idata
 
 
@@ -201,7 +212,7 @@ def _within_modes(
         model=model,
         log_likelihood=False,
     )
-    posterior = get_dataset(whole, "posterior")[names].rename(chain="mode")
+    posterior = _apart(get_dataset(whole, "posterior")[names], {"mode"}).rename(chain="mode")
     posterior.attrs = {}
     draws = posterior.isel(draw=slice(1, None))
     return draws.assign_coords(draw=np.arange(MODE_DRAWS)), posterior.isel(draw=0, drop=True)
@@ -213,14 +224,28 @@ def _actions(
     """Read off what each generator of the model's symmetry does to its variables."""
     if fit.orbits is None:
         return []
-    x = fit.local_draws(0)[-1]
-    images = [g @ x for g in fit.orbits.cells.symmetry.generators]
-    trace = _trace(model, [np.stack([x, *images])], var_names=names, template=template)
-    values = {n: trace._straces[0].get_values(n) for n in names}
-    before = {n: v[0] for n, v in values.items()}
-    return [
-        read_action(before, {n: v[i + 1] for n, v in values.items()}) for i in range(len(images))
+    pool = fit.local_draws(0)
+    some = pool[np.linspace(0, len(pool) - 1, ACTION_DRAWS).astype(int)]
+    generators = fit.orbits.cells.symmetry.generators
+    rows = np.concatenate([some, *(some @ g.T for g in generators)])
+    trace = _trace(model, [rows], var_names=names, template=template)
+    parts = [
+        {n: trace._straces[0].get_values(n)[i * len(some) : (i + 1) * len(some)] for n in names}
+        for i in range(len(generators) + 1)
     ]
+    actions = []
+    for image in parts[1:]:
+        action = read_action(
+            {n: v[0] for n, v in parts[0].items()}, {n: v[0] for n, v in image.items()}
+        )
+        for n in names:
+            # A value that depends on the labels in another way may look rearranged in one draw.
+            others = zip(parts[0][n], image[n], strict=True)
+            entries = action.get(n, [(i, 1.0, 0.0) for i in range(np.size(parts[0][n][0]))])
+            if entries and not all(acts_as(entries, a, b) for a, b in others):
+                action[n] = None
+        actions.append(action)
+    return actions
 
 
 def _modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
@@ -260,9 +285,9 @@ def _modes_from_stats(idata: Any) -> xr.Dataset:
         for name in ("weight", "weight_se", "log_evidence", "log_evidence_se")
     }
     k = len(first["weight"])
-    posterior = get_dataset(idata, "posterior").stack(sample=("chain", "draw"))
-    lp = stats["lp"].stack(sample=("chain", "draw")).values
-    mode = stats["mode"].stack(sample=("chain", "draw")).values
+    posterior = _apart(get_dataset(idata, "posterior"), {"mode", "sample"})
+    posterior = posterior.stack(sample=("chain", "draw"))
+    lp, mode = np.ravel(stats["lp"].values), np.ravel(stats["mode"].values)
     best = []
     for i in range(k):
         own = np.flatnonzero(mode == i)
@@ -285,6 +310,13 @@ def _modes_from_stats(idata: Any) -> xr.Dataset:
     return dataset
 
 
+def _apart(dataset: xr.Dataset, taken: set[str], variables: bool = True) -> xr.Dataset:
+    """Rename what the model calls by one of this package's names: dimensions, and variables."""
+    names = {str(n) for n in [*dataset.dims, *dataset.coords]}
+    names |= {str(n) for n in dataset.data_vars} if variables else set()
+    return dataset.rename({n: f"{n}_of_model" for n in names & taken})
+
+
 def total_error(
     weight: np.ndarray, weight_se: np.ndarray, log_evidence: np.ndarray, log_evidence_se: np.ndarray
 ) -> float:
@@ -299,6 +331,7 @@ def total_error(
 
 def _mode_dataset(columns: Mapping[str, np.ndarray], locations: xr.Dataset) -> xr.Dataset:
     dataset = xr.Dataset({name: ("mode", values) for name, values in columns.items()})
+    locations = _apart(locations, {*columns, "bound", "weight_interval"}, variables=False)
     # A model may have a variable called "weight": its location then takes a longer name.
     taken = {n: f"{n}_location" for n in locations.data_vars if n in dataset}
     dataset = dataset.merge(locations.rename(taken), compat="override")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-__all__ = ["read_action", "relabel"]
+__all__ = ["acts_as", "read_action", "relabel"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -45,8 +45,18 @@ def read_action(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray
         if np.allclose(old, new, rtol=1e-6, atol=1e-9):
             continue
         entries = [_source(old, float(target)) for target in new]
-        out[name] = None if None in entries else entries
+        known = [e for e in entries if e is not None]
+        # Equal entries leave open which one moved: that cannot be told from one draw.
+        rearranged = len({at for at, *_ in known}) == len(entries)
+        out[name] = known if rearranged else None
     return out
+
+
+def acts_as(entries: list[tuple[int, float, float]], before: Any, after: Any) -> bool:
+    """Tell whether an action that was read off one draw takes another to its image."""
+    at, sign, shift = (np.array(part) for part in zip(*entries, strict=True))
+    moved = sign * np.ravel(before)[at.astype(int)] + shift
+    return bool(np.allclose(moved, np.ravel(after), rtol=1e-6, atol=1e-9))
 
 
 def _source(old: np.ndarray, target: float) -> tuple[int, float, float] | None:
@@ -100,16 +110,23 @@ def relabel(idata: Any) -> Any:
     posterior = get_dataset(idata, "posterior")
     names = sorted({n for a in actions for n in a if n in posterior})
     lost = [n for n in names if any(a.get(n, ()) is None for a in actions)]
+    reference = get_dataset(idata, "mode_posterior").isel(mode=0)
+    names = [n for n in names if n not in lost and n in reference]
+    # A group that acts on long vectors is too large to be listed: the longest are left out.
+    names.sort(key=lambda n: (posterior[n][0, 0].size, n))
+    while names:
+        flat = _Flat({n: posterior[n] for n in names})
+        try:
+            symmetry, centre = flat.symmetry(actions)
+            break
+        except ValueError:
+            lost.append(names.pop())
     if lost:
         _log.warning("relabel left %s as they were: compute them anew from the others.", lost)
-    names = [n for n in names if n not in lost]
     if not names:
         return out
-    flat = _Flat({n: posterior[n] for n in names})
-    reference = get_dataset(idata, "mode_posterior").isel(mode=0)
     near = np.concatenate([reference[n].values.reshape(reference.sizes["draw"], -1)
                            for n in names], axis=1)  # fmt: skip
-    symmetry, centre = flat.symmetry(actions)
     spread = np.maximum(near.std(axis=0), 1e-12)
     orbit = Orbit(symmetry, near.mean(axis=0) - centre, symmetry.metric(np.diag(spread**-2.0)))
     moved = orbit.fold(flat.values - centre)[0] + centre

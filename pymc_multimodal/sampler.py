@@ -13,6 +13,7 @@ from pymc.progress_bar import create_simple_progress
 from pymc.stats.convergence import log_warnings, run_convergence_checks
 
 from pymc_multimodal import kernel as _kernel
+from pymc_multimodal._compat import get_dataset
 from pymc_multimodal.compiled import taking_turns
 from pymc_multimodal.inference_data import check_var_names, to_inference_data
 from pymc_multimodal.result import Fit
@@ -202,7 +203,10 @@ def sample(
     # A stream of its own, so that the chains do not repeat the fit's numbers.
     rng = np.random.default_rng([seed, 1])
     began = time.monotonic()
-    x, stats = _run(density, fit, draws, tune, chains, rng, progressbar and not quiet)
+    try:
+        x, stats = _run(density, fit, draws, tune, chains, rng, progressbar and not quiet)
+    finally:
+        density.close()
     idata = to_inference_data(
         model,
         fit,
@@ -213,7 +217,9 @@ def sample(
         var_names=var_names,
         idata_kwargs=idata_kwargs,
     )
-    if compute_convergence_checks and chains > 1 and x.shape[1] >= 100:
+    # PyMC's checks look at free variables, and fail where none was kept.
+    free = {v.name for v in model.free_RVs} & set(get_dataset(idata, "posterior").data_vars)
+    if compute_convergence_checks and free and chains > 1 and x.shape[1] >= 100:
         found = run_convergence_checks(idata, model)
         log_warnings([w for w in found if not (quiet and w.level == "info")])
     return idata

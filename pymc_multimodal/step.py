@@ -254,6 +254,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
             quiet=quiet,
             compile_kwargs=compile_kwargs,
         )
+        # Workers share the fit: PyMC's chain processes may not have children of their own.
+        self.density.workers = 1
         self._target = self.fit.target(self.density)
         self._vectors = mode_statistics(self.fit)
         self._forget()
@@ -303,7 +305,11 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
             # A chain's first state is a draw inside a mode, not PyMC's initial point.
             x = self.fit.starts(1, self.rng)
             self._state = _kernel.init(self._target, kernel, x, self.rng)
-        elif self._shown is None or not np.array_equal(self._shown, q0.data):
+        elif self._shown is None or not np.array_equal(
+            # PyMC rounds to the variables' own type.
+            self._shown.astype(q0.data.dtype),
+            q0.data,
+        ):
             self._state = _kernel.init(self._target, kernel, q0.data[None], self.rng)
         self._state, accepted = _kernel.step(
             self._target,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from densities import SkewNormals, exact_local
 
 from pymc_multimodal.generators import LRDS
@@ -15,6 +16,7 @@ from pymc_multimodal.generators.noising import geometric
 from pymc_multimodal.generators.pool import Pool
 from pymc_multimodal.generators.potential import Potential
 from pymc_multimodal.generators.reference import MixtureReference
+from pymc_multimodal.generators.torch_setup import seeded
 
 
 def reference(rng, *, components=3, d=3, groups=None):
@@ -135,3 +137,17 @@ def test_ends_outside_of_all_windows_have_log_ratio_minus_infinity(rng):
     assert outside.any()
     assert (log_ratio[outside] == -np.inf).all()
     assert len(known.z) == (~outside).sum()
+
+
+def test_training_does_not_depend_on_what_is_set_globally(rng):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.set_grad_enabled(False):
+            with seeded(rng):
+                x = torch.ones(2, requires_grad=True)
+                assert x.dtype == torch.float32
+                (x**2).sum().backward()
+            assert not torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -234,3 +234,37 @@ def test_plot_modes_of_chosen_variables(idata, figures):
 def test_plot_modes_after_attach(one_dimensional, tmp_path, figures):
     save(one_dimensional, tmp_path / "draws.nc")
     assert isinstance(mm.plot_modes(mm.attach(load(tmp_path / "draws.nc"))), Figure)
+
+
+def test_names_of_the_model_that_are_ours_too():
+    """Dimensions and variables called like our columns once lost the draws."""
+    with pm.Model(coords={"mode": ["a", "b"], "bound": [1, 2, 3], "images": [0]}) as model:
+        pm.Normal("weight", 0.0, 1.0, dims="mode")
+        pm.Normal("hits", 0.0, 1.0, dims="images")
+        pm.Normal("sample", [0.0, 1.0, 2.0], 1.0, dims="bound")
+        step = mm.MultimodalDiffusion(target_se=0.1, challenge=False, random_seed=1, **SILENT)
+        idata = pm.sample(
+            5, tune=0, chains=1, step=step, progressbar=False, compute_convergence_checks=False
+        )
+    whole = mm.sample(5, chains=2, model=model, fit=step.fit, random_seed=1, **SILENT)
+    assert get_dataset(whole, "posterior")["weight"].dims == ("chain", "draw", "mode")
+    for made in (whole, mm.attach(idata)):
+        modes = get_dataset(made, "modes")
+        assert modes["weight"].dims == ("mode",)
+        assert modes["weight_location"].shape == (1, 2)
+        assert modes["sample" if made is whole else "sample_of_model"].shape == (1, 3)
+        mm.mode_table(made)
+    assert get_dataset(whole, "mode_posterior")["hits"].shape == (1, 500, 1)
+
+
+def test_only_what_is_derived_may_be_kept(model, fit):
+    idata = mm.sample(
+        120, chains=2, model=model, fit=fit, random_seed=1, var_names=["square"], **SILENT
+    )
+    assert list(get_dataset(idata, "posterior").data_vars) == ["square"]
+
+
+def test_what_pymc_accepts_of_the_conversion_is_accepted(model, fit):
+    settings = {"chains": 2, "model": model, "fit": fit, "random_seed": 1, **SILENT}
+    idata = mm.sample(5, idata_kwargs={"save_warmup": False, "log_likelihood": True}, **settings)
+    assert "log_likelihood" in group_names(idata)

@@ -3,13 +3,15 @@
 import logging
 
 import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
 import pytest
 from models import four_modes, one_dimensional
 
 from pymc_multimodal import relabel, sample
 from pymc_multimodal._compat import get_dataset, load, rhat, save
 from pymc_multimodal.gallery import symmetric_mixture
-from pymc_multimodal.relabel import read_action
+from pymc_multimodal.relabel import acts_as, read_action
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,33 @@ def test_what_a_map_does_is_read_from_a_draw_and_its_image():
     assert action["s"] == [(0, -1.0, 0.0), (1, 1.0, 0.0)]
     assert "total" not in action
     assert action["odd"] is None
+
+
+def test_what_one_draw_leaves_open_is_left_alone():
+    # Which of two equal entries moved?
+    swap = read_action({"d": np.array([0.0, 1.0, 1.0])}, {"d": np.array([1.0, 1.0, 0.0])})
+    assert swap["d"] is None
+    # The largest of three, as a number: seen from 1 it is x -> 1 - x, and from 2 it is not.
+    entries = read_action({"k": np.array(1.0)}, {"k": np.array(0.0)})["k"]
+    assert acts_as(entries, np.array(0.0), np.array(1.0))
+    assert not acts_as(entries, np.array(2.0), np.array(2.0))
+
+
+def test_variables_that_no_order_can_be_read_from_are_named(caplog):
+    with symmetric_mixture().model as model:
+        mu = model["mu"]
+        pm.Deterministic("gaps", abs(mu[:, None] - mu))
+        pm.Deterministic("which", mu.argmax())
+        pm.Deterministic("long", pt.repeat(mu, 300))
+        idata = sample(100, chains=2, random_seed=1, quiet=True, challenge=False, target_se=0.1)
+    with caplog.at_level(logging.WARNING, logger="pymc.multimodal"):
+        after = get_dataset(relabel(idata), "posterior")
+    assert "'long'" in caplog.text
+    before = get_dataset(idata, "posterior")
+    for name in ("long", "gaps"):
+        np.testing.assert_array_equal(after[name], before[name])
+    order = after["mu"].values[..., 0] < after["mu"].values[..., 1]
+    assert order.mean() in (0.0, 1.0)
 
 
 def test_components_are_in_one_order(mixture):

@@ -7,6 +7,7 @@ import logging
 import models
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 from pymc.step_methods import STEP_METHODS
 from pymc.step_methods.compound import Competence
@@ -15,6 +16,7 @@ import pymc_multimodal as mm
 import pymc_multimodal.step as step_module
 from pymc_multimodal import MultimodalDiffusion
 from pymc_multimodal._compat import ess, get_dataset, group_names, load, rhat, save
+from pymc_multimodal.compiled import unflatten
 
 SCALARS = {"lp", "mode", "accepted", "log_ratio"}
 VECTORS = {"mode_weight", "mode_weight_se", "mode_log_evidence", "mode_log_evidence_se"}
@@ -249,3 +251,16 @@ def test_the_inline_call(model, fits):
     np.testing.assert_allclose(
         get_dataset(idata, "modes")["weight"].values, models.WEIGHTS, atol=0.05
     )
+
+
+def test_workers_are_not_for_the_chains(model, step):
+    """PyMC's chain processes are daemons, which may not have children."""
+    other = MultimodalDiffusion(model=model, fit=step.fit, workers=2, progressbar=False)
+    assert other.density.workers == 1
+
+
+def test_points_have_the_types_of_their_variables():
+    with pytensor.config.change_flags(floatX="float32"), pm.Model() as single:
+        pm.HalfNormal("s", shape=2)
+        [point] = unflatten(single, np.zeros((1, 2)))
+    assert [v.dtype for v in point.values()] == ["float32"]

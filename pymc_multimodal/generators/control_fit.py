@@ -101,7 +101,7 @@ def fit_control(
     each = budget // (rounds + 1)
     before = _acceptance(generator, held_out, rng)
     first, log_ratio = _own_draws(generator, density, each, rng)
-    ess_before, own = path_ess(log_ratio), first
+    ess_before, own, made = path_ess(log_ratio), first, len(log_ratio)
     inside = pool.pick(min(len(pool.x), 4 * POSTERIOR), rng)
     posterior = Known(
         generator.frame.into(pool.x[inside]), pool.logp[inside] + generator.frame.log_volume
@@ -124,9 +124,11 @@ def fit_control(
         trainer.know(*posterior.plus(own).ratios(reference))
         trainer.regress(net.regression_steps)
         for step in range(net.steps):
-            if density is not None and step % (net.steps // rounds + 1) == 0 and step:
+            due = step > 0 and step % (net.steps // rounds + 1) == 0
+            if density is not None and due and not density.exhausted():
                 now = generator.controlled(trainer.result())
-                own = own.plus(_own_draws(now, density, each, rng)[0])
+                more, log_ratio = _own_draws(now, density, each, rng)
+                own, made = own.plus(more), made + len(log_ratio)
                 trainer.know(*posterior.plus(own).ratios(reference))
             z, logp = _batch(posterior, own, net.batch, rng)
             path = reference.noising.forward(z, rng)
@@ -135,14 +137,15 @@ def fit_control(
         control = trainer.result()
     trained = generator.controlled(control)
     after = _acceptance(trained, held_out, rng)
-    ess_after = path_ess(_own_draws(trained, density, each, rng)[1])
+    last = _own_draws(trained, density, each, rng)[1]
+    ess_after = path_ess(last)
     kept = after > before if density is None else _better(ess_before, ess_after, before, after)
     training = Training(
         kept=kept,
         acceptance=(before, after),
         path_ess=(ess_before, ess_after),
-        finite=len(own.z) / max(1, each * rounds) if density is not None else 1.0,
-        evaluations=each * (rounds + 1) if density is not None else 0,
+        finite=len(own.z) / max(1, made) if density is not None else 1.0,
+        evaluations=made + len(last),
         seconds=time.monotonic() - began,
         loss=np.array(losses),
     )

@@ -38,7 +38,7 @@ class _Levels:
 
     def tilt(self, x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         """Tilts at points of shape (n, d) of levels k, shape (n,)."""
-        ones = torch.ones(len(x), 1, device=x.device)
+        ones = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
         return self.net(x / (1.0 + self.square[k]).sqrt()[:, None], ones, k)
 
     def log_density(self, x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:

@@ -65,7 +65,8 @@ class ControlNetwork:
     rounds : int
         Times that fresh draws of the controlled chain are added to those trained on.
     evaluations : int
-        Most density evaluations. A fit never spends more on training than it had spent before.
+        Most density evaluations. Training on a reference, of which two may be tried, never takes
+        more than the fit had spent before, and none once a limit is reached.
     tame : float
         Nats beyond which deviations of log ratios count linearly instead of squared.
     worth_it : float
@@ -301,7 +302,7 @@ class LRDS:
         accepted = expected_acceptance(ratio[rows])
         budget = self.network.evaluations
         if density is not None:
-            budget = min(budget, density.spent())
+            budget = 0 if density.exhausted() else min(budget, density.spent())
         if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
             return generator
         bases = [generator]
@@ -309,6 +310,8 @@ class LRDS:
             plain = expected_acceptance(log_ratio(plainer)[rows])
             bases = [plainer, generator] if plain > NEARLY * accepted else [generator]
         for base in bases:
+            if base is not bases[0] and density is not None and density.exhausted():
+                break
             control, training = fit_control(base, pool, held_out, density, self, budget, rng)
             before, after = accepted, training.acceptance[1]
             if control is not None and after > before:

@@ -39,7 +39,15 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def seeded(rng: np.random.Generator) -> Iterator[None]:
-    """Seed torch from a NumPy generator, on one thread; its own state is as before afterwards."""
-    with one_thread(), torch.random.fork_rng(devices=[]):
+    """Seed torch from a NumPy generator, for a training; its own state is as before afterwards.
+
+    On one thread, in single precision and with gradients, whatever is set globally.
+    """
+    precision, devices = torch.get_default_dtype(), range(torch.cuda.device_count())
+    with one_thread(), torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(int(rng.integers(2**63)))
-        yield
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(precision)
