@@ -93,8 +93,7 @@ class Modes:
     def counterparts(self, known: Modes) -> np.ndarray:
         """Mode of `known` that each mode is, though more of its optima were found; shape (K,).
 
-        On a ridge a later climb may end a little higher. A mode is another one (-1) if it shares
-        no optimum with any that was known, or rises clearly above it.
+        A later climb on a ridge may end a little higher; one clearly higher is another mode (-1).
         """
         at = {x.tobytes(): k for x, k in zip(known.optima, known.optimum_modes, strict=True)}
         out = np.full(len(self), -1)
@@ -203,13 +202,12 @@ class ModeFinder:
             if not self._sought and len(self.atlas.x):
                 self._seek_symmetry()
             found_new = len(self._summits()) > before
-            full = self.n_starts >= self.config.max_starts
             enough = self.n_starts > self.config.batch  # at least two batches
+            size = min(self.n_starts, self.config.max_starts - self.n_starts)
             often = HITS if self.n_starts < PLENTY else 2
             settled = enough and not found_new and self._fewest() >= often
-            if self.starts.fixed or full or settled or not proceed():
+            if self.starts.fixed or size <= 0 or settled or not proceed():
                 break
-            size = min(self.n_starts, self.config.max_starts - self.n_starts)
             batch = self.starts.draw(size, self.atlas.images())
         return self._result()
 
