@@ -137,14 +137,17 @@ class Atlas:
         """Count the images of optima, shape (K,); those a rounding error apart count twice."""
         if not self.orbits:
             return np.ones(len(locations), dtype=int)
-        rows = [(self.x == x).all(axis=1).argmax() for x in locations]
-        return np.array([len(self.orbits[i]) for i in rows])
+        return np.array([len(self.orbits[self._row(x)]) for x in locations])
+
+    def _row(self, x: np.ndarray) -> int:
+        """Index of the optimum at exactly x."""
+        return int((self.x == x).all(axis=1).argmax())
 
     def fixing_modes(self, locations: np.ndarray) -> list[np.ndarray]:
         """Elements known to map the modes with given summits onto themselves."""
         out = []
         for x in locations:
-            group = self.group[(self.x == x).all(axis=1).argmax()]
+            group = self.group[self._row(x)]
             own = [self.fixing[k] for k in np.flatnonzero(self.group == group)]
             out.append(np.concatenate(own))
         return out

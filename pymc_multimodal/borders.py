@@ -72,7 +72,7 @@ def foreign_shares(
     share = np.zeros((k, k))
     if k == 1:
         return share
-    log_evidence = np.array([_reciprocal(local, i, q) for i, q in enumerate(densities)])
+    log_evidence = np.array([_reciprocal(_ratios(local, i, q)) for i, q in enumerate(densities)])
     weight = np.exp(log_evidence - logsumexp(log_evidence))
     made = (max(MIN_PROPOSALS, PROPOSALS // k) + PROPOSALS * weight).astype(int)
     parts, labels, makers = [], [], []
@@ -97,12 +97,12 @@ def foreign_shares(
     return share / (1.0 + share.sum(axis=1, keepdims=True))
 
 
-def _reciprocal(local: LocalDraws, k: int, q: RegionDensity) -> float:
-    """Log evidence of a region by its draws alone: good enough to share proposals out.
+def _reciprocal(ratio: np.ndarray) -> float:
+    """Log evidence of a region by its draws' log ratios alone, shape (chains, n).
 
-    The median of the chains' own estimates: one that is stuck far out would rule their mean.
+    Good enough to share proposals out. The median of the chains' own estimates: one that is
+    stuck far out would rule their mean.
     """
-    ratio = _ratios(local, k, q)
     return float(np.median(np.log(ratio.shape[1]) - logsumexp(-ratio, axis=1)))
 
 
@@ -121,9 +121,9 @@ def light_regions(
     has reached a heavy piece is enough to keep the region. The lightest are let go until
     together they may hold a part of the precision asked for.
     """
-    log_evidence = np.array([_reciprocal(local, i, q) for i, q in enumerate(densities)])
-    chains = [np.median(_ratios(local, k, q), axis=1) for k, q in enumerate(densities)]
-    most = np.array([c.max() for c in chains])
+    ratios = [_ratios(local, k, q) for k, q in enumerate(densities)]
+    log_evidence = np.array([_reciprocal(ratio) for ratio in ratios])
+    most = np.array([np.median(ratio, axis=1).max() for ratio in ratios])
     order = np.argsort(most)
     sums = np.logaddexp.accumulate(most[order]) - logsumexp(log_evidence)
     light = np.zeros(len(most), dtype=bool)
@@ -228,11 +228,10 @@ def cross_check(weighing: Weighing, weights: Weights) -> CrossCheck:
                 logp[away] = weighing.density.logp(x[away])
         except Exhausted:
             return CrossCheck(nothing, nothing, np.zeros(k), ())
-        # A second check looks at many of the same points.
+        # A second check looks at many of the same points: these are views of the weighing's.
         first = 0
-        for part, (_, own_logp) in zip(xs, weighing.points, strict=True):
-            stride = max(1, len(own_logp) // cap)
-            own_logp[::stride] = logp[first : first + len(part)]
+        for part in logps:
+            part[:] = logp[first : first + len(part)]
             first += len(part)
     log_q = np.stack([q.log_density(x) for q in densities], axis=1)
     ratio = logp - logsumexp(log_q + np.log(made), axis=1) + np.log(made.sum())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.status import Status
     from pymc_multimodal.trajectory import Tuning
 
-__all__ = ["LocalDraws", "watched_columns", "worst"]
+__all__ = ["LocalDraws", "convergence", "watched_columns"]
 
 # R-hat and ESS are watched on the log density and at most so many coordinates, one by one.
 MAX_WATCHED = 48
@@ -69,7 +69,7 @@ def watched_columns(d: int) -> np.ndarray:
     return np.unique(np.linspace(0, d - 1, min(d, MAX_WATCHED)).astype(int))
 
 
-def worst(watched: np.ndarray) -> tuple[float, float]:
+def convergence(watched: np.ndarray) -> tuple[float, float]:
     """Largest R-hat and smallest ESS of quantities of shape (chains, n, q)."""
     r_hat = rhat(watched)
     size = ess(watched)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pymc_multimodal.adaptation import LEAST_DRAWS, LocalSampling, Record, Warmup, fit_metric
-from pymc_multimodal.draws import LocalDraws, watched_columns, worst
+from pymc_multimodal.draws import LocalDraws, convergence, watched_columns
 from pymc_multimodal.jumps import Blend
 from pymc_multimodal.pilot import starting_points
 from pymc_multimodal.status import Exhausted, Status
@@ -400,13 +400,13 @@ class LocalSampler:
 
     def _check(self, k: int) -> None:
         watched = self._watched(k)
-        self.r_hat[k], self.ess[k] = worst(watched)
+        self.r_hat[k], self.ess[k] = convergence(watched)
         if (
             self.r_hat[k] > self.config.max_rhat
             and (half := watched.shape[1] // 2) >= self.config.draws
         ):
             # Too short a warm-up leaves a transient: drop the first half if that mends it.
-            r_hat, size = worst(watched[:, half:])
+            r_hat, size = convergence(watched[:, half:])
             if r_hat <= self.config.max_rhat and size >= self.config.min_ess:
                 joined = tuple(
                     np.concatenate([r[i] for r in self._records[k]])[half:] for i in range(5)
