@@ -102,15 +102,22 @@ class Atlas:
         to the other (persistence, Chazal et al. 2013): so a shoulder between two modes goes to
         one of them and does not bridge them. The lighter, by Laplace's estimate, and not the
         lower: a narrow summit may tower over a wide one, and few ways lead into it and out.
+        Nor are modes joined of such different volume that normals of these volumes with a
+        common centre would hardly overlap (Bhattacharyya coefficient below exp(-2)): in many
+        dimensions neither's draws come near the summit of the other, saddle or none.
         """
         mass, group = self.log_mass, np.arange(len(self.x))
+        log_volume = mass - self.logp
+        alike = np.sqrt(8.0 * self.x.shape[1])
         for (i, j), saddle in sorted(saddles.items(), key=lambda item: -item[1]):
             heavy, light = group[i], group[j]
             if heavy == light:
                 continue
             if mass[group == heavy].max() < mass[group == light].max():
                 heavy, light = light, heavy
-            if self.logp[group == light].max() - saddle < barrier:
+            a, b = (max(np.flatnonzero(group == g), key=lambda i: mass[i]) for g in (heavy, light))
+            joins = self.logp[group == light].max() - saddle < barrier
+            if joins and abs(log_volume[a] - log_volume[b]) < alike:
                 group[group == light] = heavy
         self.group = group
 

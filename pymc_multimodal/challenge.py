@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import poisson
 
+from pymc_multimodal.climbs import beginnings, climb_from
 from pymc_multimodal.starts import Starts
-from pymc_multimodal.status import Exhausted, Status
+from pymc_multimodal.status import Status
 from pymc_multimodal.tempered import Endpoints, Reference, carry
 from pymc_multimodal.trajectory import cloud_at, move
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from pymc_multimodal.clock import Clock
     from pymc_multimodal.density import Density
     from pymc_multimodal.draws import LocalDraws
     from pymc_multimodal.generators.base import RegionDensity
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.starts import ModeSearch
     from pymc_multimodal.weights import Weights
 
-__all__ = ["Challenge", "Challenger", "Court", "Verdict"]
+__all__ = ["Challenge", "Challenger", "Verdict"]
 
 # Posterior-side draws whose log ratio lies above what counts as a surprise.
 TAIL = 1e-3
@@ -38,6 +38,8 @@ LOOKED_AT, MOVES = 16, 40
 ISLANDS, MAX_PARTICLES = 8, 4096
 # Independent endpoints from which on a verdict is worth something.
 MIN_EFFECTIVE = 10.0
+# Those from which on a mode that it overlooked is too light to go on looking for.
+PLENTY = 100.0
 # Share of the model's evidence below which a mode that was missed is left out.
 NEGLIGIBLE = 1e-4
 
@@ -52,12 +54,16 @@ class Challenge:
         Evaluations of the tempered search, as a share of those that the fit has spent.
     min_evals : int
         Evaluations that it gets after the shortest fit.
+    climbs : int
+        Climbs to modes that are made as well, unless the tempered search has a hundred
+        independent endpoints; fewer where they would take twice the evaluations of that search.
     rounds : int
         How often a fit that was proved wrong is done again from what the search found.
     """
 
     share: float = 0.2
-    min_evals: int = 10_000
+    min_evals: int = 20_000
+    climbs: int = 1024
     rounds: int = 2
 
     def __post_init__(self) -> None:
@@ -66,7 +72,7 @@ class Challenge:
                 f"Challenge(share={self.share}) is a share of the fit's evaluations and must be "
                 "positive, at most 10; challenge=False leaves the challenge out."
             )
-        for name in ("min_evals", "rounds"):
+        for name in ("min_evals", "climbs", "rounds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"Challenge({name}={getattr(self, name)}) must not be negative.")
 
@@ -96,6 +102,10 @@ class Verdict:
         Estimated posterior mass that both missed; NaN where the search is too poor to say.
     missed_by_fit_upper : float
         Upper 95 % bound of what the fit alone missed, were the particles posterior draws.
+    inconclusive : str
+        Why the search is too poor to say what was missed; empty if it is not.
+    n_climbs : int
+        Climbs to modes that were made because the search alone could overlook one.
     statuses : tuple of Status
 
     Notes
@@ -114,6 +124,8 @@ class Verdict:
     missed_by_search: float
     missed_mass: float
     missed_by_fit_upper: float
+    inconclusive: str
+    n_climbs: int
     statuses: tuple[Status, ...]
 
     def permuted(self, order: np.ndarray) -> Verdict:
@@ -142,7 +154,7 @@ class Challenger:
         self, density: Density, search: ModeSearch, config: Challenge, rng: np.random.Generator
     ) -> None:
         self.density, self.config = density, config
-        self._search_rng, self._judge_rng = rng.spawn(2)
+        self._search_rng, self._judge_rng, self._climb_rng = rng.spawn(3)
         starts = Starts(density, search, self._search_rng)
         self.reference = Reference(starts.centre, starts.spread, density.period)
         self.pilot: Endpoints | None = None
@@ -214,7 +226,10 @@ class Challenger:
         surprise = excess > 0
         starts, statuses, proved = [], [], np.zeros(len(x), dtype=bool)
         picked = np.concatenate([_pick(excess, label, root, j) for j in range(k)])
-        fresh = self._new_modes(finder, searched, x[picked], weights)
+        fresh = np.zeros(len(picked), dtype=bool)
+        if len(picked) and not searched.runaway:
+            found, climbed = finder.extend(x[picked])
+            fresh = (climbed >= 0) & _news(finder, found, searched, weights)[climbed]
         if fresh.any():
             starts.append(x[picked[fresh]])
             for j in np.unique(label[picked[fresh]]):
@@ -222,11 +237,7 @@ class Challenger:
                 of, yes = picked[label[picked] == j], fresh[label[picked] == j]
                 least = 0.0 if yes.all() else excess[of[yes]].min()
                 proved |= (label == j) & surprise & (excess >= least)
-            statuses.append(
-                Status("challenge", "challenge",
-                       "a tempered search reached modes that the fit does not have.",
-                       "Raise Challenge.rounds, or give more starts (ModeSearch.starts).")
-            )  # fmt: skip
+            statuses.append(_proved_incomplete())
         stays, unvisited = np.zeros(len(x), dtype=bool), np.zeros(k)
         rest = picked[~fresh]
         stays[rest] = self._stays(density, x[rest], label[rest], partition, densities, local)
@@ -252,22 +263,47 @@ class Challenger:
         verdict = self._verdict(x, label, proved, starts, statuses, weights)
         return replace(verdict, gap=np.maximum(verdict.gap, -np.log1p(-unvisited)))
 
-    # ---------------------------------------------------------- looking closely
+    def climb(
+        self,
+        verdict: Verdict,
+        finder: ModeFinder,
+        searched: Modes,
+        weights: Weights,
+        budget: float,
+    ) -> Verdict:
+        """Climb where a poor search has been, and between the modes that are known.
 
-    def _new_modes(
-        self, finder: ModeFinder, searched: Modes, x: np.ndarray, weights: Weights
-    ) -> np.ndarray:
-        """Tell which points climb to modes that the fit does not have and that matter."""
-        if not len(x) or searched.runaway:
-            return np.zeros(len(x), dtype=bool)
-        found, labels = finder.extend(x)
-        known = found.counterparts(searched) >= 0
-        d = found.locations.shape[1]
-        log_det = np.log(np.diagonal(found.scale, axis1=1, axis2=2)).sum(axis=1)
-        laplace = found.log_density + log_det + 0.5 * d * np.log(2 * np.pi)
-        laplace += np.log(finder.atlas.multiplicity(found.locations))
-        fresh = ~known & (laplace > weights.total + np.log(NEGLIGIBLE))
-        return (labels >= 0) & fresh[labels]
+        The verdict on a good search, or on a density without modes, is left as it is.
+
+        Parameters
+        ----------
+        verdict : Verdict
+        finder, searched, weights
+            As for `judge`.
+        budget : float
+            Evaluations after which no further climbs are begun.
+        """
+        if searched.runaway or verdict.effective >= PLENTY or not self.config.climbs:
+            return verdict
+        runs = [run for run in (self.pilot, self.ends) if run is not None]
+        trail = np.concatenate([run.trail for run in runs])
+        points = beginnings(
+            self.density, finder.atlas.images(), trail, self.reference, self.config.climbs,
+            self._climb_rng,
+        )  # fmt: skip
+        done = climb_from(finder, points, budget)
+        found = finder.result()
+        news = found.locations[_news(finder, found, searched, weights)]
+        statuses = verdict.statuses
+        if verdict.inconclusive:
+            said = [s for s in statuses if s.level == "warning"]
+            statuses = (*said, _poor(verdict.inconclusive, done))
+        if len(news) and _proved_incomplete() not in statuses:
+            statuses = (_proved_incomplete(), *statuses)
+        starts = np.concatenate([verdict.starts, news])
+        return replace(verdict, starts=starts, n_climbs=done, statuses=statuses)
+
+    # ---------------------------------------------------------- looking closely
 
     def _stays(
         self,
@@ -331,8 +367,10 @@ class Challenger:
         if self._missed_first is None:
             self._missed_first = by_fit
         by_search = float(weights.weight[~np.isin(np.arange(k), label)].sum())
+        poor = ""
         if effective < MIN_EFFECTIVE:
-            statuses.append(_poor(f"its endpoints count as {effective:.0f} independent ones"))
+            poor = f"its endpoints count as {effective:.0f} independent ones"
+            statuses.append(_poor(poor))
         u = effective * self._missed_first
         both = (u + 1) * (effective * by_search + 1) / (effective + 1) ** 2
         return Verdict(
@@ -345,6 +383,8 @@ class Challenger:
             missed_by_search=by_search,
             missed_mass=both if effective >= MIN_EFFECTIVE else float("nan"),
             missed_by_fit_upper=min(1.0, (u + 2 * np.sqrt(u) + 3) / effective),
+            inconclusive=poor,
+            n_climbs=0,
             statuses=tuple(statuses),
         )
 
@@ -360,18 +400,39 @@ class Challenger:
             missed_by_search=nan,
             missed_mass=nan,
             missed_by_fit_upper=1.0,
+            inconclusive=cause,
+            n_climbs=0,
             statuses=(_poor(cause),),
         )
 
 
-def _poor(cause: str) -> Status:
+def _poor(cause: str, climbs: int = 0) -> Status:
     return Status(
         "challenge",
         "challenge",
-        f"the challenge by a tempered search was inconclusive: {cause}.",
-        "Raise Challenge.share for a better one.",
+        f"the challenge by a tempered search was inconclusive: {cause}."
+        + (f" {climbs:,} more climbs to modes were made." if climbs else ""),
+        "Raise Challenge.share for a better one, Challenge.climbs for more climbs.",
         level="info",
     )
+
+
+def _proved_incomplete() -> Status:
+    return Status(
+        "challenge",
+        "challenge",
+        "the search for what was missed reached modes that the fit does not have.",
+        "Raise Challenge.rounds, or give more starts (ModeSearch.starts).",
+    )
+
+
+def _news(finder: ModeFinder, found: Modes, searched: Modes, weights: Weights) -> np.ndarray:
+    """Tell which modes the fit does not have, and would by Laplace's estimate matter, (K,)."""
+    d = found.locations.shape[1]
+    log_det = np.log(np.diagonal(found.scale, axis1=1, axis2=2)).sum(axis=1)
+    laplace = found.log_density + log_det + 0.5 * d * np.log(2 * np.pi)
+    laplace += np.log(finder.atlas.multiplicity(found.locations))
+    return (found.counterparts(searched) < 0) & (laplace > weights.total + np.log(NEGLIGIBLE))
 
 
 def _excess(
@@ -424,57 +485,3 @@ def _gaps(log_mass: np.ndarray, log_mass_se: np.ndarray, weights: Weights) -> np
         joint = np.hypot(log_mass_se, weights.log_evidence_se * np.exp(-difference))
         share = excess * np.exp(log_mass - logsumexp(weights.log_evidence))
         return np.where((excess > 4.0 * joint) & (share > 1e-3), difference, 0.0)
-
-
-class Court:
-    """Challenges fits until one stands or the rounds are used up; keeps the proofs.
-
-    Parameters
-    ----------
-    density : Density
-    search : ModeSearch
-    config : Challenge or False
-    clock : Clock
-    rng : numpy.random.Generator
-    """
-
-    def __init__(
-        self,
-        density: Density,
-        search: ModeSearch,
-        config: Challenge | bool,
-        clock: Clock,
-        rng: np.random.Generator,
-    ) -> None:
-        self.clock = clock
-        self.proofs = np.empty((0, density.dim))
-        self.verdict: Verdict | None = None
-        self._challenger: Challenger | None = None
-        self._rounds = 0
-        self._judged = 0
-        if isinstance(config, Challenge):
-            self._challenger = Challenger(density, search, config, rng)
-            self._rounds = config.rounds
-
-    def hear(self, tick: Callable[[str, str], None], *fit: Any) -> bool:
-        """Judge a fit, given as to `Challenger.judge`; tell whether it has to be done again."""
-        challenger, clock = self._challenger, self.clock
-        # What was said of an earlier fit does not hold for this one, which has other regions.
-        self.verdict = None
-        if challenger is None or not clock.proceed():
-            return False
-        tick("challenge", "tempered search for what was missed")
-        config = challenger.config
-        try:
-            with challenger.density.limited():
-                budget = config.share * (clock.spent - self._judged)
-                challenger.seek(max(budget, config.min_evals))
-                self.verdict = challenger.judge(*fit)
-        except Exhausted:
-            return False
-        self._judged = clock.spent
-        if not len(self.verdict.starts) or not self._rounds or not clock.proceed():
-            return False
-        self._rounds -= 1
-        self.proofs = np.concatenate([self.proofs, self.verdict.starts])
-        return True

@@ -60,6 +60,10 @@ class Clock:
             self.stopped = f"max_seconds={self.max_seconds}"
         return not self.stopped
 
+    def early(self, share: float = 0.25) -> bool:
+        """Tell whether no limit has been reached, and a share of the evaluations not either."""
+        return self.proceed() and (self.max_evals is None or self.spent < share * self.max_evals)
+
     def reached(self) -> bool:
         """Tell whether a limit has been reached."""
         return not self.proceed()

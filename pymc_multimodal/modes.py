@@ -30,6 +30,8 @@ POWELL_DIM = 10
 # Starts that every mode is to be found by, or 2 when there were plenty: where there are basins
 # that one start in fifty falls into, there may be others that one in a few hundred does.
 HITS, PLENTY = 10, 1024
+# Fewest starts where there are gradients: the climbs are a small part of what a fit costs.
+LEAST = 512
 # Nats by which a summit has to rise above a known one to be a new one.
 CLEARLY = 0.1
 # Climbs by differences, which are dear, that tell the others of the modes' curvature.
@@ -166,12 +168,8 @@ class ModeFinder:
         self.starts = Starts(density, config, rng)
         self.spread = self.starts.spread
         self.atlas = Atlas(self.spread)
-        self.n_starts = 0
-        self.n_runaway = 0
-        self.n_flat = 0
-        self.n_escapes = 0
-        self.n_negligible = 0
-        self.n_unfinished = 0
+        self.n_starts = self.n_unfinished = self.n_runaway = 0
+        self.n_flat = self.n_escapes = self.n_negligible = 0
         self.points: list[np.ndarray] = []
         self.point_optima: list[np.ndarray] = []
         self.begun: list[np.ndarray] = []
@@ -193,6 +191,7 @@ class ModeFinder:
             If the log density is not finite at any start.
         """
         batch = self.starts.first()
+        least = max(2 * len(batch), LEAST * self.density.has_gradient)
         if self._method() == "differences" and len(batch) > SCOUTS:
             self._add(batch[:SCOUTS])
             batch = batch[SCOUTS:]
@@ -201,15 +200,15 @@ class ModeFinder:
             self._add(batch)
             if not self._sought and len(self.atlas.x):
                 self._seek_symmetry()
-            found_new = len(self._summits()) > before
-            enough = self.n_starts > self.config.batch  # at least two batches
+            # At least two batches, and nothing new in the last.
+            enough = self.n_starts >= least and len(self._summits()) <= before
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             often = HITS if self.n_starts < PLENTY else 2
-            settled = enough and not found_new and self._fewest() >= often
+            settled = enough and self._fewest() >= often
             if self.starts.fixed or size <= 0 or settled or not proceed():
                 break
             batch = self.starts.draw(size, self.atlas.images())
-        return self._result()
+        return self.result()
 
     def _seek_symmetry(self) -> None:
         """Look for a symmetry, or check the given one; count orbits from now on."""
@@ -253,7 +252,7 @@ class ModeFinder:
         Returns the modes, and the mode of each point, -1 for none.
         """
         labels = self._add(points, count=False)
-        return self._result(), self._mode_of()[labels]
+        return self.result(), self._mode_of()[labels]
 
     # ---------------------------------------------------------- one batch
 
@@ -407,7 +406,8 @@ class ModeFinder:
             mode_of[:-1][self.atlas.group == self.atlas.group[b]] = k
         return mode_of
 
-    def _result(self) -> Modes:
+    def result(self) -> Modes:
+        """Return what is known by now."""
         atlas = self.atlas
         given = self.config.locations is not None
         statuses: list[Status] = []

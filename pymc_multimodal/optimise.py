@@ -172,11 +172,13 @@ def climb(
         change = (grad[rows] - new_grad[moved]) if len(rows) else np.empty((0, d))
         curvature = np.einsum("ni,ni->n", step, change)
         size = np.einsum("ni,ni->n", change, change)
-        usable = curvature > 1e-10 * np.sqrt(size) * np.linalg.norm(step, axis=1)
+        usable = curvature > np.maximum(
+            1e-10 * np.sqrt(size) * np.linalg.norm(step, axis=1), np.finfo(float).tiny
+        )
         slot = iteration % max(memory, 1)
         s[slot, rows], y[slot, rows] = step, change
+        rho[slot, rows] = np.where(usable, 1 / np.where(usable, curvature, 1.0), 0.0) * (memory > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rho[slot, rows] = np.where(usable, 1 / curvature, 0.0) * (memory > 0)
             first = np.einsum("ni,ni->n", step, step)
             scale = np.where(usable, curvature / size, np.sqrt(first / np.maximum(size, 1e-300)))
         gamma[rows] = np.where(np.isfinite(scale), scale, 1.0)

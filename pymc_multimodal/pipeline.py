@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.borders import connect_pieces, cross_check
-from pymc_multimodal.challenge import Court, Verdict
 from pymc_multimodal.clock import Clock
 from pymc_multimodal.config import FitConfig
+from pymc_multimodal.court import Court
 from pymc_multimodal.draws import LocalDraws
 from pymc_multimodal.generators import RegionalMixture
 from pymc_multimodal.generators.gaussian import laplace
@@ -29,6 +29,7 @@ from pymc_multimodal.weights import Weighing, Weights
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pymc_multimodal.challenge import Verdict
     from pymc_multimodal.density import Density
     from pymc_multimodal.generators import Generator, RegionDensity
     from pymc_multimodal.generators.base import RegionFit
@@ -164,7 +165,7 @@ def _rounds(
     finder: ModeFinder,
 ) -> Iterator[_Round]:
     """Carry a density through the stages; what comes is each time worth more than before."""
-    searched = finder.search(clock.proceed)
+    searched = finder.search(clock.early)
     clock.lap("modes")
     learner = config.generator_for(density)
     court = Court(density, config.modes, config.challenge, clock, seeds[8])

@@ -83,8 +83,10 @@ def summary_line(fit: Fit) -> str:
     weights = "" if fit.n_modes == 1 else f", weights {shown}{more}"
     missed = fit.verdict.missed_mass if fit.verdict is not None else float("nan")
     challenge = f"missed mass about {missed:.1g}; " if missed == missed else ""
+    climbs = fit.verdict.n_climbs if fit.verdict is not None else 0
+    further = f" and {climbs} further climbs" if climbs else ""
     return (
-        f"Found {one} from {fit.modes.n_starts} starts{weights}; log evidence "
+        f"Found {one} from {fit.modes.n_starts} starts{further}{weights}; log evidence "
         f"{w.total:.3f}±{w.total_se:.3f}; {challenge}{fit.n_logp_evals} density evaluations, "
         f"{sum(fit.seconds.values()):.1f} s."
     )

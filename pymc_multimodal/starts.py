@@ -27,8 +27,9 @@ class ModeSearch:
     ----------
     starts : int or array of shape (n, d), optional
         Number of starting points, or the points themselves (unconstrained space). By default
-        batches are drawn, from the prior, from the prior stretched by `stretch` and, once
-        there are several optima, from their bounding box, until a batch brings no new mode.
+        batches are drawn, from the prior, from the prior scaled about its median by factors up
+        to `stretch` and, once there are several optima, from their bounding box, until there
+        are 512 (128 without a gradient) and a batch brings no new mode.
     locations : array of shape (k, d) or list of dict, optional
         Known mode locations, unconstrained or as points in the model's variables. The search
         then starts from them alone.
@@ -46,7 +47,8 @@ class ModeSearch:
     max_iter : int
         Most iterations of one optimisation.
     stretch : float
-        Factor by which over-dispersed starts are stretched about the prior median.
+        Largest factor by which starts are scaled about the prior median; the factors are
+        uniform between 0 and this, for narrow modes near the middle and modes far out.
     barrier : float
         Two optima are one mode if a path joins them on which the log density stays within
         this many nats of the one with less mass (by Laplace's estimate).
@@ -140,8 +142,11 @@ class Starts:
         kept: list[np.ndarray] = []
         for _ in range(10):
             x = self.density.prior_draws(n, self.rng)
-            wide = np.arange(n) % 2 == 1
-            x[wide] = self.centre + self.config.stretch * (x[wide] - self.centre)
+            # In many dimensions all draws are far from the centre, and so is the mode of a
+            # spike: every other one is drawn in, or out, by a factor of its own.
+            scaled = np.arange(n) % 2 == 1
+            factor = self.config.stretch * self.rng.random((int(scaled.sum()), 1))
+            x[scaled] = self.centre + factor * (x[scaled] - self.centre)
             if optima is not None and len(optima) > 1:
                 # A third of the starts fills the box of the optima known so far: modes
                 # between others have basins that starts from far out do not reach.

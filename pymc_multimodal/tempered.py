@@ -19,6 +19,8 @@ __all__ = ["Endpoints", "Ladder", "Reference", "carry"]
 MOVES, LEAPFROG = 4, 2
 # Effective share of the particles that a step in temperature shall leave.
 KEEP = 0.5
+# Particles of each temperature that are kept on the way, and points kept of a whole search.
+ON_THE_WAY, MAX_TRAIL = 64, 2048
 
 
 class Reference:
@@ -123,6 +125,9 @@ class Endpoints:
     root : array of int, shape (n,)
         The particle each descends from: endpoints of one root are not independent.
     ladder : Ladder
+    trail : array of shape (m, d)
+        Where particles were at the colder two thirds of the temperatures: from there climbs
+        lead to modes that few or none of the endpoints are left in.
     arrived : bool
         Whether the posterior itself was reached.
     """
@@ -133,6 +138,7 @@ class Endpoints:
     island: np.ndarray
     root: np.ndarray
     ladder: Ladder
+    trail: np.ndarray
     arrived: bool = True
 
     def __len__(self) -> int:
@@ -157,6 +163,7 @@ class Endpoints:
             log_weight=np.concatenate([self.log_weight, other.log_weight]),
             island=np.concatenate([self.island, other.island + self.n_islands]),
             root=np.concatenate([self.root, other.root + self.root.max() + 1]),
+            trail=np.concatenate([self.trail, other.trail]),
         )
 
 
@@ -196,6 +203,7 @@ def carry(
         logp, grad = density.logp(x), np.empty((n, 0))
     root, log_z, beta = np.arange(n), np.zeros(islands), 0.0
     rungs: list[tuple[float, np.ndarray, float]] = []
+    trail: list[np.ndarray] = []
     step = 1.4 * density.dim ** (-1 / 6) if density.has_gradient else 2.4 / np.sqrt(density.dim)
     while beta < 1.0:
         gain = logp - reference.log_density(x)[0]
@@ -219,6 +227,8 @@ def carry(
         cloud, step = _moves(bridged, cloud, scale, step, rng, adapt=ladder is None)
         x, (logp, grad) = cloud.x, bridged.posterior(cloud)
         rungs.append((beta, scale, step))
+        trail.append(x[:: max(1, n // ON_THE_WAY)])
+    way = np.concatenate([x[:0], *trail[len(trail) // 3 :]])
     return Endpoints(
         x=x,
         logp=logp,
@@ -226,6 +236,7 @@ def carry(
         island=island,
         root=root,
         ladder=ladder or _ladder(rungs, density.dim),
+        trail=way[:: 1 + len(way) // MAX_TRAIL],
         arrived=beta == 1.0,
     )
 

@@ -18,7 +18,7 @@ from densities import WideNormal, two_modes
 
 import pymc_multimodal as mm
 from pymc_multimodal import pipeline
-from pymc_multimodal.challenge import Challenger
+from pymc_multimodal.challenge import Challenge, Challenger
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import CHUNK, Density
 from pymc_multimodal.pipeline import fit_density
@@ -220,12 +220,24 @@ def test_a_slow_density_is_stopped_in_time(seconds):
 
 
 def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
-    whole = fit_density(TARGET.density(), FitConfig())
-    fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 3000))
+    challenge = Challenge(climbs=0)
+    whole = fit_density(TARGET.density(), FitConfig(challenge=challenge))
+    limit = whole.n_logp_evals - 3000
+    fit = fit_density(TARGET.density(), FitConfig(challenge=challenge, max_evals=limit))
     assert warnings_of(fit) == ["budget"]
     assert_right(fit)
     assert fit.verdict is None
-    assert fit.n_logp_evals < whole.n_logp_evals - 3000 + CHUNK + 500
+    assert fit.n_logp_evals < limit + CHUNK + 500
+
+
+def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict():
+    whole = fit_density(TARGET.density(), FitConfig())
+    assert whole.verdict.n_climbs > 500
+    fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 1000))
+    assert fit.verdict.n_climbs == 0
+    assert fit.verdict.missed_mass == whole.verdict.missed_mass
+    assert warnings_of(fit) == ["budget"]
+    assert_right(fit)
 
 
 def test_a_limit_in_a_second_fit_leaves_no_verdict_on_the_first():

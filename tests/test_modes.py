@@ -19,7 +19,7 @@ from densities import (
 from pymc_multimodal.curvature import negative_hessian
 from pymc_multimodal.density import Density
 from pymc_multimodal.modes import ModeFinder
-from pymc_multimodal.starts import ModeSearch
+from pymc_multimodal.starts import ModeSearch, Starts
 from pymc_multimodal.status import ModelError
 
 
@@ -68,6 +68,29 @@ def test_the_search_counts_its_evaluations_and_repeats(rng):
     np.testing.assert_array_equal(first.locations, again.locations)
     np.testing.assert_array_equal(first.points, again.points)
     assert density.n_logp_evals > 2 * first.n_starts
+
+
+def test_a_narrow_mode_beside_a_wide_one_is_a_mode_of_its_own(rng):
+    """Hardly a valley lies between the summits, in 64 dimensions, but all of the draws' way."""
+    target = two_modes(dim=64)
+    modes = search(target.density(), rng, starts=target.means)
+    assert len(modes) == 2
+    assert match(modes.locations, target.means)[1] < 1e-2
+
+
+def test_starts_are_many_where_climbs_are_cheap(rng):
+    assert search(gaussian(np.zeros(2), np.eye(2)).density(), rng).n_starts == 512
+    assert search(gaussian(np.zeros(2), np.eye(2)).density(gradient=False), rng).n_starts == 128
+    assert search(two_modes().density(), rng, max_starts=100).n_starts == 100
+
+
+def test_some_starts_are_near_the_centre_and_some_far_out(rng):
+    density = gaussian(np.zeros(64), np.eye(64)).density()
+    x = Starts(density, ModeSearch(), rng).draw(1000)
+    assert x.shape == (1000, 64)
+    size = np.linalg.norm(x, axis=1) / np.linalg.norm(density.prior_draws(1000, rng), axis=1).mean()
+    assert np.mean(size < 0.3) == pytest.approx(0.075, abs=0.03)
+    assert np.mean(size > 1.5) == pytest.approx(0.125, abs=0.04)
 
 
 @pytest.mark.parametrize("optimiser", ["lbfgs", "gradient_descent", "powell", "nelder_mead"])
