@@ -3,8 +3,8 @@
 Two normals, 0.7 of the mass in the narrower, 8 standard deviations of the wider apart in a random
 direction; halfway between them is a draw from a normal with half the prior's spread (standard
 deviation 5). From afar the wide one rules, and all climbs lead to it: the basin of the narrow one
-shrinks with the dimension and with the ratio of widths. Prints one row for each ratio and dimension:
-how many seeds were right, how many of the others gave a warning, and the median of the evaluations,
+shrinks with the dimension and with the ratio of widths. For each ratio and dimension a row says how
+many seeds were right, how many of the others gave a warning, and the median of the evaluations,
 without the challenge and with it. Run it with::
 
     python examples/benchmarks/narrow.py --seeds 8
