@@ -352,6 +352,7 @@ def _attributes(fit: Fit) -> dict[str, Any]:
         "n_logp_evals": int(fit.n_logp_evals),
         "n_grad_evals": int(fit.n_grad_evals),
         "n_starts": int(fit.modes.n_starts),
+        "n_climbs": getattr(verdict, "n_climbs", 0),
         "jumps_per_draw": int(fit.kernel.jumps),
         "random_seed": str(fit.config.random_seed),
         "config": json.dumps(json_ready(_plain(fit.config))),

@@ -168,6 +168,8 @@ def test_modes_attributes(idata):
     assert 0 <= attrs["unseen_start_mass"] < 0.05
     assert 0 < attrs["missed_mass"] < attrs["missed_by_fit_upper"] < 1
     assert 0 <= attrs["weight_in_singletons"] <= 1
+    assert attrs["n_starts"] == 512
+    assert 0 <= attrs["n_climbs"] <= 1024
     assert attrs["n_logp_evals"] > 1000
     assert 0 < attrs["n_grad_evals"] <= attrs["n_logp_evals"]
     assert attrs["random_seed"] == "11"
