@@ -102,9 +102,10 @@ class Atlas:
         to the other (persistence, Chazal et al. 2013): so a shoulder between two modes goes to
         one of them and does not bridge them. The lighter, by Laplace's estimate, and not the
         lower: a narrow summit may tower over a wide one, and few ways lead into it and out.
-        Nor are modes joined of such different volume that normals of these volumes with a
-        common centre would hardly overlap (Bhattacharyya coefficient below exp(-2)): in many
-        dimensions neither's draws come near the summit of the other, saddle or none.
+        Nor does a saddle join optima of such different volume that normals of these volumes with
+        a common centre would hardly overlap (in many dimensions, a Bhattacharyya coefficient
+        below exp(-2)): neither's draws then come near the summit of the other. The two ends of a
+        way are compared and not the groups: a ridge changes its width along the way.
         """
         mass, group = self.log_mass, np.arange(len(self.x))
         log_volume = mass - self.logp
@@ -115,9 +116,8 @@ class Atlas:
                 continue
             if mass[group == heavy].max() < mass[group == light].max():
                 heavy, light = light, heavy
-            a, b = (max(np.flatnonzero(group == g), key=lambda i: mass[i]) for g in (heavy, light))
             joins = self.logp[group == light].max() - saddle < barrier
-            if joins and abs(log_volume[a] - log_volume[b]) < alike:
+            if joins and abs(log_volume[i] - log_volume[j]) < alike:
                 group[group == light] = heavy
         self.group = group
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import poisson
 
-from pymc_multimodal.climbs import beginnings, climb_from
+from pymc_multimodal.climbs import beginnings, climb_from, lacking_of, news_of
 from pymc_multimodal.starts import Starts
 from pymc_multimodal.status import Status
 from pymc_multimodal.tempered import Endpoints, Reference, carry
@@ -38,10 +38,6 @@ LOOKED_AT, MOVES = 16, 40
 ISLANDS, MAX_PARTICLES = 8, 4096
 # Independent endpoints from which on a verdict is worth something.
 MIN_EFFECTIVE = 10.0
-# Those from which on a mode that it overlooked is too light to go on looking for.
-PLENTY = 100.0
-# Share of the model's evidence below which a mode that was missed is left out.
-NEGLIGIBLE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,8 @@ class Challenge:
     min_evals : int
         Evaluations that it gets after the shortest fit.
     climbs : int
-        Climbs to modes that are made as well, unless the tempered search has a hundred
-        independent endpoints; fewer where they would take twice the evaluations of that search.
+        Climbs to modes that are made as well each time; fewer where they would take twice the
+        evaluations of the tempered search.
     rounds : int
         How often a fit that was proved wrong is done again from what the search found.
     """
@@ -105,7 +101,7 @@ class Verdict:
     inconclusive : str
         Why the search is too poor to say what was missed; empty if it is not.
     n_climbs : int
-        Climbs to modes that were made because the search alone could overlook one.
+        Climbs to modes that were made beside the search, in all rounds.
     statuses : tuple of Status
 
     Notes
@@ -226,10 +222,12 @@ class Challenger:
         surprise = excess > 0
         starts, statuses, proved = [], [], np.zeros(len(x), dtype=bool)
         picked = np.concatenate([_pick(excess, label, root, j) for j in range(k)])
-        fresh = np.zeros(len(picked), dtype=bool)
+        fresh, lacking = np.zeros(len(picked), dtype=bool), np.zeros(k)
         if len(picked) and not searched.runaway:
             found, climbed = finder.extend(x[picked])
-            fresh = (climbed >= 0) & _news(finder, found, searched, weights)[climbed]
+            news = news_of(finder, found, searched, weights)
+            fresh = (climbed >= 0) & news[climbed]
+            lacking = lacking_of(finder, found, news, partition, weights, density)
         if fresh.any():
             starts.append(x[picked[fresh]])
             for j in np.unique(label[picked[fresh]]):
@@ -261,29 +259,30 @@ class Challenger:
                        mode=j)
             )  # fmt: skip
         verdict = self._verdict(x, label, proved, starts, statuses, weights)
-        return replace(verdict, gap=np.maximum(verdict.gap, -np.log1p(-unvisited)))
+        gap = np.maximum(verdict.gap, np.maximum(-np.log1p(-unvisited), lacking))
+        return replace(verdict, gap=gap)
 
     def climb(
         self,
         verdict: Verdict,
         finder: ModeFinder,
         searched: Modes,
+        partition: Partition,
         weights: Weights,
         budget: float,
+        density: Density | None = None,
     ) -> Verdict:
-        """Climb where a poor search has been, and between the modes that are known.
-
-        The verdict on a good search, or on a density without modes, is left as it is.
+        """Climb from where the search has been, and from between the modes that are known.
 
         Parameters
         ----------
         verdict : Verdict
-        finder, searched, weights
+        finder, searched, partition, weights, density
             As for `judge`.
         budget : float
             Evaluations after which no further climbs are begun.
         """
-        if searched.runaway or verdict.effective >= PLENTY or not self.config.climbs:
+        if searched.runaway or not self.config.climbs:
             return verdict
         runs = [run for run in (self.pilot, self.ends) if run is not None]
         trail = np.concatenate([run.trail for run in runs])
@@ -291,17 +290,24 @@ class Challenger:
             self.density, finder.atlas.images(), trail, self.reference, self.config.climbs,
             self._climb_rng,
         )  # fmt: skip
-        done = climb_from(finder, points, budget)
-        found = finder.result()
-        news = found.locations[_news(finder, found, searched, weights)]
+        done, found = climb_from(finder, searched, points, budget)
+        news = news_of(finder, found, searched, weights)
         statuses = verdict.statuses
         if verdict.inconclusive:
-            said = [s for s in statuses if s.level == "warning"]
-            statuses = (*said, _poor(verdict.inconclusive, done))
-        if len(news) and _proved_incomplete() not in statuses:
+            poor = _poor(verdict.inconclusive, done)
+            statuses = tuple(poor if s == _poor(verdict.inconclusive) else s for s in statuses)
+        if news.any() and _proved_incomplete() not in statuses:
             statuses = (_proved_incomplete(), *statuses)
-        starts = np.concatenate([verdict.starts, news])
-        return replace(verdict, starts=starts, n_climbs=done, statuses=statuses)
+        gap = lacking_of(finder, found, news, partition, weights, density or self.density)
+        return replace(
+            verdict,
+            starts=np.concatenate([verdict.starts, found.locations[news]]),
+            gap=np.maximum(verdict.gap, gap),
+            # An estimate that did not see these modes is worth nothing.
+            missed_mass=float("nan") if news.any() else verdict.missed_mass,
+            n_climbs=done,
+            statuses=statuses,
+        )
 
     # ---------------------------------------------------------- looking closely
 
@@ -412,7 +418,7 @@ def _poor(cause: str, climbs: int = 0) -> Status:
         "challenge",
         f"the challenge by a tempered search was inconclusive: {cause}."
         + (f" {climbs:,} more climbs to modes were made." if climbs else ""),
-        "Raise Challenge.share for a better one, Challenge.climbs for more climbs.",
+        "Raise Challenge.share for a better one, and Challenge.climbs for more climbs.",
         level="info",
     )
 
@@ -424,15 +430,6 @@ def _proved_incomplete() -> Status:
         "the search for what was missed reached modes that the fit does not have.",
         "Raise Challenge.rounds, or give more starts (ModeSearch.starts).",
     )
-
-
-def _news(finder: ModeFinder, found: Modes, searched: Modes, weights: Weights) -> np.ndarray:
-    """Tell which modes the fit does not have, and would by Laplace's estimate matter, (K,)."""
-    d = found.locations.shape[1]
-    log_det = np.log(np.diagonal(found.scale, axis1=1, axis2=2)).sum(axis=1)
-    laplace = found.log_density + log_det + 0.5 * d * np.log(2 * np.pi)
-    laplace += np.log(finder.atlas.multiplicity(found.locations))
-    return (found.counterparts(searched) < 0) & (laplace > weights.total + np.log(NEGLIGIBLE))
 
 
 def _excess(

@@ -1,4 +1,4 @@
-"""More climbs to modes, from where a first search for them did not begin."""
+"""More climbs to modes, from where a first search did not begin, and what they bring."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.status import Exhausted
+
 if TYPE_CHECKING:
     from pymc_multimodal.density import Density
-    from pymc_multimodal.modes import ModeFinder
+    from pymc_multimodal.modes import ModeFinder, Modes
+    from pymc_multimodal.regions import Partition
     from pymc_multimodal.tempered import Reference
+    from pymc_multimodal.weights import Weights
 
-__all__ = ["beginnings", "climb_from"]
+__all__ = ["beginnings", "climb_from", "lacking_of", "news_of"]
 
 # Climbs made at once; of the first ones, which tell what a climb costs, few.
 BATCH, FIRST = 128, 8
+# Share of the model's evidence below which a mode that was missed is left out.
+NEGLIGIBLE = 1e-4
 
 
 def beginnings(
@@ -27,9 +33,9 @@ def beginnings(
 ) -> np.ndarray:
     """Return points to climb from, in random order.
 
-    Half of them are points of a tempered search: at the colder temperatures particles gather in
-    the modes, and are not yet lost from all but one or two. The others lie on the way from a
-    known optimum or the centre to anywhere, or in the box around the optima.
+    Up to half of them are points of a tempered search: at the colder temperatures particles
+    gather in the modes, and are not yet lost from all but one or two. The others lie on the way
+    from a known optimum or the centre to anywhere, or in the box around the optima.
 
     Parameters
     ----------
@@ -61,16 +67,53 @@ def beginnings(
     return x[np.isfinite(density.logp(x))]
 
 
-def climb_from(finder: ModeFinder, points: np.ndarray, budget: float) -> int:
-    """Climb from points in turn, until they or about `budget` evaluations are used up.
+def climb_from(
+    finder: ModeFinder, known: Modes, points: np.ndarray, budget: float
+) -> tuple[int, Modes]:
+    """Climb from points in turn, until they, about `budget` evaluations or a limit are used up.
 
-    Returns the number of climbs; `finder` knows what they found.
+    Returns the number of climbs, and the modes known after them; `known` if there were none.
     """
     density, done, size = finder.density, 0, min(FIRST, len(points))
     first = density.n_logp_evals
     while size > 0:
-        finder.extend(points[done : done + size])
+        try:
+            known = finder.extend(points[done : done + size])[0]
+        except Exhausted:
+            # What a batch that was cut off has found may be a piece of a known mode.
+            break
         done += size
         spent = density.n_logp_evals - first
-        size = min(BATCH, len(points) - done, int((budget - spent) * done / spent))
-    return done
+        size = int(min(BATCH, len(points) - done, (budget - spent) * done / spent))
+    return done, known
+
+
+def _laplace(finder: ModeFinder, modes: Modes) -> np.ndarray:
+    """Log mass of each mode with its images by Laplace's approximation, shape (K,)."""
+    d = modes.locations.shape[1]
+    log_det = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
+    images = finder.atlas.multiplicity(modes.locations)
+    return modes.log_density + log_det + 0.5 * d * np.log(2 * np.pi) + np.log(images)
+
+
+def news_of(finder: ModeFinder, found: Modes, searched: Modes, weights: Weights) -> np.ndarray:
+    """Tell which modes the fit does not have, and would by their mass matter, (K,)."""
+    matters = _laplace(finder, found) > weights.total + np.log(NEGLIGIBLE)
+    return (found.counterparts(searched) < 0) & matters
+
+
+def lacking_of(
+    finder: ModeFinder,
+    found: Modes,
+    news: np.ndarray,
+    partition: Partition,
+    weights: Weights,
+    density: Density,
+) -> np.ndarray:
+    """Nats that new modes would add to the evidence of the regions they lie in, shape (K,)."""
+    lacking = np.zeros(len(weights.weight))
+    if news.any():
+        label = partition.label(density.fold(found.locations[news]))
+        for k, mass in zip(label, _laplace(finder, found)[news], strict=True):
+            lacking[k] += np.exp(mass - weights.log_evidence[k])
+    return np.log1p(lacking)

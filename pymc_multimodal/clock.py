@@ -61,8 +61,13 @@ class Clock:
         return not self.stopped
 
     def early(self, share: float = 0.25) -> bool:
-        """Tell whether no limit has been reached, and a share of the evaluations not either."""
-        return self.proceed() and (self.max_evals is None or self.spent < share * self.max_evals)
+        """Tell whether less than a share of every limit is used up."""
+        seconds = time.monotonic() - self.began
+        return (
+            self.proceed()
+            and (self.max_evals is None or self.spent < share * self.max_evals)
+            and (self.max_seconds is None or seconds < share * self.max_seconds)
+        )
 
     def reached(self) -> bool:
         """Tell whether a limit has been reached."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +50,7 @@ class Court:
         self.verdict: Verdict | None = None
         self._challenger: Challenger | None = None
         self._rounds = 0
-        self._judged = 0
+        self._judged = self._climbs = 0
         if isinstance(config, Challenge):
             self._challenger = Challenger(density, search, config, rng)
             self._rounds = config.rounds
@@ -81,7 +82,11 @@ class Court:
                     finder, searched, partition, densities, local, weights, density
                 )
                 tick("challenge", "more climbs to modes")
-                self.verdict = challenger.climb(self.verdict, finder, searched, weights, 2 * budget)
+                verdict = challenger.climb(
+                    self.verdict, finder, searched, partition, weights, 2 * budget, density
+                )
+                self._climbs += verdict.n_climbs
+                self.verdict = replace(verdict, n_climbs=self._climbs)
         except Exhausted:
             return False
         self._judged = clock.spent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from pymc_multimodal.atlas import Atlas
 from pymc_multimodal.curvature import barriers, negative_hessian
 from pymc_multimodal.exchange import check_symmetry, find_symmetry
+from pymc_multimodal.mode_set import Modes
 from pymc_multimodal.optimise import climb, climb_by_differences, climb_without_gradient
 from pymc_multimodal.soundness import same_density
 from pymc_multimodal.starts import ModeSearch, Starts
@@ -30,109 +30,10 @@ POWELL_DIM = 10
 # Starts that every mode is to be found by, or 2 when there were plenty: where there are basins
 # that one start in fifty falls into, there may be others that one in a few hundred does.
 HITS, PLENTY = 10, 1024
-# Fewest starts where there are gradients: the climbs are a small part of what a fit costs.
-LEAST = 512
-# Nats by which a summit has to rise above a known one to be a new one.
-CLEARLY = 0.1
+# Fewest starts, as long as they cost no more evaluations than a small part of a fit.
+LEAST, CHEAP = 512, 20_000
 # Climbs by differences, which are dear, that tell the others of the modes' curvature.
 SCOUTS = 4
-
-
-@dataclass(frozen=True)
-class Modes:
-    """Result of the search.
-
-    Attributes
-    ----------
-    locations : array of shape (K, d)
-        The modes, by log density, highest first.
-    log_density : array of shape (K,)
-    scale : array of shape (K, d, d)
-        Lower-triangular L with ``L @ L.T`` the inverse of the negative Hessian at the mode,
-        directions without curvature limited to the spread of the starts.
-    hits : array of shape (K,)
-        Starts that ended in each mode.
-    optima, optimum_modes : arrays of shape (p, d) and (p,)
-        All distinct optima with the mode each belongs to: a ring or a ridge has many.
-    points, point_modes : arrays of shape (m, d) and (m,)
-        Starts and points on the optimisers' paths, with the mode in which each ended.
-    spread : array of shape (d,)
-        Robust standard deviation of the starts.
-    n_starts : int
-    unseen_start_mass : float
-        Estimated probability that a start lands in a basin not found (Good-Turing: modes hit
-        exactly once, after all merges, for each start); NaN when modes were given. It speaks
-        of starts, not of posterior mass.
-    unseen_start_mass_upper : float
-        Its upper 95 % bound; 3 / n when there are no singletons.
-    singletons : array of bool, shape (K,)
-        Modes hit exactly once.
-    runaway : bool
-        No proper optimum was found: the density grows without end (centred hierarchical
-        models). ``locations`` then holds one central point.
-    statuses : tuple of Status
-    """
-
-    locations: np.ndarray
-    log_density: np.ndarray
-    scale: np.ndarray
-    hits: np.ndarray
-    optima: np.ndarray
-    optimum_modes: np.ndarray
-    points: np.ndarray
-    point_modes: np.ndarray
-    spread: np.ndarray
-    n_starts: int
-    unseen_start_mass: float
-    unseen_start_mass_upper: float
-    singletons: np.ndarray
-    runaway: bool = False
-    statuses: tuple[Status, ...] = field(default=())
-
-    def __len__(self) -> int:
-        return len(self.locations)
-
-    def counterparts(self, known: Modes) -> np.ndarray:
-        """Mode of `known` that each mode is, though more of its optima were found; shape (K,).
-
-        A later climb on a ridge may end a little higher; one clearly higher is another mode (-1).
-        """
-        at = {x.tobytes(): k for x, k in zip(known.optima, known.optimum_modes, strict=True)}
-        out = np.full(len(self), -1)
-        for x, k in zip(self.optima, self.optimum_modes, strict=True):
-            out[k] = max(out[k], at.get(x.tobytes(), -1))
-        higher = self.log_density > known.log_density[out] + CLEARLY
-        return np.where(higher, -1, out)
-
-    def merged(self, group: np.ndarray) -> Modes:
-        """Join modes of one group under the highest of them; groups are numbered from 0."""
-        first = np.array([np.flatnonzero(group == g)[0] for g in range(group.max() + 1)])
-        hits = np.bincount(group, self.hits).astype(int)
-        labels = np.where(self.point_modes >= 0, group[self.point_modes], -1)
-        return replace(
-            self,
-            locations=self.locations[first],
-            log_density=self.log_density[first],
-            scale=self.scale[first],
-            hits=hits,
-            optimum_modes=group[self.optimum_modes],
-            point_modes=labels,
-            singletons=hits == 1,
-        )
-
-    def permuted(self, order: np.ndarray) -> Modes:
-        """Renumber the modes: new mode i is old mode ``order[i]``."""
-        rank = np.argsort(order)
-        return replace(
-            self,
-            locations=self.locations[order],
-            log_density=self.log_density[order],
-            scale=self.scale[order],
-            hits=self.hits[order],
-            optimum_modes=rank[self.optimum_modes],
-            point_modes=np.where(self.point_modes >= 0, rank[self.point_modes], -1),
-            singletons=self.singletons[order],
-        )
 
 
 class ModeFinder:
@@ -191,7 +92,7 @@ class ModeFinder:
             If the log density is not finite at any start.
         """
         batch = self.starts.first()
-        least = max(2 * len(batch), LEAST * self.density.has_gradient)
+        least, first = 2 * len(batch), self.density.n_logp_evals
         if self._method() == "differences" and len(batch) > SCOUTS:
             self._add(batch[:SCOUTS])
             batch = batch[SCOUTS:]
@@ -202,13 +103,15 @@ class ModeFinder:
                 self._seek_symmetry()
             # At least two batches, and nothing new in the last.
             enough = self.n_starts >= least and len(self._summits()) <= before
+            if self._method() == "lbfgs" and self.density.n_logp_evals - first < CHEAP:
+                enough &= self.n_starts >= LEAST
             size = min(self.n_starts, self.config.max_starts - self.n_starts)
             often = HITS if self.n_starts < PLENTY else 2
             settled = enough and self._fewest() >= often
             if self.starts.fixed or size <= 0 or settled or not proceed():
                 break
             batch = self.starts.draw(size, self.atlas.images())
-        return self.result()
+        return self._result()
 
     def _seek_symmetry(self) -> None:
         """Look for a symmetry, or check the given one; count orbits from now on."""
@@ -252,15 +155,18 @@ class ModeFinder:
         Returns the modes, and the mode of each point, -1 for none.
         """
         labels = self._add(points, count=False)
-        return self.result(), self._mode_of()[labels]
+        return self._result(), self._mode_of()[labels]
 
     # ---------------------------------------------------------- one batch
 
     def _add(self, starts: np.ndarray, count: bool = True) -> np.ndarray:
         """Optimise from a batch of starts; returns the optimum of each, -1 for none."""
         x, logp, path, path_row, converged = self._optimise(starts)
+        ended = self.n_runaway, self.n_flat
         labels = self._place(x, logp, converged)
-        if count:
+        if not count:
+            self.n_runaway, self.n_flat = ended
+        else:
             self.n_starts += len(starts)
             self.n_unfinished += int(np.sum(np.isneginf(logp))) * self.density.exhausted()
             self.begun.append(starts)
@@ -406,8 +312,7 @@ class ModeFinder:
             mode_of[:-1][self.atlas.group == self.atlas.group[b]] = k
         return mode_of
 
-    def result(self) -> Modes:
-        """Return what is known by now."""
+    def _result(self) -> Modes:
         atlas = self.atlas
         given = self.config.locations is not None
         statuses: list[Status] = []

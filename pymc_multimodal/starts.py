@@ -28,8 +28,9 @@ class ModeSearch:
     starts : int or array of shape (n, d), optional
         Number of starting points, or the points themselves (unconstrained space). By default
         batches are drawn, from the prior, from the prior scaled about its median by factors up
-        to `stretch` and, once there are several optima, from their bounding box, until there
-        are 512 (128 without a gradient) and a batch brings no new mode.
+        to `stretch` and, once there are several optima, from their bounding box, until a batch
+        brings no new mode: at least two batches, and 512 starts as long as "lbfgs" needs no more
+        than 20,000 evaluations for them.
     locations : array of shape (k, d) or list of dict, optional
         Known mode locations, unconstrained or as points in the model's variables. The search
         then starts from them alone.
@@ -41,7 +42,7 @@ class ModeSearch:
         "powell" up to ten dimensions, which stands noise in the density better, and beyond
         "differences", which is "lbfgs" on forward differences.
     batch : int
-        Size of the first batch of starts; it doubles while new modes keep turning up.
+        Size of the first batch of starts; each later one doubles their number.
     max_starts : int
         Most starting points to use.
     max_iter : int

@@ -58,12 +58,27 @@ def test_circular_beginnings_are_wrapped(rng):
 def test_climbs_end_with_their_budget(gradient, rng):
     density = two_modes(dim=3).density(gradient=gradient)
     finder = ModeFinder(density, ModeSearch(), rng)
-    finder.search()
+    known = finder.search()
     points = density.prior_draws(1024, rng)
     before = density.n_logp_evals
-    climbs = climb_from(finder, points, 3_000)
+    climbs, found = climb_from(finder, known, points, 3_000)
     spent = density.n_logp_evals - before
     assert 8 <= climbs < 1024
     assert spent < 3_000 + 2 * 3_000 / climbs * 8 + 1_000
-    assert climb_from(finder, points[:0], 3_000) == 0
-    assert climb_from(finder, points[:5], 1e9) == 5
+    assert len(found) == 2
+    assert climb_from(finder, known, points[:0], 3_000) == (0, known)
+    assert climb_from(finder, known, points[:5], np.inf)[0] == 5
+
+
+def test_climbs_that_a_limit_cuts_off_keep_what_was_found(rng):
+    target = two_modes(dim=3)
+    density = target.density()
+    finder = ModeFinder(density, ModeSearch(starts=target.means[:1]), rng)
+    known = finder.search()
+    assert len(known) == 1
+    before = density.n_logp_evals
+    density.limit = lambda: density.n_logp_evals > before + 1_000
+    with density.limited():
+        climbs, found = climb_from(finder, known, density.prior_draws(1024, rng), 1e9)
+    assert 8 <= climbs < 1024
+    assert len(found) == 2

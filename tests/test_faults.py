@@ -230,11 +230,11 @@ def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
     assert fit.n_logp_evals < limit + CHUNK + 500
 
 
-def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict():
+def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict_and_what_they_found():
     whole = fit_density(TARGET.density(), FitConfig())
     assert whole.verdict.n_climbs > 500
     fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 1000))
-    assert fit.verdict.n_climbs == 0
+    assert 0 < fit.verdict.n_climbs < whole.verdict.n_climbs
     assert fit.verdict.missed_mass == whole.verdict.missed_mass
     assert warnings_of(fit) == ["budget"]
     assert_right(fit)

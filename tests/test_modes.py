@@ -78,6 +78,18 @@ def test_a_narrow_mode_beside_a_wide_one_is_a_mode_of_its_own(rng):
     assert match(modes.locations, target.means)[1] < 1e-2
 
 
+def hyperbola(x):
+    """Two branches along which the ridge is by turns narrow and wide; prior of its size."""
+    r = x[:, 0] * x[:, 1] - 1.0
+    slope = -(r / 0.05**2)[:, None] * x[:, ::-1] - x / 100.0**2
+    return -0.5 * (r / 0.05) ** 2 - 0.5 * np.sum((x / 100.0) ** 2, axis=1), slope
+
+
+def test_a_ridge_that_changes_its_width_is_one_mode(rng):
+    density = Density(hyperbola, 2, prior=lambda n, rng: 100.0 * rng.standard_normal((n, 2)))
+    assert len(search(density, rng)) == 2
+
+
 def test_starts_are_many_where_climbs_are_cheap(rng):
     assert search(gaussian(np.zeros(2), np.eye(2)).density(), rng).n_starts == 512
     assert search(gaussian(np.zeros(2), np.eye(2)).density(gradient=False), rng).n_starts == 128

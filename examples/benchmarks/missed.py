@@ -59,9 +59,9 @@ def judge(seed: int) -> tuple[list[int], list[int], int, int]:
     trail = np.concatenate([r.trail for r in (challenger.pilot, challenger.ends) if r is not None])
     before, optima = density.n_logp_evals, finder.atlas.images()
     points = beginnings(density, optima, trail, challenger.reference, challenge.climbs, rng)
-    climb_from(finder, points, 2 * challenge.min_evals)
+    modes = climb_from(finder, modes, points, 2 * challenge.min_evals)[1]
     climbs = density.n_logp_evals - before
-    return first, missed(model, finder, finder.result()), evals, climbs
+    return first, missed(model, finder, modes), evals, climbs
 
 
 def main() -> None:
