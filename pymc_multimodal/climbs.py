@@ -114,6 +114,7 @@ def lacking_of(
     lacking = np.zeros(len(weights.weight))
     if news.any():
         label = partition.label(density.fold(found.locations[news]))
-        for k, mass in zip(label, _laplace(finder, found)[news], strict=True):
-            lacking[k] += np.exp(mass - weights.log_evidence[k])
-    return np.log1p(lacking)
+        mass = _laplace(finder, found)[news]
+        # log(1 + the sum of their masses over the region's), whatever their size.
+        np.logaddexp.at(lacking, label, mass - weights.log_evidence[label])
+    return lacking

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1600)
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
-    seeds = [s for s in range(args.first_seed, args.first_seed + args.models)]
+    seeds = range(args.first_seed, args.first_seed + args.models)
     # Those of the last family are PyMC models, whose components are not known apart.
     seeds = [s for s in seeds if s % (len(FAMILIES) + 1) != len(FAMILIES)]
     counts, evals = np.zeros(2, dtype=int), []

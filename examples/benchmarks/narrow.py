@@ -28,16 +28,6 @@ from pymc_multimodal.pipeline import fit_density
 PRIOR, DISTANCE, WEIGHTS = 5.0, 8.0, np.array([0.3, 0.7])
 
 
-class Prior:
-    """Independent normals: all that the search knows of where the modes are."""
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-
-    def __call__(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        return PRIOR * rng.standard_normal((n, self.dim))
-
-
 def pair(dim: int, ratio: float, seed: int) -> Density:
     """Return the density of two normals of standard deviations 1 and `ratio`."""
     rng = np.random.default_rng(seed)
@@ -53,7 +43,8 @@ def pair(dim: int, ratio: float, seed: int) -> Density:
         share = np.exp(logs - total[:, None])
         return total, np.einsum("nk,nki->ni", share, pull)
 
-    return Density(logp_and_grad, dim, prior=Prior(dim))
+    # All that the search knows of where the modes are.
+    return Density(logp_and_grad, dim, prior=lambda n, rng: PRIOR * rng.standard_normal((n, dim)))
 
 
 def row(dim: int, ratio: float, seeds: int, challenge: Challenge | bool) -> str:
