@@ -175,6 +175,8 @@ def carry(
     rng: np.random.Generator,
     ladder: Ladder | None = None,
     max_temperatures: int = 100,
+    moves: int = MOVES,
+    leapfrog: int = LEAPFROG,
 ) -> Endpoints:
     r"""Carry particles from the reference to the posterior, island by island.
 
@@ -193,6 +195,8 @@ def carry(
         together, whose evidences then are neither independent nor free of bias.
     max_temperatures : int
         Of a ladder to be learned; the search ends early if they do not suffice.
+    moves, leapfrog : int
+        Moves at each temperature, and steps of each move (one evaluation of every particle).
     """
     n = islands * size
     island = np.repeat(np.arange(islands), size)
@@ -204,7 +208,10 @@ def carry(
     root, log_z, beta = np.arange(n), np.zeros(islands), 0.0
     rungs: list[tuple[float, np.ndarray, float]] = []
     trail: list[np.ndarray] = []
-    step = 1.4 * density.dim ** (-1 / 6) if density.has_gradient else 2.4 / np.sqrt(density.dim)
+    if density.has_gradient:
+        step, aim = 1.4 * density.dim ** (-1 / 6), 0.7
+    else:
+        step, aim = 2.4 / np.sqrt(density.dim), 0.3
     while beta < 1.0:
         gain = logp - reference.log_density(x)[0]
         t = len(rungs)
@@ -224,7 +231,10 @@ def carry(
         root = root[chosen]
         scale = _local_scale(cloud, reference.scale) if ladder is None else ladder.scale[t]
         step = step if ladder is None else float(ladder.step_size[t])
-        cloud, step = _moves(bridged, cloud, scale, step, rng, adapt=ladder is None)
+        for i in range(moves):
+            cloud, accepted = _move(bridged, cloud, scale, step, leapfrog, rng)
+            if ladder is None:
+                step *= float(np.exp((accepted - aim) * 2.0 / (1 + i) ** 0.6))
         x, (logp, grad) = cloud.x, bridged.posterior(cloud)
         rungs.append((beta, scale, step))
         trail.append(x[:: max(1, n // ON_THE_WAY)])
@@ -248,25 +258,20 @@ def _ladder(rungs: list[tuple[float, np.ndarray, float]], d: int) -> Ladder:
     return Ladder(*(np.array(part) for part in zip(*rungs, strict=True)))
 
 
-def _moves(
+def _move(
     bridged: _Bridged,
     cloud: Cloud,
     scale: np.ndarray,
     step: float,
+    leapfrog: int,
     rng: np.random.Generator,
-    adapt: bool,
 ) -> tuple[Cloud, float]:
-    target = 0.7 if bridged.has_gradient else 0.3
-    for i in range(MOVES):
-        # Basins differ in width: short and long steps are mixed.
-        tuning = Tuning(
-            np.diag(scale)[None], np.array([step]), np.array([LEAPFROG]), np.array([0.3])
-        )
-        # `move` needs of a density no more than `_Bridged` has.
-        cloud, info = move(bridged, cloud, tuning, rng, label=None)  # type: ignore[arg-type]
-        if adapt:
-            step *= float(np.exp((info.probability.mean() - target) * 2.0 / (1 + i) ** 0.6))
-    return cloud, step
+    """Move every particle once; also the mean probability of acceptance."""
+    # Basins differ in width: short and long steps are mixed.
+    tuning = Tuning(np.diag(scale)[None], np.array([step]), np.array([leapfrog]), np.array([0.3]))
+    # `move` needs of a density no more than `_Bridged` has.
+    cloud, info = move(bridged, cloud, tuning, rng, label=None)  # type: ignore[arg-type]
+    return cloud, float(info.probability.mean())
 
 
 def _next_beta(gain: np.ndarray, beta: float) -> float:
