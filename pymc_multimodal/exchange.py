@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING
+from itertools import chain, combinations
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from pymc_multimodal.symmetry import Symmetry, generate
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.density import Density
 
-__all__ = ["candidates", "check_symmetry", "find_symmetry", "holds"]
+__all__ = ["candidates", "check_symmetry", "find_symmetry", "holds", "suggested"]
 
 # Evaluations that the search may cost, and relative difference of log densities that counts
 # as rounding.
@@ -25,6 +26,14 @@ MAX_TESTS, TOLERANCE = 600, 1e-9
 MAX_SUBSETS = 6
 # Distance (in spreads of the starts) by which a map has to move some optimum to be of use.
 MOVES = 1e-2
+# Optima that are compared with one another, how much their log densities and (in spreads) their
+# coordinates may differ where one may be the image of the other, and pairs that are looked at.
+COMPARED, LEVEL, ALIKE, MAX_PAIRS = 256, 1e-3, 0.05, 1000
+# Coordinates that a description names.
+NAMED = 6
+
+# A map, what it does, and the variables that take part.
+Candidate: TypeAlias = tuple[frozenset[str], np.ndarray, str]
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ def _blocks(shaped: dict[str, np.ndarray]) -> dict[int, list[Block]]:
     return out
 
 
-def candidates(names: tuple[str, ...]) -> Iterator[list[tuple[frozenset[str], np.ndarray, str]]]:
+def candidates(names: tuple[str, ...]) -> Iterator[list[Candidate]]:
     """Families of maps that may be symmetries: one family for each thing that may be done.
 
     A family holds one map for each set of variables that take part, smallest sets first; a
@@ -132,9 +141,7 @@ def candidates(names: tuple[str, ...]) -> Iterator[list[tuple[frozenset[str], np
             yield _family(swaps, f"exchange of {i} and {j} in")
 
 
-def _family(
-    parts: list[tuple[str, np.ndarray]], what: str
-) -> list[tuple[frozenset[str], np.ndarray, str]]:
+def _family(parts: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
     """Products of the maps of all subsets; of all and of single ones where they are many."""
     sizes = range(1, len(parts) + 1) if len(parts) <= MAX_SUBSETS else (1, len(parts))
     out = []
@@ -144,6 +151,62 @@ def _family(
             taking = [name for name, _ in subset]
             out.append((frozenset(taking), product, f"{what} {', '.join(taking)}"))
     return out
+
+
+def suggested(
+    names: tuple[str, ...], optima: np.ndarray, height: np.ndarray, spread: np.ndarray
+) -> list[list[Candidate]]:
+    """List maps that take one optimum to another of the same height, the simplest first.
+
+    They rearrange coordinates and change signs in any way: of a triangular matrix of loadings,
+    say, or of components that are variables of their own.
+
+    Parameters
+    ----------
+    names : tuple of str
+    optima : array of shape (p, d)
+    height : array of shape (p,)
+        Their log densities.
+    spread : array of shape (d,)
+
+    Returns
+    -------
+    list of families of one map each
+    """
+    top = np.argsort(-height, kind="stable")[:COMPARED]
+    optima, height = optima[top], height[top]
+    size = np.sort(np.abs(optima), axis=1)
+    level = np.abs(height[:, None] - height) <= LEVEL
+    first, second = np.nonzero(np.triu(level, 1))
+    alike = np.abs(size[first] - size[second]).max(axis=1) <= ALIKE * spread.max()
+    # Coordinates stay where they are unless there is a reason for them to move.
+    apart = 0.5 * (spread[:, None] + spread)
+    reluctance = 1e-4 * (1.0 - np.eye(len(spread)))
+    found: dict[bytes, np.ndarray] = {}
+    for p, q in zip(
+        optima[first[alike][:MAX_PAIRS]], optima[second[alike][:MAX_PAIRS]], strict=True
+    ):
+        cost = np.abs(np.abs(q)[:, None] - np.abs(p)) / apart + reluctance
+        to, source = linear_sum_assignment(cost)
+        if cost[to, source].max() > ALIKE:
+            continue
+        sign = np.where((q * p[source] < 0) & (np.abs(q) > ALIKE * spread), -1.0, 1.0)
+        element = np.zeros((len(p), len(p)))
+        element[to, source] = sign
+        found[element.tobytes()] = element
+    simplest = sorted(found.values(), key=lambda e: np.count_nonzero(e - np.eye(len(e))))
+    return [[(frozenset(), e, _described(names, e))] for e in simplest]
+
+
+def _described(names: tuple[str, ...], element: np.ndarray) -> str:
+    moved = [
+        n for n, row, e in zip(names, element, np.eye(len(names)), strict=True) if (row != e).any()
+    ]
+    what = (
+        "sign of" if not np.count_nonzero(element - np.diag(np.diag(element))) else "exchange among"
+    )
+    more = f" and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
+    return f"{what} {', '.join(moved[:NAMED])}{more}"
 
 
 def holds(density: Density, elements: np.ndarray, x: np.ndarray, logp: np.ndarray) -> np.ndarray:
@@ -190,20 +253,24 @@ def check_symmetry(symmetry: Symmetry, density: Density, x: np.ndarray) -> None:
 def find_symmetry(
     density: Density,
     optima: np.ndarray,
+    height: np.ndarray,
     starts: np.ndarray,
     spread: np.ndarray,
     rng: np.random.Generator,
 ) -> Symmetry | None:
     """Find the exchangeable components and changes of sign that move some optimum.
 
-    Candidates come from the coordinates' names: components are entries along axes of one
-    length, of several variables together. Each is tested at one random point, and those that
-    pass at more: a few about the optima, and starts far away.
+    Candidates come from the coordinates' names (components are entries along axes of one
+    length, of several variables together) and from pairs of optima that look like images of one
+    another. Each is tested at one random point, and those that pass at more: a few about the
+    optima, and starts far away.
 
     Parameters
     ----------
     density : Density
     optima : array of shape (p, d)
+    height : array of shape (p,)
+        Log densities of the optima.
     starts : array of shape (n, d)
         Points at which the density is finite.
     spread : array of shape (d,)
@@ -230,7 +297,8 @@ def find_symmetry(
     descriptions: list[str] = []
     known = np.eye(density.dim)[None]
     spent = 0
-    for family in candidates(density.names):
+    pairs = suggested(density.names, optima, height, spread)
+    for family in chain(candidates(density.names), pairs):
         # Useless: what moves no optimum, and what is known already.
         family = [c for c in family if _moves(c[1], optima, spread)]
         family = [c for c in family if not (np.abs(known - c[1]).max(axis=(1, 2)) < 1e-6).any()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, fields, is_dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -235,14 +236,12 @@ def _actions(
     ]
     actions = []
     for image in parts[1:]:
-        action = read_action(
-            {n: v[0] for n, v in parts[0].items()}, {n: v[0] for n, v in image.items()}
-        )
+        before = [{n: v[i] for n, v in parts[0].items()} for i in range(len(some))]
+        action = read_action(before[0], {n: v[0] for n, v in image.items()})
         for n in names:
             # A value that depends on the labels in another way may look rearranged in one draw.
-            others = zip(parts[0][n], image[n], strict=True)
-            entries = action.get(n, [(i, 1.0, 0.0) for i in range(np.size(parts[0][n][0]))])
-            if entries and not all(acts_as(entries, a, b) for a, b in others):
+            entries = action.get(n, [(n, i, 1.0, 0.0) for i in range(np.size(before[0][n]))])
+            if entries and not all(map(acts_as, repeat(entries), before, image[n])):
                 action[n] = None
         actions.append(action)
     return actions

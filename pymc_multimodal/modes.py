@@ -125,7 +125,7 @@ class ModeFinder:
             check_symmetry(self._wanted, self.density, starts)
             self.symmetry = self._wanted
         else:
-            self.symmetry = find_symmetry(self.density, old.x, starts, self.spread, rng)
+            self.symmetry = find_symmetry(self.density, old.x, old.logp, starts, self.spread, rng)
         if self.symmetry is None:
             return
         metric = self.symmetry.metric(np.diag(self.spread**-2))

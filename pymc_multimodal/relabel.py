@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,10 @@ _log = logging.getLogger("pymc.multimodal")
 _WAYS = ((1.0, 0.0), (-1.0, 0.0), (-1.0, 1.0))
 
 
+# Behind an entry after the map: the variable and flat index it comes from, sign and shift.
+Source: TypeAlias = tuple[str, int, float, float]
+
+
 def read_action(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> dict:
     """Read off what a symmetry does to each variable, from a draw and its image.
 
@@ -36,36 +40,50 @@ def read_action(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray
     Returns
     -------
     dict
-        For each variable that changes, a list with the old flat index, sign and shift behind
+        For each variable that changes, a list with variable, flat index, sign and shift behind
         each entry; None where the image is no rearrangement.
     """
-    out: dict[str, list | None] = {}
-    for name, value in before.items():
-        old, new = np.ravel(value), np.ravel(after[name])
-        if np.allclose(old, new, rtol=1e-6, atol=1e-9):
-            continue
-        entries = [_source(old, float(target)) for target in new]
-        known = [e for e in entries if e is not None]
-        # Equal entries leave open which one moved: that cannot be told from one draw.
-        rearranged = len({at for at, *_ in known}) == len(entries)
-        out[name] = known if rearranged else None
-    return out
+    old = {n: np.ravel(v) for n, v in before.items()}
+    new = {n: np.ravel(v) for n, v in after.items()}
+    changed = [n for n in old if not np.allclose(old[n], new[n], rtol=1e-6, atol=1e-9)]
+    sources = {n: [_source(n, old[n], float(target)) for target in new[n]] for n in changed}
+    taken = {source[:2] for entries in sources.values() for source in entries if source}
+    for name in changed:
+        for i, target in enumerate(new[name]):
+            # From another variable, if it is one that moves: a copy is taken once only.
+            others = [] if sources[name][i] else [n for n in changed if n != name]
+            found = [_source(n, old[n], float(target)) for n in others]
+            for source in found:
+                if source and source[:2] not in taken:
+                    sources[name][i] = source
+                    taken.add(source[:2])
+                    break
+    # Equal entries leave open which one moved: that cannot be told from one draw.
+    return {
+        n: entries if len({e[:2] for e in entries if e}) == len(entries) else None
+        for n, entries in sources.items()
+    }
 
 
-def acts_as(entries: list[tuple[int, float, float]], before: Any, after: Any) -> bool:
+def acts_as(entries: list[Source], before: Mapping[str, np.ndarray], after: np.ndarray) -> bool:
     """Tell whether an action that was read off one draw takes another to its image."""
-    at, sign, shift = (np.array(part) for part in zip(*entries, strict=True))
-    moved = sign * np.ravel(before)[at.astype(int)] + shift
+    moved = [sign * np.ravel(before[n])[at] + shift for n, at, sign, shift in entries]
     return bool(np.allclose(moved, np.ravel(after), rtol=1e-6, atol=1e-9))
 
 
-def _source(old: np.ndarray, target: float) -> tuple[int, float, float] | None:
+def _source(name: str, old: np.ndarray, target: float) -> Source | None:
     for sign, shift in _WAYS:
         gap = np.abs(sign * old + shift - target)
         at = int(np.argmin(gap))
         if gap[at] <= 1e-6 * abs(target) + 1e-9:
-            return at, sign, shift
+            return name, at, sign, shift
     return None
+
+
+def _closed(names: list[str], actions: list[dict]) -> list[str]:
+    """Leave out variables that receive entries of variables which are not among the names."""
+    kept = [n for n in names if all(e[0] in names for action in actions for e in action.get(n, ()))]
+    return kept if kept == names else _closed(kept, actions)
 
 
 def relabel(idata: Any) -> Any:
@@ -109,19 +127,19 @@ def relabel(idata: Any) -> Any:
     actions = json.loads(attributes["symmetry"])
     posterior = get_dataset(idata, "posterior")
     names = sorted({n for a in actions for n in a if n in posterior})
-    lost = [n for n in names if any(a.get(n, ()) is None for a in actions)]
     reference = get_dataset(idata, "mode_posterior").isel(mode=0)
-    names = [n for n in names if n not in lost and n in reference]
+    every = [n for n in names if n in reference]
+    names = [n for n in every if all(a.get(n, ()) is not None for a in actions)]
     # A group that acts on long vectors is too large to be listed: the longest are left out.
     names.sort(key=lambda n: (posterior[n][0, 0].size, n))
-    while names:
+    while names := _closed(names, actions):
         flat = _Flat({n: posterior[n] for n in names})
         try:
             symmetry, centre = flat.symmetry(actions)
             break
         except ValueError:
-            lost.append(names.pop())
-    if lost:
+            names.pop()
+    if lost := sorted(set(every) - set(names)):
         _log.warning("relabel left %s as they were: compute them anew from the others.", lost)
     if not names:
         return out
@@ -151,14 +169,11 @@ class _Flat:
         for action in actions:
             matrix = np.eye(d)
             for name, where in self.where.items():
-                if name not in action:
-                    continue
-                entries = action[name]
-                block = np.zeros((len(entries), len(entries)))
-                for i, (at, sign, shift) in enumerate(entries):
-                    block[i, at] = sign
-                    centre[where][i] = centre[where][i] or shift / 2
-                matrix[where, where] = block
+                for i, (source, at, sign, shift) in enumerate(action.get(name, ())):
+                    row = where.start + i
+                    matrix[row] = 0.0
+                    matrix[row, self.where[source].start + at] = sign
+                    centre[row] = centre[row] or shift / 2
             generators.append(matrix)
         return Symmetry(tuple(generators)), centre
 

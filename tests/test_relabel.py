@@ -28,9 +28,9 @@ def test_what_a_map_does_is_read_from_a_draw_and_its_image():
     after = {"mu": np.array([2.0, 1.0]), "w": np.array(0.7), "s": np.array([[-1.0, 4.0]]),
              "total": np.array(3.0), "odd": np.array([1.0, 5.0])}  # fmt: skip
     action = read_action(before, after)
-    assert action["mu"] == [(1, 1.0, 0.0), (0, 1.0, 0.0)]
-    assert action["w"] == [(0, -1.0, 1.0)]
-    assert action["s"] == [(0, -1.0, 0.0), (1, 1.0, 0.0)]
+    assert action["mu"] == [("mu", 1, 1.0, 0.0), ("mu", 0, 1.0, 0.0)]
+    assert action["w"] == [("w", 0, -1.0, 1.0)]
+    assert action["s"] == [("s", 0, -1.0, 0.0), ("s", 1, 1.0, 0.0)]
     assert "total" not in action
     assert action["odd"] is None
 
@@ -41,8 +41,37 @@ def test_what_one_draw_leaves_open_is_left_alone():
     assert swap["d"] is None
     # The largest of three, as a number: seen from 1 it is x -> 1 - x, and from 2 it is not.
     entries = read_action({"k": np.array(1.0)}, {"k": np.array(0.0)})["k"]
-    assert acts_as(entries, np.array(0.0), np.array(1.0))
-    assert not acts_as(entries, np.array(2.0), np.array(2.0))
+    assert acts_as(entries, {"k": np.array(0.0)}, np.array(1.0))
+    assert not acts_as(entries, {"k": np.array(2.0)}, np.array(2.0))
+
+
+def test_variables_that_trade_places_and_their_copies_are_read():
+    before = {"a": 1.0, "b": 2.0, "copy_a": 1.0, "copy_b": 2.0, "v": np.array([4.0, 5.0])}
+    after = {"a": 2.0, "b": 1.0, "copy_a": 2.0, "copy_b": 1.0, "v": np.array([4.0, -5.0])}
+    action = read_action(before, after)
+    assert action["a"] == [("b", 0, 1.0, 0.0)]
+    assert action["b"] == [("a", 0, 1.0, 0.0)]
+    # A copy is a component of its own: the map of all of them has to be a rearrangement.
+    assert action["copy_a"] == [("copy_b", 0, 1.0, 0.0)]
+    assert action["copy_b"] == [("copy_a", 0, 1.0, 0.0)]
+    assert action["v"] == [("v", 0, 1.0, 0.0), ("v", 1, -1.0, 0.0)]
+
+
+def test_components_that_are_variables_of_their_own():
+    y = np.random.default_rng(3).normal(np.repeat([-3.0, 3.0], 10), 0.6)
+    with pm.Model():
+        low, high = pm.Normal("low", 0.0, 5.0), pm.Normal("high", 0.0, 5.0)
+        s_low, s_high = pm.HalfNormal("s_low", 1.0), pm.HalfNormal("s_high", 1.0)
+        pm.Deterministic("gap", high - low)
+        comp = [pm.Normal.dist(low, s_low), pm.Normal.dist(high, s_high)]
+        pm.Mixture("y", w=[0.5, 0.5], comp_dists=comp, observed=y)
+        idata = sample(200, random_seed=1, quiet=True, challenge=False)
+    assert get_dataset(idata, "modes")["weight"].values.tolist() == [0.5, 0.5]
+    posterior = get_dataset(relabel(idata), "posterior")
+    side = np.sign(posterior["low"].values)
+    assert (side == side[0, 0]).all()
+    assert (np.sign(posterior["high"].values) == -side).all()
+    np.testing.assert_allclose(posterior["gap"], posterior["high"] - posterior["low"])
 
 
 def test_variables_that_no_order_can_be_read_from_are_named(caplog):

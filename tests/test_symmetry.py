@@ -102,7 +102,8 @@ def test_the_folded_density_counts_evaluations_inside_only(rng):
 
 def find(density, rng, optima):
     starts = density.prior_draws(30, rng)
-    return find_symmetry(density, np.array(optima), starts, np.full(density.dim, 5.0), rng)
+    optima, spread = np.array(optima), np.full(density.dim, 5.0)
+    return find_symmetry(density, optima, density.logp(optima), starts, spread, rng)
 
 
 def test_variables_are_read_from_the_names_of_coordinates():
@@ -125,6 +126,38 @@ def test_signs_and_exchange_are_found_together(rng):
     means = [[2.0, 2.0], [2.0, -2.0], [-2.0, 2.0], [-2.0, -2.0]]
     density = Mixture(means, [np.eye(2)] * 4, np.full(4, 0.25)).density()
     assert len(find(density, rng, means).elements) in (4, 8)
+
+
+def test_optima_tell_of_signs_and_exchanges_that_names_do_not(rng):
+    """Loadings as a vector: a column's sign is that of some of its entries."""
+    names = [f"v[{i}]" for i in range(5)]
+    one = np.array([3.0, -2.0, 1.5, 2.5, -3.5])
+    column = np.diag([1.0, -1.0, 1.0, -1.0, 1.0])
+    # A second symmetry exchanges entries of unlike place: 0 with 2, and 4 with the other sign.
+    swap = np.eye(5)[[2, 1, 0, 3, 4]]
+    swap[4, 4] = -1.0
+    maps = [np.eye(5), column, swap, column @ swap]
+    spread = np.diag([0.1, 0.2, 0.3, 0.4, 0.5])
+    target = Mixture([m @ one for m in maps], [m @ spread @ m.T for m in maps], np.full(4, 0.25))
+    # As optimisers leave them.
+    optima = target.means + 1e-3 * rng.standard_normal((4, 5))
+    found = find(target.density(names=names), rng, optima)
+    keys = {tuple(e.ravel()) for e in np.round(found.elements, 6) + 0.0}
+    assert keys == {tuple(m.ravel() + 0.0) for m in maps}
+    assert found.descriptions == ("sign of v[1], v[3]", "exchange among v[0], v[2], v[4]")
+
+
+def test_scalars_of_their_own_are_components(rng):
+    names = ["a", "b", "sa", "sb", "c"]
+    means = np.array([[-3.0, 2.0, 0.5, 1.5, 1.0], [2.0, -3.0, 1.5, 0.5, 1.0]])
+    cov = np.diag([0.1, 0.2, 0.3, 0.4, 0.5])
+    swap = np.eye(5)[[1, 0, 3, 2, 4]]
+    target = Mixture(means, [cov, swap @ cov @ swap.T], [0.5, 0.5])
+    found = find(target.density(names=names), rng, means)
+    np.testing.assert_array_equal(found.elements[1], swap)
+    # Nearly the same optima, of nearly the same height, are no proof.
+    unlike = Mixture(means, [cov, 1.001 * swap @ cov @ swap.T], [0.5, 0.5])
+    assert find(unlike.density(names=names), rng, means) is None
 
 
 def test_components_move_together_in_all_their_variables(rng):
@@ -154,7 +187,8 @@ def test_what_moves_no_optimum_is_of_no_use(rng):
 def test_starts_on_a_mirror_do_not_deceive(rng):
     target = Mixture([[-3.0, 3.0], [3.0, -3.0]], [np.eye(2)] * 2, [0.6, 0.4])
     on = np.zeros((30, 2)) + rng.standard_normal((30, 1))
-    assert find_symmetry(target.density(), target.means, on, np.ones(2), rng) is None
+    level = np.zeros(2)
+    assert find_symmetry(target.density(), target.means, level, on, np.ones(2), rng) is None
 
 
 # ---------------------------------------------------------------------- fits
@@ -313,7 +347,9 @@ def test_a_needle_that_breaks_the_symmetry_is_not_copied():
     density = target.density()
     search = ModeSearch(starts=starts)
     assert (
-        find_symmetry(density, target.means[:2], starts, np.ones(2), np.random.default_rng(0))
+        find_symmetry(
+            density, target.means[:2], np.zeros(2), starts, np.ones(2), np.random.default_rng(0)
+        )
         is not None
     )
     finder = ModeFinder(density, search, np.random.default_rng(0), True)
