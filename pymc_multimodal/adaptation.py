@@ -40,7 +40,8 @@ class LocalSampling:
         Acceptance the step size is adapted to, at least 0.85 in the second gear; 0.3 where
         there is no gradient.
     max_rhat : float
-        R-hat that every watched quantity of a region has to reach.
+        R-hat that is asked of every watched quantity of a region; one that ends above
+        ``1 + 2 * (max_rhat - 1)`` is flagged.
     min_ess : float
         Effective draws of a region's slowest quantity.
     max_leapfrog : int
@@ -50,6 +51,11 @@ class LocalSampling:
         so far, and then to trajectories four times as long.
     explore_moves : int
         Moves of the unrestricted chains that shape the regions.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
     """
 
     chains: int = 16

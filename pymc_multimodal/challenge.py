@@ -55,6 +55,11 @@ class Challenge:
         evaluations of the tempered search.
     rounds : int
         How often a fit that was proved wrong is done again from what the search found.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
     """
 
     share: float = 0.2
@@ -87,7 +92,8 @@ class Verdict:
         ever too large: so it contradicts the bridge only where it is larger.
     gap : array of shape (K,)
         By how much it is larger (nats), 0 where that is within 4 joint standard errors; or
-        what the endpoints amount to that lie where the region's chains have not been.
+        what the endpoints amount to that lie where the region's chains have not been, or what
+        modes found by the climbs alone would add, by Laplace's approximation.
     effective : float
         Independent endpoints that the masses rest on.
     missed_by_fit : float
@@ -95,7 +101,8 @@ class Verdict:
     missed_by_search : float
         Weight of the regions in which no particle ended.
     missed_mass : float
-        Estimated posterior mass that both missed; NaN where the search is too poor to say.
+        Estimated posterior mass that both missed; NaN where the search is too poor to say, or
+        climbs found modes that the fit lacks.
     missed_by_fit_upper : float
         Upper 95 % bound of what the fit alone missed, were the particles posterior draws.
     inconclusive : str
@@ -106,7 +113,8 @@ class Verdict:
 
     Notes
     -----
-    `missed_mass` is the estimate of Lincoln and Petersen with Chapman's correction. It assumes
+    `missed_mass` is the capture-recapture estimate of Lincoln (1930) and Petersen (1896) with the
+    correction of Chapman (1951). It assumes
     that the two searches miss independently of one another. They do not where both are blind,
     for spikes far narrower than the way between particles: nobody's estimate holds for those.
     """

@@ -36,9 +36,11 @@ class FitConfig:
     target_se : float
         Standard error asked for of every mode weight.
     max_evals : int, optional
-        Density evaluations after which the fit stops refining.
+        Density evaluations from which on every stage does its least (some 1,000 for each mode
+        and 1,500 in all) and the challenge is left out. The search for modes begins no batch
+        when a quarter is spent.
     max_seconds : float, optional
-        Seconds after which the fit stops refining; compiling the model is not counted.
+        The same in seconds; compiling the model is not counted.
     random_seed : int
     symmetry : Symmetry or bool
         Exchangeable components and signs, of which one image is fitted for all; True looks for

@@ -34,7 +34,7 @@ class LocalDraws:
         Largest R-hat, smallest effective sample size, mean acceptance, share of moves that
         were rejected for leaving the region.
     gears : array of int, shape (K,)
-        How often trajectories were lengthened.
+        0: local moves; 1: jumps from a fitted density as well; 2: longer trajectories, too.
     statuses : tuple of Status
     """
 

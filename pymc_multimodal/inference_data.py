@@ -177,7 +177,10 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
     Raises
     ------
     ValueError
-        If the draws were not made by this sampler.
+        Without a fit, if the draws carry no weights of modes. That a given fit belongs to these
+        draws is not checked.
+    TypeError
+        With a fit, if there is no model.
     """
     if fit is None:
         add_group(idata, "modes", _modes_from_stats(idata))

@@ -19,6 +19,8 @@ __all__ = ["plot_modes"]
 def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
     """Weights of the modes with their errors, beside the draws coloured by mode.
 
+    The twenty heaviest modes are shown, and their draws.
+
     Parameters
     ----------
     idata : InferenceData or DataTree

@@ -36,6 +36,11 @@ class Regions:
         By default linear where it separates the training points as well as the radial one.
     max_svc_modes : int
         With more modes than this the nearest mode is used: the classifier works on pairs.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
     """
 
     method: Literal["svc", "nearest"] = "svc"
@@ -48,6 +53,13 @@ class Regions:
             raise ValueError(f"Regions(method={self.method!r}): choose 'svc' or 'nearest'.")
         if not self.C > 0:
             raise ValueError(f"Regions(C={self.C}) must be positive.")
+        if self.kernel not in (None, "linear", "rbf"):
+            raise ValueError(f"Regions(kernel={self.kernel!r}): choose 'linear', 'rbf' or None.")
+        if self.max_svc_modes < 0:
+            raise ValueError(
+                f"Regions(max_svc_modes={self.max_svc_modes}) must not be negative; with 0 the "
+                "nearest mode is always used."
+            )
 
 
 class Partition(Protocol):

@@ -115,7 +115,7 @@ def relabel(idata: Any) -> Any:
     Notes
     -----
     Where components overlap, their labels are a convention: the order goes by the nearest
-    image (Stephens 2000 discusses such rules).
+    image (Stephens 2000, "Dealing with label switching in mixture models", discusses such rules).
     """
     attributes = get_dataset(idata, "modes").attrs if "modes" in group_names(idata) else {}
     if "symmetry" not in attributes:

@@ -49,7 +49,19 @@ def fit(
 ) -> Fit:
     """Find, sample and weigh the modes of a model, without drawing from it.
 
-    Parameters are those of `MultimodalDiffusion`.
+    Parameters
+    ----------
+    model : pymc.Model, optional
+        By default the one on the context stack.
+    generator, modes, regions, local, challenge, symmetry : optional
+        See `MultimodalDiffusion`.
+    target_se, max_evals, max_seconds, workers : optional
+        See `MultimodalDiffusion`.
+    random_seed : int, optional
+        A fit without one draws it, records it and says so.
+    progressbar, quiet : bool
+    compile_kwargs : mapping, optional
+        Passed to ``pymc.compile``.
 
     Returns
     -------
@@ -143,8 +155,9 @@ def sample(
         Run PyMC's checks on the draws.
     idata_kwargs, compile_kwargs : mapping, optional
         Passed to ``pymc.to_inference_data`` and ``pymc.compile``.
-    generator, modes, regions, local, challenge, symmetry, target_se, max_evals, max_seconds,
-    workers
+    generator, modes, regions, local, challenge, symmetry : optional
+        See `MultimodalDiffusion`.
+    target_se, max_evals, max_seconds, workers : optional
         See `MultimodalDiffusion`.
 
     Returns

@@ -29,8 +29,9 @@ class ModeSearch:
         Number of starting points, or the points themselves (unconstrained space). By default
         batches are drawn, from the prior, from the prior scaled about its median by factors up
         to `stretch` and, once there are several optima, from their bounding box, until a batch
-        brings no new mode: at least two batches, and 512 starts as long as "lbfgs" needs no more
-        than 20,000 evaluations for them.
+        brings no new mode and every mode was found by ten starts (by two, of 1,024 and more):
+        at least two batches, and 512 starts as long as "lbfgs" needs no more than 20,000
+        evaluations for them.
     locations : array of shape (k, d) or list of dict, optional
         Known mode locations, unconstrained or as points in the model's variables. The search
         then starts from them alone.
@@ -57,10 +58,15 @@ class ModeSearch:
         A mode is left out if Laplace's estimate of its mass is below that of the largest by
         this many nats and half a nat for each dimension.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting has the wrong type, or is out of range.
+
     Notes
     -----
-    Uniform starts with gradient descent are step 1 of the hybrid method (arXiv 2505.07825);
-    ``ModeSearch(starts=2000, optimiser="gradient_descent")`` is its setting.
+    Gradient descent from 2,000 uniform starts is step 1 of the hybrid method (arXiv 2505.07825):
+    ``ModeSearch(starts=points, optimiser="gradient_descent")`` with uniform `points`.
     """
 
     starts: int | np.ndarray | None = None

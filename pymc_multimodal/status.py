@@ -47,7 +47,7 @@ class ModelError(ValueError):
 
 
 class FitError(RuntimeError):
-    """The fit could not be carried through; the message says at which stage and why."""
+    """A fit is not of this model, a worker died, or a run diverged; the message says what to do."""
 
 
 class Exhausted(Exception):

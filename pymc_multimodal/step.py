@@ -150,9 +150,11 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     target_se : float
         Standard error asked for of every mode weight.
     max_evals : int, optional
-        Density evaluations after which the fit stops refining.
+        Density evaluations from which on every stage does its least (some 1,000 for each mode
+        and 1,500 in all) and the challenge is left out. The search for modes begins no batch
+        when a quarter is spent.
     max_seconds : float, optional
-        Seconds after which the fit stops refining; compiling the model is not counted.
+        The same in seconds; compiling the model is not counted.
     workers : int
         Processes that share the evaluations of the fit, in pieces of 32 points, for expensive
         models. They are spawned: a script has to keep its calls under

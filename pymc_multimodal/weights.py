@@ -88,8 +88,9 @@ class Weights:
     def needs(self, target_se: float, max_log_se: float) -> np.ndarray:
         """Regions whose evidence has to become more precise, bool array of shape (K,).
 
-        Every weight shall reach `target_se`, and every log weight above ``target_se`` of mass
-        `max_log_se`; the regions that contribute most to what is missing are named.
+        Every weight shall reach `target_se`, and every log evidence of a region with more than
+        ``0.1 * target_se`` of mass `max_log_se` (of a single region ``2 * target_se``, if less).
+        The regions that contribute most to what is missing are named.
         """
         variance = np.minimum(self.from_draws + self.from_proposals, 1e6)
         single = len(variance) == 1

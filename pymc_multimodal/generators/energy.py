@@ -36,6 +36,11 @@ class EnergyNetwork:
     learning_rate : float
     device : str
         "cpu", "cuda", another name torch knows, or "auto" for "cuda" where there is one.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
     """
 
     hidden: int = 128

@@ -39,7 +39,8 @@ class Network:
     steps : int
         Most gradient steps of one region, on `batch` draws each.
     total_steps : int
-        Gradient steps of all regions of one fit; regions that have most to gain come first.
+        Gradient steps of all regions each time that densities are fitted, which a fit does
+        several times; regions that have most to gain come first.
     batch : int
     learning_rate : float
         Largest rate of the one-cycle schedule; lower in more than 20 dimensions, by the square
@@ -53,6 +54,16 @@ class Network:
         Effective draws of a region below which no network is tried.
     device : str
         A torch device such as "cpu" or "cuda"; "auto" takes a GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
+    Notes
+    -----
+    A masked autoregressive flow (Papamakarios, Pavlakou and Murray 2017, "Masked autoregressive
+    flow for density estimation"), fitted by likelihood and score matching.
     """
 
     transforms: int = 3

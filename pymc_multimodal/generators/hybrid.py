@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from pymc_multimodal.density import unroll
 from pymc_multimodal.generators.base import RegionalMixture, RegionFit, split_chains
+from pymc_multimodal.generators.checks import check_count
 from pymc_multimodal.generators.flow import FlowDensity, FlowError, Network, fit_flow
 from pymc_multimodal.generators.gaussian import (
     EllipticalMixture,
@@ -58,6 +59,11 @@ class Hybrid:
     defensive_df : float
         Its degrees of freedom.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting has the wrong type, or is out of range.
+
     Notes
     -----
     It stands where arXiv 2505.07825 has its regional networks; the rungs here have densities,
@@ -81,6 +87,11 @@ class Hybrid:
                 f"Hybrid(network={self.network!r}) is a {type(self.network).__name__}; give a "
                 "Network(...), or leave 'network' out of rungs."
             )
+        check_count("Hybrid", "max_components", self.max_components, 1)
+        if not self.min_gain >= 0:
+            raise ValueError(f"Hybrid(min_gain={self.min_gain}) must not be negative.")
+        if not self.defensive_df > 0:
+            raise ValueError(f"Hybrid(defensive_df={self.defensive_df}) must be positive.")
         if not 0 < self.defensive < 1:
             raise ValueError(
                 f"Hybrid(defensive={self.defensive}) must lie between 0 and 1: without a "

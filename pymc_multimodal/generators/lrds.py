@@ -73,6 +73,11 @@ class ControlNetwork:
         Expected acceptance of jumps from which on the reference is good enough.
     device : str
         "cpu", "cuda", another name torch knows, or "auto" for "cuda" where there is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting has the wrong type, or is out of range.
     """
 
     hidden: int = 128
@@ -229,7 +234,22 @@ class LRDS:
 
     @classmethod
     def published(cls, **changes: object) -> LRDS:
-        """Return the paper's settings: normal start, exponential integrator, 100 equal steps."""
+        """Return the paper's settings: normal start, exponential integrator, 100 equal steps.
+
+        Parameters
+        ----------
+        **changes
+            Settings of `LRDS` that are to differ from the paper's.
+
+        Returns
+        -------
+        LRDS
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `LRDS` does.
+        """
         settings: dict = {
             "process": "variance-preserving",
             "steps": 100,
