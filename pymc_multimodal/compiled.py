@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from functools import wraps
@@ -30,9 +31,12 @@ __all__ = [
     "check_model",
     "compile_model",
     "flatten",
+    "layout",
     "taking_turns",
     "unflatten",
 ]
+
+_log = logging.getLogger("pymc.multimodal")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -54,14 +58,27 @@ def taking_turns(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return one_at_a_time
 
 
+def _first_line(error: Exception) -> str:
+    """Return the first line of a message, which PyTensor follows with pages about its graph."""
+    return str(error).partition("\n")[0]
+
+
 def flatten(model: pm.Model, point: Mapping[str, np.ndarray]) -> np.ndarray:
     """Join a point's unconstrained values into one row, in the order of ``model.value_vars``."""
     return np.concatenate([np.ravel(point[v.name]) for v in model.value_vars]).astype(float)
 
 
-def unflatten(model: pm.Model, x: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Turn rows of shape (n, d) back into points of unconstrained values."""
-    like = {v.name: p for v, p in _values(model)}
+def layout(model: pm.Model) -> dict[str, np.ndarray]:
+    """Unconstrained values of one point, by name: shapes and types for `unflatten`.
+
+    PyMC compiles a function for it, so that it is to be asked for once.
+    """
+    point = model.initial_point()
+    return {v.name: np.asarray(point[v.name]) for v in model.value_vars}
+
+
+def unflatten(like: Mapping[str, np.ndarray], x: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Turn rows of shape (n, d) back into points of unconstrained values, by their `layout`."""
     points = []
     for row in x:
         point, at = {}, 0
@@ -71,11 +88,6 @@ def unflatten(model: pm.Model, x: np.ndarray) -> list[dict[str, np.ndarray]]:
             at += p.size
         points.append(point)
     return points
-
-
-def _values(model: pm.Model) -> list[tuple[Any, np.ndarray]]:
-    point = model.initial_point()
-    return [(v, np.asarray(point[v.name])) for v in model.value_vars]
 
 
 def check_model(model: pm.Model) -> None:
@@ -191,24 +203,51 @@ class PriorDraws:
         self.model = model
         self._function: Any = None
         self._rngs: list[Any] = []
+        self._centre = np.empty(0)
 
     def __call__(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw n points of the unconstrained space, shape (n, d)."""
+        """Draw n points of the unconstrained space, shape (n, d).
+
+        Raises
+        ------
+        ModelError
+            If the prior is improper, or no draw has a value in the unconstrained space.
+        """
         if self._function is None:
             self._compile()
         for shared, child in zip(self._rngs, rng.spawn(len(self._rngs)), strict=True):
             shared.set_value(child, borrow=True)
-        names = [v.name for v in self.model.value_vars]
+        error: Exception | None = None
+        x = np.full((n, len(self._centre)), np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
-            rows = [dict(zip(names, self._function(), strict=True)) for _ in range(n)]
-        x = np.array([flatten(self.model, row) for row in rows])
+            for i in range(n):
+                # A parent that was drawn outside of the child's parameter space.
+                try:
+                    x[i] = np.concatenate([np.ravel(v) for v in self._function()])
+                except Exception as raised:
+                    error = raised
         # A prior that ignores its own transform (draws that are not ordered) has no value in
-        # the unconstrained space: such draws are replaced by ones about the initial point.
+        # the unconstrained space either: such draws are replaced by ones about the initial point.
         lost = ~np.isfinite(x).all(axis=1)
         if lost.any():
-            centre = flatten(self.model, self.model.initial_point())
+            centre = self._centre
+            if not np.isfinite(centre).all() and not lost.all():
+                centre = np.median(x[~lost], axis=0)
+            if not np.isfinite(centre).all() or (lost.all() and error is not None):
+                self._refuse(error)
             x[lost] = centre + rng.standard_normal((int(lost.sum()), len(centre)))
         return x
+
+    def _refuse(self, error: Exception | None) -> None:
+        start = self.model.initial_point()
+        names = [v.name for v in self.model.value_vars if not np.isfinite(start[v.name]).all()]
+        raise ModelError(
+            "No draw from the prior has finite unconstrained values"
+            + (f" (it raised {type(error).__name__}: {_first_line(error)})" if error else "")
+            + (f", and neither has the initial point of {', '.join(names)}" if names else "")
+            + ". Give the variable an initval= inside its support, or give starting points: "
+            "modes=ModeSearch(starts=array of shape (n, d))."
+        ) from error
 
     def _compile(self) -> None:
         model = self.model
@@ -231,12 +270,19 @@ class PriorDraws:
             for node in ancestors(outputs)
             if isinstance(node.type, RandomType) and hasattr(node, "set_value")
         ]
+        self._centre = flatten(model, model.initial_point())
         try:
-            self._function = pm.compile([], outputs, mode=mode)
-            self._function()
+            function = pm.compile([], outputs, mode=mode)
+            try:
+                function()
+            except NotImplementedError:
+                raise
+            except Exception as error:
+                # One draw says little of the others, which are asked for one by one.
+                _log.debug("A prior draw raised %r.", error)
+            # Not before: asked a second time, an improper prior shall be refused again.
+            self._function = function
         except NotImplementedError as error:
-            # Asked a second time, it shall give the same answer.
-            self._function = None
             flat = [rv.name for rv in model.free_RVs if "flat" in str(rv.owner.op).lower()]
             raise ModelError(
                 f"The prior of {', '.join(flat) or 'a variable'} cannot be drawn from "

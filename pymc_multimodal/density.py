@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -75,6 +76,8 @@ class Density:
         workers: int = 1,
     ) -> None:
         self._function = function
+        # Of the precision that the model is evaluated in.
+        self.resolution = float(np.finfo(getattr(function, "dtype", float)).eps)
         self.dim = dim
         self.has_gradient = has_gradient
         self.period = np.full(dim, np.inf) if period is None else np.asarray(period, float)
@@ -135,12 +138,10 @@ class Density:
         return logp, np.where(np.isfinite(grad), grad, 0.0)
 
     def _results(self, chunks: list[np.ndarray]) -> Iterator[tuple]:
-        results: Any
-        if self.workers > 1 and len(chunks) > 1:
-            results = self._executor().map(_remote, chunks)
-        else:
-            results = (_guarded(self._function, chunk) for chunk in chunks)
+        results: Any = (_guarded(self._function, chunk) for chunk in chunks)
         try:
+            if self.workers > 1 and len(chunks) > 1:
+                results = self._executor().map(_remote, chunks)
             for chunk in chunks:
                 if self._refuses and self.exhausted():
                     raise Exhausted
@@ -349,4 +350,10 @@ def _initialise_worker(payload: bytes) -> None:
 
 def _remote(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, Exception | None]:
     assert _worker_function is not None
-    return _guarded(_worker_function, x)
+    logp, grad, raised, error = _guarded(_worker_function, x)
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        # A class of the user's script, or one whose arguments are not those of its parent.
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    return logp, grad, raised, error

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["candidates", "check_symmetry", "find_symmetry", "holds", "suggested"]
 
-# Evaluations that the search may cost, and relative difference of log densities that counts
-# as rounding.
-MAX_TESTS, TOLERANCE = 600, 1e-9
+# Evaluations that the search may cost, numbers in the matrices that it looks at, and relative
+# difference of log densities that counts as rounding.
+MAX_TESTS, MAX_NUMBERS, TOLERANCE = 600, 1e8, 1e-9
 # Variables of one length whose subsets are all tried.
 MAX_SUBSETS = 6
 # Distance (in spreads of the starts) by which a map has to move some optimum to be of use.
@@ -127,7 +127,8 @@ def candidates(names: tuple[str, ...]) -> Iterator[list[Candidate]]:
     yield _family(whole, "sign of")
     scalars = [(n, m) for (n, m), where in zip(whole, shaped.values(), strict=True)
                if where.size == 1]  # fmt: skip
-    for size, blocks in _blocks(shaped).items():
+    # Short axes first: components are few, and long vectors have too many pairs for all.
+    for size, blocks in sorted(_blocks(shaped).items()):
         labels = [f"{b.name} axis {b.axis}" for b in blocks]
         for i in range(size):
             signs = [(t, b.negated(d, i)) for t, b in zip(labels, blocks, strict=True)
@@ -139,6 +140,16 @@ def candidates(names: tuple[str, ...]) -> Iterator[list[Candidate]]:
             named = {b.name for b in blocks}
             swaps += [s for s in scalars if size == 2 and s[0] not in named]
             yield _family(swaps, f"exchange of {i} and {j} in")
+
+
+def _within(families: Iterator[list[Candidate]], d: int) -> Iterator[list[Candidate]]:
+    """Yield families until their matrices have taken too many numbers."""
+    left = MAX_NUMBERS
+    for family in families:
+        left -= len(family) * d**2
+        if left < 0:
+            return
+        yield family
 
 
 def _family(parts: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
@@ -155,7 +166,7 @@ def _family(parts: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
 
 def suggested(
     names: tuple[str, ...], optima: np.ndarray, height: np.ndarray, spread: np.ndarray
-) -> list[list[Candidate]]:
+) -> Iterator[list[Candidate]]:
     """List maps that take one optimum to another of the same height, the simplest first.
 
     They rearrange coordinates and change signs in any way: of a triangular matrix of loadings,
@@ -169,44 +180,36 @@ def suggested(
         Their log densities.
     spread : array of shape (d,)
 
-    Returns
-    -------
-    list of families of one map each
+    Yields
+    ------
+    list of Candidate
+        Families of one map each.
     """
+    d = len(spread)
     top = np.argsort(-height, kind="stable")[:COMPARED]
     optima, height = optima[top], height[top]
     size = np.sort(np.abs(optima), axis=1)
-    level = np.abs(height[:, None] - height) <= LEVEL
-    first, second = np.nonzero(np.triu(level, 1))
+    first, second = np.nonzero(np.triu(np.abs(height[:, None] - height) <= LEVEL, 1))
     alike = np.abs(size[first] - size[second]).max(axis=1) <= ALIKE * spread.max()
+    pairs = np.stack([first, second], axis=1)[alike][: min(MAX_PAIRS, int(MAX_NUMBERS / d**2))]
     # Coordinates stay where they are unless there is a reason for them to move.
     apart = 0.5 * (spread[:, None] + spread)
-    reluctance = 1e-4 * (1.0 - np.eye(len(spread)))
-    found: dict[bytes, np.ndarray] = {}
-    for p, q in zip(
-        optima[first[alike][:MAX_PAIRS]], optima[second[alike][:MAX_PAIRS]], strict=True
-    ):
+    reluctance = 1e-4 * (1.0 - np.eye(d))
+    found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    for p, q in optima[pairs]:
         cost = np.abs(np.abs(q)[:, None] - np.abs(p)) / apart + reluctance
         to, source = linear_sum_assignment(cost)
-        if cost[to, source].max() > ALIKE:
-            continue
-        sign = np.where((q * p[source] < 0) & (np.abs(q) > ALIKE * spread), -1.0, 1.0)
-        element = np.zeros((len(p), len(p)))
-        element[to, source] = sign
-        found[element.tobytes()] = element
-    simplest = sorted(found.values(), key=lambda e: np.count_nonzero(e - np.eye(len(e))))
-    return [[(frozenset(), e, _described(names, e))] for e in simplest]
-
-
-def _described(names: tuple[str, ...], element: np.ndarray) -> str:
-    moved = [
-        n for n, row, e in zip(names, element, np.eye(len(names)), strict=True) if (row != e).any()
-    ]
-    what = (
-        "sign of" if not np.count_nonzero(element - np.diag(np.diag(element))) else "exchange among"
-    )
-    more = f" and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
-    return f"{what} {', '.join(moved[:NAMED])}{more}"
+        if cost[to, source].max() <= ALIKE:
+            turned = (q * p[source] < 0) & (np.abs(q) > ALIKE * spread)
+            found[source.tobytes() + turned.tobytes()] = source, turned
+    whole = np.arange(d)
+    for source, turned in sorted(found.values(), key=lambda e: np.sum((e[0] != whole) | e[1])):
+        element = np.zeros((d, d))
+        element[whole, source] = np.where(turned, -1.0, 1.0)
+        moved = [names[i] for i in np.flatnonzero((source != whole) | turned)]
+        what = "sign of" if (source == whole).all() else "exchange among"
+        more = f" and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
+        yield [(frozenset(), element, f"{what} {', '.join(moved[:NAMED])}{more}")]
 
 
 def holds(density: Density, elements: np.ndarray, x: np.ndarray, logp: np.ndarray) -> np.ndarray:
@@ -298,7 +301,9 @@ def find_symmetry(
     known = np.eye(density.dim)[None]
     spent = 0
     pairs = suggested(density.names, optima, height, spread)
-    for family in chain(candidates(density.names), pairs):
+    for family in chain(_within(candidates(density.names), density.dim), pairs):
+        if spent >= MAX_TESTS or density.exhausted():
+            break
         # Useless: what moves no optimum, and what is known already.
         family = [c for c in family if _moves(c[1], optima, spread)]
         family = [c for c in family if not (np.abs(known - c[1]).max(axis=(1, 2)) < 1e-6).any()]

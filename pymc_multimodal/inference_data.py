@@ -15,7 +15,7 @@ from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names, json_ready
-from pymc_multimodal.compiled import unflatten
+from pymc_multimodal.compiled import layout, unflatten
 from pymc_multimodal.relabel import acts_as, read_action
 from pymc_multimodal.status import worst
 
@@ -140,13 +140,14 @@ def _trace(
             [v for v in model.unobserved_RVs if v.name in set(var_names)]
         )
     straces: list[NDArray] = []
+    like = layout(model)
     for c, x in enumerate(chains):
         known = template or (straces[0] if straces else None)
         shared = {"fn": known.fn, "vars": known.vars} if known else {"vars": variables}
-        strace = NDArray(model=model, **shared)
+        strace = NDArray(model=model, test_point=like, **shared)
         declared = [{n: d for n, (d, _) in STATS.items()}] if stats is not None else None
         strace.setup(len(x), c, declared)
-        for i, point in enumerate(unflatten(model, x)):
+        for i, point in enumerate(unflatten(like, x)):
             strace.record(point, [stats[c][i]] if stats is not None else None, in_warmup=False)
         straces.append(strace)
     return MultiTrace(straces)
@@ -327,6 +328,8 @@ def total_error(
     Images of one mode have the same numbers to the last digit, and one error in common.
     """
     rows = np.stack([weight, weight_se, log_evidence, log_evidence_se], axis=1)
+    if not np.isfinite(log_evidence_se).all():
+        return float("inf")
     image_of = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
     return float(np.sqrt(np.sum(np.bincount(image_of, weight * log_evidence_se) ** 2)))
 

@@ -16,7 +16,7 @@ __all__ = ["ForwardDifferences", "climb", "climb_by_differences", "climb_without
 
 # Climbs that are finished even after a limit of the fit; without gradient it is one.
 FINISHED = 8
-# Step of forward differences, in the units that are climbed in.
+# Step of forward differences, in the units that are climbed in, for densities in double precision.
 DIFFERENCE = 1e-6
 
 
@@ -34,6 +34,8 @@ class ForwardDifferences:
 
     def __init__(self, density: Density, root: np.ndarray) -> None:
         self.density, self.root = density, root
+        # In single precision a point and its neighbour shall differ as well.
+        self.step = DIFFERENCE * np.cbrt(density.resolution / np.finfo(float).eps)
 
     def exhausted(self) -> bool:
         """Ask the density."""
@@ -47,10 +49,10 @@ class ForwardDifferences:
         """Log density, shape (n,), and gradient, shape (n, d); zero where it is not finite."""
         n, d = z.shape
         x = z @ self.root.T
-        beside = (x[:, None] + DIFFERENCE * self.root.T).reshape(-1, d)
+        beside = (x[:, None] + self.step * self.root.T).reshape(-1, d)
         value = self.density.logp(self.density.wrap(np.concatenate([x, beside])))
         with np.errstate(invalid="ignore"):
-            grad = (value[n:].reshape(n, d) - value[:n, None]) / DIFFERENCE
+            grad = (value[n:].reshape(n, d) - value[:n, None]) / self.step
         return value[:n], np.where(np.isfinite(grad), grad, 0.0)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -32,7 +33,7 @@ class ModeSearch:
         brings no new mode and every mode was found by ten starts (by two, of 1,024 and more):
         at least two batches, and 512 starts as long as "lbfgs" needs no more than 20,000
         evaluations for them.
-    locations : array of shape (k, d) or list of dict, optional
+    locations : array of shape (k, d), dict or list of dict, optional
         Known mode locations, unconstrained or as points in the model's variables. The search
         then starts from them alone.
     radius : float, optional
@@ -86,11 +87,16 @@ class ModeSearch:
                 f"optimiser={self.optimiser!r} is not known; choose one of {OPTIMISERS}, or leave "
                 "it out."
             )
-        if isinstance(self.starts, Integral) and self.starts < 1:
-            raise ValueError(f"starts={self.starts} must be at least 1.")
+        if isinstance(self.starts, Mapping) or (
+            self.starts is not None and np.ndim(self.starts) == 0
+        ):
+            _check_whole("starts", self.starts, "; or give an array of shape (n, d)")
         for name in ("batch", "max_starts", "max_iter"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+            _check_whole(name, getattr(self, name))
+        for name in ("stretch", "barrier", "negligible"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
+                raise ValueError(f"{name}={value!r} must be a positive number.")
         if self.radius is not None and not self.radius >= 0:
             raise ValueError(f"radius={self.radius} is a distance and cannot be negative.")
         if self.radius is not None and self.locations is None:
@@ -122,7 +128,9 @@ class Starts:
         config, dim = self.config, self.density.dim
         if config.locations is not None:
             where = config.locations
-            if len(where) and isinstance(where[0], dict):
+            if isinstance(where, Mapping):
+                where = [where]
+            if len(where) and isinstance(where[0], Mapping):
                 where = self.density.to_unconstrained(where)
             where = _rows(where, dim, "locations")
             if config.radius:
@@ -181,6 +189,11 @@ class Starts:
             + "Check the model with model.debug(), or give starting points where it is finite: "
             "modes=ModeSearch(starts=array of shape (n, d))."
         ) from error
+
+
+def _check_whole(name: str, value: Any, instead: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name}={value!r} must be an integer of at least 1{instead}.")
 
 
 def _rows(points: Any, dim: int, name: str) -> np.ndarray:

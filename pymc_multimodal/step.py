@@ -287,7 +287,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     # ------------------------------------------------------------------ chains
 
     def _begin_chain(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+        # PyMC spawns the chains' generators from its seed as a fit spawns those of its stages:
+        # with one seed for both they would be the same.
+        self.rng = np.random.default_rng(rng.integers(2**32, size=4, dtype=np.uint32))
         self._forget()
 
     def _forget(self) -> None:

@@ -76,10 +76,9 @@ class Weights:
         if not gap.any():
             return self
         variance = self.log_evidence_se**2 + gap**2
-        known = np.where(np.isfinite(variance), variance, 0.0)
         changes: dict[str, Any] = {
             "log_evidence_se": np.sqrt(variance),
-            "total_se": float(np.sqrt(np.sum(self.weight**2 * known))),
+            "total_se": _total_error(self.weight, variance),
         }
         if np.isfinite(variance).all() and len(gap) > 1:
             changes["weight_se"], changes["interval"] = _weight_errors(self.weight, variance)
@@ -153,7 +152,8 @@ def bridge(
     -----
     The variance is that of the estimating equation's linearisation: autocorrelated terms of
     the draws' side, independent ones of the proposals' side (arXiv 2505.07825, Eqs. 20-21, has
-    the estimate without error; Meng and Wong 1996).
+    the estimate without error; Meng and Wong 1996). Where the two sides do not meet, half the
+    gap between their log ratios is added as an error.
     """
     flat = draws.ravel()
     m = len(proposals)
@@ -188,7 +188,11 @@ def bridge(
     independent = float(np.clip(min(own, slowest), 1.0, b.size))
     var_b = max(np.var(b, ddof=1) / independent, np.var(b.mean(axis=1), ddof=1) / len(b))
     var_a = np.var(a, ddof=1) / m
-    return Bridge(log_r, var_b / slope**2, var_a / slope**2, np.array(trace))
+    # Where all draws have larger ratios than all proposals, the evidence lies somewhere between
+    # them, and the linearisation knows nothing of how wide that is.
+    unbridged = 0.5 * (0.5 * max(0.0, flat.min() - finite.max())) ** 2
+    from_draws, from_proposals = var_b / slope**2 + unbridged, var_a / slope**2 + unbridged
+    return Bridge(log_r, float(from_draws), float(from_proposals), np.array(trace))
 
 
 def slowest_moment(x: np.ndarray) -> float:
@@ -355,12 +359,11 @@ def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) 
     # Where no region's evidence is known the shares are anyone's guess, and their errors infinite.
     equal = np.full(len(log_z), 1.0 / len(log_z))
     weight = np.exp(log_z - total) if np.isfinite(total) else equal
-    known = np.where(np.isfinite(variance), variance, 0.0)
     if len(results) == 1:
         # All the mass is in the only region, however well its evidence is known.
         weight_se, interval = np.zeros(1), np.ones((1, 2))
     else:
-        weight_se, interval = _weight_errors(weight, known)
+        weight_se, interval = _weight_errors(weight, np.minimum(variance, 1e300))
         if not np.isfinite(variance).all():
             # A region of unknown evidence leaves every share unknown.
             weight_se, interval = (
@@ -374,13 +377,19 @@ def _assemble(results: list[Bridge], tails: np.ndarray, statuses: list[Status]) 
         log_evidence_se=np.sqrt(variance),
         interval=interval,
         total=total,
-        total_se=float(np.sqrt(np.sum(weight**2 * known))),
+        total_se=_total_error(weight, variance),
         pareto_k=tails,
         from_draws=draws,
         from_proposals=proposals,
         iterations=tuple(r.iterations for r in results),
         statuses=tuple(statuses),
     )
+
+
+def _total_error(weight: np.ndarray, variance: np.ndarray) -> float:
+    """Compute the error of the log evidence of the whole: unknown if that of any region is."""
+    known = np.isfinite(variance)
+    return float(np.sqrt(np.sum(weight**2 * variance))) if known.all() else float("inf")
 
 
 def _weight_errors(weight: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import pymc_multimodal.density as density_module
 from pymc_multimodal.density import CHUNK, Density
 from pymc_multimodal.status import ModelError
 
@@ -123,6 +124,29 @@ def test_errors_in_workers_are_reported(shared):
     assert np.flatnonzero(np.isneginf(shared.logp(x))).tolist() == [5]
     assert shared.tally.raised == 1
     assert "not positive definite" in str(shared.last_error)
+
+
+class TwoArguments(Exception):
+    """Pickles, but not back: unpickling gives its one stored argument to two parameters."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} at {where}")
+
+
+def test_errors_that_cannot_travel_between_processes_are_told_of(monkeypatch):
+    class Local(Exception):
+        pass
+
+    for error in (TwoArguments("no step", 3), Local("no step at 3")):
+
+        def solver(x, error=error):
+            raise error
+
+        monkeypatch.setattr(density_module, "_worker_function", solver)
+        logp, _, raised, told = pickle.loads(pickle.dumps(density_module._remote(np.ones((1, 2)))))
+        assert np.isneginf(logp).all()
+        assert raised == 1
+        assert str(told) == f"{type(error).__name__}: no step at 3"
 
 
 @pytest.mark.slow

@@ -13,8 +13,10 @@ from pymc_multimodal.density import Density
 from pymc_multimodal.generators.gaussian import EllipticalMixture
 from pymc_multimodal.local import LocalSampler
 from pymc_multimodal.modes import MAX_ESCAPES, ModeFinder
+from pymc_multimodal.optimise import ForwardDifferences
 from pymc_multimodal.pilot import explore
 from pymc_multimodal.starts import ModeSearch
+from pymc_multimodal.status import ModelError
 
 
 def test_metric_survives_gradients_that_overflow(rng):
@@ -38,6 +40,36 @@ def test_a_prior_that_ignores_its_order_still_gives_finite_starts(rng):
     modes = ModeFinder(density, ModeSearch(), rng).search()
     assert len(modes) == 1
     assert not modes.runaway
+
+
+def test_an_ordered_prior_without_initval_still_gives_finite_starts(rng):
+    with pm.Model() as model:
+        pm.Normal("cut", 0.0, 5.0, shape=2, transform=pm.distributions.transforms.ordered)
+    assert not np.isfinite(model.initial_point()["cut_ordered__"]).all()
+    x = Density.from_model(model).prior_draws(60, rng)
+    assert np.isfinite(x).all()
+
+
+def test_prior_draws_that_raise_are_drawn_again(rng):
+    """A scale that may be negative: the density is zero there, and drawing x raises."""
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, pm.Normal("s", 1.0, 1.0))
+    x = Density.from_model(model).prior_draws(60, rng)
+    assert np.isfinite(x).all()
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, pm.Normal("s", -9.0, 1.0))
+    with pytest.raises(ModelError, match=r"raised ValueError.*initval=.*starts="):
+        Density.from_model(model).prior_draws(60, rng)
+
+
+def test_differences_are_seen_in_single_precision(rng):
+    def coarse(x):
+        return -0.5 * ((x.astype("float32") - np.float32(40.0)) ** 2).sum(axis=1), None
+
+    coarse.dtype = "float32"
+    density = Density(coarse, 3, has_gradient=False)
+    _, grad = ForwardDifferences(density, np.eye(3)).logp_and_grad(np.full((1, 3), 38.0))
+    np.testing.assert_allclose(grad, 2.0, rtol=0.05)
 
 
 def test_steps_in_the_density_do_not_start_a_climb_from_every_point(rng):

@@ -16,7 +16,7 @@ import pymc_multimodal as mm
 import pymc_multimodal.step as step_module
 from pymc_multimodal import MultimodalDiffusion
 from pymc_multimodal._compat import ess, get_dataset, group_names, load, rhat, save
-from pymc_multimodal.compiled import unflatten
+from pymc_multimodal.compiled import layout, unflatten
 
 SCALARS = {"lp", "mode", "accepted", "log_ratio"}
 VECTORS = {"mode_weight", "mode_weight_se", "mode_log_evidence", "mode_log_evidence_se"}
@@ -253,6 +253,14 @@ def test_the_inline_call(model, fits):
     )
 
 
+def test_one_seed_for_fit_and_chains_is_no_common_stream(step):
+    """PyMC spawns its chains' generators from the seed, and a fit those of its stages."""
+    [stage], [chain] = np.random.default_rng(3).spawn(1), np.random.default_rng(3).spawn(1)
+    step._begin_chain(chain)
+    ours = step.rng.bit_generator.state["state"]
+    assert ours not in (stage.bit_generator.state["state"], chain.bit_generator.state["state"])
+
+
 def test_workers_are_not_for_the_chains(model, step):
     """PyMC's chain processes are daemons, which may not have children."""
     other = MultimodalDiffusion(model=model, fit=step.fit, workers=2, progressbar=False)
@@ -262,5 +270,5 @@ def test_workers_are_not_for_the_chains(model, step):
 def test_points_have_the_types_of_their_variables():
     with pytensor.config.change_flags(floatX="float32"), pm.Model() as single:
         pm.HalfNormal("s", shape=2)
-        [point] = unflatten(single, np.zeros((1, 2)))
+        [point] = unflatten(layout(single), np.zeros((1, 2)))
     assert [v.dtype for v in point.values()] == ["float32"]

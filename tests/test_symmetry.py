@@ -11,7 +11,14 @@ from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
-from pymc_multimodal.exchange import Block, find_symmetry, variables
+from pymc_multimodal.exchange import (
+    MAX_NUMBERS,
+    Block,
+    _within,
+    candidates,
+    find_symmetry,
+    variables,
+)
 from pymc_multimodal.inference_data import total_error
 from pymc_multimodal.modes import ModeFinder
 from pymc_multimodal.pipeline import fit_density
@@ -158,6 +165,21 @@ def test_scalars_of_their_own_are_components(rng):
     # Nearly the same optima, of nearly the same height, are no proof.
     unlike = Mixture(means, [cov, 1.001 * swap @ cov @ swap.T], [0.5, 0.5])
     assert find(unlike.density(names=names), rng, means) is None
+
+
+def test_long_vectors_do_not_hold_up_the_search(rng):
+    """A thousand exchangeable coordinates have half a million pairs, each a matrix."""
+    d = 400
+    names = [f"v[{i}]" for i in range(d - 4)] + ["a[0]", "a[1]", "b[0]", "b[1]"]
+    tried = list(_within(candidates(tuple(names)), d))
+    assert sum(map(len, tried)) * d**2 <= MAX_NUMBERS
+    # Components, which are few, come first.
+    assert any("exchange of 0 and 1 in a axis 0, b axis 0" in c[2] for f in tried for c in f)
+    density = Density(lambda x: (np.zeros(len(x)), np.zeros_like(x)), d, names=names)
+    density.limit = lambda: True
+    one, two = rng.standard_normal((1, d)), rng.standard_normal((9, d))
+    assert find_symmetry(density, one, np.zeros(1), two, np.ones(d), rng) is None
+    assert density.n_logp_evals <= 8
 
 
 def test_components_move_together_in_all_their_variables(rng):

@@ -93,6 +93,19 @@ def test_rare_visits_to_the_tails_are_not_counted_as_independent(rng):
     assert doubted.from_draws > 10 * known.from_draws
 
 
+@pytest.mark.parametrize("distance", [4.0, 8.0, 14.0])
+def test_bridge_knows_when_it_does_not_reach(distance, rng):
+    """Log ratios of normals as far apart as given: from overlap to none at all."""
+    z = []
+    for _ in range(20):
+        x = 0.5 * distance**2 + distance * rng.standard_normal((8, 400))
+        y = -0.5 * distance**2 + distance * rng.standard_normal(1000)
+        found = bridge(x, y, x.size)
+        z.append(found.log_evidence / np.sqrt(found.from_draws + found.from_proposals))
+    # Of twenty ratios of a root mean square of 1 this is 3.5 standard errors.
+    assert np.sqrt(np.mean(np.square(z))) < 1.6
+
+
 def test_bridge_is_exact_where_the_ratio_is_constant(rng):
     """A perfect proposal leaves no error at all."""
     result = bridge(np.full((4, 10), LOG_Z), np.full(20, LOG_Z), 40.0)
@@ -224,6 +237,8 @@ def test_a_region_that_no_proposal_reaches_is_flagged(rng):
     assert found.weight[1] == 0
     assert found.log_evidence[1] == -np.inf
     assert not np.isfinite(found.weight_se[1])
+    # What nobody knows of a part nobody knows of the whole.
+    assert found.total_se == found.widened(np.array([0.1, 0.0])).total_se == np.inf
     assert "evidence_error" in {s.code for s in found.statuses if s.mode == 1}
 
 
