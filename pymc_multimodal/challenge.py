@@ -16,13 +16,8 @@ from pymc_multimodal.tempered import Endpoints, Reference, carry
 from pymc_multimodal.trajectory import cloud_at, move
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from pymc_multimodal.case import Case
     from pymc_multimodal.density import Density
-    from pymc_multimodal.draws import LocalDraws
-    from pymc_multimodal.generators.base import RegionDensity
-    from pymc_multimodal.modes import ModeFinder, Modes
-    from pymc_multimodal.regions import Partition
     from pymc_multimodal.starts import ModeSearch
     from pymc_multimodal.weights import Weights
 
@@ -187,35 +182,12 @@ class Challenger:
             return
         self.ends = more if self.ends is None else self.ends.joined(more)
 
-    def judge(
-        self,
-        finder: ModeFinder,
-        searched: Modes,
-        partition: Partition,
-        densities: Sequence[RegionDensity],
-        local: LocalDraws,
-        weights: Weights,
-        density: Density | None = None,
-    ) -> Verdict:
-        """Compare a fit with the endpoints.
-
-        Parameters
-        ----------
-        finder : ModeFinder
-            Climbs from surprising endpoints.
-        searched : Modes
-            The modes known to the fit, before any were joined.
-        partition : Partition
-        densities : sequence of RegionDensity
-        local : LocalDraws
-        weights : Weights
-        density : Density, optional
-            The one that was fitted, where it is folded.
-        """
-        density = density or self.density
+    def judge(self, case: Case) -> Verdict:
+        """Compare a fit with the endpoints, and climb from those that are a surprise."""
+        density = case.density
         assert self.pilot is not None
         runs = [run for run in (self.pilot, self.ends) if run is not None and run.arrived]
-        k = len(local)
+        k = len(case.local)
         if not runs:
             return self._inconclusive(k, "its particles did not reach the posterior")
         x, logp = (np.concatenate([getattr(r, name) for r in runs]) for name in ("x", "logp"))
@@ -224,18 +196,18 @@ class Challenger:
         density.confirm(x[alive], logp[alive])
         logp[alive] += density.log_multiplicity(x[alive])
         label = np.full(len(x), -1)
-        label[alive] = partition.label(x[alive])
+        label[alive] = case.partition.label(x[alive])
         root = np.concatenate([r.root + 10**9 * i for i, r in enumerate(runs)])
-        excess = _excess(x, logp, label, densities, local)
+        excess = _excess(x, logp, label, case)
         surprise = excess > 0
         starts, statuses, proved = [], [], np.zeros(len(x), dtype=bool)
         picked = np.concatenate([_pick(excess, label, root, j) for j in range(k)])
         fresh, lacking = np.zeros(len(picked), dtype=bool), np.zeros(k)
-        if len(picked) and not searched.runaway:
-            found, climbed = finder.extend(x[picked])
-            news = news_of(finder, found, searched, weights)
+        if len(picked) and not case.searched.runaway:
+            found, climbed = case.finder.extend(x[picked])
+            news = news_of(case, found)
             fresh = (climbed >= 0) & news[climbed]
-            lacking = lacking_of(finder, found, news, partition, weights, density)
+            lacking = lacking_of(case, found, news)
         if fresh.any():
             starts.append(x[picked[fresh]])
             for j in np.unique(label[picked[fresh]]):
@@ -246,7 +218,7 @@ class Challenger:
             statuses.append(_proved_incomplete())
         stays, unvisited = np.zeros(len(x), dtype=bool), np.zeros(k)
         rest = picked[~fresh]
-        stays[rest] = self._stays(density, x[rest], label[rest], partition, densities, local)
+        stays[rest] = self._stays(x[rest], label[rest], case)
         for j in range(k):
             own = (label == j) & surprise
             of = picked[label[picked] == j]
@@ -266,51 +238,41 @@ class Challenger:
                        "Its weight and shape are off by about as much; raise Challenge.rounds.",
                        mode=j)
             )  # fmt: skip
-        verdict = self._verdict(x, label, proved, starts, statuses, weights)
+        verdict = self._verdict(x, label, proved, starts, statuses, case.weights)
         gap = np.maximum(verdict.gap, np.maximum(-np.log1p(-unvisited), lacking))
         return replace(verdict, gap=gap)
 
-    def climb(
-        self,
-        verdict: Verdict,
-        finder: ModeFinder,
-        searched: Modes,
-        partition: Partition,
-        weights: Weights,
-        budget: float,
-        density: Density | None = None,
-    ) -> Verdict:
+    def climb(self, case: Case, verdict: Verdict, budget: float) -> Verdict:
         """Climb from where the search has been, and from between the modes that are known.
 
         Parameters
         ----------
+        case : Case
         verdict : Verdict
-        finder, searched, partition, weights, density
-            As for `judge`.
+            What the endpoints said.
         budget : float
             Evaluations after which no further climbs are begun.
         """
-        if searched.runaway or not self.config.climbs:
+        if case.searched.runaway or not self.config.climbs:
             return verdict
         runs = [run for run in (self.pilot, self.ends) if run is not None]
         trail = np.concatenate([run.trail for run in runs])
         points = beginnings(
-            self.density, finder.atlas.images(), trail, self.reference, self.config.climbs,
+            self.density, case.finder.atlas.images(), trail, self.reference, self.config.climbs,
             self._climb_rng,
         )  # fmt: skip
-        done, found = climb_from(finder, searched, points, budget)
-        news = news_of(finder, found, searched, weights)
+        done, found = climb_from(case.finder, case.searched, points, budget)
+        news = news_of(case, found)
         statuses = verdict.statuses
         if verdict.inconclusive:
             poor = _poor(verdict.inconclusive, done)
             statuses = tuple(poor if s == _poor(verdict.inconclusive) else s for s in statuses)
         if news.any() and _proved_incomplete() not in statuses:
             statuses = (_proved_incomplete(), *statuses)
-        gap = lacking_of(finder, found, news, partition, weights, density or self.density)
         return replace(
             verdict,
             starts=np.concatenate([verdict.starts, found.locations[news]]),
-            gap=np.maximum(verdict.gap, gap),
+            gap=np.maximum(verdict.gap, lacking_of(case, found, news)),
             # An estimate that did not see these modes is worth nothing.
             missed_mass=float("nan") if news.any() else verdict.missed_mass,
             n_climbs=done,
@@ -319,15 +281,7 @@ class Challenger:
 
     # ---------------------------------------------------------- looking closely
 
-    def _stays(
-        self,
-        density: Density,
-        x: np.ndarray,
-        label: np.ndarray,
-        partition: Partition,
-        densities: Sequence[RegionDensity],
-        local: LocalDraws,
-    ) -> np.ndarray:
+    def _stays(self, x: np.ndarray, label: np.ndarray, case: Case) -> np.ndarray:
         """Tell from which points the region's own moves do not return to its draws.
 
         Where they do, the region's chains would have come as easily: the search was only not
@@ -335,11 +289,11 @@ class Challenger:
         """
         if not len(x):
             return np.zeros(0, dtype=bool)
-        cloud = cloud_at(density, x, label)
-        within = partition.label if partition.n_regions > 1 else None
+        cloud = cloud_at(case.density, x, label)
+        within = case.partition.label if case.partition.n_regions > 1 else None
         for _ in range(MOVES):
-            cloud, _ = move(density, cloud, local.tuning, self._judge_rng, label=within)
-        return _excess(cloud.x, cloud.logp, label, densities, local) > 0
+            cloud, _ = move(case.density, cloud, case.local.tuning, self._judge_rng, label=within)
+        return _excess(cloud.x, cloud.logp, label, case) > 0
 
     # ---------------------------------------------------------- the verdict
 
@@ -440,16 +394,11 @@ def _proved_incomplete() -> Status:
     )
 
 
-def _excess(
-    x: np.ndarray,
-    logp: np.ndarray,
-    label: np.ndarray,
-    densities: Sequence[RegionDensity],
-    local: LocalDraws,
-) -> np.ndarray:
+def _excess(x: np.ndarray, logp: np.ndarray, label: np.ndarray, case: Case) -> np.ndarray:
     """Nats by which log ratios exceed those of all but a `TAIL` of their region's draws, (n,)."""
     excess = np.full(len(x), -np.inf)
-    for k, q in enumerate(densities):
+    local = case.local
+    for k, q in enumerate(case.densities):
         own = np.flatnonzero(label == k)
         if len(own):
             draws = local.x[k].reshape(-1, x.shape[1])

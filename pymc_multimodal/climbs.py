@@ -9,11 +9,10 @@ import numpy as np
 from pymc_multimodal.status import Exhausted
 
 if TYPE_CHECKING:
+    from pymc_multimodal.case import Case
     from pymc_multimodal.density import Density
     from pymc_multimodal.modes import ModeFinder, Modes
-    from pymc_multimodal.regions import Partition
     from pymc_multimodal.tempered import Reference
-    from pymc_multimodal.weights import Weights
 
 __all__ = ["beginnings", "climb_from", "lacking_of", "news_of"]
 
@@ -96,25 +95,18 @@ def _laplace(finder: ModeFinder, modes: Modes) -> np.ndarray:
     return modes.log_density + log_det + 0.5 * d * np.log(2 * np.pi) + np.log(images)
 
 
-def news_of(finder: ModeFinder, found: Modes, searched: Modes, weights: Weights) -> np.ndarray:
+def news_of(case: Case, found: Modes) -> np.ndarray:
     """Tell which modes the fit does not have, and would by their mass matter, (K,)."""
-    matters = _laplace(finder, found) > weights.total + np.log(NEGLIGIBLE)
-    return (found.counterparts(searched) < 0) & matters
+    matters = _laplace(case.finder, found) > case.weights.total + np.log(NEGLIGIBLE)
+    return (found.counterparts(case.searched) < 0) & matters
 
 
-def lacking_of(
-    finder: ModeFinder,
-    found: Modes,
-    news: np.ndarray,
-    partition: Partition,
-    weights: Weights,
-    density: Density,
-) -> np.ndarray:
+def lacking_of(case: Case, found: Modes, news: np.ndarray) -> np.ndarray:
     """Nats that new modes would add to the evidence of the regions they lie in, shape (K,)."""
-    lacking = np.zeros(len(weights.weight))
+    lacking = np.zeros(len(case.weights.weight))
     if news.any():
-        label = partition.label(density.fold(found.locations[news]))
-        mass = _laplace(finder, found)[news]
+        label = case.partition.label(case.density.fold(found.locations[news]))
+        mass = _laplace(case.finder, found)[news]
         # log(1 + the sum of their masses over the region's), whatever their size.
-        np.logaddexp.at(lacking, label, mass - weights.log_evidence[label])
+        np.logaddexp.at(lacking, label, mass - case.weights.log_evidence[label])
     return lacking

@@ -11,16 +11,12 @@ from pymc_multimodal.challenge import Challenge, Challenger, Verdict
 from pymc_multimodal.status import Exhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from pymc_multimodal.case import Case
     from pymc_multimodal.clock import Clock
     from pymc_multimodal.density import Density
-    from pymc_multimodal.draws import LocalDraws
-    from pymc_multimodal.generators.base import RegionDensity
-    from pymc_multimodal.modes import ModeFinder, Modes
-    from pymc_multimodal.regions import Partition
     from pymc_multimodal.starts import ModeSearch
-    from pymc_multimodal.weights import Weights
 
 __all__ = ["Court"]
 
@@ -55,18 +51,8 @@ class Court:
             self._challenger = Challenger(density, search, config, rng)
             self._rounds = config.rounds
 
-    def hear(
-        self,
-        tick: Callable[[str, str], None],
-        finder: ModeFinder,
-        searched: Modes,
-        partition: Partition,
-        densities: Sequence[RegionDensity],
-        local: LocalDraws,
-        weights: Weights,
-        density: Density,
-    ) -> bool:
-        """Judge a fit, given as to `Challenger.judge`; tell whether it has to be done again."""
+    def hear(self, case: Case, tick: Callable[[str, str], None]) -> bool:
+        """Judge a fit; tell whether it has to be done again."""
         challenger, clock = self._challenger, self.clock
         # What was said of an earlier fit does not hold for this one, which has other regions.
         self.verdict = None
@@ -78,13 +64,9 @@ class Court:
             with challenger.density.limited():
                 budget = max(config.share * (clock.spent - self._judged), config.min_evals)
                 challenger.seek(budget)
-                self.verdict = challenger.judge(
-                    finder, searched, partition, densities, local, weights, density
-                )
+                self.verdict = challenger.judge(case)
                 tick("challenge", "more climbs to modes")
-                verdict = challenger.climb(
-                    self.verdict, finder, searched, partition, weights, 2 * budget, density
-                )
+                verdict = challenger.climb(case, self.verdict, 2 * budget)
                 self._climbs += verdict.n_climbs
                 self.verdict = replace(verdict, n_climbs=self._climbs)
         except Exhausted:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.borders import connect_pieces, cross_check
+from pymc_multimodal.case import Case
 from pymc_multimodal.clock import Clock
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.court import Court
@@ -196,9 +197,9 @@ def _rounds(
         done = replace(done, weights=weights, statuses=check.statuses)
         clock.lap("weights")
         yield done
-        again = court.hear(
-            tick, finder, searched, partition, weighing.fitted.densities, local, weights, folded
-        )
+        densities = weighing.fitted.densities
+        case = Case(finder, searched, partition, densities, local, weights, folded)
+        again = court.hear(case, tick)
         clock.lap("challenge")
         yield replace(done, verdict=court.verdict)
         if not again:

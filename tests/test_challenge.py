@@ -20,6 +20,7 @@ from densities import (
 )
 from scipy.special import logsumexp
 
+from pymc_multimodal.case import Case
 from pymc_multimodal.challenge import Challenge, Challenger
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.density import Density
@@ -150,7 +151,8 @@ def judged(target, partition, label, rng, *, budget=40_000, search=None):
     searched = finder.search()
     challenger = Challenger(density, ModeSearch(), Challenge(), np.random.default_rng(7))
     challenger.seek(budget)
-    verdict = challenger.judge(finder, searched, partition, fitted.densities, local, weights)
+    case = Case(finder, searched, partition, fitted.densities, local, weights, density)
+    verdict = challenger.judge(case)
     return verdict, challenger, weights
 
 
