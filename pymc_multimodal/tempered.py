@@ -177,6 +177,7 @@ def carry(
     max_temperatures: int = 100,
     moves: int = MOVES,
     leapfrog: int = LEAPFROG,
+    keep: float = KEEP,
 ) -> Endpoints:
     r"""Carry particles from the reference to the posterior, island by island.
 
@@ -197,6 +198,8 @@ def carry(
         Of a ladder to be learned; the search ends early if they do not suffice.
     moves, leapfrog : int
         Moves at each temperature, and steps of each move (one evaluation of every particle).
+    keep : float
+        Effective share of the particles that a step in temperature shall leave.
     """
     n = islands * size
     island = np.repeat(np.arange(islands), size)
@@ -218,7 +221,7 @@ def carry(
         if ladder is None:
             if t == max_temperatures or not np.isfinite(gain).any():
                 break
-            after = _next_beta(gain, beta)
+            after = _next_beta(gain, beta, keep)
         elif t < len(ladder.beta):
             after = float(ladder.beta[t])
         else:
@@ -274,8 +277,8 @@ def _move(
     return cloud, float(info.probability.mean())
 
 
-def _next_beta(gain: np.ndarray, beta: float) -> float:
-    """Find the power that leaves the effective share `KEEP` of all particles."""
+def _next_beta(gain: np.ndarray, beta: float, keep: float) -> float:
+    """Find the power that leaves the effective share `keep` of all particles."""
 
     def share(after: float) -> float:
         log_w = (after - beta) * gain
@@ -284,11 +287,11 @@ def _next_beta(gain: np.ndarray, beta: float) -> float:
     # Particles outside the support are lost at the first step, whatever its size.
     alive = np.mean(np.isfinite(gain))
     low, high = beta, 1.0
-    if share(high) >= KEEP * alive:
+    if share(high) >= keep * alive:
         return 1.0
     for _ in range(50):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if share(middle) >= KEEP * alive else (low, middle)
+        low, high = (middle, high) if share(middle) >= keep * alive else (low, middle)
     return max(low, beta + 1e-9)
 
 
