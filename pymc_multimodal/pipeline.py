@@ -14,7 +14,7 @@ from pymc_multimodal.clock import Clock
 from pymc_multimodal.config import FitConfig
 from pymc_multimodal.court import Court
 from pymc_multimodal.draws import LocalDraws
-from pymc_multimodal.generators import RegionalMixture
+from pymc_multimodal.generators import RegionalMixture, untrained
 from pymc_multimodal.generators.gaussian import laplace
 from pymc_multimodal.kernel import Kernel, count_jumps
 from pymc_multimodal.local import LocalSampler
@@ -172,7 +172,8 @@ def _rounds(
     court = Court(density, config.modes, config.challenge, clock, seeds[8])
 
     def refit(local: LocalDraws, previous: Sequence[RegionDensity | None]) -> RegionFit:
-        return learner.fit_regions(local, density.period, seeds[3], previous)
+        now = learner if clock.proceed() else untrained(learner)
+        return now.fit_regions(local, density.period, seeds[3], previous)
 
     while True:
         modes, searched, partition, sampler, folded = _sample_regions(

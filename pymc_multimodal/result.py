@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.generators.checks import check_count
 from pymc_multimodal.kernel import by_weight
 from pymc_multimodal.status import FitError, Status
 from pymc_multimodal.symmetry import FoldedDensity
@@ -103,20 +104,28 @@ class Fit:
         x = self.local.x[k]
         return x.reshape(-1, x.shape[-1])
 
-    def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
+    def generate(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         """Fast draws of the learned approximation, without the correction that makes them exact.
 
         Parameters
         ----------
         n : int
-        rng : numpy.random.Generator
+        rng : numpy.random.Generator or int, optional
+            A generator, or a seed for one.
 
         Returns
         -------
         array of shape (n, d)
             Unconstrained points. As close to the posterior as the generator is; draws of
             `pm.sample` are corrected, these are not.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If n is no whole number, or negative.
         """
+        check_count("generate", "n", n, 0)
+        rng = np.random.default_rng(rng)
         x = self.kernel.generator.generate(n, rng)
         return x if self.orbits is None else self.orbits.cells.scatter(x, rng)
 

@@ -143,10 +143,18 @@ def test_training_does_not_depend_on_what_is_set_globally(rng):
     torch.set_default_dtype(torch.float64)
     try:
         with torch.set_grad_enabled(False):
-            with seeded(rng):
+            with seeded(rng, torch.device("cpu")) as outside:
                 x = torch.ones(2, requires_grad=True)
                 assert x.dtype == torch.float32
                 (x**2).sum().backward()
+                # The user's own code finds everything as it left it, and changes nothing here.
+                state = torch.get_rng_state()
+                with outside():
+                    assert torch.rand(1).dtype == torch.float64
+                    assert not torch.is_grad_enabled()
+                assert torch.equal(torch.get_rng_state(), state)
+                assert torch.get_default_dtype() == torch.float32
+                assert torch.is_grad_enabled()
             assert not torch.is_grad_enabled()
         assert torch.get_default_dtype() == torch.float64
     finally:

@@ -245,7 +245,7 @@ def test_every_loss_runs_and_keeps_only_what_is_better(loss, rng):
     before, after = q.training.path_ess if q.training.kept else (0, 0)
     assert after >= before
     assert (q.control is not None) == q.training.kept
-    assert len(q.training.loss) == QUICK.steps
+    assert 0 < len(q.training.loss) <= QUICK.steps
     if not q.training.kept:
         assert [s.code for s in q.fallbacks] == ["control"]
 

@@ -398,7 +398,6 @@ def broken(local):
         (few, {}, "48 draws only.*LocalSampling.draws"),
         (constant, {}, r"do not vary in the coordinates \[1\]"),
         (lambda x: x, {"learning_rate": 1e30}, "loss ended at.*Lower learning_rate"),
-        (lambda x: x, {"device": "nowhere"}, "nowhere.*device="),
     ],
 )
 def test_a_region_without_a_map_keeps_its_gaussian(spoil, change, message, torch, rng, caplog):

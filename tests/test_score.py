@@ -18,12 +18,14 @@ from pymc_multimodal.gallery import TARGETS, mixture_2d
 from pymc_multimodal.generators.hybrid import expected_acceptance
 from pymc_multimodal.generators.langevin import permutation_test, run, sharpness
 from pymc_multimodal.generators.langevin_paths import ScoreProposals, gradient
+from pymc_multimodal.generators.parts import _sizes
 from pymc_multimodal.generators.score_function import GaussianParts, LearnedScore, Perceptron
 from pymc_multimodal.generators.score_training import _Network, train_score
 from pymc_multimodal.pipeline import fit_density
 from pymc_multimodal.status import FitError
 
 QUICK = ScoreLangevin(steps=200, max_components=4)
+EXACT = ScoreLangevin(objective="exact")
 
 
 def separated(dim, distance=8.0, weight=0.7):
@@ -334,11 +336,83 @@ def test_draws_that_nothing_can_be_learned_from(draws, error, says):
         ({"transforms": {"x": "sqrt"}}, ValueError, "choose from"),
         ({"transforms": {"y": "log"}}, ValueError, r"\['y'\]"),
         ({"config": ScoreLangevin(steps=0, step_size=9.0)}, FitError, "step_size=9 is too large"),
+        ({"var_names": []}, ValueError, "leave it out for all"),
+        ({"config": EXACT, "score": lambda x: np.full_like(x, np.nan)}, ValueError, "or NaN"),
+        ({"config": EXACT, "score": lambda x: x[:, :1]}, ValueError, r"shape \(8, 1\)"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, says, rng):
     with pytest.raises(error, match=says):
         ScoreLangevin.from_draws(rng.standard_normal((100, 2)), **arguments)
+
+
+def test_wrong_requests_are_named(rng):
+    fitted = ScoreLangevin.from_draws(rng.standard_normal((100, 2)), config=ScoreLangevin(steps=0))
+    with pytest.raises(ValueError, match="n=-5"):
+        fitted.generate(-5)
+    with pytest.raises(TypeError, match=r"n=2\.5"):
+        fitted.generate(2.5)
+    with pytest.raises(ValueError, match=r"shape \(1, 2\) holds no points"):
+        fitted.refresh(np.array([[0.0, np.nan]]))
+    with pytest.raises(ValueError, match="no arrays of one first length"):
+        ScoreLangevin.from_draws({"a": 3.0})
+    with pytest.raises(ValueError, match="shorter than a step"):
+        ScoreLangevin(stop=0.1, step_size=0.4)
+
+
+def test_the_order_of_chains_does_not_matter_to_the_number_of_parts():
+    """Chains stuck in different modes, the later ones in five small modes on a circle."""
+    rng = np.random.default_rng(4)
+    angle = 2 * np.pi * rng.integers(5, size=20_000) / 5
+    circle = 30 + 3 * np.column_stack([np.cos(angle), np.sin(angle)])
+    wide, small = rng.standard_normal((20_000, 2)), circle + 0.3 * rng.standard_normal((20_000, 2))
+    x = np.stack([wide[:10_000], wide[10_000:], small[:10_000], small[10_000:]])
+    fitted = ScoreLangevin.from_draws(x, config=ScoreLangevin(steps=0), random_seed=0)
+    assert len(fitted.parts.weights) >= 6
+
+
+def test_as_many_parts_as_asked_for_may_be_used():
+    assert _sizes(30)[-2:] == [24, 30]
+    assert _sizes(64)[-1] == 64
+    assert _sizes(200)[-3:] == [156, 195, 200]
+    assert _sizes(1) == [1]
+
+
+def test_stuck_chains_do_not_stop_the_run():
+    """Held-out blocks of chains that never cross have other shares than the rest: no news."""
+    target, flagged = two_modes(2, distance=9.0), 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x = target.draws(4000, rng)
+        k = target.component(x)
+        chains = np.stack([x[k == c][i * 400 : (i + 1) * 400] for c in (0, 1) for i in (0, 1)])
+        config = ScoreLangevin(steps=0, max_components=2)
+        fitted = ScoreLangevin.from_draws(chains, config=config, random_seed=seed)
+        flagged += "copies" in [s.code for s in fitted.statuses]
+    assert flagged <= 1
+
+
+def test_one_chain_is_a_chain():
+    rng = np.random.default_rng(5)
+    target = two_modes(2, distance=12.0)
+    x, k = target.draws(4000, rng), np.arange(2000) // 100 % 2
+    own = target.component(x)
+    x = np.where(k[:, None] == 0, x[own == 0][:1][0], x[own == 1][:1][0])
+    x = x + rng.standard_normal(x.shape)
+    config = ScoreLangevin(steps=0, max_components=2)
+    ordered, loose = (
+        ScoreLangevin.from_draws(a, config=config, random_seed=0).components.weights_se[0]
+        for a in (x[None], x)
+    )
+    assert ordered > 3 * loose
+
+
+@pytest.mark.parametrize("stop", [0.05, 0.3, 1.0])
+def test_the_time_asked_for_is_the_time_run(stop, rng):
+    config = ScoreLangevin(steps=0, stop=stop)
+    fitted = ScoreLangevin.from_draws(rng.standard_normal((300, 3)), config=config)
+    assert fitted.curve.stop == pytest.approx(stop)
+    assert fitted.step_size <= stop / 2
 
 
 def codes(draws, **settings):

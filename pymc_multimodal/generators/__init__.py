@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pymc_multimodal.generators.base import (
     Generator,
     GeneratorConfig,
@@ -35,6 +37,7 @@ __all__ = [
     "ScoreGenerator",
     "ScoreLangevin",
     "resolve",
+    "untrained",
 ]
 
 
@@ -66,3 +69,10 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
         f"generator={generator!r} is not known; use 'hybrid', 'lrds', 'score', 'published' or a "
         "config object."
     )
+
+
+def untrained(config: GeneratorConfig) -> GeneratorConfig:
+    """Leave out the networks that a config trains for single regions: for a fit at its limit."""
+    if isinstance(config, Hybrid) and "network" in config.rungs:
+        return replace(config, rungs=("gaussian", *(r for r in config.rungs if r == "mixture")))
+    return config

@@ -71,7 +71,8 @@ def fit_control(
     Paths are noised afresh, each time they are used, from points whose log density is known:
     posterior-side draws, which cost no evaluation, and ends of the chain as it was. The loss is
     least where the control is right whatever the law of the paths, and on the posterior's side
-    it sees what the chain itself would not visit.
+    it sees what the chain itself would not visit. For ``loss="kl"``, which is an average over
+    the chain's own paths, every step draws new ones: it ends when the evaluations are used up.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ def fit_control(
     began, net, reference = time.monotonic(), config.network, generator.reference
     rounds = net.rounds if density is not None else 1
     each = budget // (rounds + 1)
+    on_policy = config.loss == "kl" and density is not None
+    steps = min(net.steps, rounds * each // net.batch) if on_policy else net.steps
     before = _acceptance(generator, held_out, rng)
     first, log_ratio = _own_draws(generator, density, each, rng)
     ess_before, own, made = path_ess(log_ratio), first, len(log_ratio)
@@ -111,23 +114,37 @@ def fit_control(
         Potential.random(generator.dim, maps.shape[1], net.hidden, _fading(reference), rng), maps
     )
     losses = []
-    with seeded(rng):
+    device = device_of(net.device)
+    with seeded(rng, device) as outside:
         trainer = Trainer(
             control,
             config.loss,
             net.learning_rate,
-            net.steps,
+            steps,
             net.regression_batch,
             net.tame,
-            device_of(net.device),
+            device,
         )
         trainer.know(*posterior.plus(own).ratios(reference))
         trainer.regress(net.regression_steps)
-        for step in range(net.steps):
-            due = step > 0 and step % (net.steps // rounds + 1) == 0
+        for step in range(steps):
+            if on_policy:
+                assert density is not None
+                if density.exhausted():
+                    break
+                now = generator.controlled(trainer.result())
+                with outside():
+                    path, logp, log_ratio = _own_paths(now, density, net.batch, rng)
+                made += len(log_ratio)
+                if len(logp) > 1:
+                    value = logp - reference.log_level(0, path[0])
+                    losses.append(trainer.step(PathTerms.of(reference, path), value))
+                continue
+            due = step > 0 and step % (steps // rounds + 1) == 0
             if density is not None and due and not density.exhausted():
                 now = generator.controlled(trainer.result())
-                more, log_ratio = _own_draws(now, density, each, rng)
+                with outside():
+                    more, log_ratio = _own_draws(now, density, each, rng)
                 own, made = own.plus(more), made + len(log_ratio)
                 trainer.know(*posterior.plus(own).ratios(reference))
             z, logp = _batch(posterior, own, net.batch, rng)
@@ -182,15 +199,25 @@ def _own_draws(
     """Draw from the chain alone: points of finite density, and log ratios of all."""
     if density is None or not n:
         return Known(np.empty((0, generator.dim)), np.empty(0)), np.empty(0)
-    z, x, log_own = generator.chain(n, rng)
+    path, logp, log_ratio = _own_paths(generator, density, n, rng)
+    return Known(path[0], logp), log_ratio
+
+
+def _own_paths(
+    generator: PathGenerator, density: Density, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw paths of the chain.
+
+    Returns those with ends of finite density, their log densities in z, and log ratios of all.
+    """
+    path, x, log_own = generator.chain(n, rng)
     logp = np.full(n, -np.inf)
     inside = np.isfinite(log_own)
     logp[inside] = density.logp(x[inside])
     finite = np.isfinite(logp)
-    known = Known(z[finite], logp[finite] + generator.frame.log_volume)
     log_ratio = np.full(n, -np.inf)
     log_ratio[inside] = logp[inside] - log_own[inside]
-    return known, log_ratio
+    return path[:, finite], logp[finite] + generator.frame.log_volume, log_ratio
 
 
 def _batch(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.generators.checks import check_device
 from pymc_multimodal.generators.potential import Potential
 from pymc_multimodal.generators.stepped import SteppedReference, tweedie_steps
 
@@ -59,6 +60,7 @@ class EnergyNetwork:
         rate = self.learning_rate
         if isinstance(rate, bool) or not isinstance(rate, Real) or not float(rate) > 0:
             raise ValueError(f"EnergyNetwork(learning_rate={rate!r}) must be a positive number.")
+        check_device("EnergyNetwork", self.device)
 
 
 def fit_energy(
@@ -93,8 +95,9 @@ def fit_energy(
 
     noising = mixture.noising
     first = Potential.random(z.shape[1], 1, settings.hidden, np.ones(noising.steps + 1), rng)
-    with seeded(rng):
-        tilt = train_energy(mixture, z, first, settings, rng, device_of(settings.device))
+    device = device_of(settings.device)
+    with seeded(rng, device):
+        tilt = train_energy(mixture, z, first, settings, rng, device)
     gain, sd = tweedie_steps(noising)
     reference = SteppedReference(mixture, gain, sd, tilt)
     path = noising.forward(z[:4000], rng)

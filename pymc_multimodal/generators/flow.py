@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import expit
 
 from pymc_multimodal.density import unroll
 from pymc_multimodal.generators.base import into_window
+from pymc_multimodal.generators.checks import check_count, check_device
 from pymc_multimodal.generators.gaussian import factor
 
 if TYPE_CHECKING:
@@ -80,18 +82,24 @@ class Network:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         for name in ("transforms", "steps", "total_steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Network({name}={getattr(self, name)}) must be at least 1.")
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"Network(hidden={self.hidden}): name the width of each layer.")
-        if not self.learning_rate > 0:
+            check_count("Network", name, getattr(self, name), 1)
+        if not self.hidden:
+            raise ValueError("Network(hidden=()): name the width of each layer.")
+        for width in self.hidden:
+            check_count("Network", "hidden", width, 1)
+        for name in ("learning_rate", "score_weight", "worth_it", "min_effective"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(f"Network({name}={value!r}) must be a number.")
+        if not 0 < self.learning_rate < np.inf:
             raise ValueError(f"Network(learning_rate={self.learning_rate}) must be positive.")
-        if self.score_weight < 0:
+        if not 0 <= self.score_weight < np.inf:
             raise ValueError(f"Network(score_weight={self.score_weight}) must not be negative.")
         if not 0 <= self.worth_it <= 1:
             raise ValueError(
                 f"Network(worth_it={self.worth_it}) is an acceptance and lies between 0 and 1."
             )
+        check_device("Network", self.device)
 
 
 class AutoregressiveLayer:

@@ -90,8 +90,11 @@ class Hybrid:
         check_count("Hybrid", "max_components", self.max_components, 1)
         if not self.min_gain >= 0:
             raise ValueError(f"Hybrid(min_gain={self.min_gain}) must not be negative.")
-        if not self.defensive_df > 0:
-            raise ValueError(f"Hybrid(defensive_df={self.defensive_df}) must be positive.")
+        if not 0 < self.defensive_df < np.inf:
+            raise ValueError(
+                f"Hybrid(defensive_df={self.defensive_df}) must be positive and finite: tails that "
+                "are not heavy defend nothing."
+            )
         if not 0 < self.defensive < 1:
             raise ValueError(
                 f"Hybrid(defensive={self.defensive}) must lie between 0 and 1: without a "
@@ -126,10 +129,12 @@ class Hybrid:
                     flow = self._network(data[k], rungs[k], steps, streams[k], before[k])
                     _check_useful(data[k], flow)
                     rungs[k] = self._better(data[k], rungs[k], flow)
-                except FlowError as error:
+                except (FlowError, RuntimeError, MemoryError) as error:
+                    # torch raises a RuntimeError where a GPU has no memory left.
+                    cause = str(error).partition("\n")[0].rstrip(".")
                     statuses.append(
                         Status("network", "generator",
-                               f"no network serves this region: {error}.",
+                               f"no network serves this region: {cause}.",
                                "It keeps the rung below, whose jumps are accepted less often.",
                                mode=k, level="info")
                     )  # fmt: skip

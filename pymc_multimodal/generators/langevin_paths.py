@@ -320,7 +320,7 @@ def pooled(
     x, held_out, logp = np.concatenate(xs), np.concatenate(held), np.concatenate(logps)
     grad = np.concatenate(grads)
     return Pooled(
-        stored=Stored(x, {"x": (x.shape[1],)}, {}, 1),
+        stored=Stored(x, {"x": (x.shape[1],)}, {}, 0),
         held_out=held_out,
         gradient=grad if grad.shape[1] else None,
         parts=_parts_of(fitted, share),

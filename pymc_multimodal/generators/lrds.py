@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pymc_multimodal.generators.base import RegionalMixture
-from pymc_multimodal.generators.checks import check_count
+from pymc_multimodal.generators.checks import check_count, check_device
 from pymc_multimodal.generators.control_fit import fit_control
 from pymc_multimodal.generators.energy import EnergyNetwork, fit_energy
 from pymc_multimodal.generators.gaussian import factor
@@ -20,7 +20,7 @@ from pymc_multimodal.generators.path_generator import Frame, PathGenerator
 from pymc_multimodal.generators.pool import Pool, polished, pooled_em, regional_components
 from pymc_multimodal.generators.reference import MixtureReference
 from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import FitError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +45,8 @@ POSITIVES = 20_000
 MISSED = 5.0
 # Share of a mixture's expected acceptance with which one Gaussian for each region is preferred.
 NEARLY = 0.6
+# Highest noise level, in units of the modes' own spread.
+LAST = 3.0
 # Fewest evaluations worth starting a training for.
 MIN_EVALUATIONS = 2000
 
@@ -107,10 +109,7 @@ class ControlNetwork:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
                 raise ValueError(f"ControlNetwork({name}={value!r}) must be a positive number.")
-        if not isinstance(self.device, str) or not self.device:
-            raise TypeError(
-                f"ControlNetwork(device={self.device!r}) must be a name such as 'auto' or 'cpu'."
-            )
+        check_device("ControlNetwork", self.device)
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class LRDS:
     process: str = "geometric"
     steps: int | None = None
     first: float | None = None
-    last: float = 3.0
+    last: float = LAST
     loss: str = "stepwise"
     start: str = "reference"
     kernels: str = "exact"
@@ -208,7 +207,19 @@ class LRDS:
                 raise TypeError(
                     f"LRDS({name}={getattr(self, name)!r}): give a {kind.__name__}(...)."
                 )
-        if not 0 < (self.first or 0.0) < self.last:
+        for name, ignored, because in (
+            ("start", self.start == "normal" and self.kernels != "exponential",
+             "the exact kernels start from the noised reference; kernels='exponential' does not"),
+            ("components", self.components is not None and self.reference == "gaussian",
+             "reference='gaussian' has one"),
+            ("last", self.last != LAST and self.process != "geometric",
+             f"process={self.process!r} sets the noise levels itself"),
+        ):  # fmt: skip
+            if ignored:
+                raise ValueError(
+                    f"LRDS({name}={getattr(self, name)!r}) would have no effect: {because}."
+                )
+        if not 0 < (self.first or 0.0) < self.last < np.inf:
             raise ValueError(
                 f"LRDS(first={self.first}, last={self.last}): noise levels must be positive and "
                 "rise from the first to the last."
@@ -285,18 +296,26 @@ class LRDS:
             frame = self._frame(pool)
             components = self._components(fitted, weights, pool, held_out, rng)
 
+            late = density is not None and density.exhausted()
+
             def generator_of(components: Components) -> PathGenerator:
                 groups = _groups(components, fitted, weights)
-                reference = self._reference(components, frame, pool, groups, rng)
+                reference, found = self._reference(components, frame, pool, groups, rng, late)
                 return PathGenerator(
-                    reference, None, frame, defence, self.share, local.centre, period
+                    reference, None, frame, defence, self.share, local.centre, period, found
                 )
 
             generator = generator_of(components)
             plainer = None
             if self.reference == "gmm" and self.components is None:
                 plainer = generator_of(pool.gaussians())
-            return self._trained(generator, plainer, pool, held_out, density, rng)
+            try:
+                return self._trained(generator, plainer, pool, held_out, density, rng)
+            except FitError:
+                raise
+            except (ImportError, RuntimeError, MemoryError) as error:
+                generator.fallbacks += (_untrained("control", "control", error),)
+                return generator
 
     def _trained(
         self,
@@ -318,12 +337,15 @@ class LRDS:
             return of.path_log_ratio(held_out.x, held_out.logp, rng)
 
         ratio = log_ratio(generator)
-        generator.fallbacks = _missed(ratio, held_out.region, float(np.median(ratio[rows])))
+        generator.fallbacks += _missed(ratio, held_out.region, float(np.median(ratio[rows])))
         accepted = expected_acceptance(ratio[rows])
         budget = self.network.evaluations
         if density is not None:
             budget = 0 if density.exhausted() else min(budget, density.spent())
         if not self.train or accepted >= self.network.worth_it or budget < MIN_EVALUATIONS:
+            return generator
+        if self.loss == "kl" and density is None:
+            # An average over the chain's own paths, at whose ends nothing is known.
             return generator
         bases = [generator]
         if plainer is not None:
@@ -397,7 +419,8 @@ class LRDS:
         pool: Pool,
         groups: np.ndarray,
         rng: np.random.Generator,
-    ) -> Reference:
+        late: bool,
+    ) -> tuple[Reference, tuple[Status, ...]]:
         noising = self._noising(pool, frame)
         mixture = MixtureReference(
             components.weights,
@@ -409,13 +432,25 @@ class LRDS:
         if self.kernels == "exponential":
             normal = 1.0 / np.sqrt(1.0 / (1.0 + noising.levels[-1] ** 2))
             gain, sd = exponential_steps(noising)
-            return SteppedReference(
-                mixture, gain, sd, normal=float(normal) if self.start == "normal" else None
-            )
-        if self.reference == "ebm":
-            return fit_energy(mixture, frame.into(pool.x[pool.pick(POSITIVES, rng)]),
-                              self.energy, rng)  # fmt: skip
-        return mixture
+            start = float(normal) if self.start == "normal" else None
+            return SteppedReference(mixture, gain, sd, normal=start), ()
+        if self.reference != "ebm":
+            return mixture, ()
+        try:
+            if late:
+                raise RuntimeError("a limit of the fit was reached")
+            positives = frame.into(pool.x[pool.pick(POSITIVES, rng)])
+            return fit_energy(mixture, positives, self.energy, rng), ()
+        except (ImportError, RuntimeError, MemoryError) as error:
+            return mixture, (_untrained("energy", "energy-based reference", error),)
+
+
+def _untrained(code: str, what: str, error: Exception) -> Status:
+    cause = str(error).partition("\n")[0].rstrip(".")
+    return Status(
+        code, "generator", f"no {what} was trained: {cause}.",
+        "The Gaussian mixture serves alone; draws stay exact.",
+    )  # fmt: skip
 
 
 def _missed(log_ratio: np.ndarray, region: np.ndarray, middle: float) -> tuple[Status, ...]:

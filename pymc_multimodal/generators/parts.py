@@ -43,9 +43,10 @@ def find_parts(
     frame, statuses = _standard(x)
     z, other = frame.to_z(x), frame.to_z(held_out)
     z = z[rng.permutation(len(z))[:MAX_DRAWS]]
-    other = other[:MAX_DRAWS]
+    # Rows come chain after chain: the first ones would be the first chains'.
+    other = other[rng.permutation(len(other))[:MAX_DRAWS]]
     best, best_logs, since = None, np.full(len(other), -np.inf), 0
-    for size in [s for s in SIZES if s <= max_components and s * 10 <= len(z)] or [1]:
+    for size in [s for s in _sizes(max_components) if s * 10 <= len(z)] or [1]:
         since += 1
         for kind in ("diag", "tied", "full"):
             parts = _mixture(z, size, kind, rng)
@@ -74,6 +75,14 @@ def make_frame(x: np.ndarray, parts: GaussianParts) -> tuple[Frame, GaussianPart
     within = np.einsum("k,kij->ij", parts.weights, parts.covariances)
     frame = Frame(x.mean(axis=0), np.linalg.cholesky(within))
     return frame, parts.moved(frame.centre, frame.basis), []
+
+
+def _sizes(most: int) -> list[int]:
+    """Numbers of parts to try in turn: those of the list, what would follow, and the most."""
+    sizes = list(SIZES)
+    while sizes[-1] < most:
+        sizes.append(int(1.25 * sizes[-1]))
+    return [*(s for s in sizes if s < most), most]
 
 
 def _clearly_positive(gain: np.ndarray) -> bool:

@@ -144,10 +144,19 @@ class PathGenerator(Generator):
         """Draw ends of the controlled chain, without correction and without the defence."""
         x = np.empty((0, self.dim))
         while len(x) < n:
-            path, _ = self._draw(n - len(x), rng)
-            y = self.frame.back(path[0])
+            y = self.frame.back(self._ends(n - len(x), rng))
             x = np.concatenate([x, unroll(y[np.isfinite(self._log_copy(y))], 0.0, self.period)])
         return x
+
+    def _ends(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw ends of paths, shape (n, d), without keeping the other levels."""
+        if not self.auxiliary:
+            return self.reference.sample(n, rng)
+        parts = [
+            draw_paths(self.reference, self.control, len(range(n)[rows]), rng)[0][0]
+            for rows in self._chunks(n)
+        ]
+        return np.concatenate(parts)
 
     def propose(self, n: int, rng: np.random.Generator) -> Proposals:
         """Draws with their corrections, paths drawn along."""
@@ -194,8 +203,10 @@ class PathGenerator(Generator):
 
         Returns
         -------
-        z, x : arrays of shape (n, d)
-            Ends in the frame, unrolled, and in the space of the model.
+        path : array of shape (K + 1, n, d)
+            In the frame; its ends, the first row, unrolled.
+        x : array of shape (n, d)
+            The ends in the space of the model.
         log_own : array of shape (n,)
             Log density in x; the log ratio is the target's log density minus this. -inf
             outside of all windows.
@@ -204,7 +215,7 @@ class PathGenerator(Generator):
         y = self.frame.back(path[0])
         log_copy = self._log_copy(y)
         log_own = np.where(np.isfinite(log_copy), self._log_own(path, log_q, log_copy), -np.inf)
-        return path[0], unroll(y, 0.0, self.period), log_own
+        return path, unroll(y, 0.0, self.period), log_own
 
     def controlled(self, control: Control | None) -> PathGenerator:
         """Return the same generator with another control."""
@@ -227,7 +238,7 @@ class PathGenerator(Generator):
         """Paths, shape (K + 1, n, d), and their log densities; without auxiliary K = 0."""
         if not self.auxiliary:
             z = self.reference.sample(n, rng)
-            return z[None], self.reference.log_level(0, z)
+            return z[None], self._log_density(z[None])
         parts = [
             draw_paths(self.reference, self.control, len(range(n)[rows]), rng)
             for rows in self._chunks(n)
@@ -239,7 +250,8 @@ class PathGenerator(Generator):
 
     def _log_density(self, path: np.ndarray) -> np.ndarray:
         if not self.auxiliary:
-            return self.reference.log_level(0, path[0])
+            levels = [self.reference.log_level(0, path[0, r]) for r in self._chunks(path.shape[1])]
+            return np.concatenate([*levels, np.empty(0)])
         return log_path_density(self.reference, self.control, path)
 
     def _log_own(self, path: np.ndarray, log_q: np.ndarray, log_copy: np.ndarray) -> np.ndarray:

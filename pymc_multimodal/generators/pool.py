@@ -110,11 +110,14 @@ class Components:
 
     def log_parts(self, x: np.ndarray) -> np.ndarray:
         """Log of each component's part of the density, shape (n, J)."""
-        inverse = np.linalg.inv(self.factors)
-        z = (x - self.means[:, None]) @ inverse.swapaxes(1, 2)
         log_det = np.log(np.diagonal(self.factors, axis1=1, axis2=2)).sum(axis=1)
         constant = np.log(self.weights) - log_det - 0.5 * x.shape[1] * np.log(2 * np.pi)
-        return constant - 0.5 * (z**2).sum(axis=2).T
+        # One after the other: all at once would take the draws' memory for each component.
+        square = [
+            np.sum(((x - mean) @ inverse.T) ** 2, axis=1)
+            for mean, inverse in zip(self.means, np.linalg.inv(self.factors), strict=True)
+        ]
+        return constant - 0.5 * np.stack(square, axis=1)
 
 
 def regional_components(densities: Sequence[RegionDensity], weights: np.ndarray) -> Components:

@@ -162,7 +162,9 @@ class Trainer:
         psi = self.net(h, share.reshape(n * levels, -1), k)
         (slope,) = torch.autograd.grad(psi.sum(), h, create_graph=True)
         slope = slope.reshape(n, levels, d)[:, 1:]
-        slope = torch.einsum("nkg,kgij,nkj->nki", share[:, 1:], self.maps, slope)
+        # In this order: the other one makes a matrix for every point.
+        slope = torch.einsum("kgij,nkj->nkgi", self.maps, slope)
+        slope = torch.einsum("nkg,nkgi->nki", share[:, 1:], slope)
         limit = self.control.limit
         shift = limit * torch.tanh(slope / limit)
         gap = constants - 0.5 * (residuals - shift[:, :, None]).square().sum(dim=3)

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from pymc_multimodal.density import unroll
 from pymc_multimodal.generators.base import RegionalMixture, RegionFit, split_chains
-from pymc_multimodal.generators.checks import check_count
+from pymc_multimodal.generators.checks import check_count, check_device
 from pymc_multimodal.generators.gaussian import EllipticalMixture, fit_mixture, with_defence
 from pymc_multimodal.generators.labels import (
     EmpiricalScore,
@@ -156,11 +156,7 @@ class PublishedHybrid:
                     f"PublishedHybrid({name}={value}) must lie between {low:g} and {high:g}, "
                     f"both excluded: {why}"
                 )
-        if not isinstance(self.device, str) or not self.device:
-            raise TypeError(
-                f"PublishedHybrid(device={self.device!r}) must be a name such as 'auto', 'cpu' "
-                "or 'cuda'."
-            )
+        check_device("PublishedHybrid", self.device)
 
     def fit_regions(
         self,
@@ -246,6 +242,8 @@ class PublishedHybrid:
             began = time.monotonic()
             assert isinstance(proposal, EllipticalMixture)
             try:
+                if density is not None and density.exhausted():
+                    raise MapError("a limit of the fit was reached.", "Raise the limit.")
                 with threadpool_limits(1, user_api="blas"):
                     maps.append(self._learn(local.x[k], proposal, stream))
             except (ImportError, RuntimeError, ValueError, MemoryError) as error:
@@ -415,11 +413,11 @@ def train_map(
     """
     try:
         import torch
+
+        from pymc_multimodal.generators.torch_setup import device_of
     except ImportError as error:
         raise MapError("torch could not be imported.", "Install torch.") from error
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(config.device)
     y_mean, y_sd, x_mean, x_sd = y.mean(axis=0), y.std(axis=0), x.mean(axis=0), x.std(axis=0)
     # One thread: on matrices this small threads only spin, and a pool of threads that has been
     # started makes later forks unsafe.

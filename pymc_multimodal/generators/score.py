@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pymc_multimodal._compat import ess
-from pymc_multimodal.generators.checks import check_count
+from pymc_multimodal.generators.checks import check_count, check_device
 from pymc_multimodal.generators.hybrid import Hybrid
 from pymc_multimodal.generators.langevin import Curve, sharpness, watch
 from pymc_multimodal.generators.langevin_paths import ScoreProposals, pooled
@@ -44,6 +44,8 @@ _CHOICES = {
 }
 # Largest draws of a trial run, and times at which it is looked at.
 MAX_TRIAL, LOOKS = 1000, 12
+# Numbers that the metrics of a trial run's draws may take.
+MAX_NUMBERS = 2e7
 # Longest trial, in relaxation times of a Gaussian mode and in steps.
 LONGEST, MAX_STEPS = 30.0, 1000
 # Curvature times step of a step size that is chosen, and of one that is too large.
@@ -143,9 +145,11 @@ class ScoreLangevin:
                 raise ValueError(
                     f"ScoreLangevin({name}={value}) must lie between 0 and {high:g}, both excluded."
                 )
-        if not isinstance(self.device, str) or not self.device:
-            raise TypeError(
-                f"ScoreLangevin(device={self.device!r}) must be a name such as 'auto' or 'cpu'."
+        check_device("ScoreLangevin", self.device)
+        if self.stop is not None and self.step_size is not None and self.stop < self.step_size:
+            raise ValueError(
+                f"ScoreLangevin(stop={self.stop}, step_size={self.step_size}): the run would be "
+                "shorter than a step."
             )
 
     # ------------------------------------------------------------------ without a density
@@ -207,6 +211,13 @@ class ScoreLangevin:
             raise ValueError("transforms and score= do not go together: the score is of the draws.")
         rng = np.random.default_rng(random_seed)
         stored = read_draws(draws, var_names, transforms)
+        if score is not None:
+            some = np.asarray(score(stored.x[:8]))
+            if some.shape != stored.x[:8].shape or not np.isfinite(some).all():
+                raise ValueError(
+                    f"score= gave an array of shape {some.shape} at {len(stored.x[:8])} draws, or "
+                    f"NaN: it has to give finite rows of {stored.x.shape[1]} numbers."
+                )
         mask = stored.held_out(rng)
         if mask.sum() < 4:
             raise ValueError("draws leave too few distinct rows to hold out; sample more.")
@@ -266,7 +277,14 @@ class ScoreLangevin:
         rng: np.random.Generator,
         statuses: list[Status],
     ) -> LearnedScore:
-        if not self.steps or (self.objective == "exact" and slope is None):
+        if self.objective == "exact" and slope is None:
+            statuses.append(
+                Status("score", "generator", "objective='exact' needs gradients, which this model "
+                       "does not have: the score is that of a Gaussian mixture alone.",
+                       "Use objective='implicit' or 'denoising'.")
+            )  # fmt: skip
+            return learned
+        if not self.steps:
             return learned
         if find_spec("torch") is None:
             statuses.append(
@@ -282,7 +300,9 @@ class ScoreLangevin:
         self, fitted: ScoreGenerator, z: np.ndarray, held_out: np.ndarray, rng: np.random.Generator
     ) -> ScoreGenerator:
         """Choose the step size and the stopping time by a trial run from the training draws."""
-        some = z[rng.permutation(len(z))[:MAX_TRIAL]]
+        # A matrix for each of them: in many dimensions fewer.
+        most = max(100, min(MAX_TRIAL, int(MAX_NUMBERS / z.shape[1] ** 2)))
+        some = z[rng.permutation(len(z))[:most]]
         metric = fitted.factors[fitted.label_z(some)]
         sharp = sharpness(fitted.learned, some[:300], metric[:300], rng)
         step = self.step_size or min(SAFE, SAFE / sharp)
@@ -296,8 +316,14 @@ class ScoreLangevin:
             if step * sharp > UNSTABLE:
                 raise FitError(f"{cause} {remedy}")
             statuses.append(Status("step_size", "generator", cause, remedy))
-        longest = self.stop or min(LONGEST, MAX_STEPS * step)
-        last = max(2, round(longest / step))
+        if self.stop is None:
+            last = max(2, round(min(LONGEST, MAX_STEPS * step) / step))
+        elif self.step_size is None:
+            # The step fits the time asked for, and not the other way about.
+            last = max(2, int(np.ceil(self.stop / step - 1e-9)))
+            step = self.stop / last
+        else:
+            last = max(1, round(self.stop / step))
         marks = [0, *np.unique(np.geomspace(1, last, LOOKS).round().astype(int))]
         curve = watch(
             fitted.learned, some, held_out, metric, fitted.label_z, step, marks, rng,
@@ -345,12 +371,15 @@ class ScoreLangevin:
                 "proposals are those of the regional mixture.", "Use generator='hybrid'.",
             )  # fmt: skip
             return ScoreProposals(start, weights, fallbacks=(status,))
+        # After a limit no network is trained any more.
+        late = density is not None and density.exhausted()
+        config = replace(self, steps=0) if late else self
         data = pooled(fitted, local, weights, rng)
         gradient = data.gradient if self.objective == "exact" else None
         try:
             with threadpool_limits(1, user_api="blas"):
-                learned = self._learn(data.stored, data.held_out, rng, parts=data.parts,
-                                      gradient=gradient)  # fmt: skip
+                learned = config._learn(data.stored, data.held_out, rng, parts=data.parts,
+                                        gradient=gradient)  # fmt: skip
                 return ScoreProposals.best(start, weights, learned, data, rng)
         except (FitError, np.linalg.LinAlgError, RuntimeError, ValueError) as error:
             status = Status(
@@ -398,7 +427,7 @@ def _from_draws(
     n, c = len(label), len(found)
     weights = np.bincount(label, minlength=c) / n
     effective = np.full(c, float(n))
-    if stored.chains > 1:
+    if stored.chains:
         each = (label[:, None] == np.arange(c)).astype(float)
         known = ess(each.reshape(stored.chains, -1, c), method="mean")
         effective = np.where(np.isfinite(known), np.minimum(known, n), n)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.generators.checks import check_count
 from pymc_multimodal.generators.langevin import run
 from pymc_multimodal.status import FitError, Status
 
@@ -115,7 +116,10 @@ class ScoreGenerator:
         ------
         FitError
             If a run diverged.
+        TypeError, ValueError
+            If n is no whole number, or negative.
         """
+        check_count("generate", "n", n, 0)
         rng = np.random.default_rng(rng)
         m = len(self.stored.x)
         rounds = [rng.permutation(m) for _ in range(-(-n // m))]
@@ -127,7 +131,13 @@ class ScoreGenerator:
 
     def refresh(self, x: np.ndarray, rng: np.random.Generator | int | None = None) -> np.ndarray:
         """Run from given points instead of the stored draws, both of shape (n, d)."""
-        return self._refresh(np.asarray(x, dtype=float), np.random.default_rng(rng))
+        x = np.asarray(x, dtype=float)
+        if x.ndim != 2 or x.shape[1] != len(self.names) or not np.isfinite(x).all():
+            raise ValueError(
+                f"refresh(x=...) of shape {x.shape} holds no points: give finite ones, of shape "
+                f"(n, {len(self.names)})."
+            )
+        return self._refresh(x, np.random.default_rng(rng))
 
     def _refresh(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         z = self.frame.to_z(x)

@@ -47,7 +47,7 @@ class Stored:
     transforms : dict
         "log" or "logit" for variables that are learned on another scale.
     chains : int
-        Chains that the rows come from, one after the other.
+        Chains that the rows come from, one after the other; 0 for rows in no order.
     statuses : tuple of Status
     """
 
@@ -85,7 +85,7 @@ class Stored:
         _, same = np.unique(self.x, axis=0, return_inverse=True)
         same = same.ravel()
         block = same
-        if self.chains > 1:
+        if self.chains:
             block = np.arange(n) // max(1, n // (self.chains * BLOCKS))
         count = block.max() + 1
         chosen = rng.permutation(count)[: max(1, round(share * count))]
@@ -126,6 +126,8 @@ def read_draws(
                 f"var_names holds {missing}, which the draws do not have; they have "
                 f"{sorted(arrays)}."
             )
+        if not len(var_names):
+            raise ValueError("var_names=[] leaves no variable; leave it out for all of them.")
         arrays = {name: arrays[name] for name in var_names}
     chosen = dict(transforms or {})
     for name, value in arrays.items():
@@ -150,7 +152,7 @@ def read_draws(
 
 
 def _arrays(draws: Any) -> tuple[dict[str, np.ndarray], int]:
-    """Variables as arrays of shape (n, ...), and the number of chains."""
+    """Variables as arrays of shape (n, ...), and the number of chains: 0 for unordered rows."""
     if isinstance(draws, xr.DataTree) or hasattr(draws, "groups"):
         if not isinstance(draws, xr.Dataset) and "posterior" in group_names(draws):
             draws = get_dataset(draws, "posterior")
@@ -172,9 +174,10 @@ def _arrays(draws: Any) -> tuple[dict[str, np.ndarray], int]:
         return arrays, int(draws.sizes["chain"])
     if isinstance(draws, Mapping):
         arrays = {str(name): np.asarray(value) for name, value in draws.items()}
-        if not arrays or len({v.shape[:1] for v in arrays.values()}) != 1:
-            raise ValueError("draws is a mapping whose arrays differ in their first length.")
-        return arrays, 1
+        lengths = {v.shape[:1] for v in arrays.values()}
+        if len(lengths) != 1 or () in lengths:
+            raise ValueError("draws is a mapping whose values are no arrays of one first length.")
+        return arrays, 0
     x = np.asarray(draws)
     if x.dtype == object or x.ndim not in (1, 2, 3) or not x.size:
         raise TypeError(
@@ -183,7 +186,7 @@ def _arrays(draws: Any) -> tuple[dict[str, np.ndarray], int]:
         )
     if x.ndim == 3:
         return {"x": x.reshape(-1, x.shape[2])}, len(x)
-    return {"x": x.reshape(len(x), -1)}, 1
+    return {"x": x.reshape(len(x), -1)}, 0
 
 
 def _transform(name: str, value: np.ndarray, kind: str | None) -> np.ndarray:

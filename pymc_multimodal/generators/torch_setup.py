@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
-__all__ = ["device_of", "one_thread", "seeded"]
+__all__ = ["device_of", "one_thread", "seeded", "trouble_with"]
 
 
 def device_of(name: str) -> torch.device:
@@ -20,6 +20,15 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def trouble_with(name: str) -> str:
+    """Say why no tensor can be made on a device; empty if it can."""
+    try:
+        torch.empty(1, device=device_of(name))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    return ""
 
 
 @contextmanager
@@ -38,16 +47,36 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(rng: np.random.Generator) -> Iterator[None]:
+def seeded(
+    rng: np.random.Generator, device: torch.device
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Seed torch from a NumPy generator, for a training; its own state is as before afterwards.
 
-    On one thread, in single precision and with gradients, whatever is set globally.
+    On one thread, in single precision and with gradients, whatever is set globally. It yields a
+    context for the user's own code in between, for which everything is as it was.
     """
-    precision, devices = torch.get_default_dtype(), range(torch.cuda.device_count())
+    precision, threads = torch.get_default_dtype(), torch.get_num_threads()
+    grad = torch.is_grad_enabled()
+
+    @contextmanager
+    def outside() -> Iterator[None]:
+        torch.set_default_dtype(precision)
+        torch.set_num_threads(threads)
+        try:
+            with torch.random.fork_rng(devices=devices), torch.set_grad_enabled(grad):
+                torch.set_rng_state(before)
+                yield
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_num_threads(1)
+
+    # Of a GPU that is not used nothing is asked: it may be another's, and full.
+    devices = [device] if device.type == "cuda" else []
+    before = torch.get_rng_state()
     with one_thread(), torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(int(rng.integers(2**63)))
         torch.set_default_dtype(torch.float32)
         try:
-            yield
+            yield outside
         finally:
             torch.set_default_dtype(precision)

@@ -65,8 +65,9 @@ def train(
     FlowError
         If the loss was not finite before anything was learned.
     """
-    with seeded(rng):
-        flow = _make(z.shape[1], settings, first).to(device_of(settings.device))
+    device = device_of(settings.device)
+    with seeded(rng, device):
+        flow = _make(z.shape[1], settings, first).to(device)
         best = _descend(flow, z, score, held_out, settings, steps, first is not None, bar)
     if best is None:
         raise FlowError("the loss was not finite before anything was learned")
