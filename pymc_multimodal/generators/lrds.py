@@ -314,7 +314,7 @@ class LRDS:
             except FitError:
                 raise
             except (ImportError, RuntimeError, MemoryError) as error:
-                generator.fallbacks += (_untrained("control", "control", error),)
+                generator.fallbacks += (_untrained("control", error),)
                 return generator
 
     def _trained(
@@ -442,13 +442,13 @@ class LRDS:
             positives = frame.into(pool.x[pool.pick(POSITIVES, rng)])
             return fit_energy(mixture, positives, self.energy, rng), ()
         except (ImportError, RuntimeError, MemoryError) as error:
-            return mixture, (_untrained("energy", "energy-based reference", error),)
+            return mixture, (_untrained("energy-based reference", error),)
 
 
-def _untrained(code: str, what: str, error: Exception) -> Status:
+def _untrained(what: str, error: Exception) -> Status:
     cause = str(error).partition("\n")[0].rstrip(".")
     return Status(
-        code, "generator", f"no {what} was trained: {cause}.",
+        "control", "generator", f"no {what} was trained: {cause}.",
         "The Gaussian mixture serves alone; draws stay exact.",
     )  # fmt: skip
 
