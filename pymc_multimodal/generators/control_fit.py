@@ -101,7 +101,8 @@ def fit_control(
     rounds = net.rounds if density is not None else 1
     each = budget // (rounds + 1)
     on_policy = config.loss == "kl" and density is not None
-    steps = min(net.steps, rounds * each // net.batch) if on_policy else net.steps
+    # A share of the evaluations goes to the first draws, and one to the last.
+    steps = min(net.steps, (rounds - 1) * each // net.batch) if on_policy else net.steps
     before = _acceptance(generator, held_out, rng)
     first, log_ratio = _own_draws(generator, density, each, rng)
     ess_before, own, made = path_ess(log_ratio), first, len(log_ratio)
