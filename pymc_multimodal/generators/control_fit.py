@@ -98,9 +98,9 @@ def fit_control(
     from pymc_multimodal.generators.torch_setup import device_of, seeded
 
     began, net, reference = time.monotonic(), config.network, generator.reference
-    rounds = net.rounds if density is not None else 1
-    each = budget // (rounds + 1)
     on_policy = config.loss == "kl" and density is not None
+    rounds = 1 if density is None else max(net.rounds, 2) if on_policy else net.rounds
+    each = budget // (rounds + 1)
     # A share of the evaluations goes to the first draws, and one to the last.
     steps = min(net.steps, (rounds - 1) * each // net.batch) if on_policy else net.steps
     before = _acceptance(generator, held_out, rng)
