@@ -21,7 +21,7 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.random.type import RandomType
 
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.status import ModelError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,11 +56,6 @@ def taking_turns(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
 
     return one_at_a_time
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of a message, which PyTensor follows with pages about its graph."""
-    return str(error).partition("\n")[0]
 
 
 def flatten(model: pm.Model, point: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -117,9 +112,13 @@ def check_model(model: pm.Model) -> None:
         )
 
 
-def compile_model(model: pm.Model, compile_kwargs: dict[str, Any]) -> tuple[Callable, bool]:
-    """Compile logp and, where there is one, its gradient as one function of a batch."""
-    point = model.initial_point()
+def compile_model(
+    model: pm.Model, point: Mapping[str, np.ndarray], compile_kwargs: dict[str, Any]
+) -> tuple[Callable, bool]:
+    """Compile logp and, where there is one, its gradient as one function of a batch.
+
+    `point` is the model's `layout`.
+    """
     dim = sum(int(np.prod(np.shape(point[v.name]))) for v in model.value_vars)
     # Parameter checks must become -inf of their own row before the graph is vectorised:
     # afterwards one bad row would condemn the whole batch.
@@ -197,13 +196,19 @@ class _Compiled:
 
 
 class PriorDraws:
-    """Prior draws by forward sampling, compiled when first asked for."""
+    """Prior draws by forward sampling, compiled when first asked for.
 
-    def __init__(self, model: pm.Model) -> None:
-        self.model = model
+    Parameters
+    ----------
+    model : pymc.Model
+    point : mapping
+        Its `layout`; draws without a value are replaced by ones about this point.
+    """
+
+    def __init__(self, model: pm.Model, point: Mapping[str, np.ndarray]) -> None:
+        self.model, self.point = model, point
         self._function: Any = None
         self._rngs: list[Any] = []
-        self._centre = np.empty(0)
 
     def __call__(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw n points of the unconstrained space, shape (n, d).
@@ -218,7 +223,8 @@ class PriorDraws:
         for shared, child in zip(self._rngs, rng.spawn(len(self._rngs)), strict=True):
             shared.set_value(child, borrow=True)
         error: Exception | None = None
-        x = np.full((n, len(self._centre)), np.nan)
+        centre = flatten(self.model, self.point)
+        x = np.full((n, len(centre)), np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             for i in range(n):
                 # A parent that was drawn outside of the child's parameter space.
@@ -230,7 +236,6 @@ class PriorDraws:
         # the unconstrained space either: such draws are replaced by ones about the initial point.
         lost = ~np.isfinite(x).all(axis=1)
         if lost.any():
-            centre = self._centre
             if not np.isfinite(centre).all() and not lost.all():
                 centre = np.median(x[~lost], axis=0)
             if not np.isfinite(centre).all() or (lost.all() and error is not None):
@@ -239,11 +244,10 @@ class PriorDraws:
         return x
 
     def _refuse(self, error: Exception | None) -> None:
-        start = self.model.initial_point()
-        names = [v.name for v in self.model.value_vars if not np.isfinite(start[v.name]).all()]
+        names = [name for name, value in self.point.items() if not np.isfinite(value).all()]
         raise ModelError(
             "No draw from the prior has finite unconstrained values"
-            + (f" (it raised {type(error).__name__}: {_first_line(error)})" if error else "")
+            + (f" (it raised {type(error).__name__}: {first_line(error)})" if error else "")
             + (f", and neither has the initial point of {', '.join(names)}" if names else "")
             + ". Give the variable an initval= inside its support, or give starting points: "
             "modes=ModeSearch(starts=array of shape (n, d))."
@@ -270,7 +274,6 @@ class PriorDraws:
             for node in ancestors(outputs)
             if isinstance(node.type, RandomType) and hasattr(node, "set_value")
         ]
-        self._centre = flatten(model, model.initial_point())
         try:
             function = pm.compile([], outputs, mode=mode)
             try:

@@ -15,7 +15,7 @@ import numpy as np
 from pymc.distributions.transforms import CircularTransform
 from pymc.initial_point import make_initial_point_fn
 
-from pymc_multimodal.compiled import PriorDraws, check_model, compile_model, flatten
+from pymc_multimodal.compiled import PriorDraws, check_model, compile_model, flatten, layout
 from pymc_multimodal.soundness import Tally
 from pymc_multimodal.status import Exhausted, FitError, ModelError
 
@@ -274,8 +274,8 @@ class Density:
             If the model has no free or has discrete variables, or a random log density.
         """
         check_model(model)
-        function, has_gradient = compile_model(model, dict(compile_kwargs or {}))
-        point = model.initial_point()
+        point = layout(model)
+        function, has_gradient = compile_model(model, point, dict(compile_kwargs or {}))
         period, names = [], []
         for value in model.value_vars:
             transform = model.rvs_to_transforms[model.values_to_rvs[value]]
@@ -292,7 +292,7 @@ class Density:
             has_gradient=has_gradient,
             period=np.array(period),
             names=names,
-            prior=PriorDraws(model),
+            prior=PriorDraws(model, point),
             workers=workers,
         )
         density.model = model

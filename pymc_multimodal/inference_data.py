@@ -238,9 +238,9 @@ def _actions(
         {n: trace._straces[0].get_values(n)[i * len(some) : (i + 1) * len(some)] for n in names}
         for i in range(len(generators) + 1)
     ]
+    before = [{n: v[i] for n, v in parts[0].items()} for i in range(len(some))]
     actions = []
     for image in parts[1:]:
-        before = [{n: v[i] for n, v in parts[0].items()} for i in range(len(some))]
         action = read_action(before[0], {n: v[0] for n, v in image.items()})
         for n in names:
             # A value that depends on the labels in another way may look rearranged in one draw.

@@ -50,14 +50,13 @@ def read_action(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray
     taken = {source[:2] for entries in sources.values() for source in entries if source}
     for name in changed:
         for i, target in enumerate(new[name]):
+            if sources[name][i]:
+                continue
             # From another variable, if it is one that moves: a copy is taken once only.
-            others = [] if sources[name][i] else [n for n in changed if n != name]
-            found = [_source(n, old[n], float(target)) for n in others]
-            for source in found:
-                if source and source[:2] not in taken:
-                    sources[name][i] = source
-                    taken.add(source[:2])
-                    break
+            others = (_source(n, old[n], float(target)) for n in changed if n != name)
+            if source := next((s for s in others if s and s[:2] not in taken), None):
+                sources[name][i] = source
+                taken.add(source[:2])
     # Equal entries leave open which one moved: that cannot be told from one draw.
     return {
         n: entries if len({e[:2] for e in entries if e}) == len(entries) else None

@@ -54,6 +54,11 @@ class Exhausted(Exception):
     """A limit of the fit was reached in work that can be left out; no user ever sees it."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of a message without its full stop: pages about a graph may follow."""
+    return str(error).partition("\n")[0].rstrip(".")
+
+
 def worst(statuses: tuple[Status, ...], mode: int) -> str:
     """Codes of what the table says of one mode, comma separated, or ``"ok"``.
 

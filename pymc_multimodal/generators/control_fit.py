@@ -137,20 +137,19 @@ def fit_control(
                 with outside():
                     path, logp, log_ratio = _own_paths(now, density, net.batch, rng)
                 made += len(log_ratio)
-                if len(logp) > 1:
-                    value = logp - reference.log_level(0, path[0])
-                    losses.append(trainer.step(PathTerms.of(reference, path), value))
-                continue
-            due = step > 0 and step % (steps // rounds + 1) == 0
-            if density is not None and due and not density.exhausted():
-                now = generator.controlled(trainer.result())
-                with outside():
-                    more, log_ratio = _own_draws(now, density, each, rng)
-                own, made = own.plus(more), made + len(log_ratio)
-                trainer.know(*posterior.plus(own).ratios(reference))
-            z, logp = _batch(posterior, own, net.batch, rng)
-            path = reference.noising.forward(z, rng)
-            value = logp - reference.log_level(0, z)
+                if len(logp) < 2:
+                    continue
+            else:
+                due = step > 0 and step % (steps // rounds + 1) == 0
+                if density is not None and due and not density.exhausted():
+                    now = generator.controlled(trainer.result())
+                    with outside():
+                        more, log_ratio = _own_draws(now, density, each, rng)
+                    own, made = own.plus(more), made + len(log_ratio)
+                    trainer.know(*posterior.plus(own).ratios(reference))
+                z, logp = _batch(posterior, own, net.batch, rng)
+                path = reference.noising.forward(z, rng)
+            value = logp - reference.log_level(0, path[0])
             losses.append(trainer.step(PathTerms.of(reference, path), value))
         control = trainer.result()
     trained = generator.controlled(control)

@@ -19,7 +19,7 @@ from pymc_multimodal.generators.gaussian import (
     heavy_tailed,
     with_defence,
 )
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,10 +131,9 @@ class Hybrid:
                     rungs[k] = self._better(data[k], rungs[k], flow)
                 except (FlowError, RuntimeError, MemoryError) as error:
                     # torch raises a RuntimeError where a GPU has no memory left.
-                    cause = str(error).partition("\n")[0].rstrip(".")
                     statuses.append(
                         Status("network", "generator",
-                               f"no network serves this region: {cause}.",
+                               f"no network serves this region: {first_line(error)}.",
                                "It keeps the rung below, whose jumps are accepted less often.",
                                mode=k, level="info")
                     )  # fmt: skip

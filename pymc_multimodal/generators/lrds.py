@@ -20,7 +20,7 @@ from pymc_multimodal.generators.path_generator import Frame, PathGenerator
 from pymc_multimodal.generators.pool import Pool, polished, pooled_em, regional_components
 from pymc_multimodal.generators.reference import MixtureReference
 from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
-from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.status import FitError, Status, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -446,9 +446,8 @@ class LRDS:
 
 
 def _untrained(what: str, error: Exception) -> Status:
-    cause = str(error).partition("\n")[0].rstrip(".")
     return Status(
-        "control", "generator", f"no {what} was trained: {cause}.",
+        "control", "generator", f"no {what} was trained: {first_line(error)}.",
         "The Gaussian mixture serves alone; draws stay exact.",
     )  # fmt: skip
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pymc_multimodal.status import first_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -27,7 +29,7 @@ def trouble_with(name: str) -> str:
     try:
         torch.empty(1, device=device_of(name))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        return first_line(error) or type(error).__name__
     return ""
 
 
