@@ -414,16 +414,13 @@ def train_map(
     try:
         import torch
 
-        from pymc_multimodal.generators.torch_setup import device_of
+        from pymc_multimodal.generators.torch_setup import device_of, one_thread
     except ImportError as error:
         raise MapError("torch could not be imported.", "Install torch.") from error
     device = device_of(config.device)
     y_mean, y_sd, x_mean, x_sd = y.mean(axis=0), y.std(axis=0), x.mean(axis=0), x.std(axis=0)
-    # One thread: on matrices this small threads only spin, and a pool of threads that has been
-    # started makes later forks unsafe.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    # A pool of threads that has been started makes later forks unsafe, too.
+    with one_thread():
         inputs, labels = (
             torch.tensor(part, dtype=torch.float32, device=device)
             for part in ((y - y_mean) / y_sd, (x - x_mean) / x_sd)
@@ -451,8 +448,6 @@ def train_map(
                 loss.backward()
                 optimiser.step()
         arrays = [p.detach().cpu().numpy().astype(float) for p in parameters]
-    finally:
-        torch.set_num_threads(threads)
     if not np.isfinite(loss.item()) or not all(np.isfinite(a).all() for a in arrays):
         raise MapError(
             f"the regression's loss ended at {loss.item():g}.",
