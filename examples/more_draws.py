@@ -65,10 +65,10 @@ def summary(draws: dict[str, np.ndarray]) -> dict[str, float]:
 
 def score_error(generator: mm.ScoreGenerator, readings: np.ndarray, draws: dict) -> float:
     """Squared error of the learned score at exact draws, relative to the exact score's size."""
-    from pymc_multimodal.density import Density
+    from pymc_multimodal.model.build import density_of
 
     x = np.column_stack([draws["force"], np.log(draws["noise"])])
-    return generator.score_error(x, Density.from_model(build_model(readings)).logp_and_grad(x)[1])
+    return generator.score_error(x, density_of(build_model(readings)).logp_and_grad(x)[1])
 
 
 def draw_picture(exact: dict, stored: dict, made: dict, path: Path) -> None:

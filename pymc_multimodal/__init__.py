@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pymc_multimodal._version import __version__
-from pymc_multimodal.adaptation import LocalSampling
-from pymc_multimodal.challenge import Challenge
-from pymc_multimodal.generators import (
+from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.plugin.inference_data import attach
+from pymc_multimodal.plugin.plots import plot_modes
+from pymc_multimodal.plugin.relabel import relabel
+from pymc_multimodal.plugin.sampler import fit, sample
+from pymc_multimodal.plugin.step import MultimodalDiffusion
+from pymc_multimodal.plugin.tables import mode_table
+from pymc_multimodal.proposals import (
     LRDS,
     ControlNetwork,
     EnergyNetwork,
@@ -15,17 +21,10 @@ from pymc_multimodal.generators import (
     ScoreGenerator,
     ScoreLangevin,
 )
-from pymc_multimodal.inference_data import attach
-from pymc_multimodal.plots import plot_modes
-from pymc_multimodal.regions import Regions
-from pymc_multimodal.relabel import relabel
-from pymc_multimodal.report import mode_table
-from pymc_multimodal.result import Fit
-from pymc_multimodal.sampler import fit, sample
-from pymc_multimodal.starts import ModeSearch
+from pymc_multimodal.regions.settings import LocalSampling, Regions
+from pymc_multimodal.search.settings import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status
-from pymc_multimodal.step import MultimodalDiffusion
-from pymc_multimodal.symmetry import Symmetry
+from pymc_multimodal.target.group import Symmetry
 
 __all__ = [
     "LRDS",

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.soundness import unstable
+from pymc_multimodal.moves.local import MoveParameters, MoveState, move, state_at
 from pymc_multimodal.status import Status
-from pymc_multimodal.trajectory import Cloud, Tuning, cloud_at, move
+from pymc_multimodal.target.errors import unstable
 
 if TYPE_CHECKING:
-    from pymc_multimodal.density import Density
-    from pymc_multimodal.draws import LocalDraws
-    from pymc_multimodal.generators.base import Generator
-    from pymc_multimodal.regions import Partition
-    from pymc_multimodal.weights import Weights
+    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.proposals.base import Generator
+    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.target.target import Target
 
 __all__ = [
     "Kernel",
@@ -46,7 +46,7 @@ class Kernel:
     Attributes
     ----------
     partition : Partition
-    tuning : Tuning
+    tuning : MoveParameters
         Of the local moves.
     generator : Generator
         Of the independence jumps.
@@ -58,7 +58,7 @@ class Kernel:
     """
 
     partition: Partition
-    tuning: Tuning
+    tuning: MoveParameters
     generator: Generator
     jumps: int = 1
     local_every: int = 1
@@ -70,28 +70,28 @@ class State:
 
     Attributes
     ----------
-    cloud : Cloud
-    log_correction : array of shape (n,)
+    cloud : MoveState
+    minus_log_q : array of shape (n,)
         See `Proposals`; with the log density it makes the log ratio.
     """
 
-    cloud: Cloud
-    log_correction: np.ndarray
+    cloud: MoveState
+    minus_log_q: np.ndarray
 
     @property
     def log_ratio(self) -> np.ndarray:
         """Log ratio of target to proposal at each point, shape (n,)."""
-        return self.cloud.logp + self.log_correction
+        return self.cloud.logp + self.minus_log_q
 
 
-def init(density: Density, kernel: Kernel, x: np.ndarray, rng: np.random.Generator) -> State:
+def init(density: Target, kernel: Kernel, x: np.ndarray, rng: np.random.Generator) -> State:
     """Evaluate everything at points x of shape (n, d)."""
     x = density.fold(density.wrap(x))
-    cloud = cloud_at(density, x, kernel.partition.label(x))
-    return State(cloud, kernel.generator.log_correction(x, rng))
+    cloud = state_at(density, x, kernel.partition.label(x))
+    return State(cloud, kernel.generator.minus_log_q(x, rng))
 
 
-def propose(density: Density, kernel: Kernel, n: int, rng: np.random.Generator) -> State:
+def propose(density: Target, kernel: Kernel, n: int, rng: np.random.Generator) -> State:
     """Draw n fresh proposals and evaluate them in one batch; each serves one jump."""
     drawn = kernel.generator.propose(n, rng)
     inside = drawn.inside
@@ -100,9 +100,9 @@ def propose(density: Density, kernel: Kernel, n: int, rng: np.random.Generator) 
     logp = np.full(n, -np.inf)
     grad = np.zeros((n, density.dim if density.has_gradient else 0))
     if inside.any():
-        some = cloud_at(density, x[inside], kernel.partition.label(x[inside]))
+        some = state_at(density, x[inside], kernel.partition.label(x[inside]))
         region[inside], logp[inside], grad[inside] = some.region, some.logp, some.grad
-    return State(Cloud(x, logp, grad, region), np.where(inside, drawn.log_correction, 0.0))
+    return State(MoveState(x, logp, grad, region), np.where(inside, drawn.minus_log_q, 0.0))
 
 
 def jump(state: State, proposed: State, rng: np.random.Generator) -> tuple[State, np.ndarray]:
@@ -110,14 +110,14 @@ def jump(state: State, proposed: State, rng: np.random.Generator) -> tuple[State
 
     Returns the new state and which chains accepted.
     """
-    log_u = np.log(rng.random(len(state.log_correction)))
+    log_u = np.log(rng.random(len(state.minus_log_q)))
     with np.errstate(invalid="ignore"):
         accepted = log_u < proposed.log_ratio - state.log_ratio
     return _choose(accepted, proposed, state), accepted
 
 
 def local_move(
-    density: Density, kernel: Kernel, state: State, rng: np.random.Generator
+    density: Target, kernel: Kernel, state: State, rng: np.random.Generator
 ) -> tuple[State, np.ndarray]:
     """One move with the metric of the chain's region, confined to it.
 
@@ -126,14 +126,14 @@ def local_move(
     """
     label = kernel.partition.label if kernel.partition.n_regions > 1 else None
     cloud, info = move(density, state.cloud, kernel.tuning, rng, label=label)
-    correction = state.log_correction.copy()
+    correction = state.minus_log_q.copy()
     if info.accepted.any():
-        correction[info.accepted] = kernel.generator.log_correction(cloud.x[info.accepted], rng)
+        correction[info.accepted] = kernel.generator.minus_log_q(cloud.x[info.accepted], rng)
     return State(cloud, correction), info.accepted
 
 
 def step(
-    density: Density,
+    density: Target,
     kernel: Kernel,
     state: State,
     proposed: State,
@@ -155,7 +155,7 @@ def step(
     accepted : array of shape (n,)
         Share of the jumps that were accepted.
     """
-    n = len(state.log_correction)
+    n = len(state.minus_log_q)
     total = np.zeros(n)
     for i in range(kernel.jumps):
         offered = rows(proposed, slice(i * n, (i + 1) * n))
@@ -170,28 +170,28 @@ def rows(state: State, which: slice) -> State:
     """Return some rows of a state."""
     c = state.cloud
     return State(
-        Cloud(c.x[which], c.logp[which], c.grad[which], c.region[which]),
-        state.log_correction[which],
+        MoveState(c.x[which], c.logp[which], c.grad[which], c.region[which]),
+        state.minus_log_q[which],
     )
 
 
 def _choose(first: np.ndarray, a: State, b: State) -> State:
     column = first[:, None]
     return State(
-        Cloud(
+        MoveState(
             np.where(column, a.cloud.x, b.cloud.x),
             np.where(first, a.cloud.logp, b.cloud.logp),
             np.where(column, a.cloud.grad, b.cloud.grad),
             np.where(first, a.cloud.region, b.cloud.region),
         ),
-        np.where(first, a.log_correction, b.log_correction),
+        np.where(first, a.minus_log_q, b.minus_log_q),
     )
 
 
 def count_jumps(
-    density: Density,
+    density: Target,
     kernel: Kernel,
-    local: LocalDraws,
+    local: RegionDraws,
     weights: Weights,
     rng: np.random.Generator,
     n: int = 400,
@@ -202,7 +202,7 @@ def count_jumps(
     """
     n = n // 4 if density.exhausted() else n
     x, logp = by_weight(local, weights, n, rng)
-    ratio = logp + kernel.generator.log_correction(x, rng)
+    ratio = logp + kernel.generator.minus_log_q(x, rng)
     proposed = propose(density, kernel, n, rng).log_ratio
     with np.errstate(invalid="ignore", over="ignore"):
         acceptance = float(np.mean(np.exp(np.minimum(0.0, proposed - ratio))))
@@ -234,7 +234,7 @@ def count_jumps(
 
 
 def by_weight(
-    local: LocalDraws, weights: Weights, n: int, rng: np.random.Generator
+    local: RegionDraws, weights: Weights, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pick local draws, regions by their weights: points (n, d) and log densities (n,)."""
     regions = rng.choice(len(local), size=n, p=_probabilities(weights.weight))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Exhausted", "FitError", "ModelError", "Status", "worst"]
+__all__ = ["FitError", "LimitReached", "ModelError", "Status", "SymmetryBroken", "worst"]
 
 Level = Literal["info", "warning"]
 
@@ -50,8 +50,12 @@ class FitError(RuntimeError):
     """A fit is not of this model, a worker died, or a run diverged; the message says what to do."""
 
 
-class Exhausted(Exception):
+class LimitReached(Exception):
     """A limit of the fit was reached in work that can be left out; no user ever sees it."""
+
+
+class SymmetryBroken(Exception):
+    """A point was met whose image has another log density; no user ever sees it."""
 
 
 def first_line(error: Exception) -> str:

@@ -11,10 +11,9 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.special import i0e, log_ndtr, logsumexp
 from scipy.stats import multivariate_t
 
-from pymc_multimodal.density import Density
-from pymc_multimodal.draws import LocalDraws
-from pymc_multimodal.generators.flow import AutoregressiveLayer
-from pymc_multimodal.trajectory import Tuning
+from pymc_multimodal.proposals.flow.density import AutoregressiveLayer
+from pymc_multimodal.regions.draws import RegionDraws
+from pymc_multimodal.target.density import Density
 
 
 class WideNormal:
@@ -278,7 +277,7 @@ class Everywhere:
 
 
 def exact_local(target, label, n_regions, rng, *, chains=16, draws=100):
-    """`LocalDraws` made of independent exact draws of the target in each region."""
+    """`RegionDraws` made of independent exact draws of the target in each region."""
     need = chains * draws
     pools = [[] for _ in range(n_regions)]
     while min(sum(map(len, p)) for p in pools) < need:
@@ -289,17 +288,12 @@ def exact_local(target, label, n_regions, rng, *, chains=16, draws=100):
     both = [target(part) for part in x]
     d = target.dim
     ones = np.ones(n_regions)
-    return LocalDraws(
+    return RegionDraws(
         x=tuple(part.reshape(chains, draws, d) for part in x),
         logp=tuple(logp.reshape(chains, draws) for logp, _ in both),
         grad=tuple(grad.reshape(chains, draws, d) for _, grad in both),
         centre=np.stack([part[np.argmax(logp)] for part, (logp, _) in zip(x, both, strict=True)]),
-        tuning=Tuning(np.stack([np.eye(d)] * n_regions), ones, ones.astype(int), 0.75 * ones),
-        r_hat=ones,
         ess=need * ones,
-        acceptance=ones,
-        crossings=0 * ones,
-        gears=0 * ones.astype(int),
     )
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from densities import HalfSpace, Mixture, VonMises, gaussian, moments, z_scores
 
-from pymc_multimodal.generators import EllipticalMixture, RegionalMixture
-from pymc_multimodal.generators.gaussian import with_defence
 from pymc_multimodal.kernel import Kernel, init, jump, propose, rows, step
-from pymc_multimodal.trajectory import Tuning, cloud_at, move
+from pymc_multimodal.moves.local import MoveParameters, move, state_at
+from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
+from pymc_multimodal.proposals.elliptical import with_defence
+from pymc_multimodal.target.target import Target
 
 LINE = np.full(2, np.inf)
 
@@ -29,23 +30,21 @@ def part(mean, size, *, period=LINE, defence=True):
 def tuning(sizes, leapfrog=1):
     k = len(sizes)
     scale = np.asarray(sizes, float)[:, None, None] * np.eye(2)
-    return Tuning(scale, np.full(k, 1.0), np.full(k, leapfrog), np.full(k, 0.5))
+    return MoveParameters(scale, np.full(k, 1.0), np.full(k, leapfrog), np.full(k, 0.5))
 
 
 def averages(density, kernel, x, functions, steps, rng):
     """Average of functions over the steps of each chain, and the mean acceptance."""
-    state = init(density, kernel, x, rng)
+    state = init(Target(density), kernel, x, rng)
     total, accepted = 0.0, []
     for _ in range(steps):
-        proposed = propose(density, kernel, len(x) * kernel.jumps, rng)
-        state, share = step(density, kernel, state, proposed, rng)
+        proposed = propose(Target(density), kernel, len(x) * kernel.jumps, rng)
+        state, share = step(Target(density), kernel, state, proposed, rng)
         total = total + functions(state.cloud.x)
         accepted.append(share.mean())
     np.testing.assert_array_equal(kernel.partition.label(state.cloud.x), state.cloud.region)
     np.testing.assert_array_equal(density.logp(state.cloud.x), state.cloud.logp)
-    np.testing.assert_allclose(
-        kernel.generator.log_correction(state.cloud.x, rng), state.log_correction
-    )
+    np.testing.assert_allclose(kernel.generator.minus_log_q(state.cloud.x, rng), state.minus_log_q)
     return total / steps, np.mean(accepted)
 
 
@@ -129,7 +128,7 @@ def test_without_confinement_that_bias_would_be_seen(rng):
     density, partition = target.density(), HalfSpace()
     x, total = target.draws(1_500, rng), 0.0
     for _ in range(60):
-        cloud = cloud_at(density, x, partition.label(x))
+        cloud = state_at(density, x, partition.label(x))
         x = move(density, cloud, tuning(METRICS), rng, label=None)[0].x
         total = total + (x[:, :1] > 0)
     assert abs(z_scores(total / 60, 0.5)[0]) > 8
@@ -141,12 +140,12 @@ def test_proposals_outside_the_window_are_refused(rng):
     generator = RegionalMixture((part([0.0, 0.0], 4.0, period=period),), np.ones(1))
     density = target.density()
     kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
-    proposed = propose(density, kernel, 500, rng)
+    proposed = propose(Target(density), kernel, 500, rng)
     outside = ~np.isfinite(proposed.cloud.logp)
     assert 50 < outside.sum() < 450
     # Refused draws cost no evaluation.
     assert density.n_logp_evals == 500 - outside.sum()
-    state = init(density, kernel, target.draws(500, rng), rng)
+    state = init(Target(density), kernel, target.draws(500, rng), rng)
     _, accepted = jump(state, proposed, rng)
     assert not accepted[outside].any()
     assert accepted[~outside].any()
@@ -157,9 +156,9 @@ def test_a_perfect_generator_is_always_accepted(rng):
     density = target.density()
     generator = RegionalMixture((part([1.0, -1.0], 2.0, defence=False),), np.ones(1))
     kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
-    state = init(density, kernel, target.draws(200, rng), rng)
+    state = init(Target(density), kernel, target.draws(200, rng), rng)
     np.testing.assert_allclose(state.log_ratio, 5.0)
-    proposed = propose(density, kernel, 200, rng)
+    proposed = propose(Target(density), kernel, 200, rng)
     moved, accepted = jump(state, proposed, rng)
     assert accepted.mean() > 0.99  # rounding alone may refuse
     np.testing.assert_array_equal(moved.cloud.x[accepted], proposed.cloud.x[accepted])
@@ -170,8 +169,8 @@ def test_each_proposal_serves_one_chain(rng):
     generator = RegionalMixture((part([0.0, 0.0], 3.0),), np.ones(1))
     kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator, jumps=2)
     n = 300
-    state = init(density, kernel, TARGET.draws(n, rng), rng)
-    proposed = propose(density, kernel, 2 * n, rng)
+    state = init(Target(density), kernel, TARGET.draws(n, rng), rng)
+    proposed = propose(Target(density), kernel, 2 * n, rng)
     assert len(np.unique(proposed.cloud.x, axis=0)) == 2 * n
     for i in range(2):
         offered = rows(proposed, slice(i * n, (i + 1) * n))
@@ -188,9 +187,9 @@ def test_the_same_seed_repeats_the_chains():
         density = TARGET.density()
         generator = RegionalMixture((part([0.0, 0.0], 3.0),), np.ones(1))
         kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
-        state = init(density, kernel, TARGET.draws(20, rng), rng)
+        state = init(Target(density), kernel, TARGET.draws(20, rng), rng)
         for _ in range(5):
-            proposed = propose(density, kernel, 20, rng)
-            state, _ = step(density, kernel, state, proposed, rng)
+            proposed = propose(Target(density), kernel, 20, rng)
+            state, _ = step(Target(density), kernel, state, proposed, rng)
         ends.append(state.cloud.x)
     np.testing.assert_array_equal(*ends)

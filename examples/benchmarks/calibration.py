@@ -30,8 +30,10 @@ from random_models import FAMILIES, RandomModel, random_model
 from scipy.special import logit, logsumexp
 from weights import Runs
 
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.generators import (
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.proposals import (
     LRDS,
     ControlNetwork,
     GeneratorConfig,
@@ -41,8 +43,6 @@ from pymc_multimodal.generators import (
     ScoreLangevin,
     resolve,
 )
-from pymc_multimodal.pipeline import fit_density
-from pymc_multimodal.result import Fit
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import region_shares

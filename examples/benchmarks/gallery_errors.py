@@ -16,8 +16,8 @@ import numpy as np
 from scipy.stats import chi2
 from weights import Runs, run
 
-from pymc_multimodal.density import Density
 from pymc_multimodal.gallery import TARGETS
+from pymc_multimodal.model.build import density_of
 
 SUITE = {
     "mixture_2d_well": 0.01,
@@ -110,7 +110,7 @@ def main() -> None:
         target = TARGETS[name]()
         if target.draws is None:
             raise SystemExit(f"{name} has no exact draws to compare with.")
-        density = Density.from_model(target.model)
+        density = density_of(target.model)
         for seed in seeds:
             record = {"name": name, **run(target, density, seed, target_se, 0, options.exact)}
             runs.keep(record)

@@ -27,7 +27,8 @@ from random_models import (
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from pymc_multimodal.density import Density
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.target.density import Density
 
 # Dimensions that are compiled; a model gets the largest that does not exceed its own.
 DIMENSIONS = (1, 2, 4, 8, 15, 30)
@@ -78,7 +79,7 @@ def compiled(dim: int) -> Density:
         mean = pt.dot(data["maps"], x) + data["offsets"]
         each = pm.logp(pm.Normal.dist(mean, data["noise"]), data["y"]).sum(axis=1)
         pm.Potential("observed", pt.logsumexp(data["log_p"] + each))
-    return Density.from_model(model)
+    return density_of(model)
 
 
 def with_data(dim: int, data: InverseData) -> Density:

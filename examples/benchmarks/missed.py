@@ -18,10 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from random_models import FAMILIES, RandomModel, random_model
 
-from pymc_multimodal.challenge import Challenge, Challenger
-from pymc_multimodal.climbs import beginnings, climb_from
-from pymc_multimodal.modes import ModeFinder, Modes
-from pymc_multimodal.starts import ModeSearch
+from pymc_multimodal.challenge.challenger import Challenger
+from pymc_multimodal.challenge.climbs import beginnings, climb_from
+from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal.search.finder import ModeFinder
+from pymc_multimodal.search.modes import Modes
+from pymc_multimodal.search.settings import ModeSearch
 
 COUNTED, DRAWS = 0.01, 15
 

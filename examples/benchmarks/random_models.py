@@ -27,7 +27,7 @@ from scipy.special import (
     softmax,
 )
 
-from pymc_multimodal.density import Density
+from pymc_multimodal.target.density import Density
 
 MAX_DIM, MAX_MODES, MIN_WEIGHT = 30, 12, 0.01
 # Standard deviation of the prior of real coordinates; components have widths of about one.

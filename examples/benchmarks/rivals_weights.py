@@ -29,13 +29,14 @@ import numpy as np
 import pymc as pm
 from weights import SUITE, Runs, true_shares
 
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.density import Density
+from pymc_multimodal.challenge.tempered import Reference, tempered_smc
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import TARGETS, Target
-from pymc_multimodal.modes import ModeSearch
-from pymc_multimodal.pipeline import fit_density
-from pymc_multimodal.starts import Starts
-from pymc_multimodal.tempered import Reference, carry
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search.starts import Starts
+from pymc_multimodal.target.density import Density
 
 NAMES = (
     "two_modes_8", "two_modes_16", "two_modes_32", "two_modes_64", "two_modes_128",
@@ -73,7 +74,7 @@ def runs_of(name: str, seed: int, particles: list[int], density: Density) -> lis
         starts = Starts(density, ModeSearch(), rng)
         reference = Reference(starts.centre, starts.spread, density.period)
         before = density.n_logp_evals
-        ends = carry(density, reference, 1, size, rng, **RIVAL)
+        ends = tempered_smc(density, reference, 1, size, rng, **RIVAL)
         share = np.bincount(fit.label(ends.x), minlength=fit.n_modes) / size
         shares.append((str(size), share, density.n_logp_evals - before))
     return [
@@ -126,7 +127,7 @@ def main() -> None:
     runs = Runs(args.out)
     done = {(r["name"], r["seed"]) for r in runs}
     for name in [] if args.report else args.targets:
-        density = Density.from_model(TARGETS[name]().model)
+        density = density_of(TARGETS[name]().model)
         for seed in range(args.seeds):
             if (name, seed) in done:
                 continue

@@ -29,9 +29,10 @@ from scipy.special import expit, logit
 from scipy.stats import chisquare
 from weights import Runs
 
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.density import Density
-from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.target.density import Density
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import corrected_draws
@@ -211,7 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in [] if options.report else options.models.split(","):
         seeds = range(options.simulations)
         seeds = [s for s in seeds if (name, s, options.target_se) not in done]
-        density = Density.from_model(MODELS[name].build()) if seeds else None
+        density = density_of(MODELS[name].build()) if seeds else None
         for seed in seeds:
             runs.keep(simulate(name, density, seed, options.target_se))
     print(report(runs))

@@ -14,9 +14,9 @@ import time
 import numpy as np
 import pymc as pm
 
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.density import Density
-from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.model.build import density_of
 
 
 def mixture(k: int, ordered: bool = False) -> pm.Model:
@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     for k in args.components:
         for kind in args.kinds:
-            density = Density.from_model(mixture(k, ordered=kind == "ordered"))
+            density = density_of(mixture(k, ordered=kind == "ordered"))
             density.logp(np.zeros((2, density.dim)))
             config = FitConfig(
                 symmetry=kind == "symmetry", random_seed=args.seed, max_seconds=args.max_seconds

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pymc_multimodal import sampler
 from pymc_multimodal._compat import ess
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.density import Density
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import TARGETS, Target
-from pymc_multimodal.pipeline import fit_density
-from pymc_multimodal.result import Fit
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.plugin import sampler
+from pymc_multimodal.target.density import Density
 
 # Asked precision of each target.
 SUITE = {
@@ -238,7 +239,7 @@ def main() -> None:
                 continue
             target = TARGETS[name]()
             cpu = time.process_time()
-            density = Density.from_model(target.model)
+            density = density_of(target.model)
             compiled = time.process_time() - cpu
             for seed in seeds:
                 record = run(target, density, seed, target_se, options.draws, options.exact)

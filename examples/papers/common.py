@@ -92,8 +92,8 @@ def run_ours(
     density, *, target_se: float, seed: int, draws: int = 2000, chains: int = 4, config=None
 ) -> tuple[object, Outcome]:
     """Fit, then draw: the fit and an `Outcome` that counts both."""
-    from pymc_multimodal.config import FitConfig
-    from pymc_multimodal.pipeline import fit_density
+    from pymc_multimodal.fit.pipeline import fit_density
+    from pymc_multimodal.fit.settings import FitConfig
 
     began, before = time.monotonic(), density.n_logp_evals
     config = config or FitConfig(target_se=target_se, random_seed=seed)
@@ -119,8 +119,8 @@ def run_ours(
 
 def other_draws(density, fit, config, n: int, rng: np.random.Generator) -> np.ndarray:
     """Uncorrected draws, shape (n, d), of another generator learned from a fit's local draws."""
-    fitted = config.fit_regions(fit.local, density.period, rng)
-    return config.build(fitted, fit.local, fit.weights.weight, rng).generate(n, rng)
+    fitted = config.fit_regions(fit.draws, density.period, rng)
+    return config.build(fitted, fit.draws, fit.weights.weight, rng).generate(n, rng)
 
 
 def run_nuts(model, *, seed: int, draws: int = 500, tune: int = 500, chains: int = 4) -> Outcome:

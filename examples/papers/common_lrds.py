@@ -8,8 +8,9 @@ from pathlib import Path
 import common
 import numpy as np
 
-from pymc_multimodal.density import Density
 from pymc_multimodal.gallery.base import Target
+from pymc_multimodal.model import build
+from pymc_multimodal.target.density import Density
 
 # Density evaluations of one training run in the paper: 4096 iterations of 1024 paths.
 PUBLISHED_EVALS = 4096 * 1024
@@ -20,7 +21,7 @@ CHALLENGE = False
 
 def density_of(target: Target, gradient: bool = True) -> Density:
     """Density of a target: its model's, or, without a gradient, the function itself."""
-    model = Density.from_model(target.model)
+    model = build.density_of(target.model)
     if gradient:
         return model
     return Density(

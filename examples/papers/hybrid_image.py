@@ -31,14 +31,14 @@ import numpy as np
 from hybrid_shrinkage import as_local, mixture_score
 from sklearn.datasets import load_sample_image
 
-from pymc_multimodal.generators import Hybrid
-from pymc_multimodal.generators.labels import (
+from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.proposals.published.generator import PublishedHybrid, train_map
+from pymc_multimodal.proposals.published.labels import (
     EmpiricalScore,
     labelled_pairs,
     reverse_ode,
     schedule,
 )
-from pymc_multimodal.generators.published import PublishedHybrid, train_map
 
 CELL = 4  # pixels of a cell, along each side
 LINE = np.full(2, np.inf)
@@ -179,7 +179,7 @@ def generated(picture: Picture, x: np.ndarray, config: PublishedHybrid, rng: np.
         yield label, drawn, trained, time.monotonic() - began, rung
     began = time.monotonic()
     proposed = generator.propose(5 * n, rng)
-    share = np.exp(picture.logp(proposed.x) + proposed.log_correction)
+    share = np.exp(picture.logp(proposed.x) + proposed.minus_log_q)
     share /= share.sum()
     drawn = proposed.x[rng.choice(len(share), size=n, p=share)]
     remark = f"{rung}, ESS {1.0 / (share**2).sum() / len(share):.2f}"

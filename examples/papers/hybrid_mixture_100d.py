@@ -32,11 +32,11 @@ def rivals(target, density, seed: int, quick: bool):
 
 def compare(seed: int, quick: bool) -> dict:
     """All methods, and the two studies of the bridge, from one fit."""
-    from pymc_multimodal.density import Density
     from pymc_multimodal.gallery import TARGETS
+    from pymc_multimodal.model.build import density_of
 
     target = TARGETS["gaussian_mixture_100d"]()
-    density = Density.from_model(target.model)
+    density = density_of(target.model)
     rng = np.random.default_rng([seed, 3])
     precision = 0.01 if quick else 0.001
     fit, ours = common.run_ours(
@@ -74,9 +74,9 @@ def study_factors(fit, density, target, rng, repeats: int, m: int = 2000) -> lis
 
 def one_bridge(fit, density, factor: float, m: int, rng: np.random.Generator):
     """Bridge on half of region 0's chains; the proposal is fitted to the other half."""
-    from pymc_multimodal.weights import bridge
+    from pymc_multimodal.evidence.weights import bridge
 
-    x, logp = fit.local.x[0], fit.local.logp[0]
+    x, logp = fit.draws.x[0], fit.draws.logp[0]
     order = rng.permutation(len(x))
     own, held_out = order[: len(x) // 2], order[len(x) // 2 :]
     pool = x[own].reshape(-1, x.shape[-1])
@@ -92,7 +92,7 @@ def one_bridge(fit, density, factor: float, m: int, rng: np.random.Generator):
     ratios = np.full(m, -np.inf)
     ratios[inside] = density.logp(proposed[inside]) - log_q(proposed[inside])
     draws = logp[held_out] - log_q(x[held_out])
-    effective = draws.size * min(1.0, fit.local.ess[0] / logp.size)
+    effective = draws.size * min(1.0, fit.draws.ess[0] / logp.size)
     return bridge(draws, ratios, effective)
 
 

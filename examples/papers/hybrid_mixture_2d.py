@@ -39,11 +39,11 @@ def outcomes(target, density, seed: int, quick: bool):
 
 
 def compare(separation: str, seed: int, quick: bool) -> dict:
-    from pymc_multimodal.density import Density
     from pymc_multimodal.gallery import TARGETS
+    from pymc_multimodal.model.build import density_of
 
     target = TARGETS[f"mixture_2d_{separation}"]()
-    density = Density.from_model(target.model)
+    density = density_of(target.model)
     rng = np.random.default_rng([seed, 3])
     found = {"truth": target.weights}
     for name, outcome, fit in outcomes(target, density, seed, quick):

@@ -62,10 +62,10 @@ def classifier_accuracy(fit, target, rng: np.random.Generator, n: int = 50_000) 
 
 
 def study(distance: float, seed: int, quick: bool) -> dict:
-    from pymc_multimodal.density import Density
+    from pymc_multimodal.model.build import density_of
 
     target = mixture(distance)
-    density = Density.from_model(target.model)
+    density = density_of(target.model)
     rng = np.random.default_rng([seed, 3])
     fit, ours = common.run_ours(
         density, target_se=0.01 if quick else 0.003, seed=seed, draws=300 if quick else 1000
@@ -83,7 +83,7 @@ def study(distance: float, seed: int, quick: bool) -> dict:
         "distance": distance,
         "seed": seed,
         "evals": ours.evals,
-        "crossings": float(fit.local.crossings.max()),
+        "crossings": float(fit.chains.crossings.max()),
         "acceptance": acceptance,
         "component_error": float(np.abs(shares - WEIGHTS).max()),
         "p": p,

@@ -61,12 +61,12 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
 
     A piece has no summit of its own: its highest draw stands for it.
     """
-    from pymc_multimodal.pilot import Pilot
+    from pymc_multimodal.regions.pilot import Pilot
 
     parent = np.repeat(np.arange(fit.n_modes), partition.pieces)
     locations, heights, ends = [], [], []
     for k in range(partition.n_regions):
-        x, logp = fit.local_draws(parent[k]), fit.local.logp[parent[k]].ravel()
+        x, logp = fit.local_draws(parent[k]), fit.draws.logp[parent[k]].ravel()
         own = partition.label(x) == k
         locations.append(x[own][logp[own].argmax()])
         heights.append(logp[own].max())
@@ -84,14 +84,14 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
         points=none,
         point_modes=np.empty(0, dtype=int),
     )
-    return modes, Pilot(np.array(ends)[:, :, None], fit.local.tuning.permuted(parent))
+    return modes, Pilot(np.array(ends)[:, :, None], fit.kernel.tuning.take(parent))
 
 
 def refit(density, fit, partition: Slices, target_se: float, seed: int):
     """Sample, weigh and learn the pieces; the result is a fit like any other."""
+    from pymc_multimodal.evidence.weights import BridgeSamples
     from pymc_multimodal.kernel import Kernel
-    from pymc_multimodal.local import LocalSampler
-    from pymc_multimodal.weights import Weighing
+    from pymc_multimodal.regions.chains import LocalSampler
 
     before = density.n_logp_evals, density.n_grad_evals
     streams = np.random.default_rng([seed, 5]).spawn(5)
@@ -104,7 +104,7 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     sampler = LocalSampler(density, partition, modes, pilot, config.local, streams[1], learn)
     sampler.run()
     fitted = config.generator.fit_regions(sampler.result(), density.period, streams[2])
-    weighing = Weighing(density, partition, fitted, streams[3])
+    weighing = BridgeSamples(density, partition, fitted, streams[3])
     weighing.extend(np.full(partition.n_regions, 1000))
     weights, local = refine(sampler, weighing, target_se)
     generator = config.generator.build(fitted, local, weights.weight, streams[4])
@@ -112,10 +112,11 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
         fit,
         config=config,
         modes=modes,
-        local=local,
+        draws=local,
+        chains=sampler.diagnostics(),
         weights=weights,
-        kernel=Kernel(partition, local.tuning, generator, jumps=4),
-        statuses=(*local.statuses, *weights.statuses),
+        kernel=Kernel(partition, sampler.tuning, generator, jumps=4),
+        statuses=(*sampler.diagnostics().statuses, *weights.statuses),
         n_logp_evals=density.n_logp_evals - before[0],
         n_grad_evals=density.n_grad_evals - before[1],
     )
@@ -147,14 +148,14 @@ def summed(fit, pieces: int) -> tuple[float, float]:
 
 
 def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
-    from pymc_multimodal.config import FitConfig
-    from pymc_multimodal.density import Density
+    from pymc_multimodal.fit.pipeline import fit_density
+    from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.gallery import two_bananas
-    from pymc_multimodal.generators import Hybrid
-    from pymc_multimodal.pipeline import fit_density
+    from pymc_multimodal.model.build import density_of
+    from pymc_multimodal.proposals import Hybrid
 
     target = two_bananas()
-    density = Density.from_model(target.model)
+    density = density_of(target.model)
     # Without networks, so that what is seen is what the cut does to a region's shape.
     generator = Hybrid(rungs=("gaussian", "mixture"))
     config = FitConfig(generator=generator, target_se=0.02, random_seed=seed)
@@ -191,9 +192,9 @@ def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
         "share": share,
         "evals": fit.n_logp_evals,
         "acceptance": acceptance,
-        "r_hat": float(fit.local.r_hat.max()),
-        "gears": int(fit.local.gears.max()),
-        "crossings": float(fit.local.crossings.mean()),
+        "r_hat": float(fit.chains.r_hat.max()),
+        "gears": int(fit.chains.regime.max()),
+        "crossings": float(fit.chains.crossings.mean()),
         "p": p,
         "statuses": sorted({s.code for s in fit.statuses if s.level == "warning"}),
     }

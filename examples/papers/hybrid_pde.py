@@ -223,12 +223,12 @@ def methods(model, density, seed: int, quick: bool):
 
 
 def compare(seed: int, quick: bool) -> dict:
-    from pymc_multimodal.density import Density
+    from pymc_multimodal.model.build import density_of
 
     readings = make_readings()
     exact = Quadrature(readings, *((100, 31) if quick else (240, 81)))
     model = build_model(readings)
-    density = Density.from_model(model)
+    density = density_of(model)
     rng = np.random.default_rng([seed, 3])
     reference = exact.draws(20_000 if quick else 400_000, rng)
     found = {"log_evidence": exact.log_evidence, "above": exact.above}

@@ -30,12 +30,13 @@ from pathlib import Path
 import common
 import numpy as np
 
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.density import Density
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import TARGETS
 from pymc_multimodal.gallery.base import Target, mixture_target
-from pymc_multimodal.generators import Hybrid
-from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.target.density import Density
 
 LADDERS = {
     "gaussian": ("gaussian",),
@@ -201,7 +202,7 @@ def main() -> None:
             key = f"{name}, {ladder}, seed {options.seed}"
             if key not in held and density is None:
                 target = funnel_and_ridge() if name == FUNNEL else TARGETS[name]()
-                density = Density.from_model(target.model)
+                density = density_of(target.model)
             records[name, ladder] = held.get(
                 key,
                 lambda t=target, d=density, r=rungs: measure(t, d, r, options.seed, options.quick),

@@ -34,12 +34,11 @@ import numpy as np
 from scipy.special import log_ndtr
 from scipy.stats import ks_2samp
 
-from pymc_multimodal.draws import LocalDraws
-from pymc_multimodal.generators import Hybrid
-from pymc_multimodal.generators.gaussian import EllipticalMixture, fit_mixture
-from pymc_multimodal.generators.labels import EmpiricalScore, SmoothedScore, labelled_pairs
-from pymc_multimodal.generators.published import PublishedHybrid, train_map
-from pymc_multimodal.trajectory import Tuning
+from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.proposals.elliptical import EllipticalMixture, fit_mixture
+from pymc_multimodal.proposals.published.generator import PublishedHybrid, train_map
+from pymc_multimodal.proposals.published.labels import EmpiricalScore, SmoothedScore, labelled_pairs
+from pymc_multimodal.regions.draws import RegionDraws
 
 EXACT, LABELS, MAP = "exact draws", "labels", "network on labels (paper)"
 SMOOTH_LABELS, SMOOTH_MAP = "smoothed labels", "network on smoothed labels"
@@ -105,19 +104,18 @@ class Bananas:
         return logp, grad
 
 
-def as_local(x: np.ndarray, logp: np.ndarray, grad: np.ndarray) -> LocalDraws:
+def as_local(x: np.ndarray, logp: np.ndarray, grad: np.ndarray) -> RegionDraws:
     """Put independent exact draws of one mode where the package keeps those of its chains."""
     n, d = x.shape
     shape = (CHAINS, n // CHAINS)
     one = np.ones(1)
-    return LocalDraws(
+    return RegionDraws(
         x=(x.reshape(*shape, d),),
         logp=(logp.reshape(shape),),
         grad=(grad.reshape(*shape, -1),),
         centre=x[np.argmax(logp)][None],
-        tuning=Tuning(np.eye(d)[None], one, one.astype(int), 0.75 * one),
-        r_hat=one, ess=n * one, acceptance=one, crossings=0 * one, gears=0 * one.astype(int),
-    )  # fmt: skip
+        ess=n * one,
+    )
 
 
 def mixture_score(z: np.ndarray, rng: np.random.Generator) -> SmoothedScore:
@@ -161,7 +159,7 @@ def generated(target, config: PublishedHybrid, n: int, rng: np.random.Generator)
     proposed = generator.propose(5 * n, rng)
     with np.errstate(all="ignore"):
         # Gradients overflow at proposals far out; they are not needed here.
-        log_ratio = target(proposed.x)[0] + proposed.log_correction
+        log_ratio = target(proposed.x)[0] + proposed.minus_log_q
     share = np.exp(log_ratio - log_ratio.max())
     share /= share.sum()
     efficiency = 1.0 / (share**2).sum() / len(share)

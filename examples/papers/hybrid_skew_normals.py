@@ -34,11 +34,11 @@ def rivals(target, density, fit, seed: int, quick: bool):
 
 def compare(seed: int, quick: bool) -> dict:
     """All methods, marginals and two-sample tests, from one fit."""
-    from pymc_multimodal.density import Density
     from pymc_multimodal.gallery import TARGETS
+    from pymc_multimodal.model.build import density_of
 
     target = TARGETS["skew_normal_mixture_20"]()
-    density = Density.from_model(target.model)
+    density = density_of(target.model)
     rng = np.random.default_rng([seed, 3])
     fit, ours = common.run_ours(
         density, target_se=0.02 if quick else 0.003, seed=seed, draws=300 if quick else 2000
@@ -77,8 +77,8 @@ def within_modes(fit, target, density, rng, quick: bool) -> dict:
 
 
 def other_generators(quick: bool) -> dict:
-    from pymc_multimodal.generators import Hybrid
-    from pymc_multimodal.generators.published import PublishedHybrid
+    from pymc_multimodal.proposals import Hybrid
+    from pymc_multimodal.proposals.published.generator import PublishedHybrid
 
     published = (
         PublishedHybrid(pairs=1000, ode_steps=50, train_steps=200)

@@ -24,15 +24,15 @@ import common
 import common_lrds
 import numpy as np
 
-from pymc_multimodal.config import FitConfig
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
-from pymc_multimodal.generators import LRDS
-from pymc_multimodal.local import LocalSampling
-from pymc_multimodal.modes import ModeFinder
-from pymc_multimodal.pilot import explore
-from pymc_multimodal.pipeline import fit_density
-from pymc_multimodal.starts import ModeSearch
+from pymc_multimodal.proposals import LRDS
+from pymc_multimodal.regions.chains import LocalSampling
+from pymc_multimodal.regions.pilot import explore
+from pymc_multimodal.search.finder import ModeFinder
+from pymc_multimodal.search.settings import ModeSearch
 
 HALF_DISTANCES = (1, 2, 4, 8, 16)
 RADII = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -109,8 +109,8 @@ def close(dim: int, correlation: float, apart: float, seed: int) -> dict:
         "optima": len(modes),
         "crossed": float(np.mean(side[:, :, -1] != home[:, None])),
         "regions": fit.n_modes,
-        "refused": float(np.max(fit.local.crossings)),
-        "r_hat": float(np.nanmax(fit.local.r_hat)),
+        "refused": float(np.max(fit.chains.crossings)),
+        "r_hat": float(np.nanmax(fit.chains.r_hat)),
         "error": float(np.abs(fit.weights.weight - truth).max()),
         "se": float(fit.weights.weight_se.max()),
         "z": float(np.abs(z).max()),

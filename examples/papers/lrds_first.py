@@ -52,8 +52,8 @@ def configs(quick: bool) -> dict:
 
 def study(weights, seed: int, quick: bool) -> dict:
     """All methods on one target, from the local draws and the weights of one fit."""
-    from pymc_multimodal.config import FitConfig
-    from pymc_multimodal.pipeline import fit_density
+    from pymc_multimodal.fit.pipeline import fit_density
+    from pymc_multimodal.fit.settings import FitConfig
 
     target = target_of(weights)
     density = shared.density_of(target, gradient=True)
@@ -64,8 +64,8 @@ def study(weights, seed: int, quick: bool) -> dict:
     exact = target.draws(n, rng)
     found = {"exact draws": distances(target.draws(n, rng), exact, target, rng)}
     for name, config in configs(quick).items():
-        fitted = config.fit_regions(fit.local, density.period, rng)
-        generator = config.build(fitted, fit.local, fit.weights.weight, rng, density)
+        fitted = config.fit_regions(fit.draws, density.period, rng)
+        generator = config.build(fitted, fit.draws, fit.weights.weight, rng, density)
         if "control" in name and generator.control is None:
             found[name] = {"refused": True}
             continue

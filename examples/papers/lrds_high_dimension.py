@@ -18,11 +18,11 @@ import common
 import common_lrds
 import numpy as np
 
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.density import Density
-from pymc_multimodal.generators import LRDS
-from pymc_multimodal.pipeline import fit_density
-from pymc_multimodal.starts import ModeSearch
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.proposals import LRDS
+from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.target.density import Density
 
 DIMENSIONS = (100, 500, 1000)
 STRUCTURES = ("diagonal", "correlated", "unlike", "unlike, given")

@@ -21,9 +21,9 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.density import Density
-from pymc_multimodal.generators import LRDS
+from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.proposals import LRDS
 
 # Mean, or means of the halves, and standard deviation of the intercept's prior.
 PRIORS = {"0": ((0.0,), 3.75), "-5 and 5": ((-5.0, 5.0), 0.5)}
@@ -76,7 +76,7 @@ def judge(outcome: common.Outcome) -> dict:
 
 def ours(means: tuple[float, ...], sd: float, name: str, seed: int, quick: bool) -> dict:
     """Fit and draw with one learner."""
-    density = Density.from_model(model_of(means, sd))
+    density = density_of(model_of(means, sd))
     config = FitConfig(
         generator=LEARNERS[name], target_se=0.05 if quick else TARGET_SE, random_seed=seed
     )

@@ -21,12 +21,12 @@ import common
 import numpy as np
 
 from pymc_multimodal.gallery import two_modes
-from pymc_multimodal.generators.control import draw_paths
-from pymc_multimodal.generators.control_fit import path_ess
-from pymc_multimodal.generators.noising import geometric, variance_preserving
-from pymc_multimodal.generators.path_generator import Frame
-from pymc_multimodal.generators.reference import MixtureReference
-from pymc_multimodal.generators.stepped import SteppedReference, exponential_steps
+from pymc_multimodal.proposals.lrds.control import draw_paths
+from pymc_multimodal.proposals.lrds.control_fit import path_ess
+from pymc_multimodal.proposals.lrds.noising import geometric, variance_preserving
+from pymc_multimodal.proposals.lrds.path_generator import Frame
+from pymc_multimodal.proposals.lrds.reference import MixtureReference
+from pymc_multimodal.proposals.lrds.stepped import SteppedReference, exponential_steps
 
 DIMENSIONS = (8, 16, 32, 64, 128)
 HEAVY = 2 / 3

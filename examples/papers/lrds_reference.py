@@ -22,17 +22,17 @@ import common
 import common_lrds
 import numpy as np
 
-from pymc_multimodal.config import FitConfig
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
-from pymc_multimodal.generators import LRDS, ControlNetwork
-from pymc_multimodal.generators.control_fit import fit_control, path_ess
-from pymc_multimodal.generators.hybrid import expected_acceptance
-from pymc_multimodal.generators.noising import geometric, variance_preserving
-from pymc_multimodal.generators.path_generator import PathGenerator
-from pymc_multimodal.generators.pool import Pool
-from pymc_multimodal.generators.reference import MixtureReference
-from pymc_multimodal.pipeline import fit_density
-from pymc_multimodal.starts import ModeSearch
+from pymc_multimodal.proposals import LRDS, ControlNetwork
+from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.lrds.control_fit import fit_control, path_ess
+from pymc_multimodal.proposals.lrds.noising import geometric, variance_preserving
+from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
+from pymc_multimodal.proposals.lrds.pool import Pool
+from pymc_multimodal.proposals.lrds.reference import MixtureReference
+from pymc_multimodal.search.settings import ModeSearch
 
 DIM, SD, HEAVY = 8, np.sqrt(0.05), 2 / 3
 MEANS = np.outer([-1.0, 1.0], np.ones(DIM))
@@ -63,7 +63,7 @@ class Study:
         self.density = common_lrds.density_of(self.target)
         config = FitConfig(generator=LRDS(train=False), target_se=0.002, random_seed=1)
         self.fit = fit_density(self.density, config)
-        period, local = self.density.period, self.fit.local
+        period, local = self.density.period, self.fit.draws
         weights = self.fit.weights.weight
         self.pool, self.held_out = (Pool.of(local, weights, period, h) for h in (False, True))
         steps = (200, 50) if quick else (600, 200)

@@ -52,7 +52,7 @@ class Torus:
 
 def study(dim: int, config, seed: int, quick: bool) -> dict:
     """One reference in one dimension."""
-    from pymc_multimodal.density import Density
+    from pymc_multimodal.target.density import Density
 
     target = Torus(dim)
     density = Density(

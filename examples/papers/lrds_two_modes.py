@@ -22,10 +22,10 @@ import common_lrds
 import numpy as np
 from common_lrds import PUBLISHED_EVALS
 
-from pymc_multimodal.config import FitConfig
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
-from pymc_multimodal.generators import LRDS
-from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.proposals import LRDS
 
 DIMENSIONS = (8, 16, 32, 64, 128)
 CASES = [(d, c, False) for c in ("none", "medium", "hard") for d in DIMENSIONS]

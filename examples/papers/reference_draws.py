@@ -27,10 +27,11 @@ class Learned(NamedTuple):
 
 def density_of(target, gradient: bool = False):
     """Density of a gallery target by its NumPy function; compiled where gradients are needed."""
-    from pymc_multimodal.density import Density
+    from pymc_multimodal.model.build import density_of
+    from pymc_multimodal.target.density import Density
 
     if gradient:
-        return Density.from_model(target.model)
+        return density_of(target.model)
     return Density(lambda x: (target.log_density(x), None), target.dim, has_gradient=False)
 
 
@@ -40,9 +41,8 @@ def component(target, x: np.ndarray) -> np.ndarray:
 
 
 def local_draws(target, density, draws: int, rng: np.random.Generator, chains: int = 16):
-    """Exact draws of each component as `LocalDraws`, `draws` for each component in all."""
-    from pymc_multimodal.draws import LocalDraws
-    from pymc_multimodal.trajectory import Tuning
+    """Exact draws of each component as `RegionDraws`, `draws` for each component in all."""
+    from pymc_multimodal.regions.draws import RegionDraws
 
     regions, d, each = len(target.weights), target.dim, draws // chains
     found: list[list[np.ndarray]] = [[] for _ in range(regions)]
@@ -55,17 +55,12 @@ def local_draws(target, density, draws: int, rng: np.random.Generator, chains: i
     logp = [density.logp(part.reshape(-1, d)).reshape(chains, each) for part in x]
     best = [part.reshape(-1, d)[values.argmax()] for part, values in zip(x, logp, strict=True)]
     ones = np.ones(regions)
-    return LocalDraws(
+    return RegionDraws(
         x=tuple(x),
         logp=tuple(logp),
         grad=tuple(np.empty((chains, each, 0)) for _ in x),
         centre=np.stack(best),
-        tuning=Tuning(np.stack([np.eye(d)] * regions), ones, ones.astype(int), 0.75 * ones),
-        r_hat=ones,
         ess=chains * each * ones,
-        acceptance=ones,
-        crossings=0.0 * ones,
-        gears=0 * ones.astype(int),
     )
 
 
@@ -92,8 +87,8 @@ def corrected(learned: Learned, n: int, rng: np.random.Generator) -> tuple[np.nd
     """Weighted proposals with the defence, as the exact chain has them: points and weights."""
     offered = learned.generator.propose(n, rng)
     log_ratio = np.full(n, -np.inf)
-    inside = np.isfinite(offered.log_correction)
-    log_ratio[inside] = learned.density.logp(offered.x[inside]) + offered.log_correction[inside]
+    inside = np.isfinite(offered.minus_log_q)
+    log_ratio[inside] = learned.density.logp(offered.x[inside]) + offered.minus_log_q[inside]
     weight = np.exp(log_ratio - log_ratio.max())
     return offered.x[inside], weight[inside] / weight[inside].sum()
 
@@ -105,7 +100,7 @@ def resampled(x: np.ndarray, weight: np.ndarray, n: int, rng: np.random.Generato
 
 def ess(log_ratio: np.ndarray) -> float:
     """Effective share of proposals with given log ratios."""
-    from pymc_multimodal.generators.control_fit import path_ess
+    from pymc_multimodal.proposals.lrds.control_fit import path_ess
 
     return path_ess(log_ratio)
 
@@ -167,7 +162,7 @@ def variation(shares: np.ndarray, truth: np.ndarray) -> float:
 def three_references(quick: bool, regression_steps: int, steps: int) -> dict:
     """Configs of a mixture, the same with a control trained briefly, and an energy-based model."""
     from pymc_multimodal import LRDS, ControlNetwork
-    from pymc_multimodal.generators.energy import EnergyNetwork
+    from pymc_multimodal.proposals.lrds.energy import EnergyNetwork
 
     network = ControlNetwork(
         worth_it=2.0,  # train however good the reference is

@@ -28,7 +28,7 @@ from score_tools import OURS, PLAIN, STORED
 
 from pymc_multimodal import ScoreLangevin
 from pymc_multimodal.gallery import TARGETS
-from pymc_multimodal.generators.score_function import GaussianParts
+from pymc_multimodal.proposals.score.score_function import GaussianParts
 
 ANNEALED = "annealed"
 STYLE = {**tools.STYLE, ANNEALED: "C2"}

@@ -26,8 +26,8 @@ import numpy as np
 from score_tools import OURS, STORED, STYLE, quiet, relative_error, total_variation, within
 
 from pymc_multimodal import ScoreLangevin
-from pymc_multimodal.density import Density
 from pymc_multimodal.gallery import TARGETS
+from pymc_multimodal.model.build import density_of
 
 MIXTURE, NETWORK = "mixture alone", "network on one Gaussian"
 WAYS = {OURS: {}, MIXTURE: {"steps": 0}, NETWORK: {"max_components": 1}}
@@ -96,7 +96,7 @@ def from_gallery(name: str) -> Shape:
     target = TARGETS[name]()
     if target.draws is None:
         raise LookupError("no exact draws")
-    density = Density.from_model(target.model)
+    density = density_of(target.model)
     if np.isfinite(density.period).any():
         raise LookupError("circular coordinates")
     return Shape(target.draws, density.logp_and_grad, target.membership or one)

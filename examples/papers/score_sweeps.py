@@ -27,9 +27,9 @@ from scipy.stats import norm
 from score_tools import OURS, PLAIN, STORED, STYLE
 
 from pymc_multimodal import ScoreLangevin
-from pymc_multimodal.generators.langevin import run
-from pymc_multimodal.generators.overlap import log_sobolev_bound
-from pymc_multimodal.generators.score_function import GaussianParts
+from pymc_multimodal.proposals.score.langevin import run
+from pymc_multimodal.proposals.score.overlap import log_sobolev_bound
+from pymc_multimodal.proposals.score.score_function import GaussianParts
 
 SEPARATIONS = (2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0)
 LONGER = (1, 10, 100)

@@ -17,9 +17,9 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreLangevin
-from pymc_multimodal.generators.langevin import run
-from pymc_multimodal.generators.parts import make_frame
-from pymc_multimodal.generators.score_function import Frame, GaussianParts, LearnedScore
+from pymc_multimodal.proposals.score.langevin import run
+from pymc_multimodal.proposals.score.parts import make_frame
+from pymc_multimodal.proposals.score.score_function import Frame, GaussianParts, LearnedScore
 
 OURS, PLAIN, STORED, NOISE = "ScoreLangevin", "network alone", "stored draws", "from N(0, I)"
 STYLE = {OURS: "C0", PLAIN: "C1", STORED: "0.35", NOISE: "C3"}
@@ -64,7 +64,7 @@ class PlainScore:
 
 def plain_score(x: np.ndarray, rng: np.random.Generator, **settings) -> PlainScore:
     """Learn the score of draws by one network and vanilla score matching."""
-    from pymc_multimodal.generators.score_training import train_score
+    from pymc_multimodal.proposals.score.score_training import train_score
 
     one = GaussianParts(np.ones(1), x.mean(axis=0)[None], np.atleast_2d(np.cov(x.T))[None])
     frame, parts, _ = make_frame(x, one)

@@ -1,0 +1,1 @@
+"""The attempt to prove a fit incomplete."""

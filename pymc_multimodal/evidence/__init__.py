@@ -1,0 +1,1 @@
+"""The evidence of each region and the weights of the modes, with their errors."""

@@ -1,0 +1,1 @@
+"""The whole fit: the pipeline from a density to a result."""

@@ -1,0 +1,157 @@
+"""The result of a fit: everything needed to draw from the posterior, and to judge the draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal import checks
+from pymc_multimodal.kernel import by_weight
+from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.target.target import Target
+
+if TYPE_CHECKING:
+    from pymc_multimodal.challenge.challenger import ChallengeResult
+    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.fit.images import Orbits
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.kernel import Kernel
+    from pymc_multimodal.moves.local import MoveState
+    from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
+    from pymc_multimodal.search.modes import Modes
+    from pymc_multimodal.target.density import Density
+
+__all__ = ["Fit"]
+
+
+@dataclass(frozen=True, repr=False)
+class Fit:
+    """Result of a fit: everything needed to draw from the posterior and to judge the draws.
+
+    Regions are numbered by weight, heaviest first. A fit is plain data: it can be pickled,
+    and used again with the same model through ``fit=``.
+
+    Attributes
+    ----------
+    config : FitConfig
+    names : tuple of str
+        Unconstrained coordinates.
+    modes : Modes
+    draws : RegionDraws
+    chains : ChainDiagnostics
+    weights : Weights
+    kernel : Kernel
+    verdict : ChallengeResult or None
+        What the challenge found; None where there was none.
+    statuses : tuple of Status
+    n_logp_evals, n_grad_evals : int
+        Evaluations spent by the fit: points at which the log density, and its gradient with
+        it, were computed.
+    seconds : dict
+        Wall-clock seconds of each stage.
+    orbits : Orbits or None
+        Where the density is symmetric: how the regions fitted stand for all modes.
+    """
+
+    config: FitConfig
+    names: tuple[str, ...]
+    modes: Modes
+    draws: RegionDraws
+    chains: ChainDiagnostics
+    weights: Weights
+    kernel: Kernel
+    verdict: ChallengeResult | None
+    statuses: tuple[Status, ...]
+    n_logp_evals: int
+    n_grad_evals: int
+    seconds: dict[str, float]
+    orbits: Orbits | None = None
+
+    def __repr__(self) -> str:
+        """Say in one line what was found; the arrays are in the attributes."""
+        w = self.weights
+        return (
+            f"<Fit of {len(self.names)} coordinates: {self.n_modes} modes, log evidence "
+            f"{w.total:.3f}±{w.total_se:.3f}, {self.n_logp_evals} evaluations>"
+        )
+
+    @property
+    def n_modes(self) -> int:
+        """Number of regions."""
+        return len(self.modes)
+
+    def label(self, x: np.ndarray) -> np.ndarray:
+        """Region of each row of unconstrained points, shape (n,)."""
+        return (self.orbits or self.kernel.partition).label(x)
+
+    @property
+    def images(self) -> np.ndarray:
+        """Number of modes, equal but for their labels, that each mode stands for, shape (K,)."""
+        if self.orbits is None or self.orbits.listed:
+            return np.ones(self.n_modes, dtype=int)
+        return self.orbits.images
+
+    def target(self, density: Density) -> Target:
+        """Return what the kernel samples: the density, folded where it is symmetric."""
+        return Target(density, None if self.orbits is None else self.orbits.cells)
+
+    def shown(self, cloud: MoveState, rng: np.random.Generator) -> MoveState:
+        """Turn the kernel's points into draws: random images, with their own modes."""
+        return cloud if self.orbits is None else self.orbits.scatter(cloud, rng)
+
+    def local_draws(self, k: int) -> np.ndarray:
+        """Draws inside region k, shape (n, d)."""
+        x = self.draws.x[k]
+        return x.reshape(-1, x.shape[-1])
+
+    def generate(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
+        """Fast draws of the learned approximation, without the correction that makes them exact.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator or int, optional
+            A generator, or a seed for one.
+
+        Returns
+        -------
+        array of shape (n, d)
+            Unconstrained points. As close to the posterior as the generator is; draws of
+            `pm.sample` are corrected, these are not.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If n is no whole number, or negative.
+        """
+        checks.count("generate", "n", n, 0)
+        rng = np.random.default_rng(rng)
+        x = self.kernel.generator.generate(n, rng)
+        return x if self.orbits is None else self.orbits.cells.scatter(x, rng)
+
+    def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Independent starting points for n chains: local draws allocated by weight."""
+        return by_weight(self.draws, self.weights, n, rng)[0]
+
+    def check_density(self, density: Density) -> None:
+        """Raise if the density is not the one this fit was made for.
+
+        Raises
+        ------
+        FitError
+            If coordinates differ, or the log density at the modes has changed.
+        """
+        if density.names != self.names:
+            raise FitError(
+                f"fit= was made for a model with coordinates {self.names[:8]}, this model has "
+                f"{density.names[:8]}. Fit this model anew."
+            )
+        now = density.logp(self.modes.locations)
+        if not np.allclose(now, self.modes.log_density, rtol=1e-6, atol=1e-6):
+            raise FitError(
+                "fit= was made before the model or its data changed: the log density at the "
+                f"first mode was {self.modes.log_density[0]:.6g} and is {now[0]:.6g} now. "
+                "Fit again."
+            )

@@ -1,0 +1,1 @@
+"""Where a density comes from: a PyMC model, compiled."""

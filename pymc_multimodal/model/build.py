@@ -1,0 +1,86 @@
+"""A density from a PyMC model."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pymc.distributions.transforms import CircularTransform
+from pymc.initial_point import make_initial_point_fn
+
+from pymc_multimodal.model.compiled import PriorDraws, check_model, compile_model, flatten, layout
+from pymc_multimodal.status import ModelError
+from pymc_multimodal.target.density import Density
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pymc as pm
+
+__all__ = ["density_of"]
+
+
+def density_of(
+    model: pm.Model,
+    *,
+    workers: int = 1,
+    compile_kwargs: Mapping[str, Any] | None = None,
+) -> Density:
+    """Compile a model's log density.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    workers : int
+        Processes that share a batch of evaluations.
+    compile_kwargs : mapping, optional
+        Passed to ``pymc.compile`` (``mode`` and the like).
+
+    Returns
+    -------
+    Density
+
+    Raises
+    ------
+    ModelError
+        If the model has no free or has discrete variables, or a random log density.
+    """
+    check_model(model)
+    point = layout(model)
+    function, has_gradient = compile_model(model, point, dict(compile_kwargs or {}))
+    period, names = [], []
+    for value in model.value_vars:
+        transform = model.rvs_to_transforms[model.values_to_rvs[value]]
+        shape = np.shape(point[value.name])
+        circular = isinstance(transform, CircularTransform)
+        period += [2 * np.pi if circular else np.inf] * int(np.prod(shape))
+        names += [
+            f"{value.name}[{','.join(map(str, index))}]" if shape else value.name
+            for index in np.ndindex(*shape)
+        ]
+    return Density(
+        function,
+        len(names),
+        has_gradient=has_gradient,
+        period=np.array(period),
+        names=names,
+        prior=PriorDraws(model, point),
+        points_by_name=partial(_rows_of, model),
+        workers=workers,
+    )
+
+
+def _rows_of(model: pm.Model, points: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Turn points in the model's own variables into unconstrained rows, shape (n, d)."""
+    known = {rv.name for rv in model.free_RVs}
+    rows = []
+    for point in points:
+        if unknown := set(point) - known:
+            raise ModelError(
+                f"A mode location names {sorted(unknown)}, which the model does not have; "
+                f"its free variables are {sorted(known)}."
+            )
+        start = make_initial_point_fn(model=model, overrides=dict(point))(None)
+        rows.append(flatten(model, start))
+    return np.array(rows, dtype=float)

@@ -1,0 +1,1 @@
+"""Markov moves that leave a density invariant, and what adapts them."""

@@ -1,0 +1,1 @@
+"""Diffusion from a learned reference (arXiv 2410.19449)."""

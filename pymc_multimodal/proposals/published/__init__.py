@@ -1,0 +1,1 @@
+"""The published hybrid recipe (arXiv 2505.07825)."""

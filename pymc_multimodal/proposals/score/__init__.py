@@ -1,0 +1,1 @@
+"""Score matching with data-based initialisation (arXiv 2310.01762)."""

@@ -1,0 +1,1 @@
+"""The regions of the modes, and chains that sample each."""

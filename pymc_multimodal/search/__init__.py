@@ -1,0 +1,1 @@
+"""The search for modes: optimisation from many starts."""

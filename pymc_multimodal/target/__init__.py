@@ -1,0 +1,1 @@
+"""What is sampled: a log density on R^d, its symmetry, its periods, its faults."""

@@ -1,0 +1,57 @@
+"""What moves, regions, evidence and proposals need of a density."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+
+__all__ = ["LogDensity"]
+
+
+class LogDensity(Protocol):
+    """A log density on R^d, evaluated in batches: a `Density`, or a `Target` made of one."""
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates, d."""
+        ...
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether `logp_and_grad` can be called."""
+        ...
+
+    @property
+    def period(self) -> np.ndarray:
+        """Period of each coordinate, shape (d,); ``inf`` for a coordinate that does not wrap."""
+        ...
+
+    def logp(self, x: np.ndarray) -> np.ndarray:
+        """Log density of each row: (n, d) -> (n,)."""
+        ...
+
+    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density, shape (n,), and gradient, shape (n, d), of each row."""
+        ...
+
+    def wrap(self, x: np.ndarray) -> np.ndarray:
+        """Bring circular coordinates into one period around zero."""
+        ...
+
+    def unroll(self, x: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
+        """Choose for each circular coordinate the copy nearest to `centre`."""
+        ...
+
+    def spent(self) -> int:
+        """Return how many points have been evaluated."""
+        ...
+
+    def exhausted(self) -> bool:
+        """Tell whether a limit of the fit under way is reached."""
+        ...
+
+    def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
+        """Raise `LimitReached` within, from a limit of the fit on."""
+        ...

@@ -1,0 +1,105 @@
+"""What is sampled: a density, or a symmetric density folded onto its cells."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.status import SymmetryBroken
+from pymc_multimodal.target.errors import same_density
+
+if TYPE_CHECKING:
+    from pymc_multimodal.target.cells import Cells
+    from pymc_multimodal.target.density import Density
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    r"""A density gamma on R^d, or, where cells C are given, :math:`m(x) \gamma(x)` on C.
+
+    m is the number of images of the cell's mode (`Cells`). The folded density is zero outside of C
+    and has the evidence of gamma. Its gradient is given outside of C too, for trajectories that
+    pass through and return.
+
+    Parameters
+    ----------
+    density : Density
+        It counts all evaluations.
+    cells : Cells, optional
+    """
+
+    density: Density
+    cells: Cells | None = None
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates, d."""
+        return self.density.dim
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the density has a gradient."""
+        return self.density.has_gradient
+
+    @property
+    def period(self) -> np.ndarray:
+        """Period of each coordinate, shape (d,)."""
+        return self.density.period
+
+    def logp(self, x: np.ndarray) -> np.ndarray:
+        """Log density of each row, shape (n,); rows outside of the cells cost no evaluation."""
+        if self.cells is None:
+            return self.density.logp(x)
+        logp = self.cells.log_multiplicity(x)
+        inside = np.isfinite(logp)
+        logp[inside] += self.density.logp(x[inside])
+        return logp
+
+    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density, shape (n,), and gradient, shape (n, d), of each row."""
+        logp, grad = self.density.logp_and_grad(x)
+        return logp + self.log_multiplicity(x), grad
+
+    def wrap(self, x: np.ndarray) -> np.ndarray:
+        """Bring circular coordinates into one period around zero."""
+        return self.density.wrap(x)
+
+    def unroll(self, x: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
+        """Choose for each circular coordinate the copy nearest to `centre`."""
+        return self.density.unroll(x, centre)
+
+    def spent(self) -> int:
+        """Return how many points have been evaluated."""
+        return self.density.spent()
+
+    def exhausted(self) -> bool:
+        """Tell whether a limit of the fit under way is reached."""
+        return self.density.exhausted()
+
+    def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
+        """Raise `LimitReached` within, from a limit of the fit on."""
+        return self.density.limited(refuse)
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        """Bring rows of shape (n, d) into the cells; without cells all rows stay."""
+        return x if self.cells is None else self.cells.fold(x)
+
+    def log_multiplicity(self, x: np.ndarray) -> np.ndarray:
+        """``log m`` of each row, shape (n,): -inf outside of the cells, 0 without cells."""
+        return np.zeros(len(x)) if self.cells is None else self.cells.log_multiplicity(x)
+
+    def confirm(self, x: np.ndarray, logp: np.ndarray) -> None:
+        """Compare log densities at images x, shape (n, d), with those of the originals, (n,).
+
+        Raises
+        ------
+        SymmetryBroken
+            If one differs.
+        """
+        if self.cells is not None and not same_density(self.density.logp(x), logp):
+            raise SymmetryBroken

@@ -1,0 +1,300 @@
+"""Bad input gets a clear error that names the culprit and the remedy, before any long work."""
+
+from __future__ import annotations
+
+import models
+import numpy as np
+import pymc as pm
+import pytest
+
+import pymc_multimodal as mm
+from pymc_multimodal import FitError, ModelError, MultimodalDiffusion
+
+ENTRIES = {
+    "step": lambda model, **kwargs: MultimodalDiffusion(
+        model=model, progressbar=False, quiet=True, **kwargs
+    ),
+    "fit": lambda model, **kwargs: mm.fit(model, progressbar=False, quiet=True, **kwargs),
+    "sample": lambda model, **kwargs: mm.sample(
+        20, chains=2, model=model, progressbar=False, quiet=True, **kwargs
+    ),
+}
+
+every_entry = pytest.mark.parametrize("enter", ENTRIES.values(), ids=ENTRIES.keys())
+
+
+def _work(*args, **kwargs):
+    pytest.fail("long work began before the error")
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    """Fail as soon as a search for modes begins."""
+    monkeypatch.setattr("pymc_multimodal.search.finder.ModeFinder.search", _work)
+
+
+@pytest.fixture
+def no_sampling(monkeypatch):
+    """Fail as soon as the modes that were found are sampled."""
+    monkeypatch.setattr("pymc_multimodal.fit.pipeline.explore", _work)
+
+
+@pytest.fixture(scope="module")
+def unimodal():
+    return models.unimodal()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A model with data, and a fit of it."""
+    model = models.four_modes()
+    return model, mm.fit(model, random_seed=1, progressbar=False, quiet=True, target_se=0.05)
+
+
+# -------------------------------------------------------------- models that cannot be sampled
+
+
+@every_entry
+def test_discrete_variables(no_search, enter):
+    with pm.Model() as model:
+        group = pm.Bernoulli("group", 0.3)
+        pm.Poisson("count", 2.0)
+        x = pm.Normal("x", 4.0 * group, 1.0)
+        pm.Normal("y", x, 1.0, observed=1.0)
+    with pytest.raises(ModelError, match=r"(?s)discrete.*group.*count.*[Mm]arginali[sz]e"):
+        enter(model)
+
+
+@every_entry
+def test_no_free_variables(no_search, enter):
+    with pm.Model() as model:
+        pm.Normal("y", 0.0, 1.0, observed=1.0)
+    # As a step, PyMC itself is first to say so.
+    with pytest.raises(ValueError, match=r"[Nn]o free (random )?variables"):
+        enter(model)
+
+
+@every_entry
+def test_minibatch(no_search, enter):
+    batch = pm.Minibatch(np.arange(50.0), batch_size=5)
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 1.0)
+        pm.Normal("y", x, 1.0, observed=batch, total_size=50)
+    with pytest.raises(ModelError, match=r"random.*Minibatch"):
+        enter(model)
+
+
+# PyMC 6.4 builds simulators in a way that PyTensor has deprecated.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@every_entry
+def test_simulator(no_search, enter):
+    def simulate(rng, mu, size):
+        return rng.normal(mu, 1.0, size=size)
+
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 1.0)
+        pm.Simulator("s", simulate, x, epsilon=1.0, observed=np.zeros(5))
+    with pytest.raises(ModelError, match=r"random.*Simulator"):
+        enter(model)
+
+
+@every_entry
+@pytest.mark.parametrize("value", [np.nan, -np.inf], ids=["nan", "-inf"])
+def test_a_log_density_that_is_nowhere_finite(no_sampling, enter, value):
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 1.0)
+        pm.Potential("bad", pm.math.switch(pm.math.le(x**2, -1.0), 0.0, value))
+    with pytest.raises(ModelError, match=r"(?s)NaN or -inf.*debug.*starts="):
+        enter(model)
+
+
+def test_given_starts_with_no_density(no_sampling):
+    with pm.Model() as model:
+        x = pm.HalfNormal("x", 1.0, default_transform=None)
+        pm.Normal("y", x, 1.0, observed=1.0)
+    with pytest.raises(ModelError, match="NaN or -inf at all of the given points"):
+        mm.fit(model, modes=mm.ModeSearch(starts=np.array([[-1.0], [-2.0]])), quiet=True)
+
+
+class Broken(models.Square):
+    def perform(self, node, inputs, outputs):
+        raise ArithmeticError("the mesh is tangled")
+
+
+def test_a_model_that_always_raises(no_sampling):
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 1.0)
+        pm.Normal("y", Broken()(x), 1.0, observed=1.0)
+    with pytest.raises(ModelError, match="the mesh is tangled"):
+        mm.fit(model, progressbar=False, quiet=True)
+
+
+def flat():
+    with pm.Model() as model:
+        x = pm.Flat("level")
+        pm.Normal("y", x**2, 1.0, observed=4.0)
+    return model
+
+
+@every_entry
+def test_a_flat_prior_without_starts(no_search, enter):
+    with pytest.raises(ModelError, match=r"level.*Flat.*starts="):
+        enter(flat())
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [
+        mm.ModeSearch(starts=np.linspace(-4.0, 4.0, 9)[:, None]),
+        mm.ModeSearch(locations=[{"level": 2.0}, {"level": -2.0}]),
+    ],
+    ids=["starts", "locations"],
+)
+def test_a_flat_prior_with_starts(modes):
+    fit = mm.fit(flat(), modes=modes, random_seed=1, progressbar=False, quiet=True)
+    assert fit.n_modes == 2
+    np.testing.assert_allclose(fit.weights.weight, 0.5, atol=4 * fit.weights.weight_se.max())
+
+
+# -------------------------------------------------------------- use as a step
+
+
+def test_only_some_of_the_variables(no_search):
+    model = models.unequal()
+    with pytest.raises(ModelError, match=r"(?s)part of.*sigma.*leave `vars` out"):
+        MultimodalDiffusion([model["x"]], model=model)
+
+
+def test_variables_one_by_one(no_search):
+    with pytest.raises(ModelError, match="blocked"):
+        MultimodalDiffusion(blocked=False, model=models.unequal())
+
+
+def test_no_model(no_search):
+    with pytest.raises(TypeError, match="context"):
+        MultimodalDiffusion()
+    with pytest.raises(TypeError, match="context"):
+        mm.sample()
+
+
+# -------------------------------------------------------------- a fit that does not belong
+
+
+@pytest.mark.parametrize("entry", ["step", "sample"])
+def test_data_changed_since_the_fit(no_search, fitted, entry):
+    model, fit = fitted
+    pm.set_data({"data": [9.0, 4.0]}, model=model)
+    try:
+        with pytest.raises(FitError, match=r"data changed.*Fit again"):
+            ENTRIES[entry](model, fit=fit)
+    finally:
+        pm.set_data({"data": [4.0, 4.0]}, model=model)
+    ENTRIES[entry](model, fit=fit)
+
+
+@pytest.mark.parametrize("entry", ["step", "sample"])
+def test_fit_of_another_model(no_search, fitted, unimodal, entry):
+    with pytest.raises(FitError, match=r"x\[0\].*'x'"):
+        ENTRIES[entry](unimodal, fit=fitted[1])
+
+
+def test_fit_of_another_model_with_the_same_variables(no_search, fitted):
+    with pm.Model() as model:
+        pm.Normal("x", 0.0, 3.0, shape=2)
+    with pytest.raises(FitError, match="Fit again"):
+        mm.sample(10, model=model, fit=fitted[1], quiet=True)
+
+
+# -------------------------------------------------------------- settings
+
+
+@every_entry
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("target_se", 2, "target_se=2.*between 0 and 1"),
+        ("target_se", 0.0, "target_se.*between 0 and 1"),
+        ("target_se", np.nan, "target_se.*between 0 and 1"),
+        ("max_evals", -1, "max_evals=-1.*positive"),
+        ("max_seconds", 0, "max_seconds=0.*positive"),
+        ("generator", "nope", "nope.*not known.*hybrid"),
+        ("workers", 0, "workers=0"),
+        ("workers", 1.5, "workers=1.5"),
+    ],
+)
+def test_settings_out_of_range(no_search, unimodal, enter, name, value, says):
+    with pytest.raises(ValueError, match=says):
+        enter(unimodal, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("draws", 0), ("draws", 10.0), ("draws", "many"), ("tune", -1), ("chains", 0)],
+)
+def test_numbers_of_draws(no_search, unimodal, name, value):
+    with pytest.raises(ValueError, match=f"{name}=.*integer"):
+        mm.sample(model=unimodal, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: mm.ModeSearch(radius=1.0), "radius.*locations"),
+        (lambda: mm.ModeSearch(starts=0), "starts=0"),
+        (lambda: mm.ModeSearch(starts=1e3), r"starts=1000.0 must be an integer.*array"),
+        (lambda: mm.ModeSearch(starts=True), "starts=True"),
+        (lambda: mm.ModeSearch(max_iter=None), "max_iter=None"),
+        (lambda: mm.ModeSearch(stretch=0.0), "stretch=0.0"),
+        (lambda: mm.ModeSearch(barrier="high"), "barrier='high'"),
+        (lambda: mm.ModeSearch(optimiser="newton"), "newton.*lbfgs"),
+        (lambda: mm.Regions(method="x"), "method='x'.*'svc'.*'nearest'"),
+        (lambda: mm.Regions(C=-1.0), "C=-1.0"),
+        (lambda: mm.Regions(kernel="poly"), "kernel='poly'.*'linear'"),
+        (lambda: mm.Regions(max_svc_modes=-1), "max_svc_modes=-1.*nearest"),
+        (lambda: mm.Hybrid(rungs=("gaussian", "flow")), "flow"),
+        (lambda: mm.Hybrid(max_components=0), "max_components=0"),
+        (lambda: mm.Network(score_weight=np.nan), "score_weight=nan"),
+        (lambda: mm.Network(device="gpu0"), "device='gpu0'.*torch.*'cpu'"),
+        (lambda: mm.PublishedHybrid(device="gpu0"), "device='gpu0'.*torch.*'cpu'"),
+        (lambda: mm.LRDS(start="normal"), "start='normal'.*no effect.*exponential"),
+        (lambda: mm.LRDS(reference="gaussian", components=3), "components=3.*no effect"),
+        (lambda: mm.LRDS(process="pinned", last=5.0), "last=5.0.*no effect"),
+        (lambda: mm.Hybrid(min_gain=-1.0), "min_gain=-1.0"),
+        (lambda: mm.Hybrid(defensive_df=0.0), "defensive_df=0.0"),
+        (lambda: mm.Hybrid(rungs=()), "rungs"),
+        (lambda: mm.Hybrid(defensive=0.0), "defensive"),
+        (lambda: mm.ScoreLangevin(objective="sliced"), "objective='sliced'.*'implicit'"),
+        (lambda: mm.ScoreLangevin(steps=-1), "steps=-1.*at least 0"),
+        (lambda: mm.ScoreLangevin(step_size=0.0), "step_size=0.0"),
+        (lambda: mm.ScoreLangevin(min_overlap=1.0), "min_overlap=1.0"),
+        (lambda: mm.LocalSampling(chains=2), "chains=2.*at least 8"),
+        (lambda: mm.LocalSampling(target_accept=1.5), "target_accept=1.5"),
+    ],
+)
+def test_configs_out_of_range(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("modes", "error", "says"),
+    [
+        (mm.ModeSearch(starts=np.zeros((4, 3))), ValueError, r"starts.*\(4, 3\).*\(n, 1\)"),
+        (mm.ModeSearch(starts=np.array([[np.nan]])), ValueError, "starts holds NaN"),
+        (mm.ModeSearch(locations=np.zeros((2, 2))), ValueError, r"locations.*\(n, 1\)"),
+        (mm.ModeSearch(locations=[{"slope": 1.0}]), ModelError, "slope"),
+    ],
+)
+def test_starts_that_do_not_fit_the_model(no_search, unimodal, modes, error, says):
+    with pytest.raises(error, match=says):
+        mm.fit(unimodal, modes=modes, quiet=True)
+
+
+def test_no_modes_group_yet(unimodal):
+    prior = pm.sample_prior_predictive(5, model=unimodal, random_seed=1)
+    with pytest.raises(ValueError, match="no mode weights"):
+        mm.attach(prior)
+    with pytest.raises(ValueError, match="attach"):
+        mm.mode_table(prior)
+    with pytest.raises(ValueError, match="attach"):
+        mm.plot_modes(prior)

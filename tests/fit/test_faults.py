@@ -1,0 +1,289 @@
+"""Interruptions, limits and threads: what there is comes out, and nothing is left behind."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+
+import models
+import numpy as np
+import pymc as pm
+import pytest
+from densities import WideNormal, two_modes
+
+import pymc_multimodal as mm
+from pymc_multimodal.challenge.challenger import Challenger
+from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal.fit import pipeline
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.status import FitError
+from pymc_multimodal.target.density import CHUNK, Density
+
+TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
+WEIGHTS = np.array([0.6, 0.4])
+
+
+class Watched:
+    """The target, counting its calls; Ctrl-C is pressed at some of them."""
+
+    def __init__(self, *interrupted, seconds=0.0):
+        self.interrupted, self.seconds, self.calls = interrupted, seconds, 0
+
+    def __call__(self, x):
+        self.calls += 1
+        if self.calls in self.interrupted:
+            raise KeyboardInterrupt
+        if self.seconds:
+            time.sleep(self.seconds * len(x))
+        return TARGET(x)
+
+    def density(self, **kwargs):
+        return Density(self, 2, prior=WideNormal(2), **kwargs)
+
+
+def warnings_of(fit):
+    return [s.code for s in fit.statuses if s.level == "warning"]
+
+
+def assert_right(fit):
+    """A result that is good for everything that one has."""
+    assert fit.n_modes == 2
+    assert np.all(np.abs(fit.weights.weight - WEIGHTS) < 4 * fit.weights.weight_se + 1e-3)
+    assert abs(fit.weights.total - TARGET.log_z) < 4 * fit.weights.total_se
+    again = pickle.loads(pickle.dumps(fit))
+    assert np.isfinite(again.generate(20, np.random.default_rng(1))).all()
+    assert np.isfinite(again.starts(20, np.random.default_rng(1))).all()
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """Calls of the density at which each stage began, and those of the whole fit."""
+    watched, begun = Watched(), {}
+    fit_density(
+        watched.density(), FitConfig(), tick=lambda stage, _: begun.setdefault(stage, watched.calls)
+    )
+    return {**begun, "end": watched.calls}
+
+
+# ------------------------------------------------------------------ Ctrl-C
+
+
+@pytest.mark.parametrize("stage", ["modes", "regions", "local", "weights"])
+def test_an_interruption_before_the_first_weights_is_raised_at_once(stage, calls):
+    watched = Watched(calls[stage] + 5)
+    density = watched.density()
+    with pytest.raises(KeyboardInterrupt):
+        fit_density(density, FitConfig())
+    assert watched.calls == calls[stage] + 5
+    # The density is as it was, and a new fit is that of a fresh one.
+    assert not density.exhausted()
+    if stage == "local":
+        again, fresh = (fit_density(d, FitConfig()) for d in (density, TARGET.density()))
+        np.testing.assert_array_equal(again.weights.weight, fresh.weights.weight)
+
+
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.95, 1.0])
+def test_an_interruption_of_the_challenge_or_the_kernel_gives_what_there_is(part, calls):
+    at = calls["challenge"] + int(part * (calls["end"] - calls["challenge"]))
+    watched = Watched(at)
+    fit = fit_density(watched.density(), FitConfig())
+    assert_right(fit)
+    assert warnings_of(fit) == ["interrupted"]
+    # No more than the last stage has to have: a second look at some draws, and some jumps.
+    assert watched.calls - at <= (128 + 400) / CHUNK + 2
+
+
+def test_an_interruption_while_weights_are_refined_gives_what_there_is():
+    def press(stage, text):
+        if text.startswith("weights within"):
+            raise KeyboardInterrupt
+
+    fit = fit_density(TARGET.density(), FitConfig(target_se=1e-4), tick=press)
+    assert_right(fit)
+    assert warnings_of(fit) == ["interrupted"]
+
+
+def test_an_interruption_amid_refinement_leaves_the_round_before(calls):
+    """Draws had been added and the bridge not yet made."""
+    watched = Watched(calls["challenge"] + 40)
+    fit = fit_density(watched.density(), FitConfig(target_se=1e-4))
+    assert_right(fit)
+    assert warnings_of(fit) == ["interrupted"]
+
+
+def test_an_interruption_of_a_second_fit_leaves_the_first(monkeypatch):
+    """The challenge has proved a mode missing: the fit that knows it is not complete."""
+    looked, run = [], pipeline._sample_regions
+
+    def press(*args):
+        looked.append(1)
+        if len(looked) == 2:
+            raise KeyboardInterrupt
+        return run(*args)
+
+    monkeypatch.setattr(pipeline, "_sample_regions", press)
+    fit = fit_density(TARGET.density(), FitConfig(modes=mm.ModeSearch(starts=TARGET.means[:1])))
+    assert fit.n_modes == 1
+    assert {"challenge", "interrupted"} < set(warnings_of(fit))
+    assert len(fit.verdict.starts)
+
+
+@pytest.mark.parametrize("name", ["count_jumps", "build"])
+def test_an_interruption_of_the_kernel_leaves_a_plain_one(name, monkeypatch):
+    def press(*args):
+        raise KeyboardInterrupt
+
+    where = pipeline if name == "count_jumps" else mm.LRDS
+    monkeypatch.setattr(where, name, press)
+    fit = fit_density(TARGET.density(), FitConfig(generator="lrds"))
+    assert_right(fit)
+    assert warnings_of(fit) == ["interrupted"]
+
+
+def test_a_second_interruption_is_raised(calls):
+    with pytest.raises(KeyboardInterrupt):
+        fit_density(Watched(calls["challenge"] + 5, calls["challenge"] + 6).density(), FitConfig())
+
+
+def test_pymc_draws_from_a_fit_that_was_interrupted(monkeypatch, caplog):
+    def press(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Challenger, "seek", press)
+    with models.unequal(), caplog.at_level(logging.WARNING):
+        step = mm.MultimodalDiffusion(random_seed=1, progressbar=False, quiet=True)
+        idata = pm.sample(
+            50, tune=0, step=step, chains=2, cores=1, progressbar=False, random_seed=1,
+            compute_convergence_checks=False,
+        )  # fmt: skip
+    assert idata.posterior["x"].shape == (2, 50)
+    assert "interrupted" in warnings_of(step.fit)
+    assert "interrupted before its last stage" in caplog.text
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_an_interruption():
+    """Workers sleep for minutes when it comes."""
+    density = Watched(seconds=5.0).density(workers=2)
+    pressed = threading.Timer(8.0, os.kill, (os.getpid(), signal.SIGINT))
+    pressed.start()
+    with pytest.raises(KeyboardInterrupt):
+        fit_density(density, FitConfig())
+    began = time.monotonic()
+    density.close()
+    assert time.monotonic() - began < 5
+    assert not multiprocessing.active_children()
+
+
+def crash(x):
+    os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_an_error_that_says_so():
+    density = Density(crash, 2, prior=WideNormal(2), workers=2)
+    with pytest.raises(FitError, match="workers=2 processes died"):
+        fit_density(density, FitConfig())
+    assert not multiprocessing.active_children()
+
+
+# ------------------------------------------------------------------ limits
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+@pytest.mark.parametrize("max_evals", [1, 100, 1000, 5000])
+def test_a_small_budget_gives_a_result_and_is_hardly_exceeded(max_evals, gradient):
+    density = TARGET.density(gradient=gradient)
+    fit = fit_density(density, FitConfig(max_evals=max_evals))
+    assert "budget" in warnings_of(fit)
+    # What every stage does at least: some 1,000 evaluations for each mode.
+    assert fit.n_logp_evals < max_evals + 1500 + 1000 * fit.n_modes
+    assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
+    assert np.isclose(fit.weights.weight.sum(), 1.0)
+    assert np.isfinite(fit.generate(20, np.random.default_rng(1))).all()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0])
+def test_a_slow_density_is_stopped_in_time(seconds):
+    """A millisecond a point: whole stages take several seconds."""
+    watched = Watched(seconds=1e-3)
+    began = time.monotonic()
+    fit = fit_density(watched.density(), FitConfig(max_seconds=seconds))
+    assert "budget" in warnings_of(fit)
+    assert time.monotonic() - began < seconds + 6
+    assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
+
+
+def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
+    challenge = Challenge(climbs=0)
+    whole = fit_density(TARGET.density(), FitConfig(challenge=challenge))
+    limit = whole.n_logp_evals - 3000
+    fit = fit_density(TARGET.density(), FitConfig(challenge=challenge, max_evals=limit))
+    assert warnings_of(fit) == ["budget"]
+    assert_right(fit)
+    assert fit.verdict is None
+    assert fit.n_logp_evals < limit + CHUNK + 500
+
+
+def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict_and_what_they_found():
+    whole = fit_density(TARGET.density(), FitConfig())
+    assert whole.verdict.n_climbs > 500
+    fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 1000))
+    assert 0 < fit.verdict.n_climbs < whole.verdict.n_climbs
+    assert fit.verdict.missed_mass == whole.verdict.missed_mass
+    assert warnings_of(fit) == ["budget"]
+    assert_right(fit)
+
+
+def test_a_limit_in_a_second_fit_leaves_no_verdict_on_the_first():
+    """The verdict on a fit of one region does not belong to a fit of two."""
+    search = mm.ModeSearch(starts=TARGET.means[:1])
+    whole = fit_density(TARGET.density(), FitConfig(modes=search))
+    fit = fit_density(TARGET.density(), FitConfig(modes=search, max_evals=whole.n_logp_evals // 2))
+    assert fit.n_modes == 2
+    assert fit.verdict is None
+    assert "budget" in warnings_of(fit)
+
+
+# ------------------------------------------------------------------ threads
+
+
+def test_threads_take_turns_and_agree_with_a_run_alone():
+    model, fits, draws = models.four_modes(), {}, {}
+    settings = {"random_seed": 1, "progressbar": False, "quiet": True}
+
+    def run(i):
+        fits[i] = mm.fit(model, target_se=0.05, **settings)
+        drawn = mm.sample(20, chains=2, model=model, fit=fits[0], **settings)
+        draws[i] = drawn.posterior["x"].values
+
+    run(0)
+    threads = [threading.Thread(target=run, args=(i,)) for i in (1, 2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    for i in (1, 2):
+        np.testing.assert_array_equal(fits[i].draws.x[0], fits[0].draws.x[0])
+        np.testing.assert_array_equal(draws[i], draws[0])
+
+
+def test_a_compiled_density_serves_several_threads(rng):
+    """PyTensor's functions keep input and results in one place for all calls."""
+    density = density_of(models.four_modes())
+    points = [rng.normal(0, 3, (2000, 2)) for _ in range(4)]
+    alone, together = [density._function(x)[0].copy() for x in points], {}
+
+    def run(i):
+        together[i] = [density._function(points[i])[0].copy() for _ in range(20)]
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    for i in range(4):
+        np.testing.assert_array_equal(together[i], np.broadcast_to(alone[i], (20, 2000)))

@@ -1,0 +1,274 @@
+"""The step method inside ``pm.sample``: fitted once, the same draws however they are spread."""
+
+from __future__ import annotations
+
+import logging
+
+import models
+import numpy as np
+import pymc as pm
+import pytensor
+import pytest
+from pymc.step_methods import STEP_METHODS
+from pymc.step_methods.compound import Competence
+
+import pymc_multimodal as mm
+import pymc_multimodal.plugin.step as step_module
+from pymc_multimodal import MultimodalDiffusion
+from pymc_multimodal._compat import ess, get_dataset, group_names, load, rhat, save
+from pymc_multimodal.model.compiled import layout, unflatten
+
+SCALARS = {"lp", "mode", "accepted", "log_ratio"}
+VECTORS = {"mode_weight", "mode_weight_se", "mode_log_evidence", "mode_log_evidence_se"}
+
+
+@pytest.fixture(scope="module")
+def fits():
+    """The densities that were fitted in this process while the module's tests run."""
+    calls = []
+    original = step_module.fit_density
+
+    def counted(density, *args, **kwargs):
+        calls.append(density.names)
+        return original(density, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_module, "fit_density", counted)
+        yield calls
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.unequal()
+
+
+@pytest.fixture(scope="module")
+def step(model, fits):
+    before = len(fits)
+    made = MultimodalDiffusion(random_seed=1, progressbar=False, quiet=True, model=model)
+    assert len(fits) == before + 1
+    return made
+
+
+def draw(model, step, **kwargs):
+    settings = {
+        "draws": 400, "tune": 0, "chains": 2, "cores": 1, "random_seed": 3,
+        "progressbar": False, "compute_convergence_checks": False,
+    } | kwargs  # fmt: skip
+    return pm.sample(step=step, model=model, **settings)
+
+
+@pytest.fixture(scope="module")
+def idata(model, step):
+    return draw(model, step)
+
+
+def assert_same_draws(a, b):
+    for group in ("posterior", "sample_stats"):
+        one, two = get_dataset(a, group), get_dataset(b, group)
+        assert set(one.data_vars) == set(two.data_vars)
+        for name in one.data_vars:
+            np.testing.assert_array_equal(one[name].values, two[name].values, err_msg=str(name))
+
+
+def test_two_processes_give_the_same_draws(model, step, fits, idata):
+    before = len(fits)
+    assert_same_draws(idata, draw(model, step, cores=2, mp_ctx="fork"))
+    assert len(fits) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mp_ctx", ["forkserver", "spawn"])
+def test_processes_started_afresh_give_the_same_draws(model, step, fits, idata, mp_ctx):
+    before = len(fits)
+    assert_same_draws(idata, draw(model, step, cores=2, mp_ctx=mp_ctx))
+    assert len(fits) == before
+
+
+def test_a_second_call_reuses_the_fit(model, step, fits, idata):
+    before = len(fits)
+    assert_same_draws(idata, draw(model, step))
+    other = draw(model, step, random_seed=4, draws=50)
+    assert len(fits) == before
+    again, first = (get_dataset(i, "posterior")["x"].values[:, :50] for i in (other, idata))
+    assert not np.any(again == first)
+
+
+def test_chains_are_not_alike(idata):
+    x = get_dataset(idata, "posterior")["x"].values
+    assert not np.any(x[0] == x[1])
+
+
+def test_sample_stats_travel_with_the_draws(step, idata):
+    stats = get_dataset(idata, "sample_stats")
+    assert set(stats.data_vars) >= SCALARS | VECTORS
+    for name in SCALARS:
+        assert stats[name].dims == ("chain", "draw")
+        assert stats[name].shape == (2, 400)
+        assert np.isfinite(stats[name].values).all()
+    assert stats["mode"].dtype.kind == "i"
+    assert stats["accepted"].values.min() >= 0
+    assert stats["accepted"].values.max() <= 1
+    weights = step.fit.weights
+    for name, expected in (
+        ("mode_weight", weights.weight),
+        ("mode_weight_se", weights.weight_se),
+        ("mode_log_evidence", weights.log_evidence),
+        ("mode_log_evidence_se", weights.log_evidence_se),
+    ):
+        assert stats[name].shape == (2, 400, 2)
+        assert stats[name].dtype == float
+        np.testing.assert_array_equal(stats[name].values, np.broadcast_to(expected, (2, 400, 2)))
+
+
+def test_lp_and_mode_belong_to_the_draw(model, step, idata):
+    stats, posterior = get_dataset(idata, "sample_stats"), get_dataset(idata, "posterior")
+    x = np.stack([posterior["x"].values.ravel(), np.log(posterior["sigma"].values.ravel())], axis=1)
+    np.testing.assert_allclose(stats["lp"].values.ravel(), step.density.logp(x))
+    np.testing.assert_array_equal(stats["mode"].values.ravel(), step.fit.label(x))
+    np.testing.assert_array_equal(stats["mode"].values.ravel(), np.where(x[:, 0] > 0, 0, 1))
+
+
+def test_weights_are_right_and_the_draws_agree_with_them(step, idata):
+    weight, error = step.fit.weights.weight, step.fit.weights.weight_se
+    assert (np.abs(weight - models.WEIGHTS) < 4 * error).all()
+    mode = get_dataset(idata, "sample_stats")["mode"].values
+    indicator = (mode == 0).astype(float)
+    size = ess(indicator, "mean")[0]
+    assert size > 0.2 * mode.size
+    allowed = np.sqrt(weight[0] * weight[1] / size + error[0] ** 2)
+    assert abs(indicator.mean() - weight[0]) < 4 * allowed
+
+
+def test_draws_within_a_mode_are_right(idata):
+    posterior = get_dataset(idata, "posterior")
+    assert rhat(posterior["x"].values)[0] < 1.03
+    assert rhat(posterior["sigma"].values)[0] < 1.03
+    x = posterior["x"].values
+    upper = x[x > 0]
+    assert abs(upper.mean() - 3.0) < 4 * 0.5 / np.sqrt(0.2 * len(upper))
+    assert abs(upper.std() - 0.5) < 0.1
+
+
+def test_nothing_is_warned_of(model, step, caplog):
+    caplog.set_level(logging.INFO, logger="pymc")
+    draw(model, step, chains=4, draws=300, tune=20, compute_convergence_checks=True)
+    assert not [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_the_fit_says_what_it_found(model, step, caplog):
+    caplog.set_level(logging.INFO, logger="pymc")
+    made = MultimodalDiffusion(
+        model=model,
+        random_seed=5,
+        target_se=0.05,
+        progressbar=False,
+        modes=mm.ModeSearch(starts=64),
+    )
+    said = [r.getMessage() for r in caplog.records if r.name == "pymc.multimodal"]
+    assert any("Found 2 modes from 64 starts" in s for s in said)
+    assert not any("random_seed" in s for s in said)
+    assert made.fit.config.random_seed == 5
+
+
+def test_a_given_fit_is_used(model, step, fits, idata):
+    before = len(fits)
+    other = MultimodalDiffusion(model=model, fit=step.fit, progressbar=False)
+    assert other.fit is step.fit
+    assert len(fits) == before
+    assert_same_draws(idata, draw(model, other))
+
+
+def test_variables_may_be_spelt_out(model, step, fits):
+    before = len(fits)
+    other = MultimodalDiffusion([model["sigma"], model["x"]], model=model, fit=step.fit)
+    assert [v.name for v in other.vars] == [v.name for v in model.value_vars]
+    assert len(fits) == before
+
+
+def test_it_is_never_assigned_by_itself(model):
+    assert MultimodalDiffusion.competence(model["x"], True) == Competence.INCOMPATIBLE
+    assert MultimodalDiffusion not in STEP_METHODS
+
+
+def test_initial_points_are_left_to_the_fit(model, step, idata):
+    far = draw(model, step, initvals={"x": 1e3, "sigma": 50.0}, draws=20)
+    x = get_dataset(far, "posterior")["x"].values
+    assert np.abs(x).max() < 10
+
+
+# -------------------------------------------------------------- results
+
+
+def test_step_attach(model, step):
+    idata = draw(model, step, draws=30)
+    assert step.attach(idata) is idata
+    assert {"modes", "mode_posterior"} <= set(group_names(idata))
+    modes = get_dataset(idata, "modes")
+    np.testing.assert_array_equal(modes["weight"].values, step.fit.weights.weight)
+    np.testing.assert_allclose(modes["x"].values, [3.0, -3.0], atol=1e-3)
+
+
+def test_attach_from_stats_alone(step, idata, tmp_path):
+    path = tmp_path / "draws.nc"
+    save(idata, path)
+    loaded = load(path)
+    assert "modes" not in group_names(loaded)
+    mm.attach(loaded)
+    assert "modes" in group_names(loaded)
+    modes, weights = get_dataset(loaded, "modes"), step.fit.weights
+    np.testing.assert_array_equal(modes["weight"].values, weights.weight)
+    np.testing.assert_array_equal(modes["weight_se"].values, weights.weight_se)
+    np.testing.assert_array_equal(modes["log_evidence"].values, weights.log_evidence)
+    np.testing.assert_array_equal(modes["log_evidence_se"].values, weights.log_evidence_se)
+    np.testing.assert_allclose(modes["x"].values, [3.0, -3.0], atol=0.3)
+    assert (modes["sigma"].values > 0).all()
+    assert modes.attrs["log_evidence"] == pytest.approx(weights.total)
+    assert modes.attrs["log_evidence_se"] == pytest.approx(weights.total_se, rel=0.5)
+    table = mm.mode_table(loaded)
+    assert list(table.index) == [0, 1]
+    assert {"weight", "weight_se", "x", "sigma"} <= set(table.columns)
+
+
+def test_a_mode_that_no_draw_visited_has_no_location(model, step):
+    idata = draw(model, step, draws=1, chains=1)
+    mm.attach(idata)
+    modes = get_dataset(idata, "modes")
+    visited = int(get_dataset(idata, "sample_stats")["mode"].values[0, 0])
+    assert np.isfinite(modes["x"].values[visited])
+    assert np.isnan(modes["x"].values[1 - visited])
+    assert modes["weight"].values.sum() == pytest.approx(1.0)
+
+
+def test_the_inline_call(model, fits):
+    before = len(fits)
+    with model:
+        idata = pm.sample(step=MultimodalDiffusion())
+    assert len(fits) == before + 1
+    frequency = (get_dataset(idata, "posterior")["x"].values > 0).mean()
+    assert frequency == pytest.approx(models.WEIGHTS[0], abs=0.08)
+    mm.attach(idata)
+    np.testing.assert_allclose(
+        get_dataset(idata, "modes")["weight"].values, models.WEIGHTS, atol=0.05
+    )
+
+
+def test_one_seed_for_fit_and_chains_is_no_common_stream(step):
+    """PyMC spawns its chains' generators from the seed, and a fit those of its stages."""
+    [stage], [chain] = np.random.default_rng(3).spawn(1), np.random.default_rng(3).spawn(1)
+    step._begin_chain(chain)
+    ours = step.rng.bit_generator.state["state"]
+    assert ours not in (stage.bit_generator.state["state"], chain.bit_generator.state["state"])
+
+
+def test_workers_are_not_for_the_chains(model, step):
+    """PyMC's chain processes are daemons, which may not have children."""
+    other = MultimodalDiffusion(model=model, fit=step.fit, workers=2, progressbar=False)
+    assert other.density.workers == 1
+
+
+def test_points_have_the_types_of_their_variables():
+    with pytensor.config.change_flags(floatX="float32"), pm.Model() as single:
+        pm.HalfNormal("s", shape=2)
+        [point] = unflatten(layout(single), np.zeros((1, 2)))
+    assert [v.dtype for v in point.values()] == ["float32"]

@@ -1,0 +1,233 @@
+"""`Density` counts, guards against bad values, wraps, and gives a row the same value anywhere."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from densities import VonMises, gaussian, two_modes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import pymc_multimodal.target.density as density_module
+from pymc_multimodal.status import ModelError
+from pymc_multimodal.target.density import CHUNK, Density
+
+reproducible = settings(derandomize=True, deadline=None, database=None)
+
+
+def odd_values(x):
+    """NaN, +inf and finite by the first coordinate, with gradients as bad."""
+    logp = -0.5 * (x**2).sum(axis=1)
+    logp = np.where(x[:, 0] > 2, np.inf, np.where(x[:, 0] < -2, np.nan, logp))
+    grad = -x.copy()
+    grad[x[:, 1] > 1, 0] = np.nan
+    grad[x[:, 1] < -1, 1] = -np.inf
+    return logp, grad
+
+
+def picky(x):
+    """Raises as soon as one row is negative, as a decomposition might."""
+    if (x[:, 0] < 0).any():
+        raise np.linalg.LinAlgError("not positive definite")
+    return -x[:, 0], -np.ones_like(x)
+
+
+def product(x):
+    """A matrix product, whose rounding may depend on the shape of the batch."""
+    a = np.sin(np.arange(400.0)).reshape(20, 20)
+    y = x @ a
+    return -0.5 * (y**2).sum(axis=1), -y @ a.T
+
+
+def picky_product(x):
+    picky(x)
+    return product(x)
+
+
+def test_every_row_is_counted_once():
+    density = gaussian(np.zeros(3), np.eye(3)).density()
+    density.logp(np.zeros((CHUNK + 3, 3)))
+    density.logp_and_grad(np.zeros((5, 3)))
+    assert (density.n_logp_evals, density.n_grad_evals) == (CHUNK + 8, CHUNK + 8)
+    silent = gaussian(np.zeros(3), np.eye(3)).density(gradient=False)
+    silent.logp(np.zeros((7, 3)))
+    assert (silent.n_logp_evals, silent.n_grad_evals) == (7, 0)
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+def test_no_rows_give_no_values(gradient):
+    density = gaussian(np.zeros(3), np.eye(3)).density(gradient=gradient)
+    assert density.logp(np.empty((0, 3))).shape == (0,)
+    assert density.n_logp_evals == 0
+
+
+def test_values_that_cannot_be_sampled_are_outside_the_support():
+    density = Density(odd_values, 2)
+    logp = density.logp(np.array([[0.0, 0.0], [3.0, 0.0], [-3.0, 0.0]]))
+    np.testing.assert_array_equal(logp, [0.0, -np.inf, -np.inf])
+
+
+def test_gradients_that_are_not_finite_are_zero():
+    density = Density(odd_values, 2)
+    _, grad = density.logp_and_grad(np.array([[1.0, 2.0], [1.0, -2.0], [1.0, 0.5]]))
+    np.testing.assert_array_equal(grad, [[0.0, -2.0], [-1.0, 0.0], [-1.0, -0.5]])
+
+
+def test_a_row_that_raises_does_not_spoil_the_others():
+    density = Density(picky, 2)
+    x = np.ones((2 * CHUNK, 2))
+    x[[3, CHUNK + 1], 0] = -1.0
+    logp, grad = density.logp_and_grad(x)
+    bad = x[:, 0] < 0
+    np.testing.assert_array_equal(logp, np.where(bad, -np.inf, -1.0))
+    np.testing.assert_array_equal(grad[bad], 0.0)
+    np.testing.assert_array_equal(grad[~bad], -1.0)
+    assert density.tally.raised == 2
+    assert isinstance(density.last_error, np.linalg.LinAlgError)
+
+
+def test_a_density_without_gradient_refuses_to_give_one():
+    density = gaussian(np.zeros(2), np.eye(2)).density(gradient=False)
+    with pytest.raises(TypeError, match="no gradient"):
+        density.logp_and_grad(np.zeros((1, 2)))
+
+
+def test_a_density_that_raises_without_gradient_is_outside():
+    density = Density(lambda x: (picky(x)[0], None), 2, has_gradient=False)
+    logp = density.logp(np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    np.testing.assert_array_equal(logp, [-1.0, -np.inf])
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One pool for all tests: a worker takes seconds to import what it needs."""
+    density = Density(picky_product, 20, workers=2)
+    yield density
+    density.close()
+
+
+def test_values_do_not_depend_on_the_workers(shared, rng):
+    """Bit for bit: the same seed has to give the same draws for any number of workers."""
+    alone = Density(picky_product, 20)
+    x = np.abs(rng.standard_normal((3 * CHUNK + 5, 20)))
+    for one, other in zip(alone.logp_and_grad(x), shared.logp_and_grad(x), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert shared.n_logp_evals == shared.n_grad_evals == len(x)
+
+
+def test_errors_in_workers_are_reported(shared):
+    x = np.ones((2 * CHUNK, 20))
+    x[5, 0] = -1.0
+    assert np.flatnonzero(np.isneginf(shared.logp(x))).tolist() == [5]
+    assert shared.tally.raised == 1
+    assert "not positive definite" in str(shared.last_error)
+
+
+class TwoArguments(Exception):
+    """Pickles, but not back: unpickling gives its one stored argument to two parameters."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} at {where}")
+
+
+def test_errors_that_cannot_travel_between_processes_are_told_of(monkeypatch):
+    class Local(Exception):
+        pass
+
+    for error in (TwoArguments("no step", 3), Local("no step at 3")):
+
+        def solver(x, error=error):
+            raise error
+
+        monkeypatch.setattr(density_module, "_worker_function", solver)
+        logp, _, raised, told = pickle.loads(pickle.dumps(density_module._remote(np.ones((1, 2)))))
+        assert np.isneginf(logp).all()
+        assert raised == 1
+        assert str(told) == f"{type(error).__name__}: no step at 3"
+
+
+@pytest.mark.slow
+def test_a_closed_pool_starts_again(rng):
+    density = Density(product, 20, workers=2)
+    x = rng.standard_normal((2 * CHUNK, 20))
+    try:
+        first = density.logp(x)
+        density.close()
+        np.testing.assert_array_equal(density.logp(x), first)
+    finally:
+        density.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 100])
+def test_values_do_not_depend_on_the_batch(size, rng):
+    """Only rounding may differ, where a product's order of summation follows its shape."""
+    x = rng.standard_normal((100, 20))
+    density = Density(product, 20)
+    whole = density.logp_and_grad(x)
+    pieces = [density.logp_and_grad(x[i : i + size]) for i in range(0, 100, size)]
+    for j in range(2):
+        np.testing.assert_allclose(
+            np.concatenate([p[j] for p in pieces]), whole[j], rtol=1e-12, atol=1e-12
+        )
+
+
+points = arrays(float, (4, 2), elements=st.floats(-1e4, 1e4))
+periods = st.floats(0.1, 100.0)
+
+
+@reproducible
+@given(x=points, period=periods)
+def test_wrap_stays_on_the_circle_and_in_one_period(x, period):
+    density = Density(odd_values, 2, period=np.array([period, np.inf]))
+    wrapped = density.wrap(x)
+    assert np.all(np.abs(wrapped[:, 0]) <= 0.5 * period * (1 + 1e-9))
+    turns = (x[:, 0] - wrapped[:, 0]) / period
+    # 1e4 / 0.1 turns leave about 1e-11 of rounding.
+    np.testing.assert_allclose(turns, np.round(turns), atol=1e-8)
+    np.testing.assert_array_equal(wrapped[:, 1], x[:, 1])
+    np.testing.assert_allclose(density.wrap(wrapped), wrapped)
+
+
+@reproducible
+@given(x=points, centre=arrays(float, 2, elements=st.floats(-100, 100)), period=periods)
+def test_unroll_chooses_the_nearest_copy(x, centre, period):
+    density = Density(odd_values, 2, period=np.array([period, np.inf]))
+    before = x.copy()
+    near = density.unroll(x, centre)
+    np.testing.assert_array_equal(x, before)
+    assert np.all(np.abs(near[:, 0] - centre[0]) <= 0.5 * period * (1 + 1e-9) + 1e-9)
+    # Wrapping undoes it, up to the two ends of a period, which are one point.
+    back = density.wrap(near)[:, 0] - density.wrap(x)[:, 0]
+    np.testing.assert_allclose(np.sin(np.pi * back / period), 0.0, atol=1e-7)
+    np.testing.assert_array_equal(near[:, 1], x[:, 1])
+
+
+def test_points_on_a_line_are_left_alone(rng):
+    density = gaussian(np.zeros(2), np.eye(2)).density()
+    x = 1e3 * rng.standard_normal((5, 2))
+    np.testing.assert_array_equal(density.wrap(x), x)
+    np.testing.assert_array_equal(density.unroll(x, 7.0), x)
+
+
+def test_prior_draws_are_wrapped(rng):
+    density = VonMises([0.0], [1.0], [1.0]).density()
+    x = density.prior_draws(200, rng)
+    assert np.all(np.abs(x[:, 0]) <= np.pi)
+    assert np.abs(x[:, 1]).max() > np.pi
+
+
+def test_a_density_without_prior_says_what_to_do(rng):
+    with pytest.raises(ModelError, match="starts=array of shape"):
+        Density(odd_values, 2).prior_draws(3, rng)
+
+
+def test_a_pickled_density_gives_the_same_values(rng):
+    density = two_modes(3).density()
+    x = rng.standard_normal((4, 3))
+    density.logp(x)
+    again = pickle.loads(pickle.dumps(density))
+    np.testing.assert_array_equal(again.logp(x), density.logp(x))
+    assert again.n_logp_evals == 8
