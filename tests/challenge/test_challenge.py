@@ -27,10 +27,12 @@ from pymc_multimodal.challenge.tempered import Reference, tempered_smc
 from pymc_multimodal.evidence.weights import BridgeSamples
 from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.search.finder import ModeFinder
 from pymc_multimodal.search.settings import ModeSearch
 from pymc_multimodal.target.density import Density
+from pymc_multimodal.target.target import Target
 
 LINE = np.full(2, np.inf)
 # A needle that holds half the mass, and the broad mode that nearly all starts climb to.
@@ -152,7 +154,11 @@ def judged(target, partition, label, rng, *, budget=40_000, search=None):
     searched = finder.search()
     challenger = Challenger(density, ModeSearch(), Challenge(), np.random.default_rng(7))
     challenger.seek(budget)
-    case = FitCandidate(finder, searched, partition, fitted.densities, local, weights, density)
+    one = np.ones(k)
+    tuning = MoveParameters(np.stack([np.eye(target.dim)] * k), one, one.astype(int), 0.75 * one)
+    case = FitCandidate(
+        finder, searched, partition, fitted.densities, local, tuning, weights, Target(density)
+    )
     verdict = challenger.judge(case)
     return verdict, challenger, weights
 

@@ -10,7 +10,7 @@ import pytest
 
 import pymc_multimodal
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.rst"))]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from densities import two_modes
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "papers"
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "papers"
 
 
 def load(name):

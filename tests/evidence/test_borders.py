@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from chains import prepared, z_of_means
 from densities import (
     HalfSpace,
     Mixture,
@@ -16,7 +17,6 @@ from densities import (
     z_scores,
 )
 from scipy.stats import norm
-from test_local import prepared, z_of_means
 
 from pymc_multimodal.evidence.borders import cross_check, foreign_shares, light_regions
 from pymc_multimodal.evidence.weights import BridgeSamples

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_t, norm
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples" / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks"))
 
 import calibration
 import calibration_report as tables

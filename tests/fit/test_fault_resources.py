@@ -48,7 +48,7 @@ print("model", [p for p in written if not p.startswith(allowed) and p not in ("/
 
 
 def run_apart(mode, folder):
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     return subprocess.run(
         [sys.executable, "-c", FIT_AND_DRAW, tests, mode],
         capture_output=True, text=True, cwd=folder, timeout=600, check=False,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from chains import prepared, z_of_means
 from densities import (
     Banana,
     Everywhere,
@@ -19,31 +20,13 @@ from densities import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymc_multimodal._compat import ess
 from pymc_multimodal.moves.adaptation import _geometric_mean_with_inverse, fit_metric
 from pymc_multimodal.proposals import EllipticalMixture, Hybrid
 from pymc_multimodal.regions.chains import LocalSampler
 from pymc_multimodal.regions.pilot import explore
 from pymc_multimodal.regions.settings import LocalSampling
-from pymc_multimodal.search.finder import ModeFinder
-from pymc_multimodal.search.settings import ModeSearch
 
 reproducible = settings(derandomize=True, deadline=None, database=None, max_examples=60)
-
-
-def prepared(density, rng, config=None, **search):
-    """The stages before local sampling: config, modes and pilot chains."""
-    config = config or LocalSampling()
-    modes = ModeFinder(density, ModeSearch(**search), rng).search()
-    return config, modes, explore(density, modes, config, rng)
-
-
-def z_of_means(draws, expected, size=400):
-    """Deviations of the means of quantities (chains, draws, q), in errors by their ESS."""
-    effective = ess(draws, method="mean")
-    assert effective.min() > size, "too few effective draws for the error to mean anything"
-    flat = draws.reshape(-1, draws.shape[-1])
-    return (flat.mean(axis=0) - expected) / (flat.std(axis=0) / np.sqrt(effective))
 
 
 def second_moments(x):

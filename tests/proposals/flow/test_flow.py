@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_training_leaves_torch_as_it_was(torch):
 def test_torch_is_imported_for_networks_only():
     code = (
         "import sys, numpy as np, pymc_multimodal; "
-        "from pymc_multimodal.generators import Hybrid; "
+        "from pymc_multimodal.proposals import Hybrid; "
         "from densities import exact_local, gaussian; "
         "rng = np.random.default_rng(0); "
         "local = exact_local(gaussian(np.zeros(3), np.eye(3)), "
@@ -162,7 +163,7 @@ def test_torch_is_imported_for_networks_only():
         "Hybrid().fit_regions(local, np.full(3, np.inf), rng); "
         "sys.exit(int(bool({'torch', 'zuko'} & set(sys.modules))))"
     )
-    folder = __file__.rpartition("/")[0]
+    folder = str(Path(__file__).parents[2])
     code = f"import sys; sys.path.insert(0, {folder!r}); " + code
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
