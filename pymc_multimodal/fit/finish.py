@@ -31,7 +31,7 @@ __all__ = ["finish"]
 
 
 def finish(state: State, run: Run) -> Fit:
-    """Number the regions by weight, list their images, and collect the statuses.
+    """Put the regions in the order of their weights, list their images, and collect the statuses.
 
     Parameters
     ----------

@@ -232,9 +232,7 @@ def draws_of_images(orbits: Orbits, draws: RegionDraws) -> RegionDraws:
     return replace(
         draws,
         x=tuple(x @ m.T for x, m in zip(draws.x, maps, strict=True)),
-        grad=tuple(
-            g @ i if g.shape[2] else g for g, i in zip(draws.grad, inverses, strict=True)
-        ),
+        grad=tuple(g @ i if g.shape[2] else g for g, i in zip(draws.grad, inverses, strict=True)),
         centre=np.einsum("nij,nj->ni", maps, draws.centre),
     )
 

@@ -194,4 +194,3 @@ class Run:
             Status("precision", "fit", f"the precision asked for was not reached: {short}.",
                    "Raise LocalSampling.max_draws, or target_se.")
         ]  # fmt: skip
-

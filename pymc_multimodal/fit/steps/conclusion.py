@@ -1,0 +1,98 @@
+"""Steps that challenge the fit and prepare the draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pymc_multimodal.challenge import Challenge, FitCandidate, begin_challenge, challenge
+from pymc_multimodal.fit.choose_kernel import choose_kernel
+from pymc_multimodal.fit.steps.base import OptionalStep
+from pymc_multimodal.search import climb_from
+
+if TYPE_CHECKING:
+    from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit.state import State
+
+__all__ = ["ChallengeFit", "ChooseKernel", "Learn"]
+
+
+class ChallengeFit(OptionalStep):
+    """Try to prove the fit incomplete; where that succeeds, begin again from what was found."""
+
+    name = "challenge"
+    text = "searching for what was missed"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Once for each fit."""
+        asked = isinstance(settings.challenge, Challenge)
+        return asked and state.cross_check is not None and state.challenge_result is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Search by tempered particles and by further climbs."""
+        assert isinstance(run.settings.challenge, Challenge)
+        assert state.division is not None
+        assert state.draws is not None
+        assert state.samples is not None
+        before = state.challenge or begin_challenge(run.settings.challenge)
+        candidate = FitCandidate(
+            known=state.division.known,
+            partition=state.division.partition,
+            densities=state.samples.fitted.densities,
+            draws=state.draws,
+            parameters=state.chains.parameters,
+            weights=state.final_weights,
+            target=state.target(run.density),
+        )
+        after, search, result = challenge(
+            candidate, state.search, before, run.settings, run.evals, run.rng(self.name)
+        )
+        state = replace(state, search=search, challenge=after, challenge_result=result)
+        if not len(result.starts) or before.rounds_left == 0 or run.closed:
+            return state
+        points = after.counterexamples
+        search, _ = climb_from(run.density, search, run.settings.modes, points)
+        return state.restarted(search, result.starts)
+
+
+class Learn(OptionalStep):
+    """Learn the generator of the whole posterior."""
+
+    name = "generator"
+    text = "learning the generator"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """When nothing is missing any more."""
+        return state.generator is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Learn from the draws of the regions and their weights."""
+        assert state.samples is not None
+        assert state.draws is not None
+        learner = run.settings.generator_for(run.density)
+        weights = state.final_weights.weight
+        generator = learner.build(
+            state.samples.fitted,
+            state.draws,
+            weights,
+            run.rng(self.name),
+            state.target(run.density),
+        )
+        return replace(state, generator=generator)
+
+
+class ChooseKernel(OptionalStep):
+    """Choose how many jumps a draw needs."""
+
+    name = "kernel"
+    text = "choosing the kernel"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """When the generator is known."""
+        return state.kernel is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Measure how often jumps are accepted."""
+        kernel, statuses = choose_kernel(state, run.density, run.rng(self.name))
+        return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))
