@@ -1,13 +1,112 @@
-"""What a stage has to say about its own result: plain records, never a silence."""
+"""Findings of the stages about their own results, and the errors that a user sees."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
-__all__ = ["FitError", "LimitReached", "ModelError", "Status", "SymmetryBroken", "worst"]
+__all__ = [
+    "CODES",
+    "FitError",
+    "LimitReached",
+    "ModelError",
+    "Status",
+    "StatusKind",
+    "SymmetryBroken",
+    "first_line",
+    "worst",
+]
 
-Level = Literal["info", "warning"]
+Level: TypeAlias = Literal["info", "warning"]
+Stage: TypeAlias = Literal[
+    "challenge", "density", "draws", "generator", "kernel", "local", "modes", "pipeline", "regions",
+    "weights",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StatusKind:
+    """Where a code comes from, and how serious it can be.
+
+    Attributes
+    ----------
+    stages : tuple of str
+        Stages that report the code.
+    levels : tuple of {"info", "warning"}
+        Levels that it can have.
+    """
+
+    stages: tuple[Stage, ...]
+    levels: tuple[Level, ...]
+
+
+_WARNING: tuple[Level, ...] = ("warning",)
+_INFO: tuple[Level, ...] = ("info",)
+_EITHER: tuple[Level, ...] = ("warning", "info")
+
+CODES: Mapping[str, StatusKind] = MappingProxyType({
+    # Evaluations of the density
+    "raised": StatusKind(("density",), _WARNING),
+    "nan": StatusKind(("density",), _EITHER),
+    "infinite": StatusKind(("density",), _EITHER),
+    "gradient": StatusKind(("density",), _EITHER),
+    "unstable": StatusKind(("density",), _WARNING),
+    # Search for modes
+    "singletons": StatusKind(("modes",), _WARNING),
+    "runaway": StatusKind(("modes",), _WARNING),
+    "unfinished": StatusKind(("modes",), _WARNING),
+    "flat": StatusKind(("modes",), _INFO),
+    "negligible": StatusKind(("modes",), _INFO),
+    "symmetry": StatusKind(("modes",), _INFO),
+    # Regions and their chains
+    "overlap": StatusKind(("regions", "weights"), _EITHER),
+    "r_hat": StatusKind(("local",), _WARNING),
+    "negligible_region": StatusKind(("local",), _INFO),
+    # Evidences and weights
+    "evidence_error": StatusKind(("weights",), _WARNING),
+    "pareto_k": StatusKind(("weights",), _EITHER),
+    "border": StatusKind(("weights",), _WARNING),
+    "challenge": StatusKind(("challenge",), _EITHER),
+    # The fit as a whole
+    "budget": StatusKind(("pipeline",), _WARNING),
+    "interrupted": StatusKind(("pipeline",), _WARNING),
+    "precision": StatusKind(("pipeline",), _WARNING),
+    # Kernel of the kept draws
+    "acceptance": StatusKind(("kernel",), _WARNING),
+    "sticky": StatusKind(("kernel",), _WARNING),
+    # Generators
+    "network": StatusKind(("generator",), _INFO),
+    "no_torch": StatusKind(("generator",), _WARNING),
+    "reference": StatusKind(("generator",), _WARNING),
+    "control": StatusKind(("generator",), _EITHER),
+    "outside": StatusKind(("generator",), _INFO),
+    "no_density": StatusKind(("generator",), _INFO),
+    "no_map": StatusKind(("generator",), _WARNING),
+    "score": StatusKind(("generator",), _WARNING),
+    "circular": StatusKind(("generator",), _WARNING),
+    "step_size": StatusKind(("generator",), _WARNING),
+    "previous": StatusKind(("generator",), _INFO),
+    "paths": StatusKind(("generator",), _INFO),
+    "shape": StatusKind(("generator",), _WARNING),
+    "smeared": StatusKind(("generator",), _WARNING),
+    "copies": StatusKind(("generator",), _WARNING),
+    "bounds": StatusKind(("generator",), _WARNING),
+    "max_components": StatusKind(("generator",), _WARNING),
+    "one_cluster": StatusKind(("generator",), _INFO),
+    "mixing": StatusKind(("generator",), _INFO),
+    # Stored draws that a generator learns from
+    "few_draws": StatusKind(("draws",), _WARNING),
+    "duplicates": StatusKind(("draws",), _WARNING),
+    "constant": StatusKind(("draws",), _WARNING),
+    "seam": StatusKind(("draws",), _WARNING),
+    "dependent": StatusKind(("draws",), _INFO),
+})  # fmt: skip
+"""Every code that a status can have; ``docs/statuses.rst`` explains each."""
+
+# Notes that the table of modes shows beside the warnings: the numbers of that row are no estimates.
+NOTES_IN_TABLE = frozenset({"negligible_region"})
 
 
 @dataclass(frozen=True)
@@ -17,17 +116,22 @@ class Status:
     Attributes
     ----------
     code : str
-        Short machine-readable name, such as ``"r_hat"``; it is what the table of modes shows.
+        Short machine-readable name, such as ``"r_hat"``; one of `CODES`.
     stage : str
-        The stage that found it, such as ``"local"``.
+        The stage that reports it, such as ``"local"``.
     cause : str
-        What was seen, in one line.
+        What was observed, in one line.
     remedy : str
         What the user can do about it, in one line.
     mode : int or None
-        The mode it concerns; None for the whole fit.
+        The mode that it concerns; None for the whole fit.
     level : {"warning", "info"}
         Warnings are shown to the user; infos are only kept.
+
+    Raises
+    ------
+    ValueError
+        If there is no such code, or the code does not have this stage or level.
     """
 
     code: str
@@ -37,37 +141,67 @@ class Status:
     mode: int | None = None
     level: Level = "warning"
 
+    def __post_init__(self) -> None:
+        kind = CODES.get(self.code)
+        if kind is None:
+            raise ValueError(
+                f"Status(code={self.code!r}) is not a known code: add it to status.CODES and to "
+                "docs/statuses.rst."
+            )
+        for name, value, known in (
+            ("stage", self.stage, kind.stages),
+            ("level", self.level, kind.levels),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"Status({self.code!r}, {name}={value!r}): status.CODES gives this code "
+                    f"{name} {' or '.join(map(repr, known))}."
+                )
+
     def __str__(self) -> str:
         where = "" if self.mode is None else f"mode {self.mode}: "
         return f"{where}{self.cause}" + (f" {self.remedy}" if self.remedy else "")
 
 
 class ModelError(ValueError):
-    """The model cannot be sampled by this package; the message names the variable and the cure."""
+    """The package cannot sample the model; the message names the variable and the remedy."""
 
 
 class FitError(RuntimeError):
-    """A fit is not of this model, a worker died, or a run diverged; the message says what to do."""
+    """A fit belongs to another model, a worker died, or a run diverged; the message says more."""
 
 
 class LimitReached(Exception):
-    """A limit of the fit was reached in work that can be left out; no user ever sees it."""
+    """A limit of the fit was reached in work that can be left out; it is caught inside a fit."""
 
 
 class SymmetryBroken(Exception):
-    """A point was met whose image has another log density; no user ever sees it."""
+    """An image has another log density than its point; a fit starts again without symmetry."""
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a message without its full stop: pages about a graph may follow."""
+    """Return the first line of a message, without a full stop at its end.
+
+    PyTensor's messages continue with pages about the graph.
+    """
     return str(error).partition("\n")[0].rstrip(".")
 
 
 def worst(statuses: tuple[Status, ...], mode: int) -> str:
-    """Codes of what the table says of one mode, comma separated, or ``"ok"``.
+    """Codes that the table of modes shows for one mode.
 
-    Those of the warnings, and ``"light"``, without which numbers would look sound that are not.
+    Parameters
+    ----------
+    statuses : tuple of Status
+        All statuses of a fit.
+    mode : int
+
+    Returns
+    -------
+    str
+        The codes of the mode's warnings, and of the notes in `NOTES_IN_TABLE`, separated by
+        commas; ``"ok"`` where there are none.
     """
     own = [s for s in statuses if s.mode == mode]
-    codes = [s.code for s in own if s.level == "warning" or s.code == "light"]
+    codes = [s.code for s in own if s.level == "warning" or s.code in NOTES_IN_TABLE]
     return ",".join(dict.fromkeys(codes)) or "ok"

@@ -462,7 +462,7 @@ class LocalSampler:
             )  # fmt: skip
         for k in np.flatnonzero(self._light & ~self._mixed()):
             statuses.append(
-                Status("light", "local",
+                Status("negligible_region", "local",
                        "it holds next to no mass, and its chains were not run until they mix "
                        f"(R-hat {self.r_hat[k]:.2f}).",
                        "Lower target_se to have its evidence right.", mode=int(k), level="info")

@@ -1,1 +1,31 @@
-"""What is sampled: a log density on R^d, its symmetry, its periods, its faults."""
+"""What is sampled: a log density on R^d, its symmetry, its periods and its faults."""
+
+from __future__ import annotations
+
+from pymc_multimodal.target.cells import Cells
+from pymc_multimodal.target.circle import displacement, into_window, is_circular, unroll, wrap
+from pymc_multimodal.target.density import CHUNK, Density
+from pymc_multimodal.target.errors import EvaluationErrors, same_density, unstable
+from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
+from pymc_multimodal.target.protocol import LogDensity
+from pymc_multimodal.target.target import Target
+
+__all__ = [
+    "CHUNK",
+    "Cells",
+    "Density",
+    "EvaluationErrors",
+    "LogDensity",
+    "Orbit",
+    "Symmetry",
+    "Target",
+    "averaged",
+    "displacement",
+    "generate",
+    "into_window",
+    "is_circular",
+    "same_density",
+    "unroll",
+    "unstable",
+    "wrap",
+]

@@ -1,4 +1,4 @@
-"""The set of points that holds every orbit of a symmetric density equally often."""
+"""A part of R^d that represents all orbits of a symmetric density."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
 
 __all__ = ["Cells"]
 
-# Images of a mode nearer than this, in its standard deviations, are one mode: no border is put
-# between them.
-SAME_MODE = 1.0
+# Images of a mode that are nearer to it than this, in standard deviations of the mode, are one mode
+# with it: no border of the cells runs between them.
+# Measured: examples/benchmarks/constants.py
+SAME_MODE_DISTANCE = 1.0
 
 
 class Cells:
-    r"""A set of points that holds every orbit of a group equally often: cells about given modes.
+    r"""A subset C of R^d, made of cells around modes, that represents the orbits of a group G.
 
-    For each mode, a point is brought to the copy nearest to it (nearest among the mode's
-    images, by the mode's precision averaged over the group). Of the copies for the different
-    modes, the one of largest Gaussian density is kept: that is `fold`, and C, the set of points
-    which it leaves where they are. Both choices are the same for all points of an orbit, so that C
-    holds exactly ``s(x)`` points of x's orbit, s being the number of elements that fix the mode
-    chosen, and with ``m = |G| / s``
+    The map `fold` brings a point x into C in two steps. First, for each mode k, it moves x by the
+    group element that maps the image of mode k nearest to x onto mode k; distances are measured by
+    the mode's precision, averaged over the group. Then it keeps, of these K copies of x, the one
+    with the largest Gaussian density of its mode. C is the set of points that `fold` leaves
+    unchanged.
+
+    Both steps choose the same mode for all points of an orbit. The orbit of x therefore has exactly
+    s(x) points in C, where s is the number of group elements that fix the chosen mode. With
+    ``m = |G| / s``, the number of images of that mode,
 
     .. math:: \int f(x) \gamma(x) dx
               = \int_C m(y) \gamma(y) \frac1{|G|} \sum_{g \in G} f(g y) \, dy
 
-    for every f: a draw y from :math:`m \gamma` on C, moved by a group element drawn uniformly,
-    is a draw from :math:`\gamma`, and both have the same normalising constant.
+    for every f. So a draw y from :math:`m \gamma` on C, moved by a uniformly drawn group element,
+    is a draw from :math:`\gamma`, and both densities have one normalising constant.
 
-    A mode that some elements fix has one cell for all of them, so no border of C runs
-    through it.
+    A mode that some elements fix has one cell for all of them: no border of C runs through it.
 
     Parameters
     ----------
@@ -38,13 +41,14 @@ class Cells:
     centres : array of shape (K, d)
         The modes, one of each orbit.
     scale : array of shape (K, d, d)
-        Factors L of their covariances ``L @ L.T``.
-    joined : sequence of arrays of shape (j, d, d), optional
-        Elements whose images of the mode belong to it as well.
+        Factors L of the modes' covariances ``L @ L.T``.
+    joined : sequence of K arrays of shape (j, d, d), optional
+        For each mode, elements that map it onto images which count as the mode itself.
 
     Attributes
     ----------
     orbits : list of Orbit
+        The orbit of each mode.
     """
 
     def __init__(
@@ -62,10 +66,10 @@ class Cells:
             precision = root.T @ root
             step = symmetry.elements @ centre - centre
             distance = np.sqrt(np.einsum("gi,ij,gj->g", step, precision, step))
-            near = symmetry.elements[distance < SAME_MODE]
+            near = symmetry.elements[distance < SAME_MODE_DISTANCE]
             if joined is not None:
                 near = np.concatenate([near, joined[k]])
-            # The elements that are to fix a centre have to be a group themselves.
+            # The elements that fix a point are a group: complete the set.
             fixing = generate(tuple(near))
             middle = (fixing @ centre).mean(axis=0)
             orbit = Orbit(symmetry, middle, symmetry.metric(precision))
@@ -84,7 +88,7 @@ class Cells:
         return self._fold(x)[0]
 
     def _fold(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the folded rows, the mode chosen for each, and which of its images it was at."""
+        """Return the folded rows, the mode of each, and its image that was nearest to the row."""
         y, image = self.orbits[0].fold(x)
         mode = np.zeros(len(x), dtype=int)
         if len(self.orbits) == 1:
@@ -100,21 +104,22 @@ class Cells:
         return y, mode, image
 
     def _score(self, k: int, y: np.ndarray) -> np.ndarray:
+        """Log Gaussian density of mode k, without the constant -d/2 log(2 pi), shape (n,)."""
         step = y - self.orbits[k].points[0]
         with np.errstate(over="ignore", invalid="ignore"):
             distance = np.einsum("ni,ni->n", step @ self._precision[k], step)
         return self._log_det[k] - 0.5 * distance
 
     def mode_of(self, x: np.ndarray) -> np.ndarray:
-        """Mode whose cell each row, brought into C, lies in, shape (n,)."""
+        """Return the mode whose cell holds the image of each row in C, shape (n,)."""
         return self._fold(x)[1]
 
     def log_multiplicity(self, x: np.ndarray) -> np.ndarray:
-        """``log m`` of rows in C and -inf outside, shape (n,)."""
+        """Compute ``log m`` of rows in C; -inf for rows outside of C; shape (n,)."""
         _, mode, image = self._fold(x)
         return np.where(image == 0, np.log(self.images)[mode], -np.inf)
 
     def scatter(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Move each row by an element of the group, drawn uniformly."""
+        """Move each row, shape (n, d), by a uniformly drawn element of the group."""
         elements = self.symmetry.elements
         return np.einsum("nij,nj->ni", elements[rng.integers(len(elements), size=len(x))], x)

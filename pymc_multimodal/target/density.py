@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
-import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from typing import Any
 
-import cloudpickle
 import numpy as np
 
-from pymc_multimodal.status import FitError, LimitReached, ModelError
-from pymc_multimodal.target.circle import unroll
+from pymc_multimodal.status import ModelError
+from pymc_multimodal.target.circle import unroll, wrap
 from pymc_multimodal.target.errors import EvaluationErrors
+from pymc_multimodal.target.limits import EvaluationLimit
+from pymc_multimodal.target.workers import BatchFunction, Evaluation, WorkerPool, evaluate
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+__all__ = ["CHUNK", "Density"]
 
-__all__ = ["Density"]
-
-# Rows per call of the compiled function. Fixed, so that a row's value cannot depend on how
-# many workers share the batch: matrix products may round differently for other batch shapes.
+# Points per call of the function. The number is fixed, because matrix products may round
+# differently for another number of rows: the value of a point must not depend on the number of
+# workers that share a batch. The value 32 is conventional.
 CHUNK = 32
 
 
 class Density:
-    """Log density and gradient, for many points at once, with every evaluation counted.
+    """Log density and gradient of many points at once; every evaluation is counted.
 
     Parameters
     ----------
@@ -50,11 +45,24 @@ class Density:
         values) into rows, shape (n, d).
     workers : int
         Processes that share a batch.
+
+    Attributes
+    ----------
+    n_logp_evals, n_grad_evals : int
+        Points at which the log density, and its gradient with it, were computed.
+    tally : EvaluationErrors
+        Points at which the function raised, or gave values that cannot be sampled.
+    last_error : Exception or None
+        The last error that the function raised.
+    limit : callable or None
+        Set by the fit under way: ``limit()`` tells whether one of its limits is reached.
+    resolution : float
+        Relative rounding error of the floating-point type that `function` computes in.
     """
 
     def __init__(
         self,
-        function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]],
+        function: BatchFunction,
         dim: int,
         *,
         has_gradient: bool = True,
@@ -64,30 +72,31 @@ class Density:
         points_by_name: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None,
         workers: int = 1,
     ) -> None:
-        self._function = function
-        # Of the precision that the model is evaluated in.
-        self.resolution = float(np.finfo(getattr(function, "dtype", float)).eps)
+        self.function = function
         self.dim = dim
         self.has_gradient = has_gradient
         self.period = np.full(dim, np.inf) if period is None else np.asarray(period, float)
         self.names = tuple(names) if names is not None else tuple(f"x[{i}]" for i in range(dim))
-        self._prior = prior
+        self.prior = prior
+        self.points_by_name = points_by_name
         self.workers = workers
+        self.resolution = float(np.finfo(getattr(function, "dtype", float)).eps)
         self.n_logp_evals = 0
         self.n_grad_evals = 0
         self.tally = EvaluationErrors()
         self.last_error: Exception | None = None
-        self._pool: ProcessPoolExecutor | None = None
-        # ``to_unconstrained(points)`` turns points by variable name into rows.
-        self.points_by_name = points_by_name
-        # Set by the fit under way: tells whether its limits have been reached.
-        self.limit: Callable[[], bool] | None = None
-        self._refuses = False
+        self._limit = EvaluationLimit()
+        self._pool: WorkerPool | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process, and the model behind prior and point names."""
+        dropped = ("prior", "points_by_name", "last_error", "_pool")
+        return {**self.__dict__, **dict.fromkeys(dropped), "_limit": EvaluationLimit()}
 
     # -------------------------------------------------------------- evaluation
 
     def logp(self, x: np.ndarray) -> np.ndarray:
-        """Log density of each row; -inf where the model gives NaN or raises.
+        """Log density of each row; -inf where the function gives NaN or +inf, or raises.
 
         Parameters
         ----------
@@ -96,132 +105,132 @@ class Density:
         Returns
         -------
         array of shape (n,)
+
+        Raises
+        ------
+        LimitReached
+            Inside of `limited`, once a limit of the fit is reached.
+        FitError
+            If a worker process died.
         """
         return self._evaluate(x)[0]
 
     def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log density, shape (n,), and gradient, shape (n, d), of each row.
+        """Log density and gradient of each row.
 
-        Gradients that are not finite are returned as zero: a proposal built on them stays
-        valid, since it remains a deterministic function of the point.
+        Parameters
+        ----------
+        x : array of shape (n, d)
+
+        Returns
+        -------
+        logp : array of shape (n,)
+        grad : array of shape (n, d)
+            Zero where it is not finite. A Metropolis proposal that uses it stays valid, because
+            the gradient remains a deterministic function of the point.
+
+        Raises
+        ------
+        TypeError
+            If the density has no gradient.
+        LimitReached, FitError
+            As in `logp`.
         """
         if not self.has_gradient:
-            raise TypeError("logp_and_grad was asked of a density that has no gradient")
-        logp, grad = self._evaluate(x)
-        return logp, grad
+            raise TypeError("logp_and_grad was asked of a density that has no gradient: use logp.")
+        return self._evaluate(x)
 
     def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = np.ascontiguousarray(x, dtype=float)
         n = len(x)
-        results = list(self._results([x[i : i + CHUNK] for i in range(0, n, CHUNK)]))
-        logp = np.concatenate([r[0] for r in results]) if results else np.empty(0)
-        raised = sum(r[2] for r in results)
-        self.last_error = next((r[3] for r in reversed(results) if r[3]), self.last_error)
+        results = list(self._counted([x[i : i + CHUNK] for i in range(0, n, CHUNK)]))
+        logp = np.concatenate([r.logp for r in results]) if results else np.empty(0)
         grad = np.empty((n, self.dim if self.has_gradient else 0))
         if self.has_gradient and results:
-            grad = np.concatenate([r[1] for r in results])
-        self.tally.count(raised, logp, grad)
-        # +inf cannot be sampled, and a NaN says nothing: both count as outside the support.
+            grad = np.concatenate([r.grad for r in results])
+        self.tally.count(sum(r.n_raised for r in results), logp, grad)
+        self.last_error = next((r.error for r in reversed(results) if r.error), self.last_error)
+        # +inf cannot be sampled and NaN is no value: both points count as outside the support.
         logp = np.where(np.isfinite(logp), logp, -np.inf)
         return logp, np.where(np.isfinite(grad), grad, 0.0)
 
-    def _results(self, chunks: list[np.ndarray]) -> Iterator[tuple]:
-        results: Any = (_guarded(self._function, chunk) for chunk in chunks)
-        try:
-            if self.workers > 1 and len(chunks) > 1:
-                results = self._executor().map(_remote, chunks)
+    def _counted(self, chunks: list[np.ndarray]) -> Iterator[Evaluation]:
+        """Evaluate chunks in order and count them; a limit is checked before each."""
+        # Closing the results stops workers from beginning chunks that nobody waits for.
+        with closing(self._results(chunks)) as results:
             for chunk in chunks:
-                if self._refuses and self.exhausted():
-                    raise LimitReached
+                self._limit.check()
                 yield next(results)
                 self.n_logp_evals += len(chunk)
                 self.n_grad_evals += len(chunk) if self.has_gradient else 0
-        except BrokenProcessPool as error:
-            self.close()
-            raise FitError(
-                f"One of the workers={self.workers} processes died: the model crashed in it, or it "
-                "ran out of memory, or the script lacks the `if __name__ == '__main__':` that "
-                "spawned processes need. Use fewer workers; with workers=1 a crash shows "
-                "itself."
-            ) from error
-        finally:
-            # Workers are not to begin what nobody waits for any more.
-            results.close()
+
+    def _results(self, chunks: list[np.ndarray]) -> Generator[Evaluation, None, None]:
+        if self.workers > 1 and len(chunks) > 1:
+            if self._pool is None:
+                self._pool = WorkerPool(self.function, self.workers)
+            return self._pool.evaluate(chunks)
+        return (evaluate(self.function, chunk) for chunk in chunks)
+
+    def close(self) -> None:
+        """Stop the worker processes, if any; the density can be used again afterwards."""
+        if self._pool is not None:
+            self._pool.close()
 
     # -------------------------------------------------------------- limits
+
+    @property
+    def limit(self) -> Callable[[], bool] | None:
+        """Tells whether a limit of the fit under way is reached; None outside of a fit."""
+        return self._limit.reached
+
+    @limit.setter
+    def limit(self, reached: Callable[[], bool] | None) -> None:
+        self._limit.reached = reached
 
     def spent(self) -> int:
         """Return how many points have been evaluated."""
         return self.n_logp_evals
 
     def exhausted(self) -> bool:
-        """Tell whether a limit of the fit under way is reached: stages then do their least."""
-        return self.limit is not None and self.limit()
+        """Tell whether a limit of the fit under way is reached."""
+        return self._limit.exhausted()
 
-    @contextmanager
-    def limited(self, refuse: bool = True) -> Iterator[None]:
-        """Refuse evaluations within, by raising `LimitReached`, from a limit of the fit on.
+    def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
+        """Raise `LimitReached` inside of the context once a limit of the fit is reached.
 
-        For work that can be left out or cut short; a batch is refused between its chunks.
+        It is for work that can be left out or cut short. A batch is refused between its chunks of
+        `CHUNK` points.
         """
-        before, self._refuses = self._refuses, refuse
-        try:
-            yield
-        finally:
-            self._refuses = before
+        return self._limit.refused(refuse)
 
-    # -------------------------------------------------------------- worker processes
-
-    def _executor(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers,
-                mp_context=get_context("spawn"),
-                initializer=_initialise_worker,
-                initargs=(cloudpickle.dumps(self._function),),
-            )
-        return self._pool
-
-    def close(self) -> None:
-        """Stop the worker processes, if any; the density can be used again afterwards."""
-        if self._pool is None:
-            return
-        # After an interruption workers may be in the midst of long evaluations.
-        for process in list(self._pool._processes.values()):
-            process.terminate()
-        self._pool.shutdown(cancel_futures=True)
-        self._pool = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_pool", "_prior", "points_by_name", "last_error", "limit")
-        return {**self.__dict__, **dict.fromkeys(dropped)}
-
-    # -------------------------------------------------------------- geometry of circular variables
+    # -------------------------------------------------------------- circular coordinates
 
     def wrap(self, x: np.ndarray) -> np.ndarray:
-        """Bring circular coordinates into one period around zero."""
-        return self.unroll(x, 0.0)
+        """Bring circular coordinates of points, shape (..., d), into the period around zero."""
+        return wrap(x, self.period)
 
     def unroll(self, x: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
-        """Choose for each circular coordinate the copy nearest to `centre`."""
+        """Choose for each circular coordinate of points, (..., d), the copy nearest to `centre`."""
         return unroll(x, centre, self.period)
 
-    # -------------------------------------------------------------- prior
+    # -------------------------------------------------------------- points
 
     def prior_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Prior draws in the unconstrained space, shape (n, d); potentials are ignored.
+        """Draw n points from the prior in the unconstrained space, shape (n, d).
+
+        The terms that ``pm.Potential`` adds to a model are left out.
 
         Raises
         ------
         ModelError
-            If the prior cannot be drawn from (improper priors).
+            If there is no prior, or it is improper.
         """
-        if self._prior is None:
+        if self.prior is None:
             raise ModelError(
                 "This density has no prior to draw starting points from. "
                 "Give them: modes=ModeSearch(starts=array of shape (n, d))."
             )
-        return self.wrap(np.asarray(self._prior(n, rng), dtype=float))
+        return self.wrap(np.asarray(self.prior(n, rng), dtype=float))
 
     def to_unconstrained(self, points: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Turn points in the model's own variables into rows of shape (n, d).
@@ -234,49 +243,8 @@ class Density:
             If a point names a variable that the model does not have.
         """
         if self.points_by_name is None:
-            raise TypeError("points by variable name need a density made from a PyMC model")
+            raise TypeError(
+                "Points by variable name need a density made from a PyMC model: give an array of "
+                "shape (n, d)."
+            )
         return self.wrap(self.points_by_name(points).reshape(-1, self.dim))
-
-
-def _guarded(
-    function: Callable, x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int, Exception | None]:
-    """Evaluate; rows on which the model raises get -inf instead of ending the run."""
-    try:
-        logp, grad = function(x)
-        return np.asarray(logp), np.asarray(grad if grad is not None else []), 0, None
-    except Exception as error:
-        if len(x) == 1:
-            return np.array([-np.inf]), np.zeros_like(x), 1, error
-        parts = [_guarded(function, row[None]) for row in x]
-        grads = [np.atleast_2d(p[1]) for p in parts]
-        # A row that raised has zeros for a gradient, whether or not the others have one.
-        grad = np.concatenate(grads) if all(g.size for g in grads) else np.empty(0)
-        failed = [p[3] for p in parts if p[3] is not None]
-        return (
-            np.concatenate([p[0] for p in parts]),
-            grad,
-            len(failed),
-            failed[-1] if failed else None,
-        )
-
-
-_worker_function: Callable | None = None
-
-
-def _initialise_worker(payload: bytes) -> None:
-    global _worker_function
-    # Ctrl-C is the main process's to answer, which then stops its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker_function = cloudpickle.loads(payload)
-
-
-def _remote(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, Exception | None]:
-    assert _worker_function is not None
-    logp, grad, raised, error = _guarded(_worker_function, x)
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        # A class of the user's script, or one whose arguments are not those of its parent.
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return logp, grad, raised, error

@@ -1,6 +1,7 @@
-"""What a density gives that no density should: errors, NaN, infinity, and two values at one point.
+"""Faults of a density: errors, NaN, infinity, and two values at one point.
 
-Such points count as outside of the support, which is a wrong answer wherever they are not.
+Points with an error, NaN or +inf count as outside of the support. That is a wrong answer where they
+hold mass, so that they are counted and reported.
 """
 
 from __future__ import annotations
@@ -13,20 +14,27 @@ from pymc_multimodal.status import Status
 
 __all__ = ["EvaluationErrors", "same_density", "unstable"]
 
-# Share of the evaluations from which on NaN is a warning: climbs overshoot now and then.
-MANY = 0.01
+# Share of the evaluations above which NaN, +inf or a gradient that is not finite is a warning.
+# Below, line searches of the optimiser that overshoot explain them. The value is conventional.
+MAX_FAULTY_SHARE = 0.01
+# Two log densities are equal but for rounding if they differ by less than this share of
+# 1 + |log density|. Numerical solvers inside of a model need such a tolerance. It is wide for large
+# values: 0.1 nats at |log density| = 1e5. Measured: examples/benchmarks/constants.py
+EQUAL_LOGP_TOLERANCE = 1e-6
 
 
 @dataclass
 class EvaluationErrors:
-    """Numbers of points at which the model raised, or gave what cannot be sampled.
+    """Numbers of points at which a density raised, or gave a value that cannot be sampled.
 
     Attributes
     ----------
-    raised, nan, infinite : int
-        Errors, NaN and +inf in place of the log density.
+    raised : int
+        Points at which the function raised.
+    nan, infinite : int
+        Points at which the log density was NaN, and +inf.
     gradients : int
-        Gradients that were not finite where the log density was.
+        Points with a finite log density whose gradient was not finite.
     """
 
     raised: int = 0
@@ -35,7 +43,16 @@ class EvaluationErrors:
     gradients: int = 0
 
     def count(self, raised: int, logp: np.ndarray, grad: np.ndarray) -> None:
-        """Count a batch: errors, log densities (n,) and gradients (n, d or 0) as they came."""
+        """Count the faults of a batch.
+
+        Parameters
+        ----------
+        raised : int
+            Points at which the function raised.
+        logp : array of shape (n,)
+            Log densities as the function gave them.
+        grad : array of shape (n, d), or (n, 0) where there is no gradient
+        """
         finite = np.isfinite(logp)
         self.raised += raised
         if not finite.all():
@@ -44,16 +61,25 @@ class EvaluationErrors:
         self.gradients += int((finite & ~np.isfinite(grad).all(axis=1)).sum())
 
     def since(self, before: EvaluationErrors) -> EvaluationErrors:
-        """Return what was counted after `before` was."""
+        """Return the numbers that were added after the record `before`."""
         return EvaluationErrors(
             *(getattr(self, f.name) - getattr(before, f.name) for f in fields(self))
         )
 
     def statuses(self, n: int, last_error: Exception | None) -> list[Status]:
-        """Say what was met among n evaluations."""
-        found = []
+        """Report the faults.
+
+        Parameters
+        ----------
+        n : int
+            Evaluations among which they were counted.
+        last_error : Exception or None
+            The last error that the function raised.
+        """
+        allowed = MAX_FAULTY_SHARE * n
         outside = "points, which were taken as outside its support"
         loss = "Where the posterior has mass there, that mass is missing: mend the model."
+        found = []
         if self.raised:
             found.append(
                 Status("raised", "density",
@@ -63,7 +89,7 @@ class EvaluationErrors:
         if self.nan:
             found.append(
                 Status("nan", "density", f"the log density was NaN at {self.nan} of {n} {outside}.",
-                       loss, level="warning" if self.nan > MANY * n else "info")
+                       loss, level="warning" if self.nan > allowed else "info")
             )  # fmt: skip
         if self.infinite:
             found.append(
@@ -71,38 +97,51 @@ class EvaluationErrors:
                        f"the log density was +inf at {self.infinite} of {n} {outside}.",
                        "The posterior may have no finite integral: give proper priors, and "
                        "bound scales away from zero.",
-                       level="warning" if self.infinite > MANY * n else "info")
+                       level="warning" if self.infinite > allowed else "info")
             )  # fmt: skip
         if self.gradients:
             found.append(
                 Status("gradient", "density",
                        f"the gradient was not finite at {self.gradients} of {n} points where the "
-                       "log density was, and was taken as zero.",
-                       "Draws stay exact, but modes may be missed and chains be slow: mend the "
-                       "gradient.", level="warning" if self.gradients > MANY * n else "info")
+                       "log density was finite. It was taken as zero.",
+                       "Draws stay exact, but modes may be missed and chains may be slow: mend the "
+                       "gradient.", level="warning" if self.gradients > allowed else "info")
             )  # fmt: skip
         return found
 
 
 def same_density(there: np.ndarray, here: np.ndarray) -> bool:
-    """Tell whether log densities of points and of their images are the same but for rounding."""
+    """Tell whether log densities of points and of their images are equal but for rounding.
+
+    Parameters
+    ----------
+    there, here : arrays of shape (n,)
+        Log densities of the images, and of the points. Points with density zero are left out.
+    """
     return not _differ(there, here).any()
 
 
 def _differ(there: np.ndarray, here: np.ndarray) -> np.ndarray:
     finite = np.isfinite(here)
     gap = np.abs(there[finite] - here[finite])
-    return ~(gap <= 1e-6 * (1.0 + np.abs(here[finite])))
+    return ~(gap <= EQUAL_LOGP_TOLERANCE * (1.0 + np.abs(here[finite])))
 
 
 def unstable(again: np.ndarray, logp: np.ndarray) -> list[Status]:
-    """Say so where the log densities of draws, shape (n,), are others the second time."""
+    """Report draws whose log density was another one when they were evaluated again.
+
+    Parameters
+    ----------
+    again, logp : arrays of shape (n,)
+        Log densities of the second and of the first evaluation.
+    """
     differ = int(_differ(again, logp).sum())
     if not differ:
         return []
     return [
         Status("unstable", "density",
-               f"the log density is not a function: of {len(logp)} draws that were evaluated a "
-               f"second time {differ} had another value.",
-               "Weights and draws are of no known posterior; take the randomness out of the model.")
+               f"the log density is not a function of the point: of {len(logp)} draws that were "
+               f"evaluated again, {differ} had another value.",
+               "Weights and draws belong to no defined posterior: take the randomness out of the "
+               "model.")
     ]  # fmt: skip

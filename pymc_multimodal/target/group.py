@@ -9,22 +9,33 @@ import numpy as np
 
 __all__ = ["Orbit", "Symmetry", "averaged", "generate"]
 
-# Largest group whose elements are listed (six exchangeable components have 720), and most
-# numbers that their matrices may take.
-MAX_ELEMENTS, MAX_NUMBERS = 1024, 4e6
+# Largest group whose elements are listed. The permutations of six exchangeable components are 720,
+# those of seven 5040. The value is conventional.
+MAX_ELEMENTS = 1024
+# Matrix entries of all elements of a listed group together: 32 MB of float64. Conventional.
+MAX_ENTRIES = 4e6
+# Decimals to which matrix entries are compared. Entries of elements are small fractions, and
+# products of at most MAX_ELEMENTS of them have rounding errors near 1e-13. Conventional.
+ELEMENT_DECIMALS = 6
+# Two images of a point are one if they differ by less than this share of the orbit's diameter along
+# a generic direction. Rounding errors are near 1e-15 of it. Conventional.
+EQUAL_IMAGE_TOLERANCE = 1e-8
+# Points that are moved by one call of einsum: a matrix (d, d) is copied for each. Conventional.
+MOVED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Symmetry:
-    """A finite group of linear maps of the unconstrained space that leave the density unchanged.
+    """A finite group of linear maps of the unconstrained space that leave a density unchanged.
 
     Parameters
     ----------
     generators : tuple of arrays of shape (d, d)
-        Maps ``x -> A @ x`` whose products are the group: permutations of coordinates, changes
-        of sign, and what permuting a simplex does to its unconstrained coordinates.
-    descriptions : tuple of str
-        A line for each generator.
+        Matrices A of maps ``x -> A @ x`` whose products are the group: permutations of coordinates,
+        changes of sign, and the linear maps that permute a simplex in its unconstrained
+        coordinates.
+    descriptions : tuple of str, optional
+        A line of text for each generator.
 
     Raises
     ------
@@ -33,7 +44,7 @@ class Symmetry:
 
     Examples
     --------
-    Coordinates 0 and 1 may be exchanged, together with coordinates 2 and 3:
+    Coordinates 0 and 1 are exchanged together with coordinates 2 and 3:
 
     >>> import numpy as np
     >>> from pymc_multimodal import Symmetry
@@ -48,38 +59,55 @@ class Symmetry:
         generators = tuple(np.asarray(g, dtype=float) for g in self.generators)
         if not generators or any(g.shape != (len(generators[0]),) * 2 for g in generators):
             raise ValueError(
-                f"generators has shapes {[g.shape for g in generators]}; at least one is needed, "
-                "all of shape (d, d) with d the number of unconstrained coordinates."
+                f"Symmetry(generators=...) has shapes {[g.shape for g in generators]}: give at "
+                "least one array, all of shape (d, d) with d the number of unconstrained "
+                "coordinates."
             )
         object.__setattr__(self, "generators", generators)
         if not len(self.elements):
             raise ValueError(
-                f"generators make a group of more than {MAX_ELEMENTS} elements, or an infinite "
-                "one: give fewer, or order the components in the model."
+                f"Symmetry(generators=...): the {len(generators)} generators make a group of more "
+                f"than {MAX_ELEMENTS} elements, or an infinite one, or one with more than "
+                f"{MAX_ENTRIES:.0e} matrix entries. Give fewer generators, or order the components "
+                "in the model."
             )
 
     @cached_property
     def elements(self) -> np.ndarray:
-        """All elements, the identity first, shape (size, d, d)."""
+        """All elements, the identity first, shape (g, d, d)."""
         return generate(self.generators)
 
     @cached_property
     def inverses(self) -> np.ndarray:
-        """Inverses of the elements, in their order."""
+        """Inverses of the elements, in the order of `elements`, shape (g, d, d)."""
         return np.linalg.inv(self.elements)
 
     def metric(self, precision: np.ndarray) -> np.ndarray:
-        """Average a precision matrix, shape (d, d), over the group: distances by it are unchanged.
+        """Average a precision matrix, shape (d, d), over the group.
 
-        Every element is an isometry of the average.
+        Every element of the group is an isometry of the average: it leaves the distances
+        ``sqrt(step @ metric @ step)`` unchanged.
         """
         return averaged(precision, self.elements)
 
 
 def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> np.ndarray:
-    """List the group of some generators, identity first; empty if it is larger than `limit`."""
+    """List the group that some matrices generate.
+
+    Parameters
+    ----------
+    generators : tuple of arrays of shape (d, d)
+    limit : int
+        Largest number of elements; it is lower where their matrices have more than MAX_ENTRIES
+        entries together.
+
+    Returns
+    -------
+    array of shape (g, d, d)
+        The elements, the identity first; g = 0 where the group has more than `limit`.
+    """
     d = len(generators[0])
-    limit = min(limit, int(MAX_NUMBERS / d**2))
+    limit = min(limit, int(MAX_ENTRIES / d**2))
     found = {_key(np.eye(d)): np.eye(d)}
     new = list(found.values())
     while new and len(found) <= limit:
@@ -96,47 +124,61 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
 
 
 def _key(element: np.ndarray) -> bytes:
-    # The zero added turns -0.0 into 0.0; entries are small fractions, far from the rounding.
-    return (np.round(element, 6) + 0.0).tobytes()
+    # Adding zero turns -0.0 into 0.0, whose bytes differ.
+    return (np.round(element, ELEMENT_DECIMALS) + 0.0).tobytes()
 
 
 def averaged(precision: np.ndarray, elements: np.ndarray) -> np.ndarray:
-    """Average a precision matrix, shape (d, d), over group elements, shape (g, d, d)."""
+    """Average ``g.T @ precision @ g`` over the elements g of a group.
+
+    Parameters
+    ----------
+    precision : array of shape (d, d)
+    elements : array of shape (g, d, d)
+
+    Returns
+    -------
+    array of shape (d, d)
+    """
     return np.einsum("gji,jk,gkl->il", elements, precision, elements, optimize=True) / len(elements)
 
 
 class Orbit:
-    """The images of one point, and which of them another point is nearest to.
+    """The images of one point, the centre, under a group.
 
     Parameters
     ----------
     symmetry : Symmetry
     centre : array of shape (d,)
     metric : array of shape (d, d)
-        Measures distances; the group leaves it unchanged (`Symmetry.metric`).
+        Precision matrix that measures distances; the group leaves it unchanged
+        (`Symmetry.metric`).
 
     Attributes
     ----------
     points : array of shape (m, d)
         The distinct images, `centre` first.
+    fixing : array of shape (g / m, d, d)
+        Elements that map the centre onto itself.
     """
 
     def __init__(self, symmetry: Symmetry, centre: np.ndarray, metric: np.ndarray) -> None:
         elements = symmetry.elements
         images = elements @ centre
-        # Along a fixed generic direction distinct images differ, equal ones by rounding only.
+        # Coordinates along a generic direction differ for distinct images.
         step = images - centre
         size = np.sqrt(np.einsum("gi,ij,gj->g", step, metric, step).max())
         along = step @ (np.linalg.cholesky(metric) @ _generic(len(centre)))
         order = np.argsort(along, kind="stable")
-        jump = np.diff(along[order]) > 1e-8 * max(size, 1.0)
+        jump = np.diff(along[order]) > EQUAL_IMAGE_TOLERANCE * max(size, 1.0)
         group = np.empty(len(order), dtype=int)
         group[order] = np.concatenate([[0], np.cumsum(jump)])
         _, first = np.unique(group, return_index=True)
         self._symmetry, self._index = symmetry, np.sort(first)
         self.points = images[self._index]
         self.fixing = elements[group == group[0]]
-        # All images are as long as one another: the nearest has the largest product.
+        # The images have one length in the metric, so that the nearest image of x has the largest
+        # inner product with x.
         self._dual = (metric @ self.points.T).copy()
 
     def __len__(self) -> int:
@@ -144,7 +186,7 @@ class Orbit:
 
     @property
     def maps(self) -> np.ndarray:
-        """An element that takes the centre to each image, shape (m, d, d)."""
+        """For each image an element that maps the centre onto it, shape (m, d, d)."""
         return self._symmetry.elements[self._index]
 
     @property
@@ -153,23 +195,32 @@ class Orbit:
         return self._symmetry.inverses[self._index]
 
     def nearest(self, x: np.ndarray) -> np.ndarray:
-        """Index of the image that each row is nearest to, shape (n,)."""
+        """Index of the image nearest to each row of `x`, shape (n,)."""
         return np.argmax(x @ self._dual, axis=1)
 
     def fold(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move each row by the element that takes its nearest image to the centre.
+        """Move each row by the element that maps its nearest image onto the centre.
 
-        Returns the points, shape (n, d), and the index of that image, shape (n,).
+        Parameters
+        ----------
+        x : array of shape (n, d)
+
+        Returns
+        -------
+        y : array of shape (n, d)
+            The points moved.
+        image : array of int, shape (n,)
+            Index of the nearest image in `points`.
         """
         image = self.nearest(x)
         y = np.array(x, dtype=float)
         away = np.flatnonzero(image)
-        # In slices: a matrix for every row takes memory.
-        for rows in np.array_split(away, max(1, len(away) // 4096)):
+        for rows in np.array_split(away, max(1, len(away) // MOVED_AT_ONCE)):
             inverses = self._symmetry.inverses[self._index[image[rows]]]
             y[rows] = np.einsum("nij,nj->ni", inverses, x[rows])
         return y, image
 
 
 def _generic(d: int) -> np.ndarray:
+    """Return a direction in general position: fixed, so that an orbit does not depend on a seed."""
     return np.random.default_rng(d).standard_normal(d)

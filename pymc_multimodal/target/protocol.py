@@ -33,11 +33,11 @@ class LogDensity(Protocol):
         ...
 
     def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log density, shape (n,), and gradient, shape (n, d), of each row."""
+        """Log density and gradient of each row: (n, d) -> (n,) and (n, d)."""
         ...
 
     def wrap(self, x: np.ndarray) -> np.ndarray:
-        """Bring circular coordinates into one period around zero."""
+        """Bring circular coordinates into the period around zero."""
         ...
 
     def unroll(self, x: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
@@ -53,5 +53,5 @@ class LogDensity(Protocol):
         ...
 
     def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
-        """Raise `LimitReached` within, from a limit of the fit on."""
+        """Raise `LimitReached` inside of the context once a limit of the fit is reached."""
         ...

@@ -1,4 +1,4 @@
-"""What is sampled: a density, or a symmetric density folded onto its cells."""
+"""What is sampled: a density, or a symmetric density that is folded onto its cells."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ __all__ = ["Target"]
 class Target:
     r"""A density gamma on R^d, or, where cells C are given, :math:`m(x) \gamma(x)` on C.
 
-    m is the number of images of the cell's mode (`Cells`). The folded density is zero outside of C
-    and has the evidence of gamma. Its gradient is given outside of C too, for trajectories that
-    pass through and return.
+    m is the number of images of the cell's mode (`Cells`). The folded density is zero outside of C,
+    and its integral is that of gamma. `logp_and_grad` gives the gradient of log gamma outside of C
+    too, for trajectories that leave C and return.
 
     Parameters
     ----------
     density : Density
-        It counts all evaluations.
+        It counts the evaluations.
     cells : Cells, optional
+        The set C.
     """
 
     density: Density
@@ -52,7 +53,7 @@ class Target:
         return self.density.period
 
     def logp(self, x: np.ndarray) -> np.ndarray:
-        """Log density of each row, shape (n,); rows outside of the cells cost no evaluation."""
+        """Log density of each row, shape (n,): -inf outside of the cells, without an evaluation."""
         if self.cells is None:
             return self.density.logp(x)
         logp = self.cells.log_multiplicity(x)
@@ -66,7 +67,7 @@ class Target:
         return logp + self.log_multiplicity(x), grad
 
     def wrap(self, x: np.ndarray) -> np.ndarray:
-        """Bring circular coordinates into one period around zero."""
+        """Bring circular coordinates into the period around zero."""
         return self.density.wrap(x)
 
     def unroll(self, x: np.ndarray, centre: np.ndarray | float) -> np.ndarray:
@@ -82,11 +83,11 @@ class Target:
         return self.density.exhausted()
 
     def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
-        """Raise `LimitReached` within, from a limit of the fit on."""
+        """Raise `LimitReached` inside of the context once a limit of the fit is reached."""
         return self.density.limited(refuse)
 
     def fold(self, x: np.ndarray) -> np.ndarray:
-        """Bring rows of shape (n, d) into the cells; without cells all rows stay."""
+        """Bring rows of shape (n, d) into the cells; without cells, return them as they are."""
         return x if self.cells is None else self.cells.fold(x)
 
     def log_multiplicity(self, x: np.ndarray) -> np.ndarray:
@@ -94,7 +95,14 @@ class Target:
         return np.zeros(len(x)) if self.cells is None else self.cells.log_multiplicity(x)
 
     def confirm(self, x: np.ndarray, logp: np.ndarray) -> None:
-        """Compare log densities at images x, shape (n, d), with those of the originals, (n,).
+        """Compare the log densities of images with those of the points that they are images of.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+            The images.
+        logp : array of shape (n,)
+            Log densities of the points.
 
         Raises
         ------

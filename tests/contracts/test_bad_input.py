@@ -9,6 +9,7 @@ import pytest
 
 import pymc_multimodal as mm
 from pymc_multimodal import FitError, ModelError, MultimodalDiffusion
+from pymc_multimodal.fit.pipeline import fit_density
 
 ENTRIES = {
     "step": lambda model, **kwargs: MultimodalDiffusion(
@@ -23,20 +24,41 @@ ENTRIES = {
 every_entry = pytest.mark.parametrize("enter", ENTRIES.values(), ids=ENTRIES.keys())
 
 
-def _work(*args, **kwargs):
-    pytest.fail("long work began before the error")
-
-
 @pytest.fixture
-def no_search(monkeypatch):
-    """Fail as soon as a search for modes begins."""
-    monkeypatch.setattr("pymc_multimodal.search.batches.first_starts", _work)
+def no_fit(monkeypatch):
+    """Fail as soon as a density is fitted."""
+
+    def begin(*args, **kwargs):
+        pytest.fail("a fit began before the error")
+
+    monkeypatch.setattr("pymc_multimodal.plugin.step.fit_density", begin)
 
 
 @pytest.fixture
 def no_sampling(monkeypatch):
-    """Fail as soon as the modes that were found are sampled."""
-    monkeypatch.setattr("pymc_multimodal.fit.pipeline.explore", _work)
+    """Fail as soon as a fit goes on to a stage after the search for modes."""
+
+    def tick(stage, text):
+        assert stage == "modes", f"the stage {stage!r} began before the error"
+
+    def search(density, config, **kwargs):
+        return fit_density(density, config, tick=tick)
+
+    monkeypatch.setattr("pymc_multimodal.plugin.step.fit_density", search)
+
+
+@pytest.fixture
+def no_evaluations(monkeypatch):
+    """Fail if a fit has evaluated its density before the error."""
+    densities = []
+
+    def recorded(density, *args, **kwargs):
+        densities.append(density)
+        return fit_density(density, *args, **kwargs)
+
+    monkeypatch.setattr("pymc_multimodal.plugin.step.fit_density", recorded)
+    yield
+    assert [density.spent() for density in densities] == [0]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +77,7 @@ def fitted():
 
 
 @every_entry
-def test_discrete_variables(no_search, enter):
+def test_discrete_variables(no_fit, enter):
     with pm.Model() as model:
         group = pm.Bernoulli("group", 0.3)
         pm.Poisson("count", 2.0)
@@ -66,7 +88,7 @@ def test_discrete_variables(no_search, enter):
 
 
 @every_entry
-def test_no_free_variables(no_search, enter):
+def test_no_free_variables(no_fit, enter):
     with pm.Model() as model:
         pm.Normal("y", 0.0, 1.0, observed=1.0)
     # As a step, PyMC itself is first to say so.
@@ -75,7 +97,7 @@ def test_no_free_variables(no_search, enter):
 
 
 @every_entry
-def test_minibatch(no_search, enter):
+def test_minibatch(no_fit, enter):
     batch = pm.Minibatch(np.arange(50.0), batch_size=5)
     with pm.Model() as model:
         x = pm.Normal("x", 0.0, 1.0)
@@ -87,7 +109,7 @@ def test_minibatch(no_search, enter):
 # PyMC 6.4 builds simulators in a way that PyTensor has deprecated.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @every_entry
-def test_simulator(no_search, enter):
+def test_simulator(no_fit, enter):
     def simulate(rng, mu, size):
         return rng.normal(mu, 1.0, size=size)
 
@@ -137,7 +159,7 @@ def flat():
 
 
 @every_entry
-def test_a_flat_prior_without_starts(no_search, enter):
+def test_a_flat_prior_without_starts(no_evaluations, enter):
     with pytest.raises(ModelError, match=r"level.*Flat.*starts="):
         enter(flat())
 
@@ -159,18 +181,18 @@ def test_a_flat_prior_with_starts(modes):
 # -------------------------------------------------------------- use as a step
 
 
-def test_only_some_of_the_variables(no_search):
+def test_only_some_of_the_variables(no_fit):
     model = models.unequal()
     with pytest.raises(ModelError, match=r"(?s)part of.*sigma.*leave `vars` out"):
         MultimodalDiffusion([model["x"]], model=model)
 
 
-def test_variables_one_by_one(no_search):
+def test_variables_one_by_one(no_fit):
     with pytest.raises(ModelError, match="blocked"):
         MultimodalDiffusion(blocked=False, model=models.unequal())
 
 
-def test_no_model(no_search):
+def test_no_model(no_fit):
     with pytest.raises(TypeError, match="context"):
         MultimodalDiffusion()
     with pytest.raises(TypeError, match="context"):
@@ -181,7 +203,7 @@ def test_no_model(no_search):
 
 
 @pytest.mark.parametrize("entry", ["step", "sample"])
-def test_data_changed_since_the_fit(no_search, fitted, entry):
+def test_data_changed_since_the_fit(no_fit, fitted, entry):
     model, fit = fitted
     pm.set_data({"data": [9.0, 4.0]}, model=model)
     try:
@@ -193,12 +215,12 @@ def test_data_changed_since_the_fit(no_search, fitted, entry):
 
 
 @pytest.mark.parametrize("entry", ["step", "sample"])
-def test_fit_of_another_model(no_search, fitted, unimodal, entry):
+def test_fit_of_another_model(no_fit, fitted, unimodal, entry):
     with pytest.raises(FitError, match=r"x\[0\].*'x'"):
         ENTRIES[entry](unimodal, fit=fitted[1])
 
 
-def test_fit_of_another_model_with_the_same_variables(no_search, fitted):
+def test_fit_of_another_model_with_the_same_variables(no_fit, fitted):
     with pm.Model() as model:
         pm.Normal("x", 0.0, 3.0, shape=2)
     with pytest.raises(FitError, match="Fit again"):
@@ -222,7 +244,7 @@ def test_fit_of_another_model_with_the_same_variables(no_search, fitted):
         ("workers", 1.5, "workers=1.5"),
     ],
 )
-def test_settings_out_of_range(no_search, unimodal, enter, name, value, says):
+def test_settings_out_of_range(no_fit, unimodal, enter, name, value, says):
     with pytest.raises(ValueError, match=says):
         enter(unimodal, **{name: value})
 
@@ -231,7 +253,7 @@ def test_settings_out_of_range(no_search, unimodal, enter, name, value, says):
     ("name", "value"),
     [("draws", 0), ("draws", 10.0), ("draws", "many"), ("tune", -1), ("chains", 0)],
 )
-def test_numbers_of_draws(no_search, unimodal, name, value):
+def test_numbers_of_draws(no_fit, unimodal, name, value):
     with pytest.raises(ValueError, match=f"{name}=.*integer"):
         mm.sample(model=unimodal, **{name: value})
 
@@ -285,7 +307,7 @@ def test_configs_out_of_range(make, says):
         (mm.ModeSearch(locations=[{"slope": 1.0}]), ModelError, "slope"),
     ],
 )
-def test_starts_that_do_not_fit_the_model(no_search, unimodal, modes, error, says):
+def test_starts_that_do_not_fit_the_model(no_evaluations, unimodal, modes, error, says):
     with pytest.raises(error, match=says):
         mm.fit(unimodal, modes=modes, quiet=True)
 

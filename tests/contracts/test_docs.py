@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -12,25 +11,6 @@ import pymc_multimodal
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.rst"))]
-
-
-def codes():
-    """Codes of all statuses that the package makes."""
-    for path in sorted((ROOT / "pymc_multimodal").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            name = getattr(getattr(node, "func", None), "id", "")
-            if name == "Status" and node.args and isinstance(node.args[0], ast.Constant):
-                yield node.args[0].value
-
-
-def test_every_status_is_explained():
-    page = (ROOT / "docs" / "statuses.rst").read_text()
-    explained = {
-        code
-        for entry in re.findall(r"^    \* - (``.*)$", page, re.MULTILINE)
-        for code in re.findall(r"``(\w+)``", entry)
-    }
-    assert explained == set(codes())
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -277,10 +277,10 @@ def test_a_compiled_density_serves_several_threads(rng):
     """PyTensor's functions keep input and results in one place for all calls."""
     density = density_of(models.four_modes())
     points = [rng.normal(0, 3, (2000, 2)) for _ in range(4)]
-    alone, together = [density._function(x)[0].copy() for x in points], {}
+    alone, together = [density.function(x)[0].copy() for x in points], {}
 
     def run(i):
-        together[i] = [density._function(points[i])[0].copy() for _ in range(20)]
+        together[i] = [density.function(points[i])[0].copy() for _ in range(20)]
 
     threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
     [t.start() for t in threads]

@@ -141,7 +141,7 @@ def test_points_move_from_outside_the_support(rng):
         return np.where(x[:, 0] > 0, -x[:, 0] - 0.5 * x[:, 1] ** 2, -np.inf), np.zeros_like(x)
 
     density = Banana().density()
-    density._function = half
+    density.function = half
     x = np.tile([-0.5, 0.0], (200, 1))
     cloud, _ = run(density, x, None, tuning((np.eye(2), 1.0, 1)), rng, 80)
     # A quarter of the moves reach the support.
@@ -156,7 +156,7 @@ def test_trajectories_that_fly_off_are_rejected(rng):
         return -(x**4).sum(axis=1), -4 * x**3
 
     density = Banana().density()
-    density._function = quartic
+    density.function = quartic
     x = 2.0 + rng.random((100, 2))
     with np.errstate(over="ignore", invalid="ignore"):
         cloud, infos = run(density, x, None, tuning((np.eye(2), 5.0, 30)), rng, 2)

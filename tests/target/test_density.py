@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import pymc_multimodal.target.density as density_module
 from pymc_multimodal.status import ModelError
-from pymc_multimodal.target.density import CHUNK, Density
+from pymc_multimodal.target import CHUNK, Density
+from pymc_multimodal.target.workers import evaluate, portable
 
 reproducible = settings(derandomize=True, deadline=None, database=None)
 
@@ -133,20 +133,24 @@ class TwoArguments(Exception):
         super().__init__(f"{what} at {where}")
 
 
-def test_errors_that_cannot_travel_between_processes_are_told_of(monkeypatch):
+def test_points_at_which_a_function_raises_have_density_zero():
+    logp, grad, n_raised, error = evaluate(picky, np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]]))
+    np.testing.assert_array_equal(logp, [-1.0, -np.inf, -2.0])
+    np.testing.assert_array_equal(grad, [[-1.0, -1.0], [0.0, 0.0], [-1.0, -1.0]])
+    assert n_raised == 1
+    assert isinstance(error, np.linalg.LinAlgError)
+
+
+def test_errors_that_cannot_be_unpickled_are_replaced_by_their_text():
     class Local(Exception):
         pass
 
     for error in (TwoArguments("no step", 3), Local("no step at 3")):
-
-        def solver(x, error=error):
-            raise error
-
-        monkeypatch.setattr(density_module, "_worker_function", solver)
-        logp, _, raised, told = pickle.loads(pickle.dumps(density_module._remote(np.ones((1, 2)))))
-        assert np.isneginf(logp).all()
-        assert raised == 1
+        told = pickle.loads(pickle.dumps(portable(error)))
         assert str(told) == f"{type(error).__name__}: no step at 3"
+    plain = ValueError("no step at 3")
+    assert portable(plain) is plain
+    assert portable(None) is None
 
 
 @pytest.mark.slow

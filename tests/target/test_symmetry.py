@@ -115,7 +115,7 @@ def test_images_have_one_error_in_common(nine):
 def test_every_image_is_labelled_as_its_own(nine, rng):
     assert sorted(nine.label(nine.modes.locations)) == list(range(9))
     for k in range(9):
-        assert np.mean(nine.label(nine.draws_draws(k)) == k) > 0.999
+        assert np.mean(nine.label(nine.local_draws(k)) == k) > 0.999
     target = exchangeable()
     x = target.draws(2000, rng)
     # Labels of the images of a point are images of one another.
@@ -126,7 +126,7 @@ def test_images_are_shown_with_their_own_draws_and_densities(nine):
     density = exchangeable().density()
     nine.check_density(density)
     for k in (0, 2, 4, 8):
-        x = nine.draws_draws(k)[::50]
+        x = nine.local_draws(k)[::50]
         np.testing.assert_allclose(density.logp(x), nine.draws.logp[k].ravel()[::50], atol=1e-8)
         gradient = density.logp_and_grad(x)[1]
         np.testing.assert_allclose(gradient, nine.draws.grad[k].reshape(-1, 3)[::50], atol=1e-6)

@@ -1,0 +1,78 @@
+"""Statuses have known codes, and the documentation explains each with its stages and levels."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from pymc_multimodal.status import CODES, Status, worst
+
+ROOT = Path(__file__).parents[1]
+
+
+def documented():
+    """Codes, stages and levels of each row of the table of statuses."""
+    page = (ROOT / "docs" / "statuses.rst").read_text()
+    row = r"^    \* - (``.*)\n      - ([a-z, ]+)\n      - ([a-z, ]+)\n      - "
+    for codes, stages, levels in re.findall(row, page, re.MULTILINE):
+        for code in re.findall(r"``(\w+)``", codes):
+            yield code, tuple(stages.split(", ")), tuple(levels.split(", "))
+
+
+def emitted():
+    """Codes and stages of all statuses that the package makes, read from its source."""
+    for path in sorted((ROOT / "pymc_multimodal").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(node, "func", None), "id", "")
+            if name == "Status" and len(node.args) > 1 and isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value, node.args[1].value
+
+
+def test_every_code_is_documented_once_with_its_stages_and_levels():
+    rows = list(documented())
+    assert len(rows) == len({code for code, _, _ in rows})
+    assert {code: (stages, levels) for code, stages, levels in rows} == {
+        code: (kind.stages, kind.levels) for code, kind in CODES.items()
+    }
+
+
+def test_every_code_and_stage_is_made_by_the_package():
+    known = {(code, stage) for code, kind in CODES.items() for stage in kind.stages}
+    assert set(emitted()) == known
+
+
+@pytest.mark.parametrize(
+    ("code", "stage", "level", "says"),
+    [
+        ("rhat", "local", "warning", r"code='rhat'.*known code"),
+        ("r_hat", "modes", "warning", r"r_hat.*stage='modes'.*'local'"),
+        ("r_hat", "local", "info", r"r_hat.*level='info'.*'warning'"),
+        ("r_hat", "local", "error", "level='error'"),
+    ],
+)
+def test_unknown_codes_stages_and_levels_are_refused(code, stage, level, says):
+    with pytest.raises(ValueError, match=says):
+        Status(code, stage, "seen", level=level)
+
+
+def test_the_table_shows_warnings_of_a_mode_and_notes_that_void_its_numbers():
+    statuses = (
+        Status("r_hat", "local", "", mode=0),
+        Status("r_hat", "local", "", mode=0),
+        Status("pareto_k", "weights", "", mode=0),
+        Status("pareto_k", "weights", "", mode=1, level="info"),
+        Status("negligible_region", "local", "", mode=2, level="info"),
+        Status("budget", "pipeline", ""),
+    )
+    assert [worst(statuses, k) for k in range(4)] == [
+        "r_hat,pareto_k", "ok", "negligible_region", "ok",
+    ]  # fmt: skip
+
+
+def test_a_status_is_told_in_one_line():
+    status = Status("r_hat", "local", "the chains did not mix.", "Draw more.", mode=3)
+    assert str(status) == "mode 3: the chains did not mix. Draw more."
+    assert str(Status("budget", "pipeline", "it stopped.")) == "it stopped."
