@@ -76,7 +76,7 @@ class Run:
         self.density, self.settings, self.report = density, settings, report
         self.interrupted, self.stopped = False, ""
         self.journal: tuple[Entry, ...] = ()
-        self._first_errors = replace(density.errors)
+        self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
         self._began = time.monotonic()
 
@@ -170,7 +170,7 @@ class Run:
         largest_se : float
             Largest standard error of a weight.
         """
-        errors = self.density.errors.since(self._first_errors)
+        errors = self.density.tally.since(self._first_errors)
         return [
             *errors.statuses(self.evals, self.density.last_error),
             *self._unfinished(largest_se),

@@ -40,7 +40,7 @@ class FindModes(OptionalStep):
 
     def needed(self, state: State) -> bool:
         """Before the first batch."""
-        return not state.search.begun
+        return state.search.counts.starts == 0
 
     def __call__(self, state: State, run: Run) -> State:
         """Make one batch."""
