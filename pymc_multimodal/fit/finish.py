@@ -57,7 +57,7 @@ def finish(state: State, run: Run) -> Fit:
     statuses += run.statuses(float(np.max(weights.weight_se)))
     kernel = _kernel(best).take(order)
     modes, draws = division.modes.take(order), best.draws.take(order)
-    chains = diagnostics_of(run.settings.local, best.chains).take(order)
+    chains = diagnostics_of(best.chains, run.settings.local).take(order)
     weights, result = weights.take(order), best.challenge_result
     result = None if result is None else result.take(order)
     if orbits is not None:
@@ -113,7 +113,7 @@ def _region_statuses(state: State, run: Run, order: np.ndarray) -> list[Status]:
     assert state.weights is not None
     found = [
         *state.division.partition.statuses,
-        *diagnostics_of(run.settings.local, state.chains).statuses,
+        *diagnostics_of(state.chains, run.settings.local).statuses,
         *state.weights.statuses,
         *(state.cross_check.statuses if state.cross_check is not None else ()),
         *state.samples.fitted.statuses,

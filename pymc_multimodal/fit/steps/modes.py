@@ -10,7 +10,7 @@ import numpy as np
 from pymc_multimodal.fit.images import fold_pilot
 from pymc_multimodal.fit.state import Division, Exploration, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, OptionalStep
-from pymc_multimodal.regions import divide, explore, mixing_groups
+from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
 from pymc_multimodal.search import climb_from, find_modes, modes_of
 
 if TYPE_CHECKING:
@@ -95,12 +95,13 @@ class Divide(NeededStep):
         if group.max() + 1 < len(known):
             modes, pilot = known.merged(group), pilot.merged(group)
         where = state.exploration.misplaced_modes
+        region = np.where(where >= 0, group[where], -1)
         partition = divide(
             target,
             _training_draws(pilot.draws),
-            modes,
             run.settings.regions,
-            (target.fold(state.misplaced), np.where(where >= 0, group[where], -1)),
+            extra=LabelledPoints(modes.points, modes.point_modes),
+            corrections=LabelledPoints(target.fold(state.misplaced), region),
         )
         division = Division(target.cells, known, modes, group, pilot, partition)
         return replace(state, division=division)

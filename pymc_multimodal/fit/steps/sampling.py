@@ -19,7 +19,6 @@ from pymc_multimodal.regions import (
     begin_chains,
     connect_regions,
     draws_of,
-    extend_chains,
     positions,
     short_regions,
     skip_regions,
@@ -60,9 +59,9 @@ class BeginChains(NeededStep):
         shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
         guesses = [laplace(x, scale, period) for x, scale in shapes]
         visit = sampler.target.fold(state.must_visit)
-        rng, every = run.rng(self.name), np.arange(len(modes))
-        chains = begin_chains(sampler, modes, state.division.pilot, guesses, visit, rng)
-        chains = extend_chains(sampler, chains, every, run.settings.local.draws, rng)
+        chains = begin_chains(
+            sampler, modes, state.division.pilot, guesses, visit, run.rng(self.name)
+        )
         return replace(state, chains=chains)
 
 
@@ -135,7 +134,7 @@ class CheckLabels(OptionalStep):
         assert state.chains is not None
         division = state.division
         sampler = region_sampler(state, run)
-        points = positions(state.chains, unmixed(sampler, state.chains))
+        points = positions(state.chains, unmixed(state.chains, run.settings.local))
         checked = replace(state, labels_checked=True)
         if division.modes.runaway or not len(points):
             return checked
