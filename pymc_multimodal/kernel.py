@@ -12,7 +12,7 @@ from pymc_multimodal.status import Status
 from pymc_multimodal.target.errors import unstable
 
 if TYPE_CHECKING:
-    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.proposals.base import Generator
     from pymc_multimodal.regions.draws import RegionDraws
     from pymc_multimodal.regions.partition import Partition

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.moves.local import MoveParameters
     from pymc_multimodal.proposals.base import RegionDensity
     from pymc_multimodal.regions.draws import RegionDraws

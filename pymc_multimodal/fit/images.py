@@ -16,7 +16,7 @@ from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
     from pymc_multimodal.challenge.challenger import ChallengeResult
-    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.regions.draws import RegionDraws
     from pymc_multimodal.regions.partition import Partition
     from pymc_multimodal.regions.pilot import Pilot

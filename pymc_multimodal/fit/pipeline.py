@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.challenge.candidate import FitCandidate
-from pymc_multimodal.evidence.borders import connect_pieces, cross_check
-from pymc_multimodal.evidence.weights import BridgeSamples, Weights
+from pymc_multimodal.evidence import (
+    Weights,
+    begin_samples,
+    cross_check,
+    estimate,
+    extend_samples,
+    leaked_mass,
+    negligible_regions,
+)
 from pymc_multimodal.fit.clock import Clock
 from pymc_multimodal.fit.court import Court
 from pymc_multimodal.fit.images import Orbits, broken_status, fold_pilot, spread_statuses
@@ -18,7 +25,7 @@ from pymc_multimodal.fit.refine import refine
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.kernel import Kernel, count_jumps
-from pymc_multimodal.proposals import RegionalMixture, untrained
+from pymc_multimodal.proposals import Hybrid, RegionalMixture, untrained
 from pymc_multimodal.proposals.elliptical import laplace
 from pymc_multimodal.regions.chains import LocalSampler
 from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
@@ -26,7 +33,7 @@ from pymc_multimodal.regions.partition import PermutedPartition, mixing_groups, 
 from pymc_multimodal.regions.pilot import explore
 from pymc_multimodal.search.finder import ModeFinder
 from pymc_multimodal.search.modes import Modes
-from pymc_multimodal.status import Status, SymmetryBroken
+from pymc_multimodal.status import LimitReached, Status, SymmetryBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +51,8 @@ __all__ = ["fit_density"]
 
 # Draws that the classifier of the regions is trained on.
 MAX_TRAINING = 4000
+# Part of a region's mass that belongs to a neighbour's mode from which on chains jump there.
+MIN_LEAKED = 1e-3
 
 
 def fit_density(
@@ -192,25 +201,33 @@ def _rounds(
         tick("weights", "fitting proposals")
         fitted = refit(local, sampler.jumps())
         clock.lap("generator")
-        first = BridgeSamples(folded, partition, fitted, seeds[4])
-        for weighing, weights, local in refine(
-            first, sampler, refit, config.target_se, clock.proceed, partial(tick, "weights")
+        first = begin_samples(fitted, density.dim)
+        for samples, weights, local in refine(
+            first,
+            sampler,
+            folded,
+            partition,
+            refit,
+            config.target_se,
+            clock.proceed,
+            partial(tick, "weights"),
+            seeds[4],
         ):
             done = _Round(
                 modes, partition, folded, local, sampler.diagnostics(), sampler.tuning, weights,
-                weighing.fitted,
+                samples.fitted,
             )  # fmt: skip
             yield done
-        check = cross_check(weighing, weights)
-        if (more := check.wanted(weighing, weights)).any() and clock.proceed():
-            weighing.extend(more)
-            weights = weighing.weigh(local)
-            check = cross_check(weighing, weights)
+        samples, check = cross_check(samples, folded, partition, weights)
+        if (more := check.wanted(samples, weights)).any() and clock.proceed():
+            samples = extend_samples(samples, folded, partition, more, seeds[4])
+            weights = estimate(samples, local, folded)
+            samples, check = cross_check(samples, folded, partition, weights)
         weights = weights.widened(check.gap)
         done = replace(done, weights=weights, statuses=check.statuses)
         clock.lap("weights")
         yield done
-        densities = weighing.fitted.densities
+        densities = samples.fitted.densities
         case = FitCandidate(
             finder, searched, partition, densities, local, sampler.tuning, weights, folded
         )
@@ -285,7 +302,7 @@ def _sample_regions(
         # A first look for slivers before long runs, a second one when shapes are known well.
         run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
         run(until=2 * config.local.draws)
-        connect = partial(connect_pieces, folded, partition, sampler, config.target_se, seeds[7])
+        connect = partial(_connect_pieces, folded, partition, sampler, config.target_se, seeds[7])
         if clock.proceed():
             connect()
         run()
@@ -305,6 +322,37 @@ def _sample_regions(
             break
         modes, stuck = found, np.concatenate([stuck, unmixed])
     return modes, searched, partition, sampler, folded
+
+
+def _connect_pieces(
+    target: Target,
+    partition: Partition,
+    sampler: LocalSampler,
+    target_se: float,
+    rng: np.random.Generator,
+) -> bool:
+    """Let chains of regions that hold pieces of their neighbours' modes jump there.
+
+    Regions with too little mass to matter are not run until they mix. Returns whether a region's
+    chains are connected now that were not before.
+    """
+    if partition.n_regions == 1:
+        return False
+    local = sampler.result()
+    quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, target.period, rng).densities
+    negligible = negligible_regions(local, quick, target_se)
+    sampler.spare(negligible)
+    try:
+        with target.limited():
+            leaked = leaked_mass(target, partition, quick, local, rng)
+    except LimitReached:
+        return False
+    pieces = {}
+    for k in np.flatnonzero(~negligible):
+        neighbours = [quick[j] for j in np.flatnonzero(leaked[k] > MIN_LEAKED)]
+        if neighbours:
+            pieces[int(k)] = (quick[k], neighbours)
+    return sampler.connect(pieces)
 
 
 def _matching(found: Modes, known: Modes) -> np.ndarray | None:

@@ -6,42 +6,54 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.evidence import (
+    estimate,
+    extend_samples,
+    first_counts,
+    plan,
+    renewed_counts,
+    replace_densities,
+)
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pymc_multimodal.evidence.weights import BridgeSamples, Weights
+    from pymc_multimodal.evidence import BridgeSamples, Weights
     from pymc_multimodal.proposals.base import RegionDensity, RegionFit
     from pymc_multimodal.regions.chains import LocalSampler
     from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.target.target import Target
 
 __all__ = ["refine"]
 
-# The log evidence of every mode that matters is wanted at least this well (nats), even where
-# target_se alone would leave a light mode's weight uncertain by a factor.
-MAX_LOG_WEIGHT_SE = 0.1
-# Proposals of each region at first, and at most; and where a limit was reached before.
-FIRST, MOST, LEAST = 1000, 64_000, 100
 # Times that something is added at most.
 ROUNDS = 12
+# Times as many draws as a density was fitted to, from which on it is fitted anew.
+GROWTH = 4
 
 
 def refine(
-    weighing: BridgeSamples,
+    samples: BridgeSamples,
     sampler: LocalSampler,
+    target: Target,
+    partition: Partition,
     refit: Callable[[RegionDraws, Sequence[RegionDensity]], RegionFit],
     target_se: float,
     proceed: Callable[[], bool],
     tick: Callable[[str], None],
+    rng: np.random.Generator,
 ) -> Iterator[tuple[BridgeSamples, Weights, RegionDraws]]:
     """Bridge, and again with more draws or proposals until the weights are as precise as asked.
 
     Parameters
     ----------
-    weighing : BridgeSamples
+    samples : BridgeSamples
         Without proposals yet.
     sampler : LocalSampler
+    target : Target
+    partition : Partition
     refit : callable
         ``refit(local, previous)`` fits densities to regions of which there are far more draws.
     target_se : float
@@ -49,48 +61,46 @@ def refine(
         Asked before each further round; a limit reached within one ends it.
     tick : callable
         Is told how precise the weights are.
+    rng : numpy.random.Generator
 
     Yields
     ------
-    weighing : BridgeSamples
-        What the weights were made from; it is not changed afterwards.
+    samples : BridgeSamples
+        What the weights were made from.
     weights : Weights
     local : RegionDraws
     """
     local = sampler.result()
-    k, density = len(local), weighing.density
-    weighing.extend(np.full(k, LEAST if density.exhausted() else FIRST))
+    k = len(local)
+    samples = extend_samples(samples, target, partition, first_counts(k, target.exhausted()), rng)
     fitted_at = np.array([sampler.draws_of(i) for i in range(k)])
     for _ in range(ROUNDS):
-        weights = weighing.weigh(local)
-        yield weighing, weights, local
-        short = weights.needs(target_se, MAX_LOG_WEIGHT_SE)
+        weights = estimate(samples, local, target)
+        yield samples, weights, local
         tick(f"weights within {np.max(weights.weight_se):.2g}, asked {target_se:g}")
         drawn = np.array([sampler.draws_of(i) for i in range(k)])
-        more_draws = short & (weights.from_draws > weights.from_proposals / 3)
-        more_draws &= drawn < sampler.config.max_draws
-        proposals = np.array([len(r) for r in weighing.ratios])
-        more_proposals = short & (weights.from_proposals > weights.from_draws / 3)
-        more_proposals &= proposals < MOST
-        if not (more_draws | more_proposals).any() or not proceed():
+        proposals = samples.counts
+        more_draws, more_proposals = plan(
+            weights, drawn, proposals, target_se, sampler.config.max_draws
+        )
+        if not (more_draws.any() or more_proposals.any()) or not proceed():
             return
-        for size in np.unique(drawn[more_draws]):
-            sampler.extend(np.flatnonzero(more_draws & (drawn == size)), int(size))
+        for size in np.unique(more_draws[more_draws > 0]):
+            sampler.extend(np.flatnonzero(more_draws == size), int(size))
         local = sampler.result()
-        weighing = weighing.copy()
-        grown = np.array([sampler.draws_of(i) for i in range(k)]) >= 4 * fitted_at
+        grown = np.array([sampler.draws_of(i) for i in range(k)]) >= GROWTH * fitted_at
         if grown.any():
             # Four times the draws may support a better density: start its bridge afresh.
             which = np.flatnonzero(grown)
-            before = weighing.fitted.densities
+            before = samples.fitted.densities
             fitted = refit(local.take(which), [before[i] for i in which])
-            fitted_at = np.where(grown, 4 * fitted_at, fitted_at)
-            weighing.refit(fitted, which)
-            more_proposals = more_proposals | grown
+            fitted_at = np.where(grown, GROWTH * fitted_at, fitted_at)
+            samples = replace_densities(samples, fitted, which)
+            more_proposals = np.where(grown, renewed_counts(proposals), more_proposals)
         try:
-            with density.limited():
-                weighing.extend(np.where(more_proposals, np.maximum(proposals, FIRST), 0))
+            with target.limited():
+                samples = extend_samples(samples, target, partition, more_proposals, rng)
         except LimitReached:
             if grown.any():
                 return
-    yield weighing, weighing.weigh(local), local
+    yield samples, estimate(samples, local, target), local
