@@ -136,7 +136,7 @@ def refine(density, partition: Slices, sampler, samples, target_se: float, rng):
         for k in np.flatnonzero(short):
             if sampler.draws_of(k) < MAX_DRAWS:
                 sampler.extend(np.array([k]), sampler.draws_of(k))
-        more = np.where(short, samples.counts, 0)
+        more = np.where(short, samples.n_proposals, 0)
         samples = extend_samples(samples, density, partition, more, rng)
     local = sampler.result()
     return estimate(samples, local, density), local

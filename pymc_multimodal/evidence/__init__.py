@@ -12,7 +12,7 @@ from pymc_multimodal.evidence.importance import (
     negligible_regions,
 )
 from pymc_multimodal.evidence.masses import Weights, estimate
-from pymc_multimodal.evidence.plan import first_counts, plan, renewed_counts
+from pymc_multimodal.evidence.plan import FIRST_PROPOSALS, MIN_PROPOSALS, plan
 from pymc_multimodal.evidence.samples import (
     BridgeSamples,
     begin_samples,
@@ -21,6 +21,8 @@ from pymc_multimodal.evidence.samples import (
 )
 
 __all__ = [
+    "FIRST_PROPOSALS",
+    "MIN_PROPOSALS",
     "Bridge",
     "BridgeSamples",
     "CrossCheck",
@@ -30,11 +32,9 @@ __all__ = [
     "cross_check",
     "estimate",
     "extend_samples",
-    "first_counts",
     "leaked_mass",
     "negligible_regions",
     "plan",
-    "renewed_counts",
     "replace_densities",
     "slowest_moment",
 ]

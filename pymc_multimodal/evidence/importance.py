@@ -36,7 +36,7 @@ __all__ = ["CrossCheck", "cross_check", "leaked_mass", "negligible_regions"]
 
 # Proposals of all regions together, and the fewest of each. Measured:
 # examples/benchmarks/constants.py
-PROPOSALS, MIN_PROPOSALS = 20_000, 200
+PROPOSALS, MIN_PER_REGION = 20_000, 200
 # Share of `target_se` that all negligible regions together may hold. Conventional: a tenth of the
 # error asked for is no error that matters.
 NEGLIGIBLE_SHARE = 0.1
@@ -92,7 +92,7 @@ class CrossCheck:
         array of int, shape (K,)
             None beyond ``20,000 / K`` in all for a region.
         """
-        made = samples.counts
+        made = samples.n_proposals
         with np.errstate(invalid="ignore", divide="ignore"):
             wanted = SAFETY_FACTOR * made * (self.log_mass_se / weights.log_evidence_se) ** 2
         wanted = np.minimum(np.where(np.isfinite(wanted), wanted, 0.0), PROPOSALS / len(made))
@@ -124,7 +124,7 @@ def cross_check(
     unknown = CrossCheck(np.full(k, np.nan), np.full(k, np.nan), np.zeros(k), ())
     if k == 1:
         return samples, unknown
-    most = max(MIN_PROPOSALS, 2 * PROPOSALS // k)
+    most = max(MIN_PER_REGION, 2 * PROPOSALS // k)
     strides = [max(1, len(x) // most) for x in samples.points]
     try:
         with target.limited():
@@ -180,7 +180,7 @@ def leaked_mass(
         [_harmonic_evidence(draw_ratios(draws, i, q)) for i, q in enumerate(densities)]
     )
     weight = np.exp(log_evidence - logsumexp(log_evidence))
-    counts = (max(MIN_PROPOSALS, PROPOSALS // k) + PROPOSALS * weight).astype(int)
+    counts = (max(MIN_PER_REGION, PROPOSALS // k) + PROPOSALS * weight).astype(int)
     xs, regions, proposers = [], [], []
     for j, q in enumerate(densities):
         x = q.sample(int(counts[j]), rng)
@@ -282,7 +282,7 @@ def _log_masses(
     xs = [x[::s] for x, s in zip(samples.points, strides, strict=True)]
     logps = [logp[::s] for logp, s in zip(samples.logp, strides, strict=True)]
     x, logp = np.concatenate(xs), np.concatenate(logps)
-    counts = samples.counts / np.array(strides)
+    counts = samples.n_proposals / np.array(strides)
     ratio = _log_terms(x, logp, samples.fitted.densities, counts) + np.log(counts.sum())
     region = partition.label(x)
     proposer = np.repeat(np.arange(k), [len(part) for part in xs])

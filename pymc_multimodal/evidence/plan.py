@@ -9,37 +9,20 @@ import numpy as np
 if TYPE_CHECKING:
     from pymc_multimodal.evidence.masses import Weights
 
-__all__ = ["first_counts", "plan", "renewed_counts"]
+__all__ = ["FIRST_PROPOSALS", "MIN_PROPOSALS", "plan"]
 
 # Standard error (nats) asked for of the log evidence of every region that matters, so that a small
 # weight is not uncertain by a factor where `target_se` alone would allow that. Conventional: 10 %.
 MAX_LOG_EVIDENCE_SE = 0.1
-# Proposals of each region at first; and at first if a limit of the fit is reached.
+# Proposals of each region to begin with; and if a limit of the fit is reached before.
 # Measured: examples/benchmarks/constants.py
-FIRST_PROPOSALS, LEAST_PROPOSALS = 1000, 100
+FIRST_PROPOSALS, MIN_PROPOSALS = 1000, 100
 # Proposals of each region from which on no more are added. Measured:
 # examples/benchmarks/constants.py
 MAX_PROPOSALS = 64_000
 # One of the two parts of a variance is lowered if it exceeds the other one divided by this.
 # Measured: examples/benchmarks/constants.py
 BALANCE = 3
-
-
-def first_counts(n_regions: int, limit_reached: bool) -> np.ndarray:
-    """Return the number of proposals of each region to begin with, shape (K,).
-
-    Parameters
-    ----------
-    n_regions : int
-    limit_reached : bool
-        Whether a limit of the fit is reached, so that few have to do.
-    """
-    return np.full(n_regions, LEAST_PROPOSALS if limit_reached else FIRST_PROPOSALS)
-
-
-def renewed_counts(n_proposals: np.ndarray) -> np.ndarray:
-    """Return the number of proposals that replace or double `n_proposals`, shape (K,)."""
-    return np.maximum(n_proposals, FIRST_PROPOSALS)
 
 
 def plan(
@@ -49,7 +32,7 @@ def plan(
     target_se: float,
     max_draws: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the regions whose draws or proposals are doubled.
+    """Choose the regions that get more draws or more proposals: as many again as there are.
 
     Draws or proposals are added where they contribute most to an error that is too large.
 
@@ -67,12 +50,11 @@ def plan(
 
     Returns
     -------
-    more_draws, more_proposals : arrays of int, shape (K,)
-        Draws to add to each chain, and proposals to add; 0 for none. Nothing is added if both are
-        zero everywhere: the weights are precise enough, or cannot become more precise.
+    more_draws, more_proposals : arrays of bool, shape (K,)
+        If both are False everywhere, the weights are precise enough, or cannot become more precise.
     """
     short = weights.needs(target_se, MAX_LOG_EVIDENCE_SE)
     by_draws, by_proposals = weights.from_draws, weights.from_proposals
-    draws = short & (by_draws > by_proposals / BALANCE) & (n_draws < max_draws)
-    proposals = short & (by_proposals > by_draws / BALANCE) & (n_proposals < MAX_PROPOSALS)
-    return np.where(draws, n_draws, 0), np.where(proposals, renewed_counts(n_proposals), 0)
+    more_draws = short & (by_draws > by_proposals / BALANCE) & (n_draws < max_draws)
+    more_proposals = short & (by_proposals > by_draws / BALANCE) & (n_proposals < MAX_PROPOSALS)
+    return more_draws, more_proposals

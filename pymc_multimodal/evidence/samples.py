@@ -43,7 +43,7 @@ class BridgeSamples:
         return len(self.ratios)
 
     @property
-    def counts(self) -> np.ndarray:
+    def n_proposals(self) -> np.ndarray:
         """Number of proposals of each region, shape (K,)."""
         return np.array([len(ratio) for ratio in self.ratios])
 

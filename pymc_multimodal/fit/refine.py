@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.evidence import (
+    FIRST_PROPOSALS,
+    MIN_PROPOSALS,
     estimate,
     extend_samples,
-    first_counts,
     plan,
-    renewed_counts,
     replace_densities,
 )
 from pymc_multimodal.status import LimitReached
@@ -72,21 +72,22 @@ def refine(
     """
     local = sampler.result()
     k = len(local)
-    samples = extend_samples(samples, target, partition, first_counts(k, target.exhausted()), rng)
+    first = np.full(k, MIN_PROPOSALS if target.exhausted() else FIRST_PROPOSALS)
+    samples = extend_samples(samples, target, partition, first, rng)
     fitted_at = np.array([sampler.draws_of(i) for i in range(k)])
     for _ in range(ROUNDS):
         weights = estimate(samples, local, target)
         yield samples, weights, local
         tick(f"weights within {np.max(weights.weight_se):.2g}, asked {target_se:g}")
         drawn = np.array([sampler.draws_of(i) for i in range(k)])
-        proposals = samples.counts
+        proposals = samples.n_proposals
         more_draws, more_proposals = plan(
             weights, drawn, proposals, target_se, sampler.config.max_draws
         )
         if not (more_draws.any() or more_proposals.any()) or not proceed():
             return
-        for size in np.unique(more_draws[more_draws > 0]):
-            sampler.extend(np.flatnonzero(more_draws == size), int(size))
+        for size in np.unique(drawn[more_draws]):
+            sampler.extend(np.flatnonzero(more_draws & (drawn == size)), int(size))
         local = sampler.result()
         grown = np.array([sampler.draws_of(i) for i in range(k)]) >= GROWTH * fitted_at
         if grown.any():
@@ -96,10 +97,11 @@ def refine(
             fitted = refit(local.take(which), [before[i] for i in which])
             fitted_at = np.where(grown, GROWTH * fitted_at, fitted_at)
             samples = replace_densities(samples, fitted, which)
-            more_proposals = np.where(grown, renewed_counts(proposals), more_proposals)
+            more_proposals = more_proposals | grown
         try:
             with target.limited():
-                samples = extend_samples(samples, target, partition, more_proposals, rng)
+                counts = np.where(more_proposals, np.maximum(proposals, FIRST_PROPOSALS), 0)
+                samples = extend_samples(samples, target, partition, counts, rng)
         except LimitReached:
             if grown.any():
                 return

@@ -28,7 +28,7 @@ def test_evaluations_are_counted_only_inside(rng):
     fitted = regional(np.array([[-4.0, 0.0], [-4.0, 0.0]]), [0.3, 0.3])
     samples = begun(density, HALVES, fitted, [100, 100], rng)
     assert density.n_logp_evals == 100
-    assert samples.counts.tolist() == [100, 100]
+    assert samples.n_proposals.tolist() == [100, 100]
     assert np.isneginf(samples.ratios[1]).all()
 
 
@@ -37,7 +37,7 @@ def test_points_are_those_of_the_ratios(rng):
     for k, (x, logp, ratios) in enumerate(
         zip(samples.points, samples.logp, samples.ratios, strict=True)
     ):
-        assert len(x) == len(logp) == len(ratios) == samples.counts[k]
+        assert len(x) == len(logp) == len(ratios) == samples.n_proposals[k]
         inside = HALVES.label(x) == k
         np.testing.assert_array_equal(np.isnan(logp), ~inside)
         np.testing.assert_allclose(logp[inside], TARGET.logp(x[inside]))
@@ -50,8 +50,8 @@ def test_proposals_are_added_and_the_record_stays(rng):
     first = begun(density, HALVES, FITTED, [50, 60], rng)
     ratios = first.ratios[0].copy()
     more = extend_samples(first, density, HALVES, np.array([25, 0]), rng)
-    assert first.counts.tolist() == [50, 60]
-    assert more.counts.tolist() == [75, 60]
+    assert first.n_proposals.tolist() == [50, 60]
+    assert more.n_proposals.tolist() == [75, 60]
     np.testing.assert_array_equal(first.ratios[0], ratios)
     np.testing.assert_array_equal(more.ratios[0][:50], ratios)
     assert extend_samples(more, density, HALVES, np.zeros(2, dtype=int), rng) is more
@@ -63,7 +63,7 @@ def test_what_is_refused_leaves_the_record_as_it_was(rng):
     density.limit = lambda: True
     with density.limited(), pytest.raises(LimitReached):
         extend_samples(first, density, HALVES, np.array([50, 60]), rng)
-    assert first.counts.tolist() == [50, 60]
+    assert first.n_proposals.tolist() == [50, 60]
 
 
 def test_new_densities_drop_the_proposals_of_the_old_ones(rng):
@@ -75,9 +75,9 @@ def test_new_densities_drop_the_proposals_of_the_old_ones(rng):
     other = RegionFit(other.densities, (Status("network", "generator", "new", mode=0),))
     second = replace_densities(first, other, np.array([1]))
     assert second.fitted.densities == (FITTED.densities[0], other.densities[0])
-    assert second.counts.tolist() == [50, 0]
+    assert second.n_proposals.tolist() == [50, 0]
     assert [len(x) for x in second.points] == [len(first.points[0]), 0]
     # Statuses of the replaced region go, those of the new density get the region's number.
     assert [(s.cause, s.mode) for s in second.fitted.statuses] == [("mode 0", 0), ("new", 1)]
-    assert first.counts.tolist() == [50, 60]
+    assert first.n_proposals.tolist() == [50, 60]
     assert first.fitted.statuses == noted
