@@ -22,7 +22,7 @@ from pymc_multimodal.proposals import (
     ScoreLangevin,
 )
 from pymc_multimodal.regions.settings import LocalSampling, Regions
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status
 from pymc_multimodal.target.group import Symmetry
 

@@ -18,17 +18,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from random_models import FAMILIES, RandomModel, random_model
 
+from pymc_multimodal.challenge.candidate import SearchHolder
 from pymc_multimodal.challenge.challenger import Challenger
 from pymc_multimodal.challenge.climbs import beginnings, climb_from
 from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.search.finder import ModeFinder
-from pymc_multimodal.search.modes import Modes
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import Modes, ModeSearch, begin_search, find_modes, modes_of
 
 COUNTED, DRAWS = 0.01, 15
 
 
-def missed(model: RandomModel, finder: ModeFinder, known: Modes) -> list[int]:
+def missed(model: RandomModel, finder: SearchHolder, known: Modes) -> list[int]:
     """Components whose draws climb elsewhere; `finder` knows more afterwards."""
     lost = []
     for k in np.flatnonzero(model.weights >= COUNTED):
@@ -40,11 +39,14 @@ def missed(model: RandomModel, finder: ModeFinder, known: Modes) -> list[int]:
     return lost
 
 
-def searched(seed: int) -> tuple[ModeFinder, Modes]:
+def searched(seed: int) -> tuple[SearchHolder, Modes]:
     # The streams of `fit_density`.
     rng = np.random.default_rng(seed).spawn(10)[0]
-    finder = ModeFinder(random_model(seed).density(), ModeSearch(), rng, True)
-    return finder, finder.search()
+    density, settings = random_model(seed).density(), ModeSearch()
+    search = begin_search(density, settings, True, rng)
+    while not search.settled:
+        search = find_modes(density, search, settings, rng)
+    return SearchHolder(density, settings, search), modes_of(density, search, settings)
 
 
 def judge(seed: int) -> tuple[list[int], list[int], int, int]:
@@ -59,7 +61,7 @@ def judge(seed: int) -> tuple[list[int], list[int], int, int]:
     challenger = Challenger(density, ModeSearch(), challenge, rng)
     challenger.seek(challenge.min_evals)
     trail = np.concatenate([r.trail for r in (challenger.pilot, challenger.ends) if r is not None])
-    before, optima = density.n_logp_evals, finder.atlas.images()
+    before, optima = density.n_logp_evals, finder.search.optima.images()
     points = beginnings(density, optima, trail, challenger.reference, challenge.climbs, rng)
     modes = climb_from(finder, modes, points, 2 * challenge.min_evals)[1]
     climbs = density.n_logp_evals - before

@@ -34,8 +34,7 @@ from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import TARGETS, Target
 from pymc_multimodal.model.build import density_of
-from pymc_multimodal.search.settings import ModeSearch
-from pymc_multimodal.search.starts import Starts
+from pymc_multimodal.search import ModeSearch, start_distribution
 from pymc_multimodal.target.density import Density
 
 NAMES = (
@@ -71,7 +70,7 @@ def runs_of(name: str, seed: int, particles: list[int], density: Density) -> lis
         shares.append((method, np.bincount(fit.label(x), minlength=fit.n_modes) / len(x), None))
     for size in particles:
         rng = np.random.default_rng([seed, size])
-        starts = Starts(density, ModeSearch(), rng)
+        starts = start_distribution(density, ModeSearch(), rng)
         reference = Reference(starts.centre, starts.spread, density.period)
         before = density.n_logp_evals
         ends = tempered_smc(density, reference, 1, size, rng, **RIVAL)

@@ -81,6 +81,7 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
         singletons=fit.modes.singletons[parent],
         optima=np.array(locations),
         optimum_modes=np.arange(partition.n_regions),
+        optimum_ids=np.arange(partition.n_regions),
         points=none,
         point_modes=np.empty(0, dtype=int),
     )

@@ -32,7 +32,7 @@ from pymc_multimodal.proposals.lrds.noising import geometric, variance_preservin
 from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
 from pymc_multimodal.proposals.lrds.pool import Pool
 from pymc_multimodal.proposals.lrds.reference import MixtureReference
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch
 
 DIM, SD, HEAVY = 8, np.sqrt(0.05), 2 / 3
 MEANS = np.outer([-1.0, 1.0], np.ones(DIM))

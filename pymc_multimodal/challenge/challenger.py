@@ -12,14 +12,14 @@ from scipy.stats import poisson
 from pymc_multimodal.challenge.climbs import beginnings, climb_from, lacking_of, news_of
 from pymc_multimodal.challenge.tempered import Particles, Reference, tempered_smc
 from pymc_multimodal.moves.local import move, state_at
-from pymc_multimodal.search.starts import Starts
+from pymc_multimodal.search import start_distribution
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
     from pymc_multimodal.challenge.candidate import FitCandidate
     from pymc_multimodal.challenge.settings import Challenge
     from pymc_multimodal.evidence import Weights
-    from pymc_multimodal.search.settings import ModeSearch
+    from pymc_multimodal.search import ModeSearch
     from pymc_multimodal.target.density import Density
 
 __all__ = ["ChallengeResult", "Challenger"]
@@ -117,7 +117,7 @@ class Challenger:
     ) -> None:
         self.density, self.config = density, config
         self._search_rng, self._judge_rng, self._climb_rng = rng.spawn(3)
-        starts = Starts(density, search, self._search_rng)
+        starts = start_distribution(density, search, self._search_rng)
         self.reference = Reference(starts.centre, starts.spread, density.period)
         self.pilot: Particles | None = None
         self.ends: Particles | None = None
@@ -221,8 +221,8 @@ class Challenger:
         runs = [run for run in (self.pilot, self.ends) if run is not None]
         trail = np.concatenate([run.trail for run in runs])
         points = beginnings(
-            self.density, case.finder.atlas.images(), trail, self.reference, self.config.climbs,
-            self._climb_rng,
+            self.density, case.finder.search.optima.images(), trail, self.reference,
+            self.config.climbs, self._climb_rng,
         )  # fmt: skip
         done, found = climb_from(case.finder, case.searched, points, budget)
         news = news_of(case, found)

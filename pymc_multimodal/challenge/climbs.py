@@ -9,10 +9,9 @@ import numpy as np
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
-    from pymc_multimodal.challenge.candidate import FitCandidate
+    from pymc_multimodal.challenge.candidate import FitCandidate, SearchHolder
     from pymc_multimodal.challenge.tempered import Reference
-    from pymc_multimodal.search.finder import ModeFinder
-    from pymc_multimodal.search.modes import Modes
+    from pymc_multimodal.search import Modes
     from pymc_multimodal.target.density import Density
 
 __all__ = ["beginnings", "climb_from", "lacking_of", "news_of"]
@@ -68,7 +67,7 @@ def beginnings(
 
 
 def climb_from(
-    finder: ModeFinder, known: Modes, points: np.ndarray, budget: float
+    finder: SearchHolder, known: Modes, points: np.ndarray, budget: float
 ) -> tuple[int, Modes]:
     """Climb from points in turn, until they, about `budget` evaluations or a limit are used up.
 
@@ -88,11 +87,11 @@ def climb_from(
     return done, known
 
 
-def _laplace(finder: ModeFinder, modes: Modes) -> np.ndarray:
+def _laplace(finder: SearchHolder, modes: Modes) -> np.ndarray:
     """Log mass of each mode with its images by Laplace's approximation, shape (K,)."""
     d = modes.locations.shape[1]
     log_det = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
-    images = finder.atlas.multiplicity(modes.locations)
+    images = finder.search.optima.multiplicity(modes.locations)
     return modes.log_density + log_det + 0.5 * d * np.log(2 * np.pi) + np.log(images)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.challenge.candidate import FitCandidate
     from pymc_multimodal.fit.clock import Clock
-    from pymc_multimodal.search.settings import ModeSearch
+    from pymc_multimodal.search import ModeSearch
     from pymc_multimodal.target.density import Density
 
 __all__ = ["Court"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymc_multimodal.moves.local import MoveState
-from pymc_multimodal.search.curvature import triangular
+from pymc_multimodal.search import triangular
 from pymc_multimodal.status import Status
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.errors import same_density
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.regions.draws import RegionDraws
     from pymc_multimodal.regions.partition import Partition
     from pymc_multimodal.regions.pilot import Pilot
-    from pymc_multimodal.search.modes import Modes
-    from pymc_multimodal.search.optima import OptimumSet
+    from pymc_multimodal.search import Modes, OptimumSet
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.group import Orbit
 
@@ -35,7 +34,7 @@ VISITED, MIXED = 0.05, 1 / 3
 
 
 def fold_pilot(
-    density: Density, atlas: OptimumSet, modes: Modes, pilot: Pilot
+    density: Density, optima: OptimumSet, modes: Modes, pilot: Pilot
 ) -> tuple[Target, Modes, Pilot]:
     """Fold the density about its modes, with the points that are known of it.
 
@@ -44,7 +43,7 @@ def fold_pilot(
     Parameters
     ----------
     density : Density
-    atlas : OptimumSet
+    optima : OptimumSet
         Where it has no symmetry, or one that maps every mode onto itself, everything is
         returned as it is.
     modes : Modes
@@ -57,9 +56,9 @@ def fold_pilot(
     modes : Modes
     pilot : Pilot
     """
-    if (symmetry := atlas.symmetry) is None:
+    if (symmetry := optima.symmetry) is None:
         return Target(density), modes, pilot
-    fixing = atlas.fixing_modes(modes.locations)
+    fixing = optima.fixing_modes(modes.locations)
     cells = Cells(symmetry, modes.locations, modes.scale, fixing)
     moves, d = pilot.draws.shape[2:]
     late = pilot.draws[:, :, -max(1, moves // 4) :]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.challenge.candidate import FitCandidate
+from pymc_multimodal.challenge.candidate import FitCandidate, SearchHolder
 from pymc_multimodal.evidence import (
     Weights,
     begin_samples,
@@ -31,8 +31,7 @@ from pymc_multimodal.regions.chains import LocalSampler
 from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
 from pymc_multimodal.regions.partition import PermutedPartition, mixing_groups, segment
 from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.search.finder import ModeFinder
-from pymc_multimodal.search.modes import Modes
+from pymc_multimodal.search import Modes, begin_search, find_modes, modes_of
 from pymc_multimodal.status import LimitReached, Status, SymmetryBroken
 
 if TYPE_CHECKING:
@@ -110,7 +109,8 @@ def _fit(
 ) -> Fit:
     seeds = np.random.default_rng(config.random_seed).spawn(10)
     tick("modes", "searching for modes")
-    finder = ModeFinder(density, config.modes, seeds[0], config.symmetry)
+    search = begin_search(density, config.modes, config.symmetry, seeds[0])
+    finder = SearchHolder(density, config.modes, search)
     rounds = _rounds(density, config, clock, seeds, tick, finder)
     # Before the first round is complete there is nothing to give; from then on there always is.
     try:
@@ -126,7 +126,7 @@ def _fit(
         weights = weights.widened(verdict.gap)
 
     orbits = Orbits.of(folded, done.partition, done.modes)
-    if orbits is not None and (finder.broken or not orbits.holds(density, local, seeds[9])):
+    if orbits is not None and not orbits.holds(density, local, seeds[9]):
         alone = _fit(density, replace(config, symmetry=False), tick, clock)
         return replace(alone, statuses=(broken_status(), *alone.statuses))
     share = orbits.images if orbits is not None and orbits.listed else 1
@@ -181,10 +181,14 @@ def _rounds(
     clock: Clock,
     seeds: list[np.random.Generator],
     tick: Callable[[str, str], None],
-    finder: ModeFinder,
+    finder: SearchHolder,
 ) -> Iterator[_Round]:
     """Carry a density through the stages; what comes is each time worth more than before."""
-    searched = finder.search(clock.early)
+    while True:
+        finder.search = find_modes(density, finder.search, config.modes, seeds[0])
+        if finder.search.settled or not clock.early():
+            break
+    searched = modes_of(density, finder.search, config.modes)
     clock.lap("modes")
     learner = config.generator_for(density)
     court = Court(density, config.modes, config.challenge, clock, seeds[8])
@@ -245,7 +249,7 @@ def _sample_regions(
     clock: Clock,
     seeds: list[np.random.Generator],
     tick: Callable[[str, str], None],
-    finder: ModeFinder,
+    finder: SearchHolder,
     modes: Modes,
     visit: np.ndarray,
     rounds: int = 3,
@@ -274,7 +278,7 @@ def _sample_regions(
         if same is None and not last:
             modes = found
             continue
-        folded, modes, pilot = fold_pilot(density, finder.atlas, modes, pilot)
+        folded, modes, pilot = fold_pilot(density, finder.search.optima, modes, pilot)
         group = mixing_groups(folded, pilot.draws)
         searched = modes
         if group.max() + 1 < len(modes):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pymc_multimodal.challenge.settings import Challenge
 from pymc_multimodal.proposals import LRDS, Hybrid, resolve
 from pymc_multimodal.regions.settings import LocalSampling, Regions
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target.group import Symmetry
 
 if TYPE_CHECKING:

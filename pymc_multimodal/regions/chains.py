@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.moves.jumps import JumpDensity
     from pymc_multimodal.regions.partition import Partition
     from pymc_multimodal.regions.pilot import Pilot
-    from pymc_multimodal.search.modes import Modes
+    from pymc_multimodal.search import Modes
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["LocalSampler"]

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
 
-__all__ = ["barriers", "inverse_scale", "negative_hessian", "triangular"]
+__all__ = ["barriers", "common_scale", "inverse_scale", "negative_hessian", "triangular"]
 
 
 def negative_hessian(density: Density, x: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -74,6 +74,28 @@ def triangular(root: np.ndarray) -> np.ndarray:
     factor = np.swapaxes(np.linalg.qr(np.swapaxes(root, 1, 2), mode="r"), 1, 2)
     sign = np.where(np.diagonal(factor, axis1=1, axis2=2) < 0, -1.0, 1.0)
     return factor * sign[:, None, :]
+
+
+def common_scale(scale: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return coordinates in which the modes are round, in units of the starts' spread.
+
+    Parameters
+    ----------
+    scale : array of shape (K, d, d)
+        Factors of the inverse negative Hessians of the modes.
+    spread : array of shape (d,)
+
+    Returns
+    -------
+    array of shape (d, d)
+        A lower-triangular factor, up to its size, of the mean of the inverse negative Hessians; the
+        diagonal matrix of `spread` without modes.
+    """
+    if not len(scale):
+        return np.diag(spread)
+    # The factor of the sum, without squaring its condition number.
+    root = np.swapaxes(np.linalg.qr(np.concatenate(scale.swapaxes(1, 2)), mode="r"), 0, 1)
+    return root / np.sqrt(np.mean(np.sum(root**2, axis=1) / spread**2))
 
 
 def barriers(

@@ -2,22 +2,97 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
 
+from pymc_multimodal.search.curvature import common_scale
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
+    from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
-__all__ = ["ForwardDifferences", "climb", "climb_by_differences", "climb_without_gradient"]
+__all__ = ["Climbs", "ForwardDifferences", "climb", "climb_all", "optimiser_for"]
+
+# Dimensions up to which Powell's method costs little more than differences do.
+POWELL_DIM = 10
 
 # Climbs that are finished even after a limit of the fit; without gradient it is one.
 FINISHED = 8
 # Step of forward differences, in the units that are climbed in, for densities in double precision.
 DIFFERENCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Climbs:
+    """Ends and paths of climbs from n starts.
+
+    Attributes
+    ----------
+    x, logp : arrays of shape (n, d) and (n,)
+        Where each climb ended; -inf for climbs that a limit cut off.
+    path, path_row : arrays of shape (m, d) and (m,)
+        Some of the points passed on the way, with the climb that passed them.
+    converged : array of bool, shape (n,)
+    """
+
+    x: np.ndarray
+    logp: np.ndarray
+    path: np.ndarray
+    path_row: np.ndarray
+    converged: np.ndarray
+
+
+def optimiser_for(density: Density, settings: ModeSearch) -> str:
+    """Return the name of the optimiser that is asked for, or the default for a density."""
+    if settings.optimiser is not None or density.has_gradient:
+        return settings.optimiser or "lbfgs"
+    return "powell" if density.dim <= POWELL_DIM else "differences"
+
+
+def climb_all(
+    density: Density,
+    settings: ModeSearch,
+    starts: np.ndarray,
+    spread: np.ndarray,
+    scale: np.ndarray,
+) -> Climbs:
+    """Maximise the log density from every start by the optimiser of the settings.
+
+    Parameters
+    ----------
+    density : Density
+    settings : ModeSearch
+    starts : array of shape (n, d)
+    spread : array of shape (d,)
+        Robust standard deviation of the starts.
+    scale : array of shape (K, d, d)
+        Factors of the inverse negative Hessians of the modes that are known.
+
+    Raises
+    ------
+    ValueError
+        If the optimiser needs a gradient that the density does not have.
+    """
+    method = optimiser_for(density, settings)
+    if method in ("lbfgs", "gradient_descent"):
+        if not density.has_gradient:
+            raise ValueError(
+                f"optimiser={method!r} needs a gradient, which this model does not have; "
+                "use 'differences', 'powell' or 'nelder_mead'."
+            )
+        memory = 10 if method == "lbfgs" else 0
+        iterations = settings.max_iter * (1 if memory else 10)
+        return climb(density, starts, spread, memory=memory, max_iter=iterations)
+    if method == "differences":
+        root = common_scale(scale, spread)
+        return climb_by_differences(density, starts, root, max_iter=settings.max_iter)
+    return climb_without_gradient(
+        density, starts, spread, method=method, max_iter=settings.max_iter
+    )
 
 
 class ForwardDifferences:
@@ -58,7 +133,7 @@ class ForwardDifferences:
 
 def climb_by_differences(
     density: Density, starts: np.ndarray, root: np.ndarray, *, max_iter: int = 300
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Climbs:
     """Maximise the log density from every start by L-BFGS on forward differences.
 
     Parameters
@@ -75,11 +150,10 @@ def climb_by_differences(
     """
     z = np.linalg.solve(root, starts.T).T
     unit = np.ones(starts.shape[1])
-    z, logp, path, path_row, converged = climb(
-        ForwardDifferences(density, root), z, unit, max_iter=max_iter
+    climbs = climb(ForwardDifferences(density, root), z, unit, max_iter=max_iter)
+    return replace(
+        climbs, x=density.wrap(climbs.x @ root.T), path=density.wrap(climbs.path @ root.T)
     )
-    x, path = density.wrap(z @ root.T), density.wrap(path @ root.T)
-    return x, logp, path, path_row, converged
 
 
 def climb(
@@ -90,7 +164,7 @@ def climb(
     memory: int = 10,
     max_iter: int = 300,
     tolerance: float = 1e-5,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Climbs:
     """Maximise the log density from every start by L-BFGS, all starts in one batch.
 
     One batched evaluation serves every start still climbing, which is what makes this
@@ -188,7 +262,7 @@ def climb(
         if iteration + 1 in (1, 2, 4, 8, 16, 32, 64):
             path.append(density.wrap(z[rows] * spread))
             path_row.append(rows)
-    return (
+    return Climbs(
         density.wrap(z * spread),
         value,
         np.concatenate(path),
@@ -263,7 +337,7 @@ def climb_without_gradient(
     *,
     method: str = "powell",
     max_iter: int = 300,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Climbs:
     """Maximise the log density from every start by a derivative-free method of SciPy.
 
     Parameters
@@ -315,7 +389,7 @@ def climb_without_gradient(
     ends += list(starts[len(ends) :])
     logps += [-np.inf] * left
     converged += [False] * left
-    return (
+    return Climbs(
         density.wrap(np.array(ends)),
         np.array(logps),
         density.wrap(np.array(path)),

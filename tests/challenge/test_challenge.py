@@ -20,8 +20,9 @@ from densities import (
 )
 from regional import begun
 from scipy.special import logsumexp
+from searches import modes_found, settled_search
 
-from pymc_multimodal.challenge.candidate import FitCandidate
+from pymc_multimodal.challenge.candidate import FitCandidate, SearchHolder
 from pymc_multimodal.challenge.challenger import Challenger
 from pymc_multimodal.challenge.settings import Challenge
 from pymc_multimodal.challenge.tempered import Reference, tempered_smc
@@ -30,8 +31,7 @@ from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.search.finder import ModeFinder
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch, modes_of
 from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.target import Target
 
@@ -150,8 +150,9 @@ def judged(target, partition, label, rng, *, budget=40_000, search=None):
     fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng)
     samples = begun(density, partition, fitted, [2000] * k, rng)
     weights = estimate(samples, local, density)
-    finder = ModeFinder(density, search or ModeSearch(), rng)
-    searched = finder.search()
+    settings = search or ModeSearch()
+    finder = SearchHolder(density, settings, settled_search(density, settings, rng))
+    searched = modes_of(density, finder.search, settings)
     challenger = Challenger(density, ModeSearch(), Challenge(), np.random.default_rng(7))
     challenger.seek(budget)
     one = np.ones(k)
@@ -271,8 +272,7 @@ def test_without_rounds_the_proof_is_a_warning():
 
 def test_half_the_mass_in_a_basin_of_few_starts_is_found(rng):
     """Of a thousand starts some five climb the needle; this seed's 128 have none of them."""
-    finder = ModeFinder(NEEDLE.density(), ModeSearch(starts=1000), rng)
-    assert finder.search().hits.min() < 20
+    assert modes_found(NEEDLE.density(), rng, starts=1000).hits.min() < 20
     few = FitConfig(random_seed=2, modes=ModeSearch(starts=128))
     alone = fit_density(NEEDLE.density(), replace(few, challenge=False))
     assert alone.n_modes == 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from densities import VonMises, two_modes
+from searches import settled_search
 
+from pymc_multimodal.challenge.candidate import SearchHolder
 from pymc_multimodal.challenge.climbs import beginnings, climb_from
 from pymc_multimodal.challenge.tempered import Reference
-from pymc_multimodal.search.finder import ModeFinder
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch, modes_of
 from pymc_multimodal.target.density import Density
 
 LINE = np.full(2, np.inf)
@@ -58,8 +59,9 @@ def test_circular_beginnings_are_wrapped(rng):
 @pytest.mark.parametrize("gradient", [True, False])
 def test_climbs_end_with_their_budget(gradient, rng):
     density = two_modes(dim=3).density(gradient=gradient)
-    finder = ModeFinder(density, ModeSearch(), rng)
-    known = finder.search()
+    settings = ModeSearch()
+    finder = SearchHolder(density, settings, settled_search(density, settings, rng))
+    known = modes_of(density, finder.search, settings)
     points = density.prior_draws(1024, rng)
     before = density.n_logp_evals
     climbs, found = climb_from(finder, known, points, 3_000)
@@ -74,8 +76,9 @@ def test_climbs_end_with_their_budget(gradient, rng):
 def test_climbs_that_a_limit_cuts_off_keep_what_was_found(rng):
     target = two_modes(dim=3)
     density = target.density()
-    finder = ModeFinder(density, ModeSearch(starts=target.means[:1]), rng)
-    known = finder.search()
+    settings = ModeSearch(starts=target.means[:1])
+    finder = SearchHolder(density, settings, settled_search(density, settings, rng))
+    known = modes_of(density, finder.search, settings)
     assert len(known) == 1
     before = density.n_logp_evals
     density.limit = lambda: density.n_logp_evals > before + 1_000

@@ -30,7 +30,7 @@ def _work(*args, **kwargs):
 @pytest.fixture
 def no_search(monkeypatch):
     """Fail as soon as a search for modes begins."""
-    monkeypatch.setattr("pymc_multimodal.search.finder.ModeFinder.search", _work)
+    monkeypatch.setattr("pymc_multimodal.search.batches.first_starts", _work)
 
 
 @pytest.fixture
