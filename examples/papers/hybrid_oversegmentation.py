@@ -90,7 +90,7 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
 
 def refit(density, fit, partition: Slices, target_se: float, seed: int):
     """Sample, weigh and learn the pieces; the result is a fit like any other."""
-    from pymc_multimodal.evidence.weights import BridgeSamples
+    from pymc_multimodal.evidence import begin_samples, extend_samples
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.regions.chains import LocalSampler
 
@@ -105,9 +105,10 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     sampler = LocalSampler(density, partition, modes, pilot, config.local, streams[1], learn)
     sampler.run()
     fitted = config.generator.fit_regions(sampler.result(), density.period, streams[2])
-    weighing = BridgeSamples(density, partition, fitted, streams[3])
-    weighing.extend(np.full(partition.n_regions, 1000))
-    weights, local = refine(sampler, weighing, target_se)
+    samples = begin_samples(fitted, density.dim)
+    first = np.full(partition.n_regions, 1000)
+    samples = extend_samples(samples, density, partition, first, streams[3])
+    weights, local = refine(density, partition, sampler, samples, target_se, streams[3])
     generator = config.generator.build(fitted, local, weights.weight, streams[4])
     return replace(
         fit,
@@ -123,20 +124,23 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     )
 
 
-def refine(sampler, weighing, target_se: float):
+def refine(density, partition: Slices, sampler, samples, target_se: float, rng):
     """Double the draws and proposals of the pieces whose evidence is too uncertain."""
+    from pymc_multimodal.evidence import estimate, extend_samples
+
     for _ in range(6):
         local = sampler.result()
-        weights = weighing.weigh(local)
+        weights = estimate(samples, local, density)
         short = weights.needs(target_se, 0.1)
         if not short.any():
             break
         for k in np.flatnonzero(short):
             if sampler.draws_of(k) < MAX_DRAWS:
                 sampler.extend(np.array([k]), sampler.draws_of(k))
-        weighing.extend(np.where(short, [len(r) for r in weighing.ratios], 0))
+        more = np.where(short, samples.n_proposals, 0)
+        samples = extend_samples(samples, density, partition, more, rng)
     local = sampler.result()
-    return weighing.weigh(local), local
+    return estimate(samples, local, density), local
 
 
 def summed(fit, pieces: int) -> tuple[float, float]:

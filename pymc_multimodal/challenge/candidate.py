@@ -12,7 +12,7 @@ from pymc_multimodal.search import climb_from, modes_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.moves.local import MoveParameters
     from pymc_multimodal.proposals.base import RegionDensity
     from pymc_multimodal.regions.draws import RegionDraws

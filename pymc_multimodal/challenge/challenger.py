@@ -18,7 +18,7 @@ from pymc_multimodal.status import Status
 if TYPE_CHECKING:
     from pymc_multimodal.challenge.candidate import FitCandidate
     from pymc_multimodal.challenge.settings import Challenge
-    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.search import ModeSearch
     from pymc_multimodal.target.density import Density
 

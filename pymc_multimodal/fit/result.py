@@ -14,7 +14,7 @@ from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
     from pymc_multimodal.challenge.challenger import ChallengeResult
-    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.images import Orbits
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.kernel import Kernel

@@ -18,6 +18,7 @@ from densities import (
     gaussian,
     two_modes,
 )
+from regional import begun
 from scipy.special import logsumexp
 from searches import modes_found, settled_search
 
@@ -25,7 +26,7 @@ from pymc_multimodal.challenge.candidate import FitCandidate, SearchHolder
 from pymc_multimodal.challenge.challenger import Challenger
 from pymc_multimodal.challenge.settings import Challenge
 from pymc_multimodal.challenge.tempered import Reference, tempered_smc
-from pymc_multimodal.evidence.weights import BridgeSamples
+from pymc_multimodal.evidence import estimate
 from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.moves.local import MoveParameters
@@ -147,9 +148,8 @@ def judged(target, partition, label, rng, *, budget=40_000, search=None):
     k = partition.n_regions
     local = exact_local(target, label, k, rng, draws=200)
     fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng)
-    weighing = BridgeSamples(density, partition, fitted, rng)
-    weighing.extend(np.full(k, 2000))
-    weights = weighing.weigh(local)
+    samples = begun(density, partition, fitted, [2000] * k, rng)
+    weights = estimate(samples, local, density)
     settings = search or ModeSearch()
     finder = SearchHolder(density, settings, settled_search(density, settings, rng))
     searched = modes_of(density, finder.search, settings)

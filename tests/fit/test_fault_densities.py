@@ -22,7 +22,7 @@ from densities import (
 )
 
 import pymc_multimodal as mm
-from pymc_multimodal.evidence.weights import BridgeSamples
+from pymc_multimodal.evidence import begin_samples, estimate, extend_samples
 from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.kernel import Kernel, count_jumps
@@ -242,9 +242,9 @@ def test_chains_that_stick_where_the_generator_does_not_go_are_flagged(df, rng):
         np.zeros((1, 2)), np.eye(2)[None], np.ones(1), np.array([np.inf]), np.full(2, np.inf),
         np.zeros(2), "gaussian",
     )  # fmt: skip
-    weighing = BridgeSamples(density, everywhere, RegionFit((narrow,)), rng)
-    weighing.extend(np.array([2000]))
-    weights = weighing.weigh(local)
+    samples = begin_samples(RegionFit((narrow,)), 2)
+    samples = extend_samples(samples, density, everywhere, np.array([2000]), rng)
+    weights = estimate(samples, local, density)
     one = np.ones(1)
     tuning = MoveParameters(np.eye(2)[None], one, one.astype(int), 0.75 * one)
     kernel = Kernel(everywhere, tuning, RegionalMixture((narrow,), one))

@@ -16,14 +16,15 @@ from densities import (
     exact_local,
     z_scores,
 )
+from regional import begun
+from regional import elliptical as one
 from scipy.stats import norm
 
-from pymc_multimodal.evidence.borders import cross_check, foreign_shares, light_regions
-from pymc_multimodal.evidence.weights import BridgeSamples
+from pymc_multimodal.evidence import cross_check, estimate, leaked_mass, negligible_regions
 from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.moves.jumps import MixtureProposal
-from pymc_multimodal.proposals import EllipticalMixture, Hybrid
+from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit
 from pymc_multimodal.regions.chains import LocalSampler
 from pymc_multimodal.regions.settings import LocalSampling
@@ -54,13 +55,6 @@ class Sliver:
         return np.where(self.cut(x), -1, self.label(x))
 
 
-def one(mean, df=np.inf, size=1.0):
-    return EllipticalMixture(
-        np.array([mean]), size * np.eye(2)[None], np.ones(1), np.array([df]),
-        LINE, np.zeros(2), "gaussian",
-    )  # fmt: skip
-
-
 # What Gaussian modes are fitted by; the tails keep all the ratios bounded.
 SHAPES = (one(PAIR.means[0], 8.0), one(PAIR.means[1], 8.0))
 
@@ -73,10 +67,10 @@ def masses(partition):
     return np.array([1 - second, second]), sliver
 
 
-# ------------------------------------------------------------------ light regions
+# ------------------------------------------------------------------ negligible regions
 
 
-def test_only_what_cannot_matter_is_light(rng):
+def test_only_what_cannot_matter_is_negligible(rng):
     weights = np.array([0.7, 0.3 - 1e-5, 1e-5])
     target = Mixture([[-9.0, 0.0], [9.0, 0.0], [0.0, 20.0]], [np.eye(2)] * 3, weights)
     local = exact_local(
@@ -86,16 +80,16 @@ def test_only_what_cannot_matter_is_light(rng):
     local = replace(local, logp=tuple(target(x.reshape(-1, 2))[0].reshape(16, -1) for x in local.x))
     shapes = tuple(one(mean) for mean in target.means)
     for target_se, last in ((0.01, True), (5e-4, True), (5e-5, False)):
-        light = light_regions(local, shapes, target_se)
-        np.testing.assert_array_equal(light, [False, False, last])
+        found = negligible_regions(local, shapes, target_se)
+        np.testing.assert_array_equal(found, [False, False, last])
     # One chain of sixteen that has found something heavy is enough to stay.
     logp = local.logp[2].copy()
     logp[5] += 10.0
     heavier = replace(local, logp=(*local.logp[:2], logp))
-    assert not light_regions(heavier, shapes, 0.01).any()
+    assert not negligible_regions(heavier, shapes, 0.01).any()
 
 
-def test_light_regions_are_left_alone(rng):
+def test_negligible_regions_are_left_alone(rng):
     config, modes, pilot = prepared(PAIR.density(), rng, LocalSampling(draws=20))
     sampler = LocalSampler(PAIR.density(), HalfSpace(), modes, pilot, config, rng)
     sampler.run(until=20)
@@ -105,11 +99,11 @@ def test_light_regions_are_left_alone(rng):
     sampler.run()
     assert sampler.draws_of(0) > sampler.draws_of(1) == 20
     # No warning, but the table does not call such a mode sound.
-    assert worst(sampler.result().statuses, 1) == "negligible_region"
-    assert not [s for s in sampler.result().statuses if s.level == "warning" and s.mode == 1]
+    assert worst(sampler.diagnostics().statuses, 1) == "light"
+    assert not [s for s in sampler.diagnostics().statuses if s.level == "warning" and s.mode == 1]
 
 
-# ------------------------------------------------------------------ foreign shares
+# ------------------------------------------------------------------ leaked mass
 
 
 @pytest.mark.parametrize("cut", [0.01, 0.1])
@@ -121,7 +115,7 @@ def test_a_sliver_cut_off_is_found_with_its_size(cut, rng):
     found = []
     for _ in range(20):
         local = exact_local(exact, partition.without, 2, rng)
-        shares = foreign_shares(exact.density(), partition, gaussians, local, rng)
+        shares = leaked_mass(exact.density(), partition, gaussians, local, rng)
         assert shares.shape == (2, 2)
         assert shares[0, 0] == shares[1, 1] == 0
         found.append([shares[1, 0], shares[0, 1]])
@@ -134,16 +128,16 @@ def test_a_sliver_cut_off_is_found_with_its_size(cut, rng):
     assert found[:, 1].max() < 4e-3
 
 
-def test_a_right_border_leaves_nothing_foreign(rng):
+def test_a_right_border_leaks_no_mass(rng):
     far = Mixture([[-5.0, 0.0], [5.0, 0.0]], PAIR.covariances, PAIR.weights)
     local = exact_local(far, HalfSpace().label, 2, rng)
     for config in (Hybrid(rungs=("gaussian",)), Hybrid(rungs=("gaussian", "mixture"))):
         densities = config.fit_regions(local, LINE, rng).densities
-        shares = foreign_shares(far.density(), HalfSpace(), densities, local, rng)
+        shares = leaked_mass(far.density(), HalfSpace(), densities, local, rng)
         assert shares.max() < 1e-3
 
 
-def test_a_chain_stuck_far_out_makes_nothing_foreign(rng):
+def test_a_chain_stuck_far_out_leaks_no_mass(rng):
     far = Mixture([[-5.0, 0.0], [5.0, 0.0]], PAIR.covariances, PAIR.weights)
     local = exact_local(far, HalfSpace().label, 2, rng)
     x = [part.copy() for part in local.x]
@@ -151,13 +145,13 @@ def test_a_chain_stuck_far_out_makes_nothing_foreign(rng):
     logp = tuple(far(part.reshape(-1, 2))[0].reshape(part.shape[:2]) for part in x)
     stuck = replace(local, x=tuple(x), logp=logp)
     shapes = (one(far.means[0], 3.0), one(far.means[1], 3.0))
-    assert foreign_shares(far.density(), HalfSpace(), shapes, stuck, rng).max() < 0.02
+    assert leaked_mass(far.density(), HalfSpace(), shapes, stuck, rng).max() < 0.02
 
 
-def test_one_region_has_nothing_foreign(rng):
+def test_one_region_leaks_no_mass(rng):
     local = exact_local(PAIR, lambda x: np.zeros(len(x), int), 1, rng)
     density = PAIR.density()
-    shares = foreign_shares(density, HalfSpace(), SHAPES[:1], local, rng)
+    shares = leaked_mass(density, HalfSpace(), SHAPES[:1], local, rng)
     np.testing.assert_array_equal(shares, np.zeros((1, 1)))
     assert density.n_logp_evals == 0
 
@@ -165,22 +159,26 @@ def test_one_region_has_nothing_foreign(rng):
 # ------------------------------------------------------------------ cross check
 
 
-def weighed(partition, label, rng, proposals=20_000):
+def weighed(partition, label, rng, proposals=20_000, density=None):
+    density = density or PAIR.density()
     local = exact_local(PAIR, label, 2, rng)
-    weighing = BridgeSamples(PAIR.density(), partition, RegionFit(SHAPES), rng)
-    weighing.extend(np.full(2, proposals))
-    return weighing, weighing.weigh(local)
+    samples = begun(density, partition, RegionFit(SHAPES), [proposals] * 2, rng)
+    return samples, estimate(samples, local, density)
+
+
+def checked(samples, partition, weights):
+    return cross_check(samples, PAIR.density(), partition, weights)[1]
 
 
 def test_a_missing_piece_is_counted_and_named(rng):
     partition = Sliver(norm.isf(0.05))
-    weighing, weights = weighed(partition, partition.without, rng)
+    samples, weights = weighed(partition, partition.without, rng)
     mass, sliver = masses(partition)
     truth = PAIR.log_z + np.log(mass)
     # The bridge sees what the chains do; the check sees all.
     own = PAIR.log_z + np.log(mass - [0, sliver])
     assert np.all(np.abs(weights.log_evidence - own) < 4 * weights.log_evidence_se)
-    check = cross_check(weighing, weights)
+    check = checked(samples, partition, weights)
     assert np.all(np.abs(check.log_mass - truth) < 4 * check.log_mass_se)
     assert check.gap[0] == 0
     joint = np.hypot(check.log_mass_se, weights.log_evidence_se)
@@ -196,8 +194,8 @@ def test_exact_draws_agree_and_errors_are_right(rng):
     truth = PAIR.log_z + np.log(masses(partition)[0])
     z, named, gaps = [], 0, 0
     for _ in range(20):
-        weighing, weights = weighed(partition, partition.label, rng, 4_000)
-        check = cross_check(weighing, weights)
+        samples, weights = weighed(partition, partition.label, rng, 4_000)
+        check = checked(samples, partition, weights)
         z.append((check.log_mass - truth) / check.log_mass_se)
         named += len(check.statuses)
         gaps += np.count_nonzero(check.gap)
@@ -214,59 +212,48 @@ def test_exact_draws_agree_and_errors_are_right(rng):
 def test_ratios_within_a_factor_of_two_are_judged(cut, proposals, rng):
     """Ratios of a sliver are 1.5 times the region's own: two levels are no heavy tail."""
     partition = Sliver(norm.isf(cut))
-    weighing, weights = weighed(partition, partition.without, rng, proposals)
-    x, logp = (np.concatenate(part) for part in zip(*weighing.points, strict=True))
+    samples, weights = weighed(partition, partition.without, rng, proposals)
+    x, logp = np.concatenate(samples.points), np.concatenate(samples.logp)
     log_q = np.logaddexp(*(q.log_density(x) for q in SHAPES))
     ratio = np.where(np.isnan(logp), PAIR.logp(x), logp) - log_q
     assert ratio.max() < np.median(ratio[partition.label(x) == 1]) + np.log(2.0)
-    assert np.isfinite(cross_check(weighing, weights).log_mass).all()
-
-
-def test_points_are_those_of_the_ratios(rng):
-    partition = Sliver(norm.isf(0.05))
-    weighing, _ = weighed(partition, partition.label, rng, 3_000)
-    for k, (x, logp) in enumerate(weighing.points):
-        assert len(x) == len(logp) == len(weighing.ratios[k]) == 3_000
-        inside = partition.label(x) == k
-        np.testing.assert_array_equal(np.isnan(logp), ~inside)
-        np.testing.assert_allclose(logp[inside], PAIR.logp(x[inside]))
-        ratio = np.sort(logp[inside] - SHAPES[k].log_density(x[inside]))
-        finite = np.isfinite(weighing.ratios[k])
-        np.testing.assert_allclose(ratio, np.sort(weighing.ratios[k][finite]))
-    weighing.refit(RegionFit(SHAPES[:1]), np.array([0]))
-    assert [len(x) for x, _ in weighing.points] == [0, 3_000]
+    assert np.isfinite(checked(samples, partition, weights).log_mass).all()
 
 
 def test_a_coarse_check_asks_for_more_proposals(rng):
     partition = HalfSpace()
-    weighing, weights = weighed(partition, partition.label, rng, 1_000)
-    check = cross_check(weighing, weights)
+    samples, weights = weighed(partition, partition.label, rng, 1_000)
+    check = checked(samples, partition, weights)
     precise = replace(weights, log_evidence_se=check.log_mass_se / 1.5)
-    more = check.wanted(weighing, precise)
+    more = check.wanted(samples, precise)
     np.testing.assert_allclose(more, 1.5**3 * 1_000 - 1_000, atol=1)
-    assert not check.wanted(weighing, replace(weights, log_evidence_se=check.log_mass_se * 3)).any()
-    capped = check.wanted(weighing, replace(weights, log_evidence_se=check.log_mass_se / 100))
+    assert not check.wanted(samples, replace(weights, log_evidence_se=check.log_mass_se * 3)).any()
+    capped = check.wanted(samples, replace(weights, log_evidence_se=check.log_mass_se / 100))
     np.testing.assert_array_equal(capped, 9_000)
     unknown = replace(check, log_mass_se=np.array([np.nan, np.nan]))
-    assert not unknown.wanted(weighing, weights).any()
+    assert not unknown.wanted(samples, weights).any()
 
 
 def test_a_check_keeps_to_the_limits_and_evaluates_nothing_twice(rng):
-    density = PAIR.density()
-    local = exact_local(PAIR, HalfSpace().label, 2, rng)
-    weighing = BridgeSamples(density, HalfSpace(), RegionFit(SHAPES), rng)
-    weighing.extend(np.array([4_000, 4_000]))
-    weights, before = weighing.weigh(local), density.n_logp_evals
+    density, partition = PAIR.density(), HalfSpace()
+    samples, weights = weighed(partition, partition.label, rng, 4_000, density)
+    before = density.n_logp_evals
     density.limit = lambda: True
-    refused = cross_check(weighing, weights)
+    same, refused = cross_check(samples, density, partition, weights)
     assert density.n_logp_evals == before
+    assert same is samples
     assert np.isnan(refused.log_mass).all()
     assert not refused.gap.any()
     density.limit = None
-    first = cross_check(weighing, weights)
+    known = [logp.copy() for logp in samples.logp]
+    evaluated, first = cross_check(samples, density, partition, weights)
     assert density.n_logp_evals > before
+    # The record that was given has not changed; the one returned has nothing left to evaluate.
+    for old, given, new in zip(known, samples.logp, evaluated.logp, strict=True):
+        np.testing.assert_array_equal(old, given)
+        assert not np.isnan(new).any()
     spent = density.n_logp_evals
-    again = cross_check(weighing, weights)
+    again = cross_check(evaluated, density, partition, weights)[1]
     assert density.n_logp_evals == spent
     np.testing.assert_array_equal(again.log_mass, first.log_mass)
 
