@@ -341,14 +341,12 @@ def jump_acceptance(draws: np.ndarray, proposals: np.ndarray) -> np.ndarray:
         return np.exp(np.minimum(0.0, proposals - draws[:, None])).mean(axis=1)
 
 
-def choose_jumps(kernel: Kernel, parameters: MoveParameters, acceptance: float) -> Kernel:
+def choose_jumps(kernel: Kernel, acceptance: float) -> Kernel:
     """Set the rhythm of the moves, so that consecutive draws are nearly independent.
 
     Parameters
     ----------
     kernel : Kernel
-    parameters : MoveParameters
-        Parameters of the local moves.
     acceptance : float
         Mean probability that a jump is accepted.
 
@@ -360,11 +358,21 @@ def choose_jumps(kernel: Kernel, parameters: MoveParameters, acceptance: float) 
     """
     accepted = min(max(acceptance, 1e-3), 0.999)
     attempts = int(np.clip(np.ceil(np.log(REPEATED_SHARE) / np.log1p(-accepted)), 1, MAX_JUMPS))
-    every = 1
-    if acceptance > JUMPS_SUFFICE:
-        every = int(np.clip(np.max(parameters.leapfrog) // 4, 1, MAX_EVERY))
+    moves, every = [], []
+    for m in kernel.moves:
+        if isinstance(m, Jump):
+            moves.append(Jump(attempts))
+            every.append(1)
+        else:
+            moves.append(m)
+            every.append(_draws_per_move(m, acceptance))
+    return replace(kernel, moves=tuple(moves), every=tuple(every))
+
+
+def _draws_per_move(m: Move, acceptance: float) -> int:
+    """Draws from one application of a move that is no jump to the next."""
     if acceptance > JUMPS_DOMINATE:
-        every = MAX_EVERY
-    return make_kernel(
-        kernel.partition, parameters, kernel.generator, attempts=attempts, local_every=every
-    )
+        return MAX_EVERY
+    if acceptance > JUMPS_SUFFICE and isinstance(m, LocalMove):
+        return int(np.clip(np.max(m.parameters.leapfrog) // 4, 1, MAX_EVERY))
+    return 1

@@ -30,9 +30,7 @@ from random_models import FAMILIES, RandomModel, random_model
 from scipy.special import logit, logsumexp
 from weights import Runs
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.proposals import (
     LRDS,
     ControlNetwork,
@@ -151,9 +149,9 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
             f"{level}s": sorted({s.code for s in fit.statuses if s.level == level})
             for level in ("warning", "info")
         },
-        "challenged_by": fit.verdict.effective if fit.verdict else 0.0,
+        "challenged_by": fit.challenge.effective if fit.challenge else 0.0,
         "pareto_k": float(fit.weights.pareto_k.max()),
-        "missed_mass": fit.verdict.missed_mass if fit.verdict else float("nan"),
+        "missed_mass": fit.challenge.missed_mass if fit.challenge else float("nan"),
         "evals": fit.n_logp_evals,
     }
     if fit.n_modes > 1:

@@ -71,7 +71,9 @@ def report(runs: list[dict]) -> str:
     lines = ["constant, factor: evaluations (ratio), largest |error|/se, missed, warnings"]
     for (name, factor), group in groups.items():
         fitted = [r for r in group if "error" not in r]
-        ratio = np.median([r["evals"] / base[r["seed"]]["evals"] for r in fitted if r["seed"] in base])
+        ratio = np.median(
+            [r["evals"] / base[r["seed"]]["evals"] for r in fitted if r["seed"] in base]
+        )
         worst = max(max(scores(r)) for r in fitted)
         missed = sum(len(r["missed"]) for r in fitted)
         warned = sum(bool(r["warnings"]) for r in fitted)

@@ -21,8 +21,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.target.density import Density
 
 PRIOR, DISTANCE, WEIGHTS = 5.0, 8.0, np.array([0.3, 0.7])

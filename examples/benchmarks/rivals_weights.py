@@ -30,8 +30,7 @@ import pymc as pm
 from weights import SUITE, Runs, true_shares
 
 from pymc_multimodal.challenge.tempered import Reference, tempered_smc
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, Target
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.search import ModeSearch, start_distribution

@@ -29,8 +29,7 @@ from scipy.special import expit, logit
 from scipy.stats import chisquare
 from weights import Runs
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.target.density import Density
 

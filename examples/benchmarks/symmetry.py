@@ -14,8 +14,7 @@ import time
 import numpy as np
 import pymc as pm
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.model.build import density_of
 
 

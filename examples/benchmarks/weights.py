@@ -19,9 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pymc_multimodal._compat import ess
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, Target
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.plugin import sampler

@@ -52,8 +52,7 @@ def configs(quick: bool) -> dict:
 
 def study(weights, seed: int, quick: bool) -> dict:
     """All methods on one target, from the local draws and the weights of one fit."""
-    from pymc_multimodal.fit.pipeline import fit_density
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig, fit_density
 
     target = target_of(weights)
     density = shared.density_of(target, gradient=True)

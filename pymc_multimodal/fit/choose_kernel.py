@@ -6,21 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.kernel import (
-    Kernel,
-    choose_jumps,
-    jump_acceptance,
-    make_kernel,
-    propose,
-)
+from pymc_multimodal.kernel import Kernel, choose_jumps, jump_acceptance, propose
 from pymc_multimodal.status import Status
 from pymc_multimodal.target.errors import unstable
 
 if TYPE_CHECKING:
     from pymc_multimodal.evidence import Weights
-    from pymc_multimodal.fit.state import State
     from pymc_multimodal.regions import RegionDraws
-    from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.target import Target
 
 __all__ = ["choose_kernel", "draws_by_weight", "kernel_statuses"]
 
@@ -37,15 +30,20 @@ LONG_RUN, MAX_STICKY_SHARE = 100, 0.01
 
 
 def choose_kernel(
-    state: State, density: Density, rng: np.random.Generator
+    target: Target,
+    kernel: Kernel,
+    draws: RegionDraws,
+    weights: Weights,
+    rng: np.random.Generator,
 ) -> tuple[Kernel, list[Status]]:
-    """Make the kernel, with as many jumps for a draw as the measured acceptance asks for.
+    """Choose how many jumps a draw makes, by the measured acceptance of jumps.
 
     Parameters
     ----------
-    state : State
-        With a generator.
-    density : Density
+    target : Target
+    kernel : Kernel
+    draws : RegionDraws
+    weights : Weights
     rng : numpy.random.Generator
 
     Returns
@@ -53,17 +51,11 @@ def choose_kernel(
     kernel : Kernel
     statuses : list of Status
     """
-    assert state.division is not None
-    assert state.draws is not None
-    assert state.chains is not None
-    assert state.generator is not None
-    target, parameters = state.target(density), state.chains.parameters
-    kernel = make_kernel(state.division.partition, parameters, state.generator)
-    x, logp = draws_by_weight(state.draws, state.final_weights, MEASURED_DRAWS, rng)
+    x, logp = draws_by_weight(draws, weights, MEASURED_DRAWS, rng)
     ratios = logp + kernel.generator.minus_log_q(x, rng)
     proposed = propose(target, kernel, MEASURED_DRAWS, rng).log_ratio
     acceptance = jump_acceptance(ratios, proposed)
-    kernel = choose_jumps(kernel, parameters, float(acceptance.mean()))
+    kernel = choose_jumps(kernel, float(acceptance.mean()))
     again = target.logp(x[:REPEATED_DRAWS])
     statuses = unstable(again, logp[:REPEATED_DRAWS])
     return kernel, statuses + kernel_statuses(acceptance, kernel.jumps)

@@ -22,7 +22,7 @@ from pymc_multimodal.status import worst
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pymc_multimodal.fit.result import Fit
+    from pymc_multimodal.fit import Fit
 
 __all__ = ["STATS", "attach", "check_var_names", "mode_statistics", "to_inference_data"]
 
@@ -345,7 +345,7 @@ def _mode_dataset(columns: Mapping[str, np.ndarray], locations: xr.Dataset) -> x
 
 def _attributes(fit: Fit) -> dict[str, Any]:
     """Scalars of the whole fit; the configs and statuses as JSON."""
-    w, verdict = fit.weights, fit.verdict
+    w, verdict = fit.weights, fit.challenge
     challenged = ("missed_mass", "missed_by_fit_upper")
     return {
         **{name: getattr(verdict, name, float("nan")) for name in challenged},

@@ -14,7 +14,7 @@ from pymc.stats.convergence import log_warnings, run_convergence_checks
 
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal._compat import get_dataset
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.model.compiled import globally_locked
 from pymc_multimodal.plugin.inference_data import check_var_names, to_inference_data
 from pymc_multimodal.plugin.step import fit_model, make_config
@@ -270,7 +270,7 @@ def _run(
                     offered = _kernel.rows(proposals, slice(first, first + n))
                     state, accepted = _kernel.step(target, kernel, state, offered, rng, done)
                     if done >= 0:
-                        cloud = fit.shown(state.cloud, rng)
+                        cloud = fit.randomise_image(state.points, rng)
                         x[:, done] = cloud.x
                         stats["lp"][:, done] = cloud.logp
                         stats["mode"][:, done] = cloud.region

@@ -16,9 +16,7 @@ from pymc.step_methods.state import dataclass_state
 
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal._compat import ChainSetupMixin
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.model.compiled import globally_locked
 from pymc_multimodal.plugin.inference_data import STATS, attach, mode_statistics
@@ -100,7 +98,7 @@ def fit_model(
             progress.update(task, description=text.capitalize(), completed=done)
 
         try:
-            fit = fit_density(density, config, tick=tick)
+            fit = fit_density(density, config, report=tick)
             progress.update(task, completed=len(_STAGES))
         finally:
             density.close()
@@ -325,7 +323,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
             self._draw,
         )
         self._draw += 1
-        cloud = self.fit.shown(self._state.cloud, self.rng)
+        cloud = self.fit.randomise_image(self._state.points, self.rng)
         self._shown = cloud.x[0]
         stats = {
             "lp": float(cloud.logp[0]),

@@ -10,7 +10,7 @@ import pandas as pd
 from pymc_multimodal._compat import get_dataset, group_names
 
 if TYPE_CHECKING:
-    from pymc_multimodal.fit.result import Fit
+    from pymc_multimodal.fit import Fit
 
 __all__ = ["mode_table", "summary_line"]
 
@@ -81,9 +81,9 @@ def summary_line(fit: Fit) -> str:
     )
     more = ", ..." if fit.n_modes > 5 else ""
     weights = "" if fit.n_modes == 1 else f", weights {shown}{more}"
-    missed = fit.verdict.missed_mass if fit.verdict is not None else float("nan")
+    missed = fit.challenge.missed_mass if fit.challenge is not None else float("nan")
     challenge = f"missed mass about {missed:.1g}; " if missed == missed else ""
-    climbs = fit.verdict.n_climbs if fit.verdict is not None else 0
+    climbs = fit.challenge.n_climbs if fit.challenge is not None else 0
     further = f" and {climbs} further climbs" if climbs else ""
     return (
         f"Found {one} from {fit.modes.n_starts} starts{further}{weights}; log evidence "

@@ -27,8 +27,7 @@ from pymc_multimodal.challenge.challenger import Challenger
 from pymc_multimodal.challenge.settings import Challenge
 from pymc_multimodal.challenge.tempered import Reference, tempered_smc
 from pymc_multimodal.evidence import estimate
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.search import ModeSearch, modes_of
@@ -253,7 +252,7 @@ def test_a_mode_that_the_search_missed_is_found():
     assert fit.n_modes == 2
     assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
     assert np.all(np.abs(fit.weights.weight - [0.6, 0.4]) < 4 * fit.weights.weight_se + 1e-3)
-    assert fit.verdict.missed_by_fit > 0.1
+    assert fit.challenge.missed_by_fit > 0.1
     assert not challenges(fit)
     again = fit_density(target.density(), FitConfig(modes=search))
     np.testing.assert_array_equal(again.draws.x[0], fit.draws.x[0])
@@ -267,7 +266,7 @@ def test_without_rounds_the_proof_is_a_warning():
     assert challenges(fit)
     # What is lacking is in the error, and no estimate says that nothing is.
     assert abs(fit.weights.total - target.log_z) < 2 * fit.weights.total_se
-    assert np.isnan(fit.verdict.missed_mass)
+    assert np.isnan(fit.challenge.missed_mass)
 
 
 def test_half_the_mass_in_a_basin_of_few_starts_is_found(rng):
@@ -293,7 +292,7 @@ def test_a_narrow_mode_that_only_further_climbs_reach_is_found():
     assert alone.verdict.n_climbs == 0
     fit = fit_density(target.density(), replace(few, challenge=Challenge()))
     assert fit.n_modes == 2
-    assert fit.verdict.n_climbs > 500
+    assert fit.challenge.n_climbs > 500
     assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
     assert np.all(np.abs(fit.weights.weight - [0.7, 0.3]) < 4 * fit.weights.weight_se)
 
@@ -314,7 +313,7 @@ def assert_no_alarm(density, seeds):
         fit = fit_density(density, config)
         assert not challenges(fit)
         # No second fit either.
-        assert not len(fit.verdict.starts)
+        assert not len(fit.challenge.starts)
         assert fit.seconds["challenge"] > 0
 
 
@@ -352,7 +351,7 @@ def test_an_alarm_over_seeds_is_a_true_one():
     for seed in range(1, 9):
         config = FitConfig(random_seed=seed, target_se=0.05, generator=quick)
         fit = fit_density(EASY["banana"], config)
-        gap, error = fit.verdict.gap[0], fit.weights.total_se
+        gap, error = fit.challenge.gap[0], fit.weights.total_se
         # What the challenge proves is in the stated error.
         assert abs(fit.weights.total) < 3.5 * error
         if challenges(fit):

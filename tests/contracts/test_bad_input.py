@@ -9,7 +9,7 @@ import pytest
 
 import pymc_multimodal as mm
 from pymc_multimodal import FitError, ModelError, MultimodalDiffusion
-from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.fit import fit_density
 
 ENTRIES = {
     "step": lambda model, **kwargs: MultimodalDiffusion(
@@ -42,7 +42,7 @@ def no_sampling(monkeypatch):
         assert stage == "modes", f"the stage {stage!r} began before the error"
 
     def search(density, config, **kwargs):
-        return fit_density(density, config, tick=tick)
+        return fit_density(density, config, report=tick)
 
     monkeypatch.setattr("pymc_multimodal.plugin.step.fit_density", search)
 

@@ -21,8 +21,7 @@ from regional import elliptical as one
 from scipy.stats import norm
 
 from pymc_multimodal.evidence import cross_check, estimate, leaked_mass, negligible_regions
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.moves.jumps import MixtureProposal
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit

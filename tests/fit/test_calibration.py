@@ -18,8 +18,7 @@ import calibration_report as tables
 import sbc
 from random_models import FAMILIES, MIN_WEIGHT, random_model
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.proposals import Hybrid
 
 

@@ -23,9 +23,9 @@ from densities import (
 
 import pymc_multimodal as mm
 from pymc_multimodal.evidence import begin_samples, estimate, extend_samples
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
-from pymc_multimodal.kernel import Kernel, count_jumps
+from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.fit.choose_kernel import choose_kernel
+from pymc_multimodal.kernel import make_kernel
 from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
 from pymc_multimodal.proposals.base import RegionFit
@@ -247,8 +247,8 @@ def test_chains_that_stick_where_the_generator_does_not_go_are_flagged(df, rng):
     weights = estimate(samples, local, density)
     one = np.ones(1)
     tuning = MoveParameters(np.eye(2)[None], one, one.astype(int), 0.75 * one)
-    kernel = Kernel(everywhere, tuning, RegionalMixture((narrow,), one))
-    found = {s.code for s in count_jumps(density, kernel, local, weights, rng)[1]}
+    kernel = make_kernel(everywhere, tuning, RegionalMixture((narrow,), one))
+    found = {s.code for s in choose_kernel(Target(density), kernel, local, weights, rng)[1]}
     flagged = {s.code for s in weights.statuses if s.level == "warning"}
     if df == 1.0:
         assert "sticky" in found

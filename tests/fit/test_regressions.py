@@ -92,8 +92,7 @@ def test_steps_in_the_density_do_not_start_a_climb_from_every_point(rng):
 
 
 def test_a_fit_says_what_it_is_in_one_line():
-    from pymc_multimodal.fit.pipeline import fit_density
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig, fit_density
 
     def normal(x):
         return -0.5 * (x**2).sum(axis=1), -x

@@ -9,8 +9,7 @@ from scipy.special import logsumexp
 
 from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.plugin.inference_data import total_error
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.density import Density
@@ -140,7 +139,7 @@ def test_draws_are_exact(nine, rng):
     for i in range(60):
         offered = _kernel.propose(folded, nine.kernel, 200 * nine.kernel.jumps, rng)
         state, _ = _kernel.step(folded, nine.kernel, state, offered, rng, i)
-        shown = nine.shown(state.cloud, rng)
+        shown = nine.randomise_image(state.points, rng)
         draws.append(shown.x)
         labels.append(shown.region)
     np.testing.assert_allclose(shown.logp, density.logp(shown.x), atol=1e-8)
@@ -183,7 +182,7 @@ def test_labels_that_overlap_are_not_cut_wrongly(apart, rng):
     for i in range(40):
         offered = _kernel.propose(folded, fit.kernel, 200 * fit.kernel.jumps, rng)
         state, _ = _kernel.step(folded, fit.kernel, state, offered, rng, i)
-        first.append(fit.shown(state.cloud, rng).x[:, 0])
+        first.append(fit.randomise_image(state.points, rng).x[:, 0])
     square = np.square(first).mean(axis=0)
     truth = apart**2 + 0.85
     assert abs(square.mean() - truth) < 4.5 * square.std(ddof=1) / np.sqrt(200)

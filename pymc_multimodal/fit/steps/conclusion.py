@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pymc_multimodal.challenge import Challenge, FitCandidate, begin_challenge, challenge
 from pymc_multimodal.fit.choose_kernel import choose_kernel
 from pymc_multimodal.fit.steps.base import OptionalStep
+from pymc_multimodal.kernel import make_kernel
 from pymc_multimodal.search import climb_from
 
 if TYPE_CHECKING:
@@ -94,5 +95,11 @@ class ChooseKernel(OptionalStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Measure how often jumps are accepted."""
-        kernel, statuses = choose_kernel(state, run.density, run.rng(self.name))
+        assert state.division is not None
+        assert state.chains is not None
+        assert state.generator is not None
+        kernel = make_kernel(state.division.partition, state.chains.parameters, state.generator)
+        kernel, statuses = choose_kernel(
+            state.target(run.density), kernel, state.draws, state.final_weights, run.rng(self.name)
+        )
         return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))

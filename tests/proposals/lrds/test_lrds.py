@@ -19,8 +19,7 @@ from densities import (
 )
 from scipy.stats import multivariate_normal
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import skew_normal_mixture
 from pymc_multimodal.proposals import LRDS, ControlNetwork, Hybrid
 from pymc_multimodal.proposals.elliptical import laplace

@@ -12,8 +12,7 @@ from densities import Banana, HalfSpace, Mixture, VonMises, exact_local, two_mod
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreGenerator, ScoreLangevin
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, mixture_2d
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.proposals.ladder import expected_acceptance
