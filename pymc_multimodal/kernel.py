@@ -1,4 +1,4 @@
-"""The Markov kernel of the kept draws: a tuple of moves, each of which leaves the target invariant."""
+"""The Markov kernel of the kept draws: a tuple of moves that leave the target invariant."""
 
 from __future__ import annotations
 

@@ -133,7 +133,6 @@ class CheckLabels(OptionalStep):
         assert state.division is not None
         assert state.chains is not None
         division = state.division
-        sampler = region_sampler(state, run)
         points = positions(state.chains, unmixed(state.chains, run.settings.local))
         checked = replace(state, labels_checked=True)
         if division.modes.runaway or not len(points):
