@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pymc_multimodal._version import __version__
-from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.plugin.inference_data import attach
 from pymc_multimodal.plugin.plots import plot_modes

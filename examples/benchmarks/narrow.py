@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.special import logsumexp
 
-from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.target.density import Density

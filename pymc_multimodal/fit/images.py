@@ -15,7 +15,7 @@ from pymc_multimodal.target.errors import same_density
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
-    from pymc_multimodal.challenge.challenger import ChallengeResult
+    from pymc_multimodal.challenge import ChallengeResult
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.regions.draws import RegionDraws
     from pymc_multimodal.regions.partition import Partition

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.challenge.candidate import FitCandidate, SearchHolder
+from pymc_multimodal.challenge import (
+    Challenge,
+    FitCandidate,
+    begin_challenge,
+    challenge,
+)
 from pymc_multimodal.evidence import (
     Weights,
     begin_samples,
@@ -19,7 +24,6 @@ from pymc_multimodal.evidence import (
     negligible_regions,
 )
 from pymc_multimodal.fit.clock import Clock
-from pymc_multimodal.fit.court import Court
 from pymc_multimodal.fit.images import Orbits, broken_status, fold_pilot, spread_statuses
 from pymc_multimodal.fit.refine import refine
 from pymc_multimodal.fit.result import Fit
@@ -31,17 +35,24 @@ from pymc_multimodal.regions.chains import LocalSampler
 from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
 from pymc_multimodal.regions.partition import PermutedPartition, mixing_groups, segment
 from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.search import Modes, begin_search, find_modes, modes_of
+from pymc_multimodal.search import (
+    Modes,
+    begin_search,
+    climb_from,
+    find_modes,
+    modes_of,
+)
 from pymc_multimodal.status import LimitReached, Status, SymmetryBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pymc_multimodal.challenge.challenger import ChallengeResult
+    from pymc_multimodal.challenge import ChallengeResult, ChallengeState
     from pymc_multimodal.moves.local import MoveParameters
     from pymc_multimodal.proposals import Generator, RegionDensity
     from pymc_multimodal.proposals.base import RegionFit
     from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.search import ModeSearch, Search
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.target import Target
 
@@ -88,6 +99,20 @@ def fit_density(
         return _fit(density, config, tick, clock)
 
 
+@dataclass
+class _SearchHolder:
+    """Holds the newest state of a search."""
+
+    density: Density
+    settings: ModeSearch
+    search: Search
+
+    def extend(self, points: np.ndarray) -> tuple[Modes, np.ndarray]:
+        """Climb from points; returns the modes, and the mode of each point, -1 for none."""
+        self.search, labels = climb_from(self.density, self.search, self.settings, points)
+        return modes_of(self.density, self.search, self.settings), labels
+
+
 @dataclass(frozen=True)
 class _Round:
     """What a fit has once its regions are weighed, from which a result can be made."""
@@ -110,7 +135,7 @@ def _fit(
     seeds = np.random.default_rng(config.random_seed).spawn(10)
     tick("modes", "searching for modes")
     search = begin_search(density, config.modes, config.symmetry, seeds[0])
-    finder = SearchHolder(density, config.modes, search)
+    finder = _SearchHolder(density, config.modes, search)
     rounds = _rounds(density, config, clock, seeds, tick, finder)
     # Before the first round is complete there is nothing to give; from then on there always is.
     try:
@@ -181,7 +206,7 @@ def _rounds(
     clock: Clock,
     seeds: list[np.random.Generator],
     tick: Callable[[str, str], None],
-    finder: SearchHolder,
+    finder: _SearchHolder,
 ) -> Iterator[_Round]:
     """Carry a density through the stages; what comes is each time worth more than before."""
     while True:
@@ -191,7 +216,12 @@ def _rounds(
     searched = modes_of(density, finder.search, config.modes)
     clock.lap("modes")
     learner = config.generator_for(density)
-    court = Court(density, config.modes, config.challenge, clock, seeds[8])
+    particle_rng, move_rng, climb_rng = seeds[8].spawn(3)
+    streams = (particle_rng, move_rng, climb_rng)
+    challenged: ChallengeState | None = None
+    if isinstance(config.challenge, Challenge):
+        challenged = begin_challenge(config.challenge, density.dim)
+    proofs = np.empty((0, density.dim))
 
     def refit(local: RegionDraws, previous: Sequence[RegionDensity | None]) -> RegionFit:
         now = learner if clock.proceed() else untrained(learner)
@@ -199,7 +229,7 @@ def _rounds(
 
     while True:
         modes, searched, partition, sampler, folded = _sample_regions(
-            density, config, clock, seeds, tick, finder, searched, court.proofs
+            density, config, clock, seeds, tick, finder, searched, proofs
         )
         local = sampler.result()
         tick("weights", "fitting proposals")
@@ -231,16 +261,28 @@ def _rounds(
         done = replace(done, weights=weights, statuses=check.statuses)
         clock.lap("weights")
         yield done
-        densities = samples.fitted.densities
-        case = FitCandidate(
-            finder, searched, partition, densities, local, sampler.tuning, weights, folded
-        )
-        again = court.hear(case, tick)
-        clock.lap("challenge")
-        yield replace(done, verdict=court.verdict)
-        if not again:
+        if challenged is None or not clock.proceed():
             return
-        searched = finder.extend(court.proofs)[0]
+        tick("challenge", "searching for what was missed")
+        candidate = FitCandidate(
+            searched, partition, samples.fitted.densities, local, sampler.tuning, weights, folded
+        )
+        assert isinstance(config.challenge, Challenge)
+        try:
+            with density.limited():
+                challenged, finder.search, result = challenge(
+                    candidate, finder.search, challenged, config.challenge, config.modes,
+                    clock.spent, streams,
+                )  # fmt: skip
+        except LimitReached:
+            return
+        finally:
+            clock.lap("challenge")
+        yield replace(done, verdict=result)
+        if not challenged.repeat or not clock.proceed():
+            return
+        proofs = challenged.counterexamples
+        searched = finder.extend(proofs)[0]
 
 
 def _sample_regions(
@@ -249,7 +291,7 @@ def _sample_regions(
     clock: Clock,
     seeds: list[np.random.Generator],
     tick: Callable[[str, str], None],
-    finder: SearchHolder,
+    finder: _SearchHolder,
     modes: Modes,
     visit: np.ndarray,
     rounds: int = 3,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.proposals import LRDS, Hybrid, resolve
 from pymc_multimodal.regions.settings import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
