@@ -21,7 +21,6 @@ import os
 import warnings
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,8 +28,14 @@ import numpy as np
 import pymc as pm
 from weights import SUITE, Runs, true_shares
 
+<<<<<<< HEAD
 from pymc_multimodal.challenge.tempered import Reference, tempered_smc
 from pymc_multimodal.fit import FitConfig, fit_density
+=======
+from pymc_multimodal.challenge import Reference, TemperedSettings, tempered_smc
+from pymc_multimodal.fit import fit_density
+from pymc_multimodal.fit import FitConfig
+>>>>>>> room-evidence
 from pymc_multimodal.gallery import TARGETS, Target
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.search import ModeSearch, start_distribution
@@ -42,7 +47,7 @@ NAMES = (
 )  # fmt: skip
 FIT, NUTS, SMC = "fit", "NUTS", "sample_smc"
 # Best of six settings tried on two modes in 8 and 32 dimensions.
-RIVAL: dict[str, Any] = {"max_temperatures": 1000, "moves": 5, "leapfrog": 3, "keep": 0.9}
+RIVAL = TemperedSettings(max_temperatures=1000, moves=5, steps=3, keep=0.9)
 
 
 def by_pymc(method: str, target: Target, seed: int) -> np.ndarray:
@@ -72,7 +77,7 @@ def runs_of(name: str, seed: int, particles: list[int], density: Density) -> lis
         starts = start_distribution(density, ModeSearch(), rng)
         reference = Reference(starts.centre, starts.spread, density.period)
         before = density.n_logp_evals
-        ends = tempered_smc(density, reference, 1, size, rng, **RIVAL)
+        ends = tempered_smc(density, reference, 1, size, rng, settings=RIVAL)
         share = np.bincount(fit.label(ends.x), minlength=fit.n_modes) / size
         shares.append((str(size), share, density.n_logp_evals - before))
     return [

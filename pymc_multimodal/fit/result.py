@@ -13,7 +13,7 @@ from pymc_multimodal.status import FitError, Status
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
-    from pymc_multimodal.challenge.challenger import ChallengeResult
+    from pymc_multimodal.challenge import ChallengeResult
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.images import Orbits
     from pymc_multimodal.fit.settings import FitConfig

@@ -18,12 +18,12 @@ from densities import (
     gaussian,
     two_modes,
 )
+from pymc_multimodal.challenge.candidate import FitCandidate, SearchHolder
+from pymc_multimodal.challenge.challenger import Challenger
 from regional import begun
 from scipy.special import logsumexp
 from searches import modes_found, settled_search
 
-from pymc_multimodal.challenge.candidate import FitCandidate, SearchHolder
-from pymc_multimodal.challenge.challenger import Challenger
 from pymc_multimodal.challenge.settings import Challenge
 from pymc_multimodal.challenge.tempered import Reference, tempered_smc
 from pymc_multimodal.evidence import estimate
@@ -246,7 +246,7 @@ def test_a_mode_that_the_search_missed_is_found():
     search = ModeSearch(starts=target.means[:1])
     alone = fit_density(target.density(), FitConfig(modes=search, challenge=False))
     assert alone.n_modes == 1
-    assert alone.verdict is None
+    assert alone.challenge is None
     assert abs(alone.weights.total - target.log_z) > 100 * alone.weights.total_se
     fit = fit_density(target.density(), FitConfig(modes=search))
     assert fit.n_modes == 2
@@ -289,7 +289,7 @@ def test_a_narrow_mode_that_only_further_climbs_reach_is_found():
     few = FitConfig(modes=search, challenge=blind, random_seed=2)
     alone = fit_density(target.density(), few)
     assert alone.n_modes == 1
-    assert alone.verdict.n_climbs == 0
+    assert alone.challenge.n_climbs == 0
     fit = fit_density(target.density(), replace(few, challenge=Challenge()))
     assert fit.n_modes == 2
     assert fit.challenge.n_climbs > 500

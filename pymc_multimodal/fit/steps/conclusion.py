@@ -36,7 +36,7 @@ class ChallengeFit(OptionalStep):
         assert state.division is not None
         assert state.draws is not None
         assert state.samples is not None
-        before = state.challenge or begin_challenge(run.settings.challenge)
+        before = state.challenge or begin_challenge(run.settings.challenge, run.density.dim)
         candidate = FitCandidate(
             known=state.division.known,
             partition=state.division.partition,
@@ -46,15 +46,22 @@ class ChallengeFit(OptionalStep):
             weights=state.final_weights,
             target=state.target(run.density),
         )
+        search_rng, move_rng, climb_rng = run.rng(self.name).spawn(3)
         after, search, result = challenge(
-            candidate, state.search, before, run.settings, run.evals, run.rng(self.name)
+            candidate,
+            state.search,
+            before,
+            run.settings.challenge,
+            run.settings.modes,
+            run.evals,
+            (search_rng, move_rng, climb_rng),
         )
         state = replace(state, search=search, challenge=after, challenge_result=result)
-        if not len(result.starts) or before.rounds_left == 0 or run.closed:
+        if not after.repeat or run.closed:
             return state
         points = after.counterexamples
         search, _ = climb_from(run.density, search, run.settings.modes, points)
-        return state.restarted(search, result.starts)
+        return state.restarted(search, result.counterexamples)
 
 
 class Learn(OptionalStep):
