@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from pymc_multimodal._version import __version__
-<<<<<<< HEAD
-from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit import Fit
-=======
 from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.fit import Fit
->>>>>>> room-evidence
 from pymc_multimodal.plugin.inference_data import attach
 from pymc_multimodal.plugin.plots import plot_modes
 from pymc_multimodal.plugin.relabel import relabel

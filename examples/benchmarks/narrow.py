@@ -20,14 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.special import logsumexp
 
-<<<<<<< HEAD
-from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit import FitConfig, fit_density
-=======
 from pymc_multimodal.challenge import Challenge
-from pymc_multimodal.fit import fit_density
-from pymc_multimodal.fit import FitConfig
->>>>>>> room-evidence
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.target.density import Density
 
 PRIOR, DISTANCE, WEIGHTS = 5.0, 8.0, np.array([0.3, 0.7])

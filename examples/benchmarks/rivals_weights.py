@@ -28,14 +28,8 @@ import numpy as np
 import pymc as pm
 from weights import SUITE, Runs, true_shares
 
-<<<<<<< HEAD
-from pymc_multimodal.challenge.tempered import Reference, tempered_smc
-from pymc_multimodal.fit import FitConfig, fit_density
-=======
 from pymc_multimodal.challenge import Reference, TemperedSettings, tempered_smc
-from pymc_multimodal.fit import fit_density
-from pymc_multimodal.fit import FitConfig
->>>>>>> room-evidence
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, Target
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.search import ModeSearch, start_distribution

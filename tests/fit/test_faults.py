@@ -17,16 +17,8 @@ import pytest
 from densities import WideNormal, two_modes
 
 import pymc_multimodal as mm
-<<<<<<< HEAD
-from pymc_multimodal.challenge.challenger import Challenger
-from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit import FitConfig, fit_density, pipeline
-=======
 from pymc_multimodal.challenge import Challenge, rounds
-from pymc_multimodal.fit import pipeline
-from pymc_multimodal.fit import fit_density
-from pymc_multimodal.fit import FitConfig
->>>>>>> room-evidence
+from pymc_multimodal.fit import FitConfig, fit_density, pipeline
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.status import FitError
 from pymc_multimodal.target.density import CHUNK, Density
@@ -137,11 +129,7 @@ def test_an_interruption_of_a_second_fit_leaves_the_first(monkeypatch):
     fit = fit_density(TARGET.density(), FitConfig(modes=mm.ModeSearch(starts=TARGET.means[:1])))
     assert fit.n_modes == 1
     assert {"challenge", "interrupted"} < set(warnings_of(fit))
-<<<<<<< HEAD
-    assert len(fit.challenge.starts)
-=======
     assert len(fit.challenge.counterexamples)
->>>>>>> room-evidence
 
 
 @pytest.mark.parametrize("name", ["count_jumps", "build"])
