@@ -29,8 +29,7 @@ from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
 from pymc_multimodal.proposals import LRDS
-from pymc_multimodal.regions.chains import LocalSampling
-from pymc_multimodal.regions.pilot import explore
+from pymc_multimodal.regions import LocalSampling, explore
 from pymc_multimodal.search.finder import ModeFinder
 from pymc_multimodal.search.settings import ModeSearch
 

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.regions import connect_regions, draws_of, skip_regions
 from pymc_multimodal.status import LimitReached, Status
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.evidence.weights import BridgeSamples, Weights
     from pymc_multimodal.proposals.base import RegionDensity
-    from pymc_multimodal.regions.chains import LocalSampler
+    from pymc_multimodal.regions import Chains, RegionSampler
     from pymc_multimodal.regions.draws import RegionDraws
     from pymc_multimodal.regions.partition import Partition
     from pymc_multimodal.target.protocol import LogDensity
@@ -132,33 +133,34 @@ def light_regions(
 
 
 def connect_pieces(
-    density: LogDensity,
-    partition: Partition,
-    sampler: LocalSampler,
+    sampler: RegionSampler,
+    chains: Chains,
     target_se: float,
     rng: np.random.Generator,
-) -> bool:
+    chain_rng: np.random.Generator,
+) -> tuple[Chains, bool]:
     """Connect regions that hold slivers of their neighbours; tell if any was not before.
 
     Regions too light to matter are left alone from now on.
     """
+    density, partition = sampler.target, sampler.partition
     if partition.n_regions == 1:
-        return False
-    local = sampler.result()
+        return chains, False
+    local = draws_of(sampler, chains)
     quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
     light = light_regions(local, quick, target_se)
-    sampler.spare(light)
+    chains = skip_regions(chains, light)
     try:
         with density.limited():
             share = foreign_shares(density, partition, quick, local, rng)
     except LimitReached:
-        return False
+        return chains, False
     pieces = {}
     for k in np.flatnonzero(~light):
         neighbours = [quick[j] for j in np.flatnonzero(share[k] > MIN_FOREIGN)]
         if neighbours:
             pieces[int(k)] = (quick[k], neighbours)
-    return sampler.connect(pieces)
+    return connect_regions(sampler, chains, pieces, chain_rng)
 
 
 @dataclass(frozen=True)

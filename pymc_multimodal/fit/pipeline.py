@@ -14,16 +14,29 @@ from pymc_multimodal.evidence.weights import BridgeSamples, Weights
 from pymc_multimodal.fit.clock import Clock
 from pymc_multimodal.fit.court import Court
 from pymc_multimodal.fit.images import Orbits, broken_status, fold_pilot, spread_statuses
-from pymc_multimodal.fit.refine import refine
+from pymc_multimodal.fit.refine import RunningChains, refine
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.kernel import Kernel, count_jumps
 from pymc_multimodal.proposals import RegionalMixture, untrained
 from pymc_multimodal.proposals.elliptical import laplace
-from pymc_multimodal.regions.chains import LocalSampler
-from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
-from pymc_multimodal.regions.partition import PermutedPartition, mixing_groups, segment
-from pymc_multimodal.regions.pilot import explore
+from pymc_multimodal.regions import (
+    ChainDiagnostics,
+    LabelledPoints,
+    PermutedPartition,
+    RegionDraws,
+    RegionSampler,
+    advance_chains,
+    begin_chains,
+    diagnostics_of,
+    divide,
+    explore,
+    jumps_of,
+    mixing_groups,
+    positions,
+    short_regions,
+    unmixed,
+)
 from pymc_multimodal.search.finder import ModeFinder
 from pymc_multimodal.search.modes import Modes
 from pymc_multimodal.status import Status, SymmetryBroken
@@ -185,20 +198,20 @@ def _rounds(
         return now.fit_regions(local, density.period, seeds[3], previous)
 
     while True:
-        modes, searched, partition, sampler, folded = _sample_regions(
+        modes, searched, partition, running, folded = _sample_regions(
             density, config, clock, seeds, tick, finder, searched, court.proofs
         )
-        local = sampler.result()
+        local = running.draws()
         tick("weights", "fitting proposals")
-        fitted = refit(local, sampler.jumps())
+        fitted = refit(local, jumps_of(running.chains))
         clock.lap("generator")
         first = BridgeSamples(folded, partition, fitted, seeds[4])
         for weighing, weights, local in refine(
-            first, sampler, refit, config.target_se, clock.proceed, partial(tick, "weights")
+            first, running, refit, config.target_se, clock.proceed, partial(tick, "weights")
         ):
             done = _Round(
-                modes, partition, folded, local, sampler.diagnostics(), sampler.tuning, weights,
-                weighing.fitted,
+                modes, partition, folded, local, diagnostics_of(running.sampler, running.chains),
+                running.chains.parameters, weights, weighing.fitted,
             )  # fmt: skip
             yield done
         check = cross_check(weighing, weights)
@@ -212,8 +225,9 @@ def _rounds(
         yield done
         densities = weighing.fitted.densities
         case = FitCandidate(
-            finder, searched, partition, densities, local, sampler.tuning, weights, folded
-        )
+            finder, searched, partition, densities, local, running.chains.parameters, weights,
+            folded,
+        )  # fmt: skip
         again = court.hear(case, tick)
         clock.lap("challenge")
         yield replace(done, verdict=court.verdict)
@@ -232,7 +246,7 @@ def _sample_regions(
     modes: Modes,
     visit: np.ndarray,
     rounds: int = 3,
-) -> tuple[Modes, Modes, Partition, LocalSampler, Target]:
+) -> tuple[Modes, Modes, Partition, RunningChains, Target]:
     """Cut and sample; where chains reach modes that the search missed, again.
 
     Some chains start at the points in `visit`. Returns the modes of the regions, all that
@@ -266,45 +280,40 @@ def _sample_regions(
         # As many of the later draws as the classifier, which works on pairs, can take.
         late = pilot.draws[:, :, pilot.draws.shape[2] // 2 :]
         late = late[:, :, :: max(1, int(np.ceil(late[:, :, :, 0].size / MAX_TRAINING)))]
-        partition = segment(
+        partition = divide(
             folded,
             late.reshape(len(modes), -1, density.dim),
-            modes.points,
-            modes.point_modes,
             config.regions,
-            (folded.fold(stuck), corrections),
+            extra=LabelledPoints(modes.points, modes.point_modes),
+            corrections=LabelledPoints(folded.fold(stuck), corrections),
         )
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
         shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
         guess = [laplace(x, scale, density.period) for x, scale in shapes]
-        sampler = LocalSampler(
-            folded, partition, modes, pilot, config.local, seeds[2], fit_jumps, guess,
-            folded.fold(visit),
-        )  # fmt: skip
-        # A first look for slivers before long runs, a second one when shapes are known well.
-        run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
-        run(until=2 * config.local.draws)
-        connect = partial(connect_pieces, folded, partition, sampler, config.target_se, seeds[7])
-        if clock.proceed():
-            connect()
-        run()
-        if clock.proceed():
-            # Regions that are connected only now run anew, and those no longer taken for light.
-            connect()
-            run()
+        sampler = RegionSampler(folded, partition, config.local, modes.locations, fit_jumps)
+        chains = begin_chains(sampler, modes, pilot, guess, folded.fold(visit), seeds[2])
+        # A first look for slivers before long runs, a second one when shapes are known well:
+        # regions that are connected only then run anew.
+        for i, until in enumerate((2 * config.local.draws, None, None)):
+            if i and clock.proceed():
+                chains, _ = connect_pieces(sampler, chains, config.target_se, seeds[7], seeds[2])
+            while clock.proceed() and len(short := short_regions(sampler, chains, until)):
+                tick("local", f"{len(modes) - len(short)}/{len(modes)} regions converged")
+                chains = advance_chains(sampler, chains, seeds[2], until)
         clock.lap("local")
-        unmixed = sampler.positions(sampler.unmixed())
-        if last or modes.runaway or not len(unmixed) or not clock.proceed():
+        running = RunningChains(sampler, chains, seeds[2])
+        where = positions(chains, unmixed(sampler, chains))
+        if last or modes.runaway or not len(where) or not clock.proceed():
             break
         # Chains may be stuck in a mode that the search missed, or in a piece of another mode
         # that the partition put into the wrong region: climbing tells.
-        found, labels = finder.extend(unmixed)
+        found, labels = finder.extend(where)
         climbed = _relabel(labels, _matching(found, searched), group)
-        if (climbed == partition.label(unmixed)).all():
+        if (climbed == partition.label(where)).all():
             break
-        modes, stuck = found, np.concatenate([stuck, unmixed])
-    return modes, searched, partition, sampler, folded
+        modes, stuck = found, np.concatenate([stuck, where])
+    return modes, searched, partition, running, folded
 
 
 def _matching(found: Modes, known: Modes) -> np.ndarray | None:

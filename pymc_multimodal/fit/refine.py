@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.regions import draws_of, extend_chains, n_draws
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
@@ -13,10 +15,9 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.evidence.weights import BridgeSamples, Weights
     from pymc_multimodal.proposals.base import RegionDensity, RegionFit
-    from pymc_multimodal.regions.chains import LocalSampler
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import Chains, RegionDraws, RegionSampler
 
-__all__ = ["refine"]
+__all__ = ["RunningChains", "refine"]
 
 # The log evidence of every mode that matters is wanted at least this well (nats), even where
 # target_se alone would leave a light mode's weight uncertain by a factor.
@@ -27,9 +28,22 @@ FIRST, MOST, LEAST = 1000, 64_000, 100
 ROUNDS = 12
 
 
+@dataclass
+class RunningChains:
+    """Chains of the regions with their context and their random stream."""
+
+    sampler: RegionSampler
+    chains: Chains
+    rng: np.random.Generator
+
+    def draws(self) -> RegionDraws:
+        """Draws of all regions so far."""
+        return draws_of(self.sampler, self.chains)
+
+
 def refine(
     weighing: BridgeSamples,
-    sampler: LocalSampler,
+    running: RunningChains,
     refit: Callable[[RegionDraws, Sequence[RegionDensity]], RegionFit],
     target_se: float,
     proceed: Callable[[], bool],
@@ -41,7 +55,7 @@ def refine(
     ----------
     weighing : BridgeSamples
         Without proposals yet.
-    sampler : LocalSampler
+    running : RunningChains
     refit : callable
         ``refit(local, previous)`` fits densities to regions of which there are far more draws.
     target_se : float
@@ -57,28 +71,31 @@ def refine(
     weights : Weights
     local : RegionDraws
     """
-    local = sampler.result()
+    local = running.draws()
     k, density = len(local), weighing.density
     weighing.extend(np.full(k, LEAST if density.exhausted() else FIRST))
-    fitted_at = np.array([sampler.draws_of(i) for i in range(k)])
+    fitted_at = n_draws(running.chains)
     for _ in range(ROUNDS):
         weights = weighing.weigh(local)
         yield weighing, weights, local
         short = weights.needs(target_se, MAX_LOG_WEIGHT_SE)
         tick(f"weights within {np.max(weights.weight_se):.2g}, asked {target_se:g}")
-        drawn = np.array([sampler.draws_of(i) for i in range(k)])
+        drawn = n_draws(running.chains)
         more_draws = short & (weights.from_draws > weights.from_proposals / 3)
-        more_draws &= drawn < sampler.config.max_draws
+        more_draws &= drawn < running.sampler.settings.max_draws
         proposals = np.array([len(r) for r in weighing.ratios])
         more_proposals = short & (weights.from_proposals > weights.from_draws / 3)
         more_proposals &= proposals < MOST
         if not (more_draws | more_proposals).any() or not proceed():
             return
         for size in np.unique(drawn[more_draws]):
-            sampler.extend(np.flatnonzero(more_draws & (drawn == size)), int(size))
-        local = sampler.result()
+            rows = np.flatnonzero(more_draws & (drawn == size))
+            running.chains = extend_chains(
+                running.sampler, running.chains, rows, int(size), running.rng
+            )
+        local = running.draws()
         weighing = weighing.copy()
-        grown = np.array([sampler.draws_of(i) for i in range(k)]) >= 4 * fitted_at
+        grown = n_draws(running.chains) >= 4 * fitted_at
         if grown.any():
             # Four times the draws may support a better density: start its bridge afresh.
             which = np.flatnonzero(grown)
