@@ -28,9 +28,8 @@ from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
 from pymc_multimodal.proposals import LRDS
-from pymc_multimodal.regions.chains import LocalSampling
-from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of
+from pymc_multimodal.regions import LocalSampling, explore
+from pymc_multimodal.search.settings import ModeSearch
 
 HALF_DISTANCES = (1, 2, 4, 8, 16)
 RADII = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)

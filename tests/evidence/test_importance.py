@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from chains import prepared, z_of_means
+from chains import begun, prepared, run, z_of_means
 from densities import (
     HalfSpace,
     Mixture,
@@ -25,8 +25,17 @@ from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.moves.jumps import MixtureProposal
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit
-from pymc_multimodal.regions.chains import LocalSampler
-from pymc_multimodal.regions.settings import LocalSampling
+from pymc_multimodal.regions import (
+    LocalSampling,
+    connect_regions,
+    diagnostics_of,
+    draws_of,
+    extend_chains,
+    jumps_of,
+    n_draws,
+    skip_regions,
+    unmixed,
+)
 from pymc_multimodal.status import worst
 
 LINE = np.full(2, np.inf)
@@ -90,16 +99,16 @@ def test_only_what_cannot_matter_is_negligible(rng):
 
 def test_negligible_regions_are_left_alone(rng):
     config, modes, pilot = prepared(PAIR.density(), rng, LocalSampling(draws=20))
-    sampler = LocalSampler(PAIR.density(), HalfSpace(), modes, pilot, config, rng)
-    sampler.run(until=20)
-    assert len(sampler.unmixed()) == 2
-    sampler.spare(np.array([False, True]))
-    assert sampler.unmixed().tolist() == [0]
-    sampler.run()
-    assert sampler.draws_of(0) > sampler.draws_of(1) == 20
+    sampler, chains = begun(PAIR.density(), HalfSpace(), modes, pilot, config, rng)
+    assert len(unmixed(sampler, chains)) == 2
+    chains = skip_regions(chains, np.array([False, True]))
+    assert unmixed(sampler, chains).tolist() == [0]
+    chains = run(sampler, chains, rng)
+    assert n_draws(chains)[0] > n_draws(chains)[1] == 20
     # No warning, but the table does not call such a mode sound.
-    assert worst(sampler.diagnostics().statuses, 1) == "light"
-    assert not [s for s in sampler.diagnostics().statuses if s.level == "warning" and s.mode == 1]
+    statuses = diagnostics_of(sampler, chains).statuses
+    assert worst(statuses, 1) == "negligible_region"
+    assert not [s for s in statuses if s.level == "warning" and s.mode == 1]
 
 
 # ------------------------------------------------------------------ leaked mass
@@ -288,31 +297,32 @@ def test_a_blend_draws_from_its_density(rng):
     assert abs(z_scores(x[:, 1:] > 2, share)[0]) < 4
 
 
-class Confined(LocalSampler):
-    """Chains that never start beyond a valley, as where nobody was turned back at the border."""
+class Unreached(Sliver):
+    """As the chains see a sliver that they never reach: it belongs to neither region."""
 
-    def _cross(self, cloud):
-        return cloud
+    def label(self, x):
+        return np.where(self.cut(x), 2, super().label(x))
 
 
 def test_connected_pieces_are_visited_in_proportion(rng):
-    partition = Sliver(norm.isf(0.15))
+    partition, unreached = Sliver(norm.isf(0.15)), Unreached(norm.isf(0.15))
     density = PAIR.density()
     config = LocalSampling(draws=200, min_ess=400)
     config, modes, pilot = prepared(density, rng, config)
     order = np.argsort(modes.locations[:, 0])
-    pilot = replace(pilot, draws=pilot.draws[order], tuning=pilot.tuning.take(order))
-    sampler = Confined(density, partition, modes.take(order), pilot, config, rng)
-    sampler.run()
-    before = sampler.result()
+    modes, pilot = modes.take(order), pilot.take(order)
+    sampler, chains = begun(density, unreached, modes, pilot, config, rng)
+    chains = run(sampler, chains, rng)
+    before = draws_of(sampler, chains)
     assert not partition.cut(before.x[1].reshape(-1, 2)).any(), "the chains are all in one piece"
-    assert sampler.jumps() == [None, None]
-    sampler.connect({1: (SHAPES[1], SHAPES[:1])})
-    assert sampler.draws_of(1) == 0
-    assert sampler.jumps() == [None, SHAPES[1]]
-    sampler.run()
-    sampler.extend(np.array([1]), 800)
-    after = sampler.result()
+    assert jumps_of(chains) == [None, None]
+    sampler = replace(sampler, partition=partition)
+    chains, _ = connect_regions(sampler, chains, {1: (SHAPES[1], SHAPES[:1])}, rng)
+    assert n_draws(chains)[1] == 200
+    assert jumps_of(chains) == [None, SHAPES[1]]
+    chains = run(sampler, chains, rng)
+    chains = extend_chains(sampler, chains, np.array([1]), 800, rng)
+    after = draws_of(sampler, chains)
     np.testing.assert_array_equal(after.x[0], before.x[0])
     x = after.x[1]
     assert np.all(partition.label(x.reshape(-1, 2)) == 1)
