@@ -18,7 +18,7 @@ from pymc_multimodal.search.symmetries import check_symmetry, find_symmetry
 from pymc_multimodal.target.group import Symmetry
 
 if TYPE_CHECKING:
-    from pymc_multimodal.search.optimise import Climbs
+    from pymc_multimodal.search.lbfgs import Climbs
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 

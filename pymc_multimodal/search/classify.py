@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pymc_multimodal.search.curvature import negative_hessian
-from pymc_multimodal.search.optimise import climb
+from pymc_multimodal.search.lbfgs import climb
 from pymc_multimodal.status import SymmetryBroken
 from pymc_multimodal.target.errors import same_density
 
@@ -27,7 +27,7 @@ FLAT_CURVATURE = 1e-2
 # nat, if that is more): differences err by less. Measured: examples/benchmarks/constants.py
 SADDLE_CURVATURE = 1e-3
 # Predicted gain of a Newton step (nats) from which on it is taken. Conventional: a tenth of the
-# gain at which a climb ends (`optimise.TOLERANCE`).
+# gain at which a climb ends (`lbfgs.TOLERANCE`).
 NEWTON_GAIN = 1e-6
 # The climb is a runaway if the slope along directions without curvature is larger than this (nats
 # per spread), or if a climb that has not converged would gain more than this by a Newton step

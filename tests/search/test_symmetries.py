@@ -10,11 +10,11 @@ from searches import settled_search
 from pymc_multimodal.search import ModeSearch, climb_from, modes_of
 from pymc_multimodal.search.symmetries import (
     MAX_NUMBERS,
-    Block,
-    _within,
-    candidates,
+    Variable,
+    check_symmetry,
+    coordinates_of,
     find_symmetry,
-    variables,
+    named_families,
 )
 from pymc_multimodal.status import SymmetryBroken
 from pymc_multimodal.target.cells import Cells
@@ -40,7 +40,7 @@ def test_exchanging_entries_of_a_simplex_is_linear_in_its_coordinates(rng):
     x = rng.dirichlet(np.ones(4), size=3)
     log = np.log(x)
     y = (log - log.mean(axis=1, keepdims=True))[:, :-1]
-    block = Block("w_simplex__", np.arange(9).reshape(3, 3), 1, 4, True)
+    block = Variable("w_simplex__", np.arange(9).reshape(3, 3), 1, 4, True)
     moved = (block.exchanged(9, 1, 3) @ y.ravel()).reshape(3, 3)
     log = np.log(x[:, [0, 3, 2, 1]])
     np.testing.assert_allclose(moved, (log - log.mean(axis=1, keepdims=True))[:, :-1], atol=1e-12)
@@ -53,7 +53,7 @@ def find(density, rng, optima):
 
 
 def test_variables_are_read_from_the_names_of_coordinates():
-    found = variables(("mu[0]", "mu[1]", "tau", "L[0,0]", "L[0,1]", "L[1,0]", "L[1,1]"))
+    found = coordinates_of(("mu[0]", "mu[1]", "tau", "L[0,0]", "L[0,1]", "L[1,0]", "L[1,1]"))
     assert {name: where.tolist() for name, where in found.items()} == {
         "mu": [0, 1],
         "tau": 2,
@@ -110,10 +110,12 @@ def test_long_vectors_do_not_hold_up_the_search(rng):
     """A thousand exchangeable coordinates have half a million pairs, each a matrix."""
     d = 400
     names = [f"v[{i}]" for i in range(d - 4)] + ["a[0]", "a[1]", "b[0]", "b[1]"]
-    tried = list(_within(candidates(tuple(names)), d))
+    tried = list(named_families(names))
     assert sum(map(len, tried)) * d**2 <= MAX_NUMBERS
     # Components, which are few, come first.
-    assert any("exchange of 0 and 1 in a axis 0, b axis 0" in c[2] for f in tried for c in f)
+    assert any(
+        "exchange of 0 and 1 in a axis 0, b axis 0" in c.description for f in tried for c in f
+    )
     density = Density(lambda x: (np.zeros(len(x)), np.zeros_like(x)), d, names=names)
     density.limit = lambda: True
     one, two = rng.standard_normal((1, d)), rng.standard_normal((9, d))
@@ -178,3 +180,17 @@ def test_a_needle_that_breaks_the_symmetry_is_not_copied():
     broken = Target(density, Cells(EXCHANGE_TWO, target.means[:1], np.eye(2)[None]))
     with pytest.raises(SymmetryBroken):
         broken.confirm(broken.fold(target.means[2:]), target.logp(target.means[2:]))
+
+
+def test_a_given_symmetry_is_checked(rng):
+    density = exchangeable().density()
+    x = density.prior_draws(20, rng)
+    check_symmetry(Symmetry((np.eye(3)[[1, 0, 2]],)), density, x)
+    assert density.n_logp_evals == 16
+    with pytest.raises(ValueError, match="generator 1 changes the log density"):
+        check_symmetry(Symmetry((np.eye(3)[[1, 0, 2]], -np.eye(3))), density, x)
+    with pytest.raises(ValueError, match=r"shape \(2, 2\).*shape \(3, 3\)"):
+        check_symmetry(EXCHANGE_TWO, density, x)
+    circular = Density(exchangeable(), 3, period=np.array([np.inf, np.inf, 1.0]))
+    with pytest.raises(ValueError, match="circular"):
+        check_symmetry(Symmetry((np.eye(3)[[1, 0, 2]],)), circular, x)
