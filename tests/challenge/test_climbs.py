@@ -57,7 +57,7 @@ def test_circular_starts_are_wrapped(rng):
 @pytest.mark.parametrize("gradient", [True, False])
 def test_climbs_end_with_their_budget(gradient, rng):
     density = two_modes(dim=3).density(gradient=gradient)
-    settings = ModeSearch()
+    settings = ModeSearch(starts=32)
     search = settled_search(density, settings, rng)
     points = density.prior_draws(1024, rng)
     before = density.n_logp_evals
@@ -78,8 +78,9 @@ def test_climbs_that_a_limit_cuts_off_keep_what_was_found(rng):
     assert len(modes_of(density, search, settings)) == 1
     before = density.n_logp_evals
     density.limit = lambda: density.n_logp_evals > before + 1_000
+    # Eight climbs are made before the limit: from around both modes in turn.
+    points = target.means[np.arange(1024) % 2] + 2.0 * rng.standard_normal((1024, 3))
     with density.limited():
-        points = density.prior_draws(1024, rng)
         found, climbs = climb_within(density, search, settings, points, 1e9)
     assert 8 <= climbs < 1024
     assert len(modes_of(density, found, settings)) == 2
