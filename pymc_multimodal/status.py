@@ -190,9 +190,18 @@ def first_line(error: Exception) -> str:
 def worst(statuses: tuple[Status, ...], mode: int) -> str:
     """Codes that the table of modes shows for one mode.
 
-    These are the codes of warnings, and ``"negligible_region"``: the evidence of such a mode is not
-    to be trusted, though that matters to nothing else.
+    Parameters
+    ----------
+    statuses : tuple of Status
+        All statuses of a fit.
+    mode : int
+
+    Returns
+    -------
+    str
+        The codes of the mode's warnings, and of the notes in `NOTES_IN_TABLE`, separated by
+        commas; ``"ok"`` where there are none.
     """
     own = [s for s in statuses if s.mode == mode]
-    codes = [s.code for s in own if s.level == "warning" or s.code == "negligible_region"]
+    codes = [s.code for s in own if s.level == "warning" or s.code in NOTES_IN_TABLE]
     return ",".join(dict.fromkeys(codes)) or "ok"

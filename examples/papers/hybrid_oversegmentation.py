@@ -106,13 +106,11 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     modes, pilot = stages_before(fit, partition, streams[0], config.local.chains)
 
     def learn(local, rng, previous):
-        return config.generator.fit_regions(local, density.period, rng, previous).densities
+        return config.generator.regional.fit_regions(local, density.period, rng, previous).densities
 
-    sampler = RegionSampler(density, partition, config.local, modes.locations, learn)
-    chains = begin_chains(sampler, modes, pilot, (), None, streams[1])
-    while len(short_regions(sampler, chains)):
-        chains = advance_chains(sampler, chains, streams[1])
-    fitted = config.generator.fit_regions(draws_of(sampler, chains), density.period, streams[2])
+    sampler = LocalSampler(density, partition, modes, pilot, config.local, streams[1], learn)
+    sampler.run()
+    fitted = config.generator.regional.fit_regions(sampler.result(), density.period, streams[2])
     weighing = BridgeSamples(density, partition, fitted, streams[3])
     weighing.extend(np.full(partition.n_regions, 1000))
     weights, local, chains = refine(sampler, chains, weighing, target_se, streams[1])
@@ -167,7 +165,7 @@ def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
     target = two_bananas()
     density = density_of(target.model)
     # Without networks, so that what is seen is what the cut does to a region's shape.
-    generator = Hybrid(rungs=("gaussian", "mixture"))
+    generator = Hybrid(families=("gaussian", "mixture"))
     config = FitConfig(generator=generator, target_se=0.02, random_seed=seed)
     whole = fit_density(density, config)
     partition = cut(whole, CUTS[kind], pieces)

@@ -97,6 +97,23 @@ def test_a_fit_says_what_it_is_in_one_line():
     assert "1 modes" in repr(fit)
 
 
+def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
+    """Accepted jumps were handed to the chains of other regions."""
+    density, config = two_modes().density(), LocalSampling()
+    modes = ModeFinder(density, ModeSearch(), rng).search()
+    pilot = explore(density, modes, config, rng)
+    sampler = LocalSampler(density, HalfSpace(0.0), modes, pilot, config, rng)
+    whole = EllipticalMixture.single(
+        np.zeros(2), 9.0 * np.eye(2), 5.0, np.full(2, np.inf), np.zeros(2)
+    )
+    for k in (1, 0):
+        sampler.connect({k: (whole, [whole])})
+    sampler.extend(np.arange(2), 30)
+    local = sampler.result()
+    for k in (0, 1):
+        assert np.all(HalfSpace(0.0).label(local.x[k].reshape(-1, 2)) == k)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_density_without_gradient_may_raise_at_any_row(first):
     def half(x):
