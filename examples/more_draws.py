@@ -64,11 +64,17 @@ def summary(draws: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def score_error(generator: mm.ScoreGenerator, readings: np.ndarray, draws: dict) -> float:
-    """Squared error of the learned score at exact draws, relative to the exact score's size."""
+    """Squared error of the learned score at exact draws, relative to the exact score's size.
+
+    Both are taken in the coordinates in which the score was learned.
+    """
     from pymc_multimodal.model.build import density_of
 
     x = np.column_stack([draws["force"], np.log(draws["noise"])])
-    return generator.score_error(x, density_of(build_model(readings)).logp_and_grad(x)[1])
+    exact = density_of(build_model(readings)).logp_and_grad(x)[1]
+    basis = generator.coordinates.basis
+    miss = (generator.score(x) - exact) @ basis
+    return float(np.sum(miss**2) / np.sum((exact @ basis) ** 2))
 
 
 def draw_picture(exact: dict, stored: dict, made: dict, path: Path) -> None:
@@ -105,7 +111,9 @@ def main() -> None:
     quick = parser.parse_args().quick
     # So few draws as below are commented on every time; the report has all warnings.
     logging.getLogger("pymc.multimodal").setLevel(logging.ERROR)
-    size, config = (500, mm.ScoreLangevin(steps=100)) if quick else (5000, mm.ScoreLangevin())
+    size, config = (
+        (500, mm.ScoreLangevin(training_steps=100)) if quick else (5000, mm.ScoreLangevin())
+    )
     exact = sample(READINGS, size)
 
     stored = thin(exact, FEW)

@@ -109,7 +109,7 @@ def generator_of(name: str, steps: int) -> GeneratorConfig:
     short = {
         "hybrid": Hybrid(network=Network(steps=steps, total_steps=8 * steps)),
         "lrds": LRDS(network=ControlNetwork(steps=steps, regression_steps=steps)),
-        "score": ScoreLangevin(steps=steps),
+        "score": ScoreLangevin(training_steps=steps),
         "published": PublishedHybrid(train_steps=steps, pairs=1000),
     }
     return short[name]

@@ -92,12 +92,7 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     """Sample, weigh and learn the pieces; the result is a fit like any other."""
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.regions import (
-        RegionSampler,
-        advance_chains,
-        begin_chains,
         diagnostics_of,
-        draws_of,
-        short_regions,
     )
 
     before = density.n_logp_evals, density.n_grad_evals

@@ -22,8 +22,7 @@ from pymc_multimodal.proposals.lrds.energy import EnergyNetwork
 from pymc_multimodal.proposals.lrds.lrds import LRDS, ControlNetwork
 from pymc_multimodal.proposals.mixture import GaussianMixture, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
-from pymc_multimodal.proposals.score.score import ScoreLangevin
-from pymc_multimodal.proposals.score.score_generator import ScoreGenerator
+from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
 
 __all__ = [
     "LRDS",

@@ -282,7 +282,7 @@ def test_numbers_of_draws(no_fit, unimodal, name, value):
         (lambda: mm.Hybrid(families=()), "families"),
         (lambda: mm.Hybrid(defensive=0.0), "defensive"),
         (lambda: mm.ScoreLangevin(objective="sliced"), "objective='sliced'.*'implicit'"),
-        (lambda: mm.ScoreLangevin(steps=-1), "steps=-1.*at least 0"),
+        (lambda: mm.ScoreLangevin(training_steps=-1), "training_steps=-1.*at least 0"),
         (lambda: mm.ScoreLangevin(step_size=0.0), "step_size=0.0"),
         (lambda: mm.ScoreLangevin(min_overlap=1.0), "min_overlap=1.0"),
         (lambda: mm.LocalSampling(chains=2), "chains=2.*at least 8"),

@@ -37,8 +37,10 @@ from pymc_multimodal.proposals.lrds.potential import Potential
 from pymc_multimodal.proposals.lrds.reference import MixtureReference
 from pymc_multimodal.proposals.lrds.stepped import SteppedReference, tweedie_steps
 from pymc_multimodal.proposals.published import PublishedGenerator, SupervisedMap
+from pymc_multimodal.proposals.published.generator import PublishedGenerator, SupervisedMap
+from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
 from pymc_multimodal.proposals.score.langevin_paths import LangevinPath, ScoreProposals
-from pymc_multimodal.proposals.score.score_function import Frame as ScoreFrame
+from pymc_multimodal.proposals.score.path_proposals import ScoreProposals
 from pymc_multimodal.proposals.score.score_function import GaussianParts, LearnedScore, Perceptron
 
 LINE = np.full(2, np.inf)
@@ -110,7 +112,7 @@ def paths(rate, step=0.2):
         elliptical((5.0,), centre=PLANE.means[0]),
         elliptical(centre=PLANE.means[1], size=1.2),
     )
-    frame = ScoreFrame(np.array([0.3, -0.2]), np.array([[1.5, 0.0], [0.4, 0.8]]))
+    frame = AffineCoordinates(np.array([0.3, -0.2]), np.array([[1.5, 0.0], [0.4, 0.8]]))
     parts = GaussianParts(PLANE.weights, PLANE.means + 0.3, 1.4 * PLANE.covariances)
     rng = np.random.default_rng(3)
     network = Perceptron(

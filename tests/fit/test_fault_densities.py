@@ -22,7 +22,6 @@ from densities import (
 )
 
 import pymc_multimodal as mm
-from pymc_multimodal.evidence import begin_samples, estimate, extend_samples
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.fit.choose_kernel import choose_kernel
 from pymc_multimodal.kernel import make_kernel
