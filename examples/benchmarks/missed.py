@@ -1,9 +1,10 @@
-"""How often the searches miss a mode: random models, searched and climbed on, but not fitted.
+"""How often the searches miss a mode: random models that are searched but not fitted.
 
-A component counts as missed if most of its own draws climb to a mode that is not known: after the
-search for modes, and after the climbs of the challenge, whose tempered search gets the 20,000
-evaluations that it has after a short fit. Chains and endpoints find some modes more, and are left
-out. Prints the models of calibration.py with a missed component. Run it with::
+A component counts as missed if climbs from most of its own draws end in an unknown mode. This is
+checked after the search for modes, and again after the climbs of the challenge. The tempered search
+of the challenge gets 20,000 evaluations, as after a short fit. Chains and endpoints are left out;
+they would find some more modes. The script prints the models of calibration.py that have a missed
+component. Run it with::
 
     python examples/benchmarks/missed.py --models 1600
 """
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
     seeds = range(args.first_seed, args.first_seed + args.models)
-    # Those of the last family are PyMC models, whose components are not known apart.
+    # The models of the last family are PyMC models, whose components are not known separately.
     seeds = [s for s in seeds if s % (len(FAMILIES) + 1) != len(FAMILIES)]
     counts, evals = np.zeros(2, dtype=int), []
     for seed in seeds:
