@@ -358,7 +358,8 @@ def choose_jumps(kernel: Kernel, acceptance: float) -> Kernel:
     """
     accepted = min(max(acceptance, 1e-3), 0.999)
     attempts = int(np.clip(np.ceil(np.log(REPEATED_SHARE) / np.log1p(-accepted)), 1, MAX_JUMPS))
-    moves, every = [], []
+    moves: list[Move] = []
+    every: list[int] = []
     for m in kernel.moves:
         if isinstance(m, Jump):
             moves.append(Jump(attempts))

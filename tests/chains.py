@@ -31,7 +31,7 @@ def begun(density, partition, modes, pilot, config, rng, fit_jumps=None):
 
 def run(sampler, chains, rng, until=None):
     """The chains when every region passes its checks or has as many draws as are allowed."""
-    while len(short_regions(sampler, chains, until)):
+    while len(short_regions(chains, sampler.settings, until)):
         chains = advance_chains(sampler, chains, rng, until)
     return chains
 

@@ -28,7 +28,7 @@ import numpy as np
 import pymc as pm
 from weights import SUITE, Runs, true_shares
 
-from pymc_multimodal.challenge import Reference, TemperedSettings, tempered_smc
+from pymc_multimodal.challenge import Reference, tempered_smc
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, Target
 from pymc_multimodal.model.build import density_of

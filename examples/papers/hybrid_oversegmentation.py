@@ -115,10 +115,10 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
         config=config,
         modes=modes,
         draws=local,
-        chains=diagnostics_of(sampler, chains),
+        chains=diagnostics_of(chains, sampler.settings),
         weights=weights,
         kernel=Kernel(partition, chains.parameters, generator, jumps=4),
-        statuses=(*diagnostics_of(sampler, chains).statuses, *weights.statuses),
+        statuses=(*diagnostics_of(chains, sampler.settings).statuses, *weights.statuses),
         n_logp_evals=density.n_logp_evals - before[0],
         n_grad_evals=density.n_grad_evals - before[1],
     )

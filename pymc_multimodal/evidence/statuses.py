@@ -53,7 +53,7 @@ def bridge_statuses(
     error = np.sqrt(found.from_draws + found.from_proposals)
     if not error <= MAX_ERROR:
         statuses.append(
-            Status("evidence_error", "weights",
+            Status("evidence_error", "evidence",
                    f"the evidence of this region is uncertain by {error:.0%}.",
                    "The generator does not fit the region: raise LocalSampling.max_draws or "
                    "lower target_se.", mode=k)
@@ -63,7 +63,7 @@ def bridge_statuses(
     unreached = float(np.mean(draws > largest + OUT_OF_REACH))
     if unreached > max(MAX_UNREACHED, MAX_UNREACHED_PROPOSALS / max(len(finite), 1)):
         statuses.append(
-            Status("overlap", "weights",
+            Status("overlap", "evidence",
                    f"{unreached:.0%} of the region's draws have a density ratio that no proposal "
                    "reached: the generator misses part of it.",
                    "Its weight may be too small.", mode=k)
@@ -74,7 +74,7 @@ def bridge_statuses(
         largest_term = np.exp(largest - logsumexp(finite))
         harmless = error <= SMALL_ERROR and (tail <= NO_MEAN or largest_term <= MAX_TERM)
         statuses.append(
-            Status("pareto_k", "weights",
+            Status("pareto_k", "evidence",
                    f"the importance ratios of this region are heavy-tailed (k-hat {tail:.2f}).",
                    "The bridge is more robust than they are, but look at its error.", mode=k,
                    level="info" if harmless else "warning")
@@ -86,7 +86,7 @@ def border_status(k: int, difference: float) -> Status:
     """Report that the cross-check contradicts the bridge of region k by a difference in nats."""
     return Status(
         "border",
-        "weights",
+        "evidence",
         f"the proposals of all regions give an evidence that differs by {difference:+.1%} from the "
         "evidence by the region's own chains: the chains miss a piece of the region, or stay in it "
         "too long.",

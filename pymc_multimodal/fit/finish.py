@@ -18,6 +18,7 @@ from pymc_multimodal.fit.images import (
     weights_of_images,
 )
 from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit.state import known
 from pymc_multimodal.kernel import Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture
 from pymc_multimodal.regions import diagnostics_of
@@ -43,12 +44,8 @@ def finish(state: State, run: Run) -> Fit:
     -------
     Fit
     """
-    best = state.best
-    assert best is not None
-    assert best.division is not None
-    assert best.chains is not None
-    assert best.draws is not None
-    division, weights = best.division, best.final_weights
+    best = known(state.best)
+    division, weights = known(best.division), best.final_weights
     orbits = _orbits(division)
     # A region whose images are listed is placed by the weight of one image.
     share = orbits.images if orbits is not None and orbits.listed else 1
@@ -56,8 +53,8 @@ def finish(state: State, run: Run) -> Fit:
     statuses = _region_statuses(best, run, order)
     statuses += run.statuses(float(np.max(weights.weight_se)))
     kernel = _kernel(best).take(order)
-    modes, draws = division.modes.take(order), best.draws.take(order)
-    chains = diagnostics_of(best.chains, run.settings.local).take(order)
+    modes, draws = division.modes.take(order), known(best.draws).take(order)
+    chains = diagnostics_of(known(best.chains), run.settings.local).take(order)
     weights, result = weights.take(order), best.challenge_result
     result = None if result is None else result.take(order)
     if orbits is not None:
@@ -97,30 +94,24 @@ def _kernel(state: State) -> Kernel:
     """Return the kernel; where a limit left it out, one of the regional proposals."""
     if state.kernel is not None:
         return state.kernel
-    assert state.division is not None
-    assert state.samples is not None
-    assert state.chains is not None
     generator = state.generator or RegionalMixture(
-        state.samples.fitted.densities, state.final_weights.weight
+        known(state.samples).fitted.densities, state.final_weights.weight
     )
-    return make_kernel(state.division.partition, state.chains.parameters, generator)
+    return make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
 
 
 def _region_statuses(state: State, run: Run, order: np.ndarray) -> list[Status]:
     """Collect what the steps have said, with the regions' final numbers."""
-    assert state.division is not None
-    assert state.samples is not None
-    assert state.weights is not None
     found = [
-        *state.division.partition.statuses,
-        *diagnostics_of(state.chains, run.settings.local).statuses,
-        *state.weights.statuses,
+        *known(state.division).partition.statuses,
+        *diagnostics_of(known(state.chains), run.settings.local).statuses,
+        *known(state.weights).statuses,
         *(state.cross_check.statuses if state.cross_check is not None else ()),
-        *state.samples.fitted.statuses,
+        *known(state.samples).fitted.statuses,
         *(state.challenge_result.statuses if state.challenge_result is not None else ()),
-        *(state.generator.fallbacks if state.generator is not None else ()),
+        *(known(state.generator).fallbacks if state.generator is not None else ()),
         *state.kernel_statuses,
     ]
     rank = np.argsort(order)
     found = [s if s.mode is None else replace(s, mode=int(rank[s.mode])) for s in found]
-    return [*state.division.modes.statuses, *found]
+    return [*known(state.division).modes.statuses, *found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.cells import Cells
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Division", "Exploration", "State", "matching_modes", "region_of_modes"]
+__all__ = ["Division", "Exploration", "State", "known", "matching_modes", "region_of_modes"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,7 @@ class State:
     @property
     def final_weights(self) -> Weights:
         """Weights with errors that allow for what the cross-check and the challenge found."""
-        assert self.weights is not None
-        weights = self.weights
+        weights = known(self.weights)
         if self.cross_check is not None:
             weights = weights.widened(self.cross_check.gap)
         if self.challenge_result is not None:
@@ -183,12 +184,18 @@ class State:
         )
 
 
-def matching_modes(found: Modes, known: Modes) -> np.ndarray | None:
-    """Index in `known` of each mode of `found`; None if they are not the same modes."""
-    if len(found) != len(known):
+def known(record: T | None) -> T:
+    """Return a record of a state that an earlier step has made."""
+    assert record is not None
+    return record
+
+
+def matching_modes(found: Modes, before: Modes) -> np.ndarray | None:
+    """Index in `before` of each mode of `found`; None if they are not the same modes."""
+    if len(found) != len(before):
         return None
-    same = found.counterparts(known)
-    return same if len(np.unique(same)) == len(known) and same.min() >= 0 else None
+    same = found.counterparts(before)
+    return same if len(np.unique(same)) == len(before) and same.min() >= 0 else None
 
 
 def region_of_modes(labels: np.ndarray, same: np.ndarray | None, group: np.ndarray) -> np.ndarray:

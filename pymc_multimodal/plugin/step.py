@@ -292,9 +292,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         self._forget()
 
     def _forget(self) -> None:
-        self._state: _kernel.State | None = None
+        self._state: _kernel.ChainState | None = None
         self._shown: np.ndarray | None = None
-        self._proposals: _kernel.State | None = None
+        self._proposals: _kernel.ChainState | None = None
         self._used = 0
         self._draw = 0
 
@@ -334,7 +334,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         }
         return cloud.x[0].copy(), [stats]
 
-    def _fresh(self, n: int) -> _kernel.State:
+    def _fresh(self, n: int) -> _kernel.ChainState:
         """Proposals that no jump has used yet."""
         block = n * max(1, BLOCK // n)
         if self._proposals is None or self._used >= block:

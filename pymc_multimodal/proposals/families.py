@@ -260,7 +260,7 @@ def _check_useful(sample: _RegionSample, flow: FlowDensity) -> None:
 def _no_network(k: int, error: Exception) -> Status:
     return Status(
         "network",
-        "generator",
+        "proposals",
         f"no network is used in this region: {first_line(error)}.",
         "The region keeps its smaller density family, whose jumps are accepted less often.",
         mode=k,

@@ -4,7 +4,7 @@
 starts chains in each region, and a caller goes on while regions are short of draws::
 
     chains = begin_chains(sampler, modes, pilot, first_jumps, visit, rng)
-    while len(short_regions(sampler, chains)):
+    while len(short_regions(chains, settings)):
         chains = advance_chains(sampler, chains, rng)
 
 `Chains` are frozen: an exception within a call leaves the chains that were passed to it valid.

@@ -321,23 +321,23 @@ def skip_regions(chains: Chains, negligible: np.ndarray) -> Chains:
 # ------------------------------------------------------------------ diagnostics
 
 
-def mixed(sampler: RegionSampler, chains: Chains) -> np.ndarray:
+def mixed(chains: Chains, settings: LocalSampling) -> np.ndarray:
     """Whether the R-hat of each region can be trusted: bool array of shape (K,)."""
-    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (sampler.settings.max_rhat - 1.0)
+    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (settings.max_rhat - 1.0)
 
 
-def unmixed(sampler: RegionSampler, chains: Chains) -> np.ndarray:
+def unmixed(chains: Chains, settings: LocalSampling) -> np.ndarray:
     """Regions whose R-hat is too large to be trusted, without the negligible ones: int array."""
-    return np.flatnonzero(~(mixed(sampler, chains) | chains.negligible))
+    return np.flatnonzero(~(mixed(chains, settings) | chains.negligible))
 
 
-def diagnostics_of(sampler: RegionSampler, chains: Chains) -> ChainDiagnostics:
+def diagnostics_of(chains: Chains, settings: LocalSampling) -> ChainDiagnostics:
     """Diagnostics of the chains so far.
 
     Parameters
     ----------
-    sampler : RegionSampler
     chains : Chains
+    settings : LocalSampling
 
     Returns
     -------
@@ -348,23 +348,23 @@ def diagnostics_of(sampler: RegionSampler, chains: Chains) -> ChainDiagnostics:
         acceptance=np.array([float(np.mean(record.acceptance)) for record in chains.records]),
         crossings=np.array([float(np.mean(record.crossed)) for record in chains.records]),
         regime=chains.regime,
-        statuses=_statuses(sampler, chains),
+        statuses=_statuses(chains, settings),
     )
 
 
-def _statuses(sampler: RegionSampler, chains: Chains) -> tuple[Status, ...]:
+def _statuses(chains: Chains, settings: LocalSampling) -> tuple[Status, ...]:
     statuses = []
-    for k in unmixed(sampler, chains):
+    for k in unmixed(chains, settings):
         statuses.append(
-            Status("r_hat", "local",
+            Status("r_hat", "regions",
                    f"the chains of this region did not mix (R-hat {chains.r_hat[k]:.2f}, "
                    f"effective draws {chains.ess[k]:.0f}).",
                    "Its weight and shape are not to be trusted; raise "
                    "LocalSampling.max_draws or reparametrise.", mode=int(k))
         )  # fmt: skip
-    for k in np.flatnonzero(chains.negligible & ~mixed(sampler, chains)):
+    for k in np.flatnonzero(chains.negligible & ~mixed(chains, settings)):
         statuses.append(
-            Status("negligible_region", "local",
+            Status("negligible_region", "regions",
                    "the region holds next to no mass, and its chains were not run until they mix "
                    f"(R-hat {chains.r_hat[k]:.2f}).",
                    "Lower target_se to have its evidence estimated.", mode=int(k), level="info")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.regions.chains import RegionSampler
     from pymc_multimodal.regions.draws import RegionDraws
     from pymc_multimodal.regions.pilot import Pilot
+    from pymc_multimodal.regions.settings import LocalSampling
     from pymc_multimodal.search.modes import Modes
 
 __all__ = [
@@ -174,13 +175,13 @@ def _with_jump_acceptance(chains: Chains, regions: np.ndarray, acceptance: np.nd
 # ------------------------------------------------------------------ one pass
 
 
-def short_regions(sampler: RegionSampler, chains: Chains, until: int | None = None) -> np.ndarray:
+def short_regions(chains: Chains, settings: LocalSampling, until: int | None = None) -> np.ndarray:
     """Regions that do not pass their checks and have fewer draws than the limit.
 
     Parameters
     ----------
-    sampler : RegionSampler
     chains : Chains
+    settings : LocalSampling
     until : int, optional
         Most draws of each chain, `LocalSampling.max_draws` by default.
 
@@ -189,7 +190,7 @@ def short_regions(sampler: RegionSampler, chains: Chains, until: int | None = No
     array of int
         Empty where nothing is left to do.
     """
-    settings, drawn = sampler.settings, n_draws(chains)
+    drawn = n_draws(chains)
     converged = (chains.r_hat <= settings.max_rhat) & (chains.ess >= settings.min_ess)
     lasted = drawn / chains.draws_per_move >= chains.min_moves
     limit = settings.max_draws if until is None else until
@@ -217,7 +218,7 @@ def advance_chains(
     -------
     Chains
     """
-    short, drawn = short_regions(sampler, chains, until), n_draws(chains)
+    short, drawn = short_regions(chains, sampler.settings, until), n_draws(chains)
     slow = [k for k in short if until is None and _gains_by_escalation(sampler, chains, int(k))]
     if slow:
         chains = escalate_regions(sampler, chains, np.array(slow), rng)

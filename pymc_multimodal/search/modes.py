@@ -209,18 +209,18 @@ def _statuses(search: Search, n_modes: int, once: int) -> tuple[Status, ...]:
     n_negligible = len(np.unique(search.optima.group)) - n_modes
     if n_negligible:
         statuses.append(
-            Status("negligible", "modes", f"{n_negligible} further modes have negligible mass.",
+            Status("negligible", "search", f"{n_negligible} further modes have negligible mass.",
                    "They were left out.", level="info")
         )  # fmt: skip
     if counts.runaway:
         statuses.append(
-            Status("runaway", "modes",
+            Status("runaway", "search",
                    f"{counts.runaway} of {n} climbs ended where the density still grows.",
                    "Write a hierarchical model in its non-centred form.")
         )  # fmt: skip
     if once:
         statuses.append(
-            Status("singletons", "modes",
+            Status("singletons", "search",
                    f"{once} of {n_modes} modes were found by one start of {n} only, so about "
                    f"{once / n:.1%} of all starts would find a mode that was not found.",
                    "Raise ModeSearch.max_starts or give more starts.")
@@ -233,12 +233,12 @@ def _cut_short(search: Search) -> list[Status]:
     counts, statuses = search.counts, []
     if counts.flat:
         statuses.append(
-            Status("flat", "modes", f"{counts.flat} climbs ended where the density is flat.",
+            Status("flat", "search", f"{counts.flat} climbs ended where the density is flat.",
                    "They were not counted as modes.", level="info")
         )  # fmt: skip
     if counts.unfinished:
         statuses.append(
-            Status("unfinished", "modes",
+            Status("unfinished", "search",
                    f"{counts.unfinished} of {counts.starts} climbs were cut off by a limit of "
                    "the fit: modes may be missing.", "Raise the limit.")
         )  # fmt: skip
@@ -253,7 +253,7 @@ def _central_point(density: Density, search: Search) -> Modes:
     typical = np.argsort(-logp)[len(logp) // 2]
     runaway = Status(
         "runaway",
-        "modes",
+        "search",
         f"none of {n} climbs reached a proper optimum: the density grows without end along some "
         "direction, or is flat.",
         "The fit has one region, around a central point. Write a hierarchical model in its "

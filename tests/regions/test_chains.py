@@ -71,7 +71,7 @@ def test_a_gaussian_is_sampled_in_any_units(gradient, rng):
     config, modes, pilot = prepared(density, rng, starts=16)
     sampler, chains = begun(density, Everywhere(), modes, pilot, config, rng)
     chains = run(sampler, chains, rng)
-    local, how = draws_of(sampler, chains), diagnostics_of(sampler, chains)
+    local, how = draws_of(sampler, chains), diagnostics_of(chains, sampler.settings)
     assert how.r_hat[0] < config.max_rhat
     assert local.ess[0] > config.min_ess
     assert not how.statuses
@@ -103,7 +103,7 @@ def test_each_region_is_sampled_by_itself(rng):
         expected = exact_moments(target, rng, lambda x, k=k: partition.label(x) == k)
         z = z_of_means(second_moments(local.x[k]), expected)
         assert np.abs(z).max() < 4.5
-    assert np.all(diagnostics_of(sampler, chains).crossings > 0)
+    assert np.all(diagnostics_of(chains, sampler.settings).crossings > 0)
 
 
 def test_a_circular_mode_on_the_seam_is_one_region(rng):
@@ -115,7 +115,7 @@ def test_a_circular_mode_on_the_seam_is_one_region(rng):
     x = draws_of(sampler, chains).x[0]
     assert np.abs(x[..., 0]).max() <= np.pi
     # R-hat is judged on the unrolled coordinate; on the wrapped one chains would differ.
-    assert diagnostics_of(sampler, chains).r_hat[0] < config.max_rhat
+    assert diagnostics_of(chains, sampler.settings).r_hat[0] < config.max_rhat
     both = np.stack([np.sin(x[..., 0]), x[..., 1]], axis=2)
     assert np.abs(z_of_means(both, 0.0)).max() < 4
     mean = target.draws(400_000, rng)
@@ -186,7 +186,7 @@ def test_jumps_stay_in_their_region(rng):
     sampler, chains = begun(density, partition, both, pilot, config, rng, wrong_jumps)
     chains = escalated(sampler, chains, 400, rng)
     local = draws_of(sampler, chains)
-    np.testing.assert_array_equal(diagnostics_of(sampler, chains).regime, 1)
+    np.testing.assert_array_equal(diagnostics_of(chains, sampler.settings).regime, 1)
     for k in (0, 1):
         assert np.all(partition.label(local.x[k].reshape(-1, 2)) == k)
         expected = exact_moments(target, rng, lambda x, k=k: partition.label(x) == k)
@@ -236,7 +236,7 @@ def test_a_region_that_is_far_from_passing_jumps(rng):
     sampler, chains = begun(density, Everywhere(), *joined, config, rng, fitted_jumps)
     chains = run(sampler, chains, rng)
     assert chains.regime[0] == 1
-    assert not len(unmixed(sampler, chains))
+    assert not len(unmixed(chains, sampler.settings))
     x = draws_of(sampler, chains).x[0]
     right = (x[..., :1] > 0).astype(float)
     share = (target.draws(400_000, rng)[:, 0] > 0).mean()
@@ -258,9 +258,9 @@ def test_chains_that_cannot_mix_are_reported(rng):
         density, Everywhere(), modes.merged(one), pilot.merged(one), config, rng
     )
     chains = run(sampler, chains, rng)
-    assert unmixed(sampler, chains).tolist() == [0]
-    assert [s.code for s in diagnostics_of(sampler, chains).statuses] == ["r_hat"]
-    assert len(positions(chains, unmixed(sampler, chains))) == config.chains
+    assert unmixed(chains, sampler.settings).tolist() == [0]
+    assert [s.code for s in diagnostics_of(chains, sampler.settings).statuses] == ["r_hat"]
+    assert len(positions(chains, unmixed(chains, sampler.settings))) == config.chains
 
 
 def test_chains_go_on_where_they_stopped(rng):
@@ -274,8 +274,8 @@ def test_chains_go_on_where_they_stopped(rng):
 def test_draws_are_doubled_until_the_limit(rng):
     sampler, chains = small(rng, draws=20, min_ess=1e9, max_draws=160)
     assert n_draws(chains)[0] == 20
-    assert short_regions(sampler, chains, until=20).tolist() == []
-    assert short_regions(sampler, chains).tolist() == [0]
+    assert short_regions(chains, sampler.settings, until=20).tolist() == []
+    assert short_regions(chains, sampler.settings).tolist() == [0]
     chains = advance_chains(sampler, chains, rng, until=80)
     assert n_draws(chains)[0] == 40
     chains = run(sampler, chains, rng, until=80)
@@ -351,6 +351,6 @@ def test_a_batch_cut_by_a_limit_keeps_its_draws(rng):
 def test_negligible_regions_need_no_more_draws(rng):
     sampler, chains = small(rng, draws=20, min_ess=1e9)
     skipped = skip_regions(chains, np.array([True]))
-    assert short_regions(sampler, chains).tolist() == [0]
-    assert short_regions(sampler, skipped).tolist() == []
+    assert short_regions(chains, sampler.settings).tolist() == [0]
+    assert short_regions(skipped, sampler.settings).tolist() == []
     assert unmixed(sampler, replace(skipped, r_hat=np.array([2.0]))).tolist() == []

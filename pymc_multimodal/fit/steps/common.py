@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pymc_multimodal.fit.state import known
 from pymc_multimodal.regions import RegionSampler
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ __all__ = ["fit_regions", "region_sampler"]
 
 def region_sampler(state: State, run: Run) -> RegionSampler:
     """Return what the chains of the regions need and what does not change while they run."""
-    assert state.division is not None
-    division = state.division
+    division = known(state.division)
     return RegionSampler(
         state.target(run.density),
         division.partition,
@@ -40,10 +40,10 @@ def fit_regions(
     previous: Sequence[RegionDensity | None],
 ) -> RegionFit:
     """Fit a normalised density to each region; no network is trained when a limit is reached."""
-    learner = run.settings.generator_for(run.density)
+    fitter = run.settings.generator_for(run.density).regional
     if run.closed:
-        learner = learner.without_network()
-    return learner.fit_regions(draws, run.density.period, rng, previous)
+        fitter = fitter.without_network()
+    return fitter.fit_regions(draws, run.density.period, rng, previous)
 
 
 def _fit_jumps(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pymc_multimodal.challenge import Challenge, FitCandidate, begin_challenge, challenge
 from pymc_multimodal.fit.choose_kernel import choose_kernel
-from pymc_multimodal.fit.steps.base import OptionalStep
+from pymc_multimodal.fit.state import known
+from pymc_multimodal.fit.steps.base import Step
 from pymc_multimodal.kernel import make_kernel
 from pymc_multimodal.search import climb_from
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ChallengeFit", "ChooseKernel", "Learn"]
 
 
-class ChallengeFit(OptionalStep):
+class ChallengeFit(Step):
     """Try to prove the fit incomplete; where that succeeds, begin again from what was found."""
 
     name = "challenge"
@@ -33,16 +34,13 @@ class ChallengeFit(OptionalStep):
     def __call__(self, state: State, run: Run) -> State:
         """Search by tempered particles and by further climbs."""
         assert isinstance(run.settings.challenge, Challenge)
-        assert state.division is not None
-        assert state.draws is not None
-        assert state.samples is not None
         before = state.challenge or begin_challenge(run.settings.challenge, run.density.dim)
         candidate = FitCandidate(
-            known=state.division.known,
-            partition=state.division.partition,
-            densities=state.samples.fitted.densities,
-            draws=state.draws,
-            parameters=state.chains.parameters,
+            known=known(state.division).known,
+            partition=known(state.division).partition,
+            densities=known(state.samples).fitted.densities,
+            draws=known(state.draws),
+            parameters=known(state.chains).parameters,
             weights=state.final_weights,
             target=state.target(run.density),
         )
@@ -64,7 +62,7 @@ class ChallengeFit(OptionalStep):
         return state.restarted(search, result.counterexamples)
 
 
-class Learn(OptionalStep):
+class Learn(Step):
     """Learn the generator of the whole posterior."""
 
     name = "generator"
@@ -76,13 +74,11 @@ class Learn(OptionalStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Learn from the draws of the regions and their weights."""
-        assert state.samples is not None
-        assert state.draws is not None
         learner = run.settings.generator_for(run.density)
         weights = state.final_weights.weight
         generator = learner.build(
-            state.samples.fitted,
-            state.draws,
+            known(state.samples).fitted,
+            known(state.draws),
             weights,
             run.rng(self.name),
             state.target(run.density),
@@ -90,7 +86,7 @@ class Learn(OptionalStep):
         return replace(state, generator=generator)
 
 
-class ChooseKernel(OptionalStep):
+class ChooseKernel(Step):
     """Choose how many jumps a draw needs."""
 
     name = "kernel"
@@ -102,11 +98,14 @@ class ChooseKernel(OptionalStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Measure how often jumps are accepted."""
-        assert state.division is not None
-        assert state.chains is not None
-        assert state.generator is not None
-        kernel = make_kernel(state.division.partition, state.chains.parameters, state.generator)
+        kernel = make_kernel(
+            known(state.division).partition, known(state.chains).parameters, known(state.generator)
+        )
         kernel, statuses = choose_kernel(
-            state.target(run.density), kernel, state.draws, state.final_weights, run.rng(self.name)
+            state.target(run.density),
+            kernel,
+            known(state.draws),
+            state.final_weights,
+            run.rng(self.name),
         )
         return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.fit.images import fold_pilot
-from pymc_multimodal.fit.state import Division, Exploration, matching_modes, region_of_modes
-from pymc_multimodal.fit.steps.base import NeededStep, OptionalStep
+from pymc_multimodal.fit.state import Division, Exploration, known, matching_modes, region_of_modes
+from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
 from pymc_multimodal.search import climb_from, find_modes, modes_of
 
@@ -27,7 +27,7 @@ MAX_EXPLORATIONS = 3
 MAX_TRAINING_DRAWS = 4000
 
 
-class FindModes(OptionalStep):
+class FindModes(Step):
     """Climb from one batch of starts."""
 
     name = "search"
@@ -87,14 +87,15 @@ class Divide(NeededStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Fold the density where it is symmetric, join modes, and train the classifier."""
-        assert state.exploration is not None
-        known, pilot = state.exploration.modes, state.exploration.pilot
-        target, known, pilot = fold_pilot(run.density, state.search.optima, known, pilot)
+        exploration = known(state.exploration)
+        target, found, pilot = fold_pilot(
+            run.density, state.search.optima, exploration.modes, exploration.pilot
+        )
         group = mixing_groups(target, pilot.draws)
-        modes = known
-        if group.max() + 1 < len(known):
-            modes, pilot = known.merged(group), pilot.merged(group)
-        where = state.exploration.misplaced_modes
+        modes = found
+        if group.max() + 1 < len(found):
+            modes, pilot = found.merged(group), pilot.merged(group)
+        where = exploration.misplaced_modes
         region = np.where(where >= 0, group[where], -1)
         partition = divide(
             target,
@@ -103,7 +104,7 @@ class Divide(NeededStep):
             extra=LabelledPoints(modes.points, modes.point_modes),
             corrections=LabelledPoints(target.fold(state.misplaced), region),
         )
-        division = Division(target.cells, known, modes, group, pilot, partition)
+        division = Division(target.cells, found, modes, group, pilot, partition)
         return replace(state, division=division)
 
 

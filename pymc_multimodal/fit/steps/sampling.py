@@ -9,8 +9,8 @@ import numpy as np
 
 from pymc_multimodal.evidence import leaked_mass, negligible_regions
 from pymc_multimodal.fit.images import confirm_symmetry
-from pymc_multimodal.fit.state import matching_modes, region_of_modes
-from pymc_multimodal.fit.steps.base import NeededStep, OptionalStep
+from pymc_multimodal.fit.state import known, matching_modes, region_of_modes
+from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import region_sampler
 from pymc_multimodal.fit.steps.modes import MAX_EXPLORATIONS
 from pymc_multimodal.proposals import Hybrid, laplace
@@ -53,19 +53,18 @@ class BeginChains(NeededStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Begin with Laplace densities as first proposals of independence jumps."""
-        assert state.division is not None
-        modes, sampler = state.division.modes, region_sampler(state, run)
+        modes, sampler = known(state.division).modes, region_sampler(state, run)
         period = run.density.period
         shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
         guesses = [laplace(x, scale, period) for x, scale in shapes]
-        visit = sampler.target.fold(state.must_visit)
+        visit = state.target(run.density).fold(state.must_visit)
         chains = begin_chains(
-            sampler, modes, state.division.pilot, guesses, visit, run.rng(self.name)
+            sampler, modes, known(state.division).pilot, guesses, visit, run.rng(self.name)
         )
         return replace(state, chains=chains)
 
 
-class RunChains(OptionalStep):
+class RunChains(Step):
     """Add draws to the chains that have not mixed, or change how these chains move."""
 
     name = "chains"
@@ -79,14 +78,13 @@ class RunChains(OptionalStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Make one pass over the regions that have not mixed."""
-        assert state.chains is not None
         sampler, rng = region_sampler(state, run), run.rng(self.name)
         until = _until(state, run.settings)
-        chains = advance_chains(sampler, state.chains, rng, until)
+        chains = advance_chains(sampler, known(state.chains), rng, until)
         return replace(state, chains=chains)
 
 
-class ConnectRegions(OptionalStep):
+class ConnectRegions(Step):
     """Find regions that hold mass of their neighbours' modes, and let their chains jump there."""
 
     name = "connect regions"
@@ -100,12 +98,16 @@ class ConnectRegions(OptionalStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Fit quick densities; leave negligible regions alone; connect the others."""
-        assert state.chains is not None
         sampler, rng = region_sampler(state, run), run.rng(self.name)
-        draws = draws_of(sampler, state.chains)
-        quick = Hybrid().without_network().fit_regions(draws, run.density.period, rng).densities
+        draws = draws_of(sampler, known(state.chains))
+        quick = (
+            Hybrid()
+            .regional.without_network()
+            .fit_regions(draws, run.density.period, rng)
+            .densities
+        )
         negligible = negligible_regions(draws, quick, run.settings.target_se)
-        chains = skip_regions(state.chains, negligible)
+        chains = skip_regions(known(state.chains), negligible)
         share = leaked_mass(sampler.target, sampler.partition, quick, draws, rng)
         neighbours = {
             int(k): (quick[k], [quick[j] for j in np.flatnonzero(share[k] > MIN_LEAKED)])
@@ -116,7 +118,7 @@ class ConnectRegions(OptionalStep):
         return replace(state, chains=chains, connections=state.connections + 1)
 
 
-class CheckLabels(OptionalStep):
+class CheckLabels(Step):
     """Climb from chains that do not mix: they may be in an unknown mode, or in a wrong region."""
 
     name = "check labels"
@@ -130,10 +132,8 @@ class CheckLabels(OptionalStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Divide again where a climb ends in a mode of another region."""
-        assert state.division is not None
-        assert state.chains is not None
-        division = state.division
-        points = positions(state.chains, unmixed(state.chains, run.settings.local))
+        division = known(state.division)
+        points = positions(known(state.chains), unmixed(known(state.chains), run.settings.local))
         checked = replace(state, labels_checked=True)
         if division.modes.runaway or not len(points):
             return checked
@@ -160,14 +160,13 @@ class ConfirmSymmetry(NeededStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Compare; `SymmetryBroken` is raised where they differ."""
-        assert state.chains is not None
         sampler = region_sampler(state, run)
-        confirm_symmetry(sampler.target, draws_of(sampler, state.chains), run.rng(self.name))
+        target = state.target(run.density)
+        confirm_symmetry(target, draws_of(sampler, known(state.chains)), run.rng(self.name))
         return replace(state, symmetry_confirmed=True)
 
 
 def _until(state: State, settings: FitConfig) -> int | None:
     """Most draws of a chain before the regions were compared for the first time."""
-    assert state.division is not None
-    single = state.division.partition.n_regions == 1
+    single = known(state.division).partition.n_regions == 1
     return 2 * settings.local.draws if state.connections == 0 and not single else None

@@ -17,7 +17,8 @@ from pymc_multimodal.evidence import (
     plan,
     replace_densities,
 )
-from pymc_multimodal.fit.steps.base import NeededStep, OptionalStep
+from pymc_multimodal.fit.state import known
+from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import fit_regions, region_sampler
 from pymc_multimodal.regions import draws_of, extend_chains, jumps_of, n_draws
 
@@ -48,14 +49,13 @@ class FitProposals(NeededStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Fit to the chains that are reserved for it."""
-        assert state.chains is not None
         sampler = region_sampler(state, run)
-        draws, previous = draws_of(sampler, state.chains), jumps_of(state.chains)
+        draws, previous = draws_of(sampler, known(state.chains)), jumps_of(known(state.chains))
         fitted = fit_regions(run, draws, run.rng(self.name), previous)
         return replace(
             state,
             samples=begin_samples(fitted, run.density.dim),
-            fitted_draws=n_draws(state.chains),
+            fitted_draws=n_draws(known(state.chains)),
         )
 
 
@@ -79,25 +79,26 @@ class Bridge(NeededStep):
         state = (
             self._first(state, run, rng) if state.weights is None else self._next(state, run, rng)
         )
-        assert state.samples is not None
-        assert state.draws is not None
-        weights = estimate(state.samples, state.draws, state.target(run.density))
+        weights = estimate(known(state.samples), known(state.draws), state.target(run.density))
         run.report(self.name, f"weights within {np.max(weights.weight_se):.2g}, "
                               f"asked {run.settings.target_se:g}")  # fmt: skip
         return replace(state, weights=weights, bridges=state.bridges + 1)
 
     def _first(self, state: State, run: Run, rng: np.random.Generator) -> State:
         sampler = region_sampler(state, run)
-        draws = draws_of(sampler, state.chains)
+        draws = draws_of(sampler, known(state.chains))
         count = MIN_PROPOSALS if run.closed else FIRST_PROPOSALS
         samples = extend_samples(
-            state.samples, sampler.target, sampler.partition, np.full(len(draws), count), rng
+            known(state.samples), sampler.target, sampler.partition, np.full(len(draws), count), rng
         )
         return replace(state, draws=draws, samples=samples)
 
     def _next(self, state: State, run: Run, rng: np.random.Generator) -> State:
-        assert state.samples is not None
-        sampler, chains, samples = region_sampler(state, run), state.chains, state.samples
+        sampler, chains, samples = (
+            region_sampler(state, run),
+            known(state.chains),
+            known(state.samples),
+        )
         more_draws, more_proposals = _plan(state, run.settings)
         drawn = n_draws(chains)
         for size in np.unique(drawn[more_draws]):
@@ -105,7 +106,7 @@ class Bridge(NeededStep):
             chains = extend_chains(sampler, chains, regions, int(size), rng)
         draws = draws_of(sampler, chains)
         made = samples.n_proposals
-        grown = n_draws(chains) >= REFIT_GROWTH * state.fitted_draws
+        grown = n_draws(chains) >= REFIT_GROWTH * known(state.fitted_draws)
         if grown.any():
             which = np.flatnonzero(grown)
             previous = [samples.fitted.densities[k] for k in which]
@@ -113,13 +114,15 @@ class Bridge(NeededStep):
             samples = replace_densities(samples, fitted, which)
         counts = np.where(more_proposals | grown, np.maximum(made, FIRST_PROPOSALS), 0)
         samples = extend_samples(samples, sampler.target, sampler.partition, counts, rng)
-        fitted_draws = np.where(grown, REFIT_GROWTH * state.fitted_draws, state.fitted_draws)
+        fitted_draws = np.where(
+            grown, REFIT_GROWTH * known(state.fitted_draws), known(state.fitted_draws)
+        )
         return replace(
             state, chains=chains, draws=draws, samples=samples, fitted_draws=fitted_draws
         )
 
 
-class CompareEvidences(OptionalStep):
+class CompareEvidences(Step):
     """Compare the evidences with what the proposals of all regions say of them."""
 
     name = "cross-check"
@@ -131,24 +134,21 @@ class CompareEvidences(OptionalStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Compare, with more proposals where the comparison is less precise than the bridge."""
-        assert state.division is not None
-        assert state.weights is not None
-        target, partition = state.target(run.density), state.division.partition
-        weights = state.weights
-        samples, check = cross_check(state.samples, target, partition, weights)
+        target, partition = state.target(run.density), known(state.division).partition
+        weights = known(state.weights)
+        samples, check = cross_check(known(state.samples), target, partition, weights)
         if (more := check.wanted(samples, weights)).any():
             samples = extend_samples(samples, target, partition, more, run.rng(self.name))
-            weights = estimate(samples, state.draws, target)
+            weights = estimate(samples, known(state.draws), target)
             samples, check = cross_check(samples, target, partition, weights)
         return replace(state, samples=samples, weights=weights, cross_check=check)
 
 
 def _plan(state: State, settings: FitConfig) -> tuple[np.ndarray, np.ndarray]:
-    assert state.samples is not None
     return plan(
-        state.weights,
-        n_draws(state.chains),
-        state.samples.n_proposals,
+        known(state.weights),
+        n_draws(known(state.chains)),
+        known(state.samples).n_proposals,
         settings.target_se,
         settings.local.max_draws,
     )

@@ -356,7 +356,7 @@ class LRDS:
         trained.training = replace(training, kept=control is not None)
         if control is None:
             trained.fallbacks += (
-                Status("control", "generator",
+                Status("control", "proposals",
                        "training did not improve the diffusion sampler (expected acceptance "
                        f"{before:.2f} before, {after:.2f} after): its reference serves alone.",
                        "Draws stay exact; ControlNetwork(evaluations=..., steps=...) trains "
@@ -364,7 +364,7 @@ class LRDS:
             )  # fmt: skip
         if training.finite < 0.5:
             trained.fallbacks += (
-                Status("outside", "generator",
+                Status("outside", "proposals",
                        f"the model has a finite density at {training.finite:.0%} of the ends of "
                        "the diffusion sampler's paths only.",
                        "Such ends are rejected, draws stay exact; a variable with sharp bounds "
@@ -439,7 +439,7 @@ class LRDS:
 
 def _untrained(what: str, error: Exception) -> Status:
     return Status(
-        "control", "generator", f"no {what} was trained: {first_line(error)}.",
+        "control", "proposals", f"no {what} was trained: {first_line(error)}.",
         "The Gaussian mixture serves alone; draws stay exact.",
     )  # fmt: skip
 
@@ -450,7 +450,7 @@ def _missed(log_ratio: np.ndarray, region: np.ndarray, middle: float) -> tuple[S
     Their draws have log ratios far above the middle one of the whole, however little they weigh.
     """
     return tuple(
-        Status("reference", "generator",
+        Status("reference", "proposals",
                "the reference of the diffusion sampler misses this region: its draws have log "
                f"ratios {np.median(log_ratio[region == k]) - middle:.0f} above the others'.",
                "Its proposals come from the defence, draws stay exact; leave out components=, or "

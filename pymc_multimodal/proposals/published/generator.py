@@ -198,7 +198,7 @@ def _no_map(k: int, error: Exception) -> Status:
         cause, remedy = error.cause.rstrip("."), error.remedy
     status = Status(
         "no_map",
-        "generator",
+        "proposals",
         f"no map was trained: {cause}. Its uncorrected draws come from its Gaussian density.",
         remedy,
         mode=k,

@@ -91,7 +91,7 @@ class GaussianProposals:
 def _statuses() -> tuple[Status, ...]:
     no_density = Status(
         "no_density",
-        "generator",
+        "proposals",
         "the maps of the published recipe have no density: draws of pm.sample are exact and come "
         "from the Gaussian proposals.",
         "Use fit.generate(n, rng) for draws of the maps, which are not corrected.",
@@ -101,7 +101,7 @@ def _statuses() -> tuple[Status, ...]:
         return (no_density,)
     no_torch = Status(
         "no_torch",
-        "generator",
+        "proposals",
         "torch is not installed, so that no map can be trained: fit.generate draws from the "
         "Gaussian proposals.",
         "Install torch.",

@@ -10,8 +10,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pymc_multimodal import checks
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.proposals.ladder import Hybrid, expected_acceptance
+from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.score.generator import ScoreGenerator
 from pymc_multimodal.proposals.score.langevin_paths import LangevinPath
 from pymc_multimodal.proposals.score.learn import LearningData, learn_score
@@ -204,7 +205,7 @@ class ScoreLangevin(ScoreSettings):
         """
         if density is not None and np.isfinite(density.period).any():
             status = Status(
-                "circular", "generator", "the score is not learned on circular coordinates: "
+                "circular", "proposals", "the score is not learned on circular coordinates: "
                 "proposals are those of the regional mixture.", "Use generator='hybrid'.",
             )  # fmt: skip
             return ScoreProposals(fitted.densities, weights, fallbacks=(status,))
@@ -223,7 +224,7 @@ class ScoreLangevin(ScoreSettings):
         except (FitError, np.linalg.LinAlgError, RuntimeError, ValueError) as error:
             _log.debug("no score was learned", exc_info=True)
             status = Status(
-                "score", "generator", f"no score was learned: {error}",
+                "score", "proposals", f"no score was learned: {error}",
                 "Proposals are those of the regional mixture.",
             )  # fmt: skip
             return ScoreProposals(fitted.densities, weights, fallbacks=(status,))
@@ -263,7 +264,7 @@ def _choose_paths(
 
     if not settings.path_steps:
         return proposals(None)
-    cores = [q.core for q in densities if isinstance(q.core, EllipticalMixture)]
+    cores = [q.undefended for q in densities if isinstance(q.undefended, EllipticalMixture)]
     starts = [q for q in densities if isinstance(q, EllipticalMixture)]
     assert len(cores) == len(starts) == len(densities)
     best, without = None, acceptance(None)
@@ -280,7 +281,7 @@ def _choose_paths(
                 best, accepted = path, value
     where = "are Langevin paths" if best else "start and end in the regional mixture"
     status = Status(
-        "paths", "generator", f"corrected proposals {where}: held-out draws expect jumps to be "
+        "paths", "proposals", f"corrected proposals {where}: held-out draws expect jumps to be "
         f"accepted with probability {accepted if best else without:.2f}, {without:.2f} without "
         "paths.", level="info",
     )  # fmt: skip

@@ -89,7 +89,7 @@ def fit_components(
     assert best is not None
     if len(best.weights) >= max_components > 1:
         statuses.append(
-            Status("max_components", "generator",
+            Status("max_components", "proposals",
                    f"held-out draws would take more than max_components={max_components}.",
                    "Raise it, lest neighbouring modes share one component.")
         )  # fmt: skip
@@ -150,7 +150,7 @@ def _standardise(x: np.ndarray) -> tuple[AffineCoordinates, list[Status]]:
     basis = np.zeros((x.shape[1], rank))
     basis[varying] = sd[varying][:, None] * (axes[keep].T * size[keep] / np.sqrt(len(x)))
     status = Status(
-        "dependent", "draws",
+        "dependent", "proposals",
         f"the draws vary in {rank} directions of {varying.sum()} coordinates: the others are "
         "linear functions of them, and stay so.", "", level="info",
     )  # fmt: skip

@@ -30,7 +30,7 @@ def run_statuses(trial: TrialRun, clusters: ClusterAnalysis) -> list[Status]:
     found = []
     if (p_value := trial.at_stop(trial.p_value)) < SHAPE_LEVEL:
         found.append(
-            Status("shape", "generator",
+            Status("shape", "proposals",
                    f"the run can be told from held-out draws at its stop (p = {p_value:.3f}): the "
                    "learned score is not good enough.", "Store more draws.")
         )  # fmt: skip
@@ -38,14 +38,14 @@ def run_statuses(trial: TrialRun, clusters: ClusterAnalysis) -> list[Status]:
     nearest = trial.at_stop(trial.nearest_ratio)
     if nearest > MAX_NEAREST_RATIO:
         found.append(
-            Status("smeared", "generator",
+            Status("smeared", "proposals",
                    f"points of the run are {nearest:.1f} times as far from the nearest stored "
                    "draw as fresh draws are: thin shapes, or many modes, are smeared.",
                    "Raise max_components, or store more draws.")
         )  # fmt: skip
     if correlation > MAX_START_CORRELATION or nearest < MIN_NEAREST_RATIO:
         found.append(
-            Status("copies", "generator",
+            Status("copies", "proposals",
                    f"the run stops at {trial.stop_time:.3g} before it forgot its start "
                    f"(correlation {correlation:.2f}, distance to the nearest stored draw "
                    f"{nearest:.2f} of a fresh one's): generated draws say little more than the "
@@ -55,13 +55,13 @@ def run_statuses(trial: TrialRun, clusters: ClusterAnalysis) -> list[Status]:
         )  # fmt: skip
     if len(clusters) == 1:
         found.append(
-            Status("one_cluster", "generator",
+            Status("one_cluster", "proposals",
                    "all draws lie in one cluster: whether there are modes that no draw came "
                    "from cannot be known from them.", "", level="info")
         )  # fmt: skip
     elif "mixes" in clusters.pair_mixing(trial.stop_time).values():
         found.append(
-            Status("mixing", "generator",
+            Status("mixing", "proposals",
                    "some clusters mix within the run: their shares are those of the learned "
                    "score.", "See clusters.describe(time).", level="info")
         )  # fmt: skip
@@ -86,7 +86,7 @@ def bound_statuses(stored: StoredDraws, generated: np.ndarray) -> list[Status]:
         if outside:
             kind = "logit" if below_one else "log"
             found.append(
-                Status("bounds", "generator",
+                Status("bounds", "proposals",
                        f"{outside:.1%} of the generated values of {name} lie beyond a bound "
                        "that its draws keep.", f"Give transforms={{{name!r}: {kind!r}}}.")
             )  # fmt: skip

@@ -136,7 +136,7 @@ def elliptical_score(q: EllipticalMixture, x: np.ndarray) -> np.ndarray:
         slope = (df + x.shape[1]) / (df + r2) if heavy else np.ones(len(x))
         gradients[:, j] = -slope[:, None] * (z @ inverse)
         logs[:, j] = -0.5 * (df + x.shape[1]) * np.log1p(r2 / df) if heavy else -0.5 * r2
-    logs += q._constant
+    logs += q._log_constants
     share = np.exp(logs - logs.max(axis=1, keepdims=True))
     share /= share.sum(axis=1, keepdims=True)
     return np.einsum("nj,nji->ni", share, gradients)

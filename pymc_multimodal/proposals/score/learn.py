@@ -165,7 +165,7 @@ def _choose_start(
     old, before = previous.learned, previous.coordinates
     if not isinstance(old, LearnedScore) or before.basis.shape != coordinates.basis.shape:
         status = Status(
-            "previous", "generator", "previous= was not used: it has other coordinates, or no "
+            "previous", "proposals", "previous= was not used: it has other coordinates, or no "
             "learned score.", "", level="info",
         )  # fmt: skip
         return new, [status]
@@ -177,7 +177,7 @@ def _choose_start(
     values = {name: float(np.mean(c.objective(held_out))) for name, c in candidates.items()}
     best = min(values, key=values.__getitem__)
     status = Status(
-        "previous", "generator", f"held-out draws preferred {best} as the start.", level="info"
+        "previous", "proposals", f"held-out draws preferred {best} as the start.", level="info"
     )
     return candidates[best], [status]
 
@@ -193,7 +193,7 @@ def _train(
     """Add a network to a score, if there is anything to train it by."""
     if settings.objective == "exact" and gradient is None:
         status = Status(
-            "score", "generator", "objective='exact' needs gradients, which this model does not "
+            "score", "proposals", "objective='exact' needs gradients, which this model does not "
             "have: the score is that of a Gaussian mixture alone.",
             "Use objective='implicit' or 'denoising'.",
         )  # fmt: skip
@@ -202,7 +202,7 @@ def _train(
         return start, []
     if find_spec("torch") is None:
         status = Status(
-            "no_torch", "generator", "torch is not installed: the score is that of a Gaussian "
+            "no_torch", "proposals", "torch is not installed: the score is that of a Gaussian "
             "mixture alone.", "Install torch.",
         )  # fmt: skip
         return start, [status]
@@ -301,4 +301,4 @@ def _step_size(given: float | None, curvature: float) -> tuple[float, list[Statu
     remedy = f"Use {CHOSEN_STABILITY / curvature:.2g} or less, or leave it to be chosen."
     if step * curvature > UNSTABLE:
         raise FitError(f"{cause} {remedy}")
-    return step, [Status("step_size", "generator", cause, remedy)]
+    return step, [Status("step_size", "proposals", cause, remedy)]

@@ -274,20 +274,20 @@ def _number_statuses(stored: StoredDraws, varying: np.ndarray, n_distinct: int) 
     wanted = MIN_DRAWS_PER_COORDINATE * varying.sum()
     if n_distinct < wanted:
         found.append(
-            Status("few_draws", "draws",
+            Status("few_draws", "proposals",
                    f"{n_distinct} distinct draws for {varying.sum()} coordinates leave the spread "
                    "uncertain in most directions.", f"Store at least {wanted}.")
         )  # fmt: skip
     if n_distinct < MIN_DISTINCT_SHARE * n:
         found.append(
-            Status("duplicates", "draws",
+            Status("duplicates", "proposals",
                    f"only {n_distinct} of {n} draws are distinct: weights and shape are known as "
                    f"well as from {n_distinct} draws.", "Run longer chains, or thin less.")
         )  # fmt: skip
     if not varying.all():
         names = [m for m, v in zip(stored.names, varying, strict=True) if not v]
         found.append(
-            Status("constant", "draws",
+            Status("constant", "proposals",
                    f"{', '.join(names[:MAX_NAMES])} did not vary: generated draws repeat the "
                    "value.", "Leave constants out by var_names.")
         )  # fmt: skip
@@ -305,7 +305,7 @@ def _seam_statuses(stored: StoredDraws, varying: np.ndarray) -> list[Status]:
         )
         if np.pi - SEAM_REACH < reach <= np.pi + 1e-9 and at_ends > SEAM_SHARE:
             found.append(
-                Status("seam", "draws",
+                Status("seam", "proposals",
                        f"{stored.names[j]} fills both ends of (-pi, pi): if it is an angle, the "
                        "seam cuts a mode in two.", "Store its cosine and sine instead.")
             )  # fmt: skip
