@@ -87,7 +87,7 @@ def next_step(state: State, run: Run) -> Step | None:
 
 def make(step: Step, state: State, run: Run) -> State:
     """Make one step; where it can be left out, a limit ends it by `LimitReached`."""
-    run.report(step.name, step.text)
+    run.report(step.name, step.describe(state, run.settings))
     with run.recorded(step.name), run.density.limited(not step.needed(state)):
         return step(state, run)
 

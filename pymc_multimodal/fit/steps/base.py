@@ -21,7 +21,7 @@ class Step(ABC):
     name : str
         Name of the random stream, of the journal's entries and of the progress report.
     text : str
-        What the progress report says.
+        What the step does, in a few words.
     share : float
         Part of every limit that all applications of the step together may use up.
     """
@@ -34,6 +34,10 @@ class Step(ABC):
     def due(self, state: State, settings: FitConfig) -> bool:
         """Tell from the state whether the step is to be made; no evaluation is made."""
 
+    def describe(self, state: State, settings: FitConfig) -> str:
+        """Return what the progress report says when the step begins."""
+        return self.text
+
     def needed(self, state: State) -> bool:
         """Tell whether there is no result without the step, so that it is made beyond limits."""
         return False
@@ -45,6 +49,10 @@ class Step(ABC):
 
 class NeededStep(Step):
     """A step without which there is no result."""
+
+    def describe(self, state: State, settings: FitConfig) -> str:
+        """Return what the progress report says when the step begins."""
+        return self.text
 
     def needed(self, state: State) -> bool:
         """Until there is a result."""
