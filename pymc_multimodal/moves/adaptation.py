@@ -34,8 +34,8 @@ MIN_WINDOW_MOVES = 4
 # The factor 1.4 only sets where the adaptation begins. Measured: examples/benchmarks/constants.py
 LANGEVIN_STEP, RANDOM_WALK_STEP = 1.4, 2.4
 # Gain 2 / (1 + t)^0.6 of the Robbins-Monro recursion: any power in (1/2, 1] converges (Robbins and
-# Monro 1951), and powers near 1/2 adapt fast (Andrieu and Thoms 2008, section 4.2). The factor 2
-# is conventional: it lets the log step size move by about 1 in the first moves.
+# Monro 1951), and powers near 1/2 adapt fast (Andrieu and Thoms 2008). The factor 2 lets the log
+# step size move by about 1 in the first moves. Measured: examples/benchmarks/constants.py
 GAIN, GAIN_POWER = 2.0, 0.6
 # Acceptance that random walks are adapted to: between the optimum 0.44 in one dimension and the
 # limit 0.234 in many (Roberts, Gelman and Gilks 1997; Gelman, Roberts and Gilks 1996).
@@ -109,7 +109,7 @@ def log_step_change(
 
     Notes
     -----
-    Robbins and Monro (1951); Andrieu and Thoms (2008, section 4.2).
+    Robbins and Monro (1951); Andrieu and Thoms (2008) for the scale of a Metropolis move.
     """
     return (acceptance - target) * GAIN / (1 + t) ** GAIN_POWER
 

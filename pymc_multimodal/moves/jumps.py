@@ -75,7 +75,7 @@ def jump(
 ) -> tuple[MoveState, np.ndarray]:
     """Offer each point of a region that has a jump density one draw of that density.
 
-    An independence Metropolis step (Tierney 1994, section 2.3.3) on the density restricted to the
+    An independence Metropolis step (Tierney 1994) on the density restricted to the
     point's region: a draw outside of the region is rejected without an evaluation.
 
     Parameters

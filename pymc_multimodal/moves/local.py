@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MoveInfo", "MoveParameters", "MoveState", "move", "state_at"]
 
-# Largest random factor of a step size. The random factor breaks the periodic orbits of Hamiltonian
-# trajectories of fixed length (Neal 2011, section 3.2, which varies the step by some 20 %).
+# Largest random factor of a step size. Random step sizes avoid the nearly periodic trajectories of
+# a fixed length (Mackenzie 1989; Neal 2011). Measured: examples/benchmarks/constants.py
 MAX_STEP_FACTOR = 1.25
 # Absolute value of a coordinate beyond which a trajectory has diverged. Conventional: the square
 # is still a finite double.

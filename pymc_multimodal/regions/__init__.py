@@ -12,19 +12,19 @@ starts chains in each region, and a caller goes on while regions are short of dr
 
 from __future__ import annotations
 
+from pymc_multimodal.regions.begin import begin_chains
 from pymc_multimodal.regions.chains import (
     ChainRecord,
     Chains,
     RegionSampler,
-    diagnostics_of,
     draws_of,
     extend_chains,
     jumps_of,
     n_draws,
     positions,
     skip_regions,
-    unmixed,
 )
+from pymc_multimodal.regions.diagnostics import diagnostics_of, unmixed
 from pymc_multimodal.regions.draws import (
     ChainDiagnostics,
     RegionDraws,
@@ -42,7 +42,6 @@ from pymc_multimodal.regions.partition import (
 from pymc_multimodal.regions.pilot import Pilot, explore
 from pymc_multimodal.regions.regimes import (
     advance_chains,
-    begin_chains,
     connect_regions,
     escalate_regions,
     short_regions,

@@ -10,13 +10,8 @@ import numpy as np
 
 from pymc_multimodal.moves.jumps import MixtureProposal, jump
 from pymc_multimodal.moves.local import move
-from pymc_multimodal.regions.draws import (
-    ChainDiagnostics,
-    RegionDraws,
-    convergence,
-    watched_columns,
-)
-from pymc_multimodal.status import LimitReached, Status
+from pymc_multimodal.regions.draws import RegionDraws, convergence, watched_columns
+from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
     from pymc_multimodal.moves.jumps import JumpDensity
@@ -30,15 +25,12 @@ __all__ = [
     "Chains",
     "FitJumps",
     "RegionSampler",
-    "diagnostics_of",
     "draws_of",
     "extend_chains",
     "jumps_of",
-    "mixed",
     "n_draws",
     "positions",
     "skip_regions",
-    "unmixed",
 ]
 
 FitJumps: TypeAlias = (
@@ -48,9 +40,6 @@ FitJumps: TypeAlias = (
 # Draws of a batch that are made even after a limit of the fit, so that every region has some.
 # Conventional: R-hat and ESS have something to say of twice eight draws.
 MIN_BATCH_DRAWS = 16
-# A region is flagged where R-hat - 1 is more than so many times what was asked: R-hat itself is
-# uncertain. Measured: examples/benchmarks/constants.py
-FLAGGED_EXCESS = 2.0
 
 
 @dataclass(frozen=True)
@@ -316,57 +305,3 @@ def skip_regions(chains: Chains, negligible: np.ndarray) -> Chains:
     Chains
     """
     return replace(chains, negligible=np.asarray(negligible, dtype=bool))
-
-
-# ------------------------------------------------------------------ diagnostics
-
-
-def mixed(chains: Chains, settings: LocalSampling) -> np.ndarray:
-    """Whether the R-hat of each region can be trusted: bool array of shape (K,)."""
-    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (settings.max_rhat - 1.0)
-
-
-def unmixed(chains: Chains, settings: LocalSampling) -> np.ndarray:
-    """Regions whose R-hat is too large to be trusted, without the negligible ones: int array."""
-    return np.flatnonzero(~(mixed(chains, settings) | chains.negligible))
-
-
-def diagnostics_of(chains: Chains, settings: LocalSampling) -> ChainDiagnostics:
-    """Diagnostics of the chains so far.
-
-    Parameters
-    ----------
-    chains : Chains
-    settings : LocalSampling
-
-    Returns
-    -------
-    ChainDiagnostics
-    """
-    return ChainDiagnostics(
-        r_hat=chains.r_hat,
-        acceptance=np.array([float(np.mean(record.acceptance)) for record in chains.records]),
-        crossings=np.array([float(np.mean(record.crossed)) for record in chains.records]),
-        regime=chains.regime,
-        statuses=_statuses(chains, settings),
-    )
-
-
-def _statuses(chains: Chains, settings: LocalSampling) -> tuple[Status, ...]:
-    statuses = []
-    for k in unmixed(chains, settings):
-        statuses.append(
-            Status("r_hat", "regions",
-                   f"the chains of this region did not mix (R-hat {chains.r_hat[k]:.2f}, "
-                   f"effective draws {chains.ess[k]:.0f}).",
-                   "Its weight and shape are not to be trusted; raise "
-                   "LocalSampling.max_draws or reparametrise.", mode=int(k))
-        )  # fmt: skip
-    for k in np.flatnonzero(chains.negligible & ~mixed(chains, settings)):
-        statuses.append(
-            Status("negligible_region", "regions",
-                   "the region holds next to no mass, and its chains were not run until they mix "
-                   f"(R-hat {chains.r_hat[k]:.2f}).",
-                   "Lower target_se to have its evidence estimated.", mode=int(k), level="info")
-        )  # fmt: skip
-    return tuple(statuses)

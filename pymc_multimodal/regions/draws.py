@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ChainDiagnostics", "RegionDraws", "convergence", "watched_columns"]
 
-# Coordinates that R-hat and ESS are computed of, one by one, beside the log density: with more, the
-# checks would cost more than the draws of a cheap density. The coordinates are evenly spaced: of a
-# variable of shape (48, 2) they are the first components only.
-# Measured: examples/benchmarks/constants.py
+# Coordinates that R-hat and ESS are computed of, beside the log density, which bounds the cost of
+# the checks. They are evenly spaced: of a variable of shape (48, 2) they are the first components
+# only. Measured: examples/benchmarks/constants.py
 MAX_WATCHED = 48
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pymc_multimodal.regions.heights import plausible_floor
 from pymc_multimodal.regions.nearest import nearest_mode
 from pymc_multimodal.regions.svc import SupportVectors
 
@@ -122,8 +123,7 @@ def _plausible(
     height = target.logp(pilot_draws[:, ::HEIGHT_STRIDE].reshape(-1, d)).reshape(k, -1).max(axis=1)
     if not len(points.x):
         return points
-    floor = height[points.mode] - 20.0 - d
-    return points.take(target.logp(points.x) > floor)
+    return points.take(target.logp(points.x) > plausible_floor(height[points.mode], d))
 
 
 class PermutedPartition:

@@ -14,6 +14,7 @@ from pymc_multimodal.moves.adaptation import (
     trajectory_lengths,
 )
 from pymc_multimodal.moves.local import MoveParameters, MoveState, state_at
+from pymc_multimodal.regions.heights import plausible_floor
 
 if TYPE_CHECKING:
     from pymc_multimodal.regions.partition import Partition
@@ -32,6 +33,9 @@ WARM_UP_SHRINK = 0.3
 # what it is divided by where points are too low; and how often that is tried.
 # Measured: examples/benchmarks/constants.py
 SCATTER, SCATTER_DIVISOR, SCATTER_TRIALS = 0.7, 3, 6
+# Log share of a Gaussian's draws that are lower than first points may be: exp(-4) is 2 %, so that
+# step sizes are adapted to the bulk from the first move on. Conventional.
+SCATTER_LOG_SHARE = 4.0
 # Every so many chains one starts at a point that is to be visited: a piece that was missed then has
 # chains in each part of the divided chains. Conventional.
 VISIT_STRIDE = 4
@@ -128,7 +132,7 @@ def _around_optima(
     state = base
     for _ in range(SCATTER_TRIALS):
         far = state_at(target, first + size[:, None] * noise, region)
-        good = far.logp > base.logp - target.dim - 5.0
+        good = far.logp > plausible_floor(base.logp, target.dim, SCATTER_LOG_SHARE)
         keep = good[:, None]
         state = MoveState(
             np.where(keep, far.x, state.x),
@@ -179,7 +183,7 @@ def starting_points(
     logp = target.logp(points) if len(points) else np.empty(0)
     x = np.empty((k, chains, d))
     for mode in range(k):
-        floor = modes.log_density[mode] - 25.0 - 2.0 * d
+        floor = plausible_floor(float(modes.log_density[mode]), d)
         passed = points[(region == mode) & (modes.point_modes == mode) & (logp > floor)]
         ends = pilot.draws[mode, :, -1]
         inside = partition.label(ends) == mode

@@ -1,4 +1,4 @@
-"""When a region's moves change: where chains begin, when jumps are refitted, what is dropped."""
+"""When a region's moves change: jumps are fitted, trajectories get longer, records are dropped."""
 
 from __future__ import annotations
 
@@ -9,42 +9,28 @@ import numpy as np
 
 from pymc_multimodal.moves.adaptation import fit_metric
 from pymc_multimodal.moves.jumps import MixtureProposal, jump
-from pymc_multimodal.moves.local import state_at
-from pymc_multimodal.regions.chains import (
-    ChainRecord,
-    Chains,
-    draws_of,
-    extend_chains,
-    jumps_of,
-    n_draws,
-)
-from pymc_multimodal.regions.pilot import starting_points
+from pymc_multimodal.regions.chains import draws_of, extend_chains, jumps_of, n_draws
 from pymc_multimodal.regions.warmup import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pymc_multimodal.moves.jumps import JumpDensity
-    from pymc_multimodal.regions.chains import RegionSampler
+    from pymc_multimodal.regions.chains import Chains, RegionSampler
     from pymc_multimodal.regions.draws import RegionDraws
-    from pymc_multimodal.regions.pilot import Pilot
-    from pymc_multimodal.regions.settings import LocalSampling
-    from pymc_multimodal.search.modes import Modes
 
 __all__ = [
     "advance_chains",
-    "begin_chains",
     "connect_regions",
     "escalate_regions",
     "short_regions",
+    "try_jumps",
+    "with_jump_acceptance",
 ]
 
 # Acceptance of jumps from which on they carry chains through their region, so that trajectories
 # need not be longer. Measured: examples/benchmarks/constants.py
 WORKING_ACCEPTANCE = 0.15
-# Acceptance of jumps from which on a first guess of a region's density stands for the region, whose
-# chains then need no warm-up. Measured: examples/benchmarks/constants.py
-GUESS_ACCEPTANCE = 0.85
 # Rounds of jumps that acceptance is estimated from, and after a limit of the fit: with 16 chains an
 # acceptance of one half is then known within 0.04, or 0.09. Conventional.
 TRIAL_ROUNDS, MIN_TRIAL_ROUNDS = 10, 2
@@ -77,69 +63,10 @@ VARIED_STEPS = 0.1
 REPEATED_WINDOWS = 2
 
 
-# ------------------------------------------------------------------ beginning
+# ------------------------------------------------------------------ jumps
 
 
-def begin_chains(
-    sampler: RegionSampler,
-    modes: Modes,
-    pilot: Pilot,
-    first_jumps: Sequence[JumpDensity],
-    visit: np.ndarray | None,
-    rng: np.random.Generator,
-) -> Chains:
-    """Start the chains of all regions, warm them up and make the first batch of draws.
-
-    Parameters
-    ----------
-    sampler : RegionSampler
-    modes : Modes
-    pilot : Pilot
-    first_jumps : sequence of JumpDensity
-        A guess of each region's density, or none at all. Regions whose chains accept nearly all
-        of its draws begin in regime 1, without the long warm-up that chains without gradients
-        need.
-    visit : array of shape (n, d), optional
-        Points that some chains of their regions start from.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    Chains
-        With `LocalSampling.draws` draws of each chain; fewer after a limit of the fit.
-    """
-    k, settings = sampler.n_regions, sampler.settings
-    x = starting_points(sampler.target, sampler.partition, modes, pilot, visit, rng)
-    region = np.repeat(np.arange(k), settings.chains)
-    state = state_at(sampler.target, x.reshape(-1, sampler.target.dim), region)
-    empty = ChainRecord.empty(state.take(np.arange(settings.chains)))
-    chains = Chains(
-        state=state,
-        parameters=pilot.parameters,
-        records=(empty,) * k,
-        r_hat=np.full(k, np.inf),
-        ess=np.zeros(k),
-        regime=np.zeros(k, dtype=int),
-        jumps=dict(enumerate(first_jumps)),
-        jump_acceptance=((),) * k,
-        draws_per_move=np.ones(k, dtype=int),
-        min_moves=np.zeros(k),
-        negligible=np.zeros(k, dtype=bool),
-        border_ends=(np.empty((0, sampler.target.dim)),) * k,
-    )
-    chains, acceptance = _try_jumps(sampler, chains, np.arange(k), rng)
-    good = np.flatnonzero(acceptance >= GUESS_ACCEPTANCE)
-    chains = replace(
-        _with_jump_acceptance(chains, good, acceptance),
-        jumps={int(i): first_jumps[int(i)] for i in good},
-        regime=(acceptance >= GUESS_ACCEPTANCE).astype(int),
-        min_moves=np.where(acceptance >= GUESS_ACCEPTANCE, AUTOCORRELATION_TIMES, 0.0),
-    )
-    chains = warm_up(sampler, chains, np.setdiff1d(np.arange(k), good), settings.windows, rng)
-    return extend_chains(sampler, chains, np.arange(k), settings.draws, rng)
-
-
-def _try_jumps(
+def try_jumps(
     sampler: RegionSampler, chains: Chains, regions: np.ndarray, rng: np.random.Generator
 ) -> tuple[Chains, np.ndarray]:
     """Let the chains of some regions jump; also the share of jumps they accept, shape (K,)."""
@@ -157,7 +84,7 @@ def _try_jumps(
     return replace(chains, state=chains.state.put(state, rows)), total / np.maximum(count, 1)
 
 
-def _with_jump_acceptance(chains: Chains, regions: np.ndarray, acceptance: np.ndarray) -> Chains:
+def with_jump_acceptance(chains: Chains, regions: np.ndarray, acceptance: np.ndarray) -> Chains:
     """Note the acceptance of new jump densities, and set how often local moves are made.
 
     Local moves shall not cost much more than jumps that work.
@@ -279,13 +206,13 @@ def escalate_regions(
         min_moves=min_moves,
         jumps=_refitted_jumps(sampler, chains, draws, regions, rng),
     )
-    chains, acceptance = _try_jumps(sampler, chains, regions, rng)
+    chains, acceptance = try_jumps(sampler, chains, regions, rng)
     regime = chains.regime.copy()
     longer = (regime == 1) & (acceptance < WORKING_ACCEPTANCE)
     regime[regions] += ((regime == 0) | longer)[regions]
     chains = replace(chains, regime=regime)
     chains = warm_up(sampler, chains, regions, settings.windows[-REPEATED_WINDOWS:], rng)
-    chains = _with_jump_acceptance(chains, regions, acceptance)
+    chains = with_jump_acceptance(chains, regions, acceptance)
     return extend_chains(sampler, chains, regions, 2 * settings.draws, rng)
 
 

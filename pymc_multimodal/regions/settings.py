@@ -46,6 +46,7 @@ class Regions:
         If a setting is out of range.
     """
 
+    # Measured: examples/benchmarks/constants.py
     method: Literal["svc", "nearest"] = "svc"
     C: float = 10.0
     kernel: Literal["linear", "rbf"] | None = None
@@ -97,6 +98,9 @@ class LocalSampling:
         If a setting is out of range.
     """
 
+    # R-hat and ESS as Vehtari et al. (2021) recommend; an acceptance between the optimum of long
+    # trajectories, 0.65 (Beskos et al. 2013), and Stan's 0.8.
+    # The other defaults: Measured: examples/benchmarks/constants.py
     chains: int = 16
     draws: int = 100
     max_draws: int = 3200

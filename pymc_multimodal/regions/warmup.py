@@ -14,6 +14,7 @@ from pymc_multimodal.moves.adaptation import (
     trajectory_lengths,
 )
 from pymc_multimodal.moves.local import MoveState, state_at
+from pymc_multimodal.regions.heights import plausible_floor
 from pymc_multimodal.regions.pilot import WARM_UP_SHRINK
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ def _restart_stranded(state: MoveState, d: int, rng: np.random.Generator) -> Mov
     x, logp, grad = state.x.copy(), state.logp.copy(), state.grad.copy()
     for k in np.unique(state.region):
         rows = np.flatnonzero(state.region == k)
-        height = np.median(logp[rows])
-        stranded = rows[~(logp[rows] > height - 20.0 - 3.0 * d)]
+        floor = plausible_floor(float(np.median(logp[rows])), d)
+        stranded = rows[~(logp[rows] > floor)]
         healthy = np.setdiff1d(rows, stranded)
         if len(stranded) and len(healthy):
             source = rng.choice(healthy, size=len(stranded))

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from densities import Banana, HalfSpace, Mixture, StudentT, VonMises, moments, two_sample_z
 
-from pymc_multimodal.moves.local import MoveParameters, move, state_at
+from pymc_multimodal.moves import MoveParameters, move, state_at
+from pymc_multimodal.target.density import Density
 
 POINTS = 8_000
 
 
-def tuning(*regions):
+def parameters(*regions):
     """(factor, step size, leapfrog steps) of each region, with varied step sizes."""
     factors, steps, leapfrog = zip(*regions, strict=True)
     return MoveParameters(
@@ -30,12 +31,12 @@ def tuning(*regions):
 def run(density, x, partition, tuned, rng, moves, **kwargs):
     label = partition.label if partition else None
     region = partition.label(x) if partition else np.zeros(len(x), dtype=int)
-    cloud = state_at(density, x, region)
+    state = state_at(density, x, region)
     infos = []
     for _ in range(moves):
-        cloud, info = move(density, cloud, tuned, rng, label=label, **kwargs)
+        state, info = move(density, state, tuned, rng, label=label, **kwargs)
         infos.append(info)
-    return cloud, infos
+    return state, infos
 
 
 # Metrics that do not fit: invariance must not depend on their quality.
@@ -54,20 +55,20 @@ def overlapping():
 def test_restricted_density_is_invariant(kind, gradient, rng):
     target, partition = overlapping(), HalfSpace(0.3)
     density = target.density(gradient=gradient)
-    tuned = tuning((WIDE, 0.9, LENGTHS[kind]), (NARROW, 1.1, LENGTHS[kind]))
+    tuned = parameters((WIDE, 0.9, LENGTHS[kind]), (NARROW, 1.1, LENGTHS[kind]))
     x = target.draws(POINTS, rng)
     moves = 20 if LENGTHS[kind] == 1 else 6
-    cloud, infos = run(density, x, partition, tuned, rng, moves)
-    np.testing.assert_array_equal(partition.label(cloud.x), partition.label(x))
-    np.testing.assert_array_equal(cloud.region, partition.label(x))
-    np.testing.assert_array_equal(cloud.logp, target.logp(cloud.x))
+    state, infos = run(density, x, partition, tuned, rng, moves)
+    np.testing.assert_array_equal(partition.label(state.x), partition.label(x))
+    np.testing.assert_array_equal(state.region, partition.label(x))
+    np.testing.assert_array_equal(state.logp, target.logp(state.x))
     fresh = target.draws(4 * POINTS, rng)
     for k in (0, 1):
-        own = cloud.region == k
+        own = state.region == k
         others = fresh[partition.label(fresh) == k]
-        assert np.abs(two_sample_z(moments(cloud.x[own]), moments(others))).max() < 5
+        assert np.abs(two_sample_z(moments(state.x[own]), moments(others))).max() < 5
         # The test could not fail if points stayed where they were.
-        kept = np.corrcoef(cloud.x[own, 1], x[own, 1])[0, 1]
+        kept = np.corrcoef(state.x[own, 1], x[own, 1])[0, 1]
         assert kept < 0.5
     assert 0 < np.mean([i.crossed.mean() for i in infos]) < 0.5
     assert 0.2 < np.mean([i.probability.mean() for i in infos]) < 0.999
@@ -77,14 +78,14 @@ def test_restricted_density_is_invariant(kind, gradient, rng):
 @pytest.mark.parametrize("kind", LENGTHS)
 def test_unrestricted_density_is_invariant(target, kind, rng):
     x = target.draws(POINTS, rng)
-    tuned = tuning((0.8 * np.eye(target.dim), 0.8, LENGTHS[kind]))
-    cloud, _ = run(target.density(), x, None, tuned, rng, 10)
+    tuned = parameters((0.8 * np.eye(target.dim), 0.8, LENGTHS[kind]))
+    state, _ = run(target.density(), x, None, tuned, rng, 10)
     fresh = target.draws(4 * POINTS, rng)
 
     def bounded(x):  # a Student-t with 4 degrees of freedom has no variance of its variance
         return np.tanh(moments(x) / 2)
 
-    assert np.abs(two_sample_z(bounded(cloud.x), bounded(fresh))).max() < 5
+    assert np.abs(two_sample_z(bounded(state.x), bounded(fresh))).max() < 5
 
 
 class Arc:
@@ -104,11 +105,11 @@ def test_invariance_on_a_circle(restricted, gradient, rng):
     target = VonMises([np.pi, 0.5], [1.5, 4.0], [0.7, 0.3])
     partition = Arc() if restricted else None
     factor = np.diag([1.5, 1.0])
-    tuned = tuning((factor, 0.9, 4), (factor, 1.2, 3))
+    tuned = parameters((factor, 0.9, 4), (factor, 1.2, 3))
     x = target.draws(POINTS, rng)
     density = target.density(gradient=gradient)
-    cloud, _ = run(density, x, partition, tuned, rng, 6)
-    assert np.abs(cloud.x[:, 0]).max() <= np.pi
+    state, _ = run(density, x, partition, tuned, rng, 6)
+    assert np.abs(state.x[:, 0]).max() <= np.pi
     fresh = target.draws(4 * POINTS, rng)
 
     def periodic(x):
@@ -116,11 +117,11 @@ def test_invariance_on_a_circle(restricted, gradient, rng):
         return np.stack([c, s, c * s, c * c, y, y * y, y * c, y * s], axis=1)
 
     for k in (0, 1) if restricted else (None,):
-        own = cloud.region == k if restricted else slice(None)
+        own = state.region == k if restricted else slice(None)
         others = fresh[partition.label(fresh) == k] if restricted else fresh
-        assert np.abs(two_sample_z(periodic(cloud.x[own]), periodic(others))).max() < 5
+        assert np.abs(two_sample_z(periodic(state.x[own]), periodic(others))).max() < 5
     # Many have crossed the seam, which lies inside of the region that holds pi.
-    assert np.mean(np.abs(cloud.x[:, 0] - x[:, 0]) > np.pi) > 0.05
+    assert np.mean(np.abs(state.x[:, 0] - x[:, 0]) > np.pi) > 0.05
 
 
 @pytest.mark.parametrize("gradient", [True, False])
@@ -128,9 +129,9 @@ def test_points_never_leave_their_region(gradient, rng):
     """Even with steps so long that most ends lie in the other region."""
     target, partition = overlapping(), HalfSpace(0.3)
     x = target.draws(500, rng)
-    tuned = tuning((3 * np.eye(2), 1.0, 3), (3 * np.eye(2), 1.0, 1))
-    cloud, infos = run(target.density(gradient=gradient), x, partition, tuned, rng, 50)
-    np.testing.assert_array_equal(partition.label(cloud.x), partition.label(x))
+    tuned = parameters((3 * np.eye(2), 1.0, 3), (3 * np.eye(2), 1.0, 1))
+    state, infos = run(target.density(gradient=gradient), x, partition, tuned, rng, 50)
+    np.testing.assert_array_equal(partition.label(state.x), partition.label(x))
     assert np.mean([i.crossed.mean() for i in infos]) > 0.01
 
 
@@ -140,13 +141,11 @@ def test_points_move_from_outside_the_support(rng):
     def half(x):
         return np.where(x[:, 0] > 0, -x[:, 0] - 0.5 * x[:, 1] ** 2, -np.inf), np.zeros_like(x)
 
-    density = Banana().density()
-    density.function = half
     x = np.tile([-0.5, 0.0], (200, 1))
-    cloud, _ = run(density, x, None, tuning((np.eye(2), 1.0, 1)), rng, 80)
+    state, _ = run(Density(half, 2), x, None, parameters((np.eye(2), 1.0, 1)), rng, 80)
     # A quarter of the moves reach the support.
-    assert np.isfinite(cloud.logp).all()
-    assert np.all(cloud.x[:, 0] > 0)
+    assert np.isfinite(state.logp).all()
+    assert np.all(state.x[:, 0] > 0)
 
 
 def test_trajectories_that_fly_off_are_rejected(rng):
@@ -155,12 +154,10 @@ def test_trajectories_that_fly_off_are_rejected(rng):
     def quartic(x):
         return -(x**4).sum(axis=1), -4 * x**3
 
-    density = Banana().density()
-    density.function = quartic
     x = 2.0 + rng.random((100, 2))
     with np.errstate(over="ignore", invalid="ignore"):
-        cloud, infos = run(density, x, None, tuning((np.eye(2), 5.0, 30)), rng, 2)
-    np.testing.assert_array_equal(cloud.x, x)
+        state, infos = run(Density(quartic, 2), x, None, parameters((np.eye(2), 5.0, 30)), rng, 2)
+    np.testing.assert_array_equal(state.x, x)
     assert all((i.probability == 0).all() for i in infos)
 
 
@@ -168,12 +165,12 @@ def test_evaluations_are_those_of_the_trajectory(rng):
     target = overlapping()
     density = target.density()
     x = target.draws(100, rng)
-    run(density, x, None, tuning((np.eye(2), 0.5, 7)), rng, 3)
+    run(density, x, None, parameters((np.eye(2), 0.5, 7)), rng, 3)
     assert density.n_logp_evals == density.n_grad_evals == 100 * (1 + 3 * 7)
 
 
 def test_regions_are_renumbered_together(rng):
-    tuned = tuning((WIDE, 0.9, 1), (NARROW, 1.1, 5), (np.eye(2), 0.5, 3))
+    tuned = parameters((WIDE, 0.9, 1), (NARROW, 1.1, 5), (np.eye(2), 0.5, 3))
     moved = tuned.take(np.array([2, 0, 1]))
     np.testing.assert_array_equal(moved.scale, [np.eye(2), WIDE, NARROW])
     np.testing.assert_array_equal(moved.leapfrog, [3, 1, 5])
@@ -186,5 +183,5 @@ def test_the_same_seed_repeats_the_moves():
     for _ in range(2):
         rng = np.random.default_rng(10)
         x = target.draws(50, rng)
-        ends.append(run(target.density(), x, None, tuning((WIDE, 0.8, 3)), rng, 5)[0].x)
+        ends.append(run(target.density(), x, None, parameters((WIDE, 0.8, 3)), rng, 5)[0].x)
     np.testing.assert_array_equal(*ends)

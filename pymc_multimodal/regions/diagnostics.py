@@ -1,0 +1,70 @@
+"""Which chains have mixed, and what is reported of all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.regions.draws import ChainDiagnostics
+from pymc_multimodal.status import Status
+
+if TYPE_CHECKING:
+    from pymc_multimodal.regions.chains import Chains, RegionSampler
+
+__all__ = ["diagnostics_of", "unmixed"]
+
+# A region is flagged where R-hat - 1 is more than so many times what was asked: R-hat itself is
+# uncertain. Measured: examples/benchmarks/constants.py
+FLAGGED_EXCESS = 2.0
+
+
+def _mixed(sampler: RegionSampler, chains: Chains) -> np.ndarray:
+    """Whether the R-hat of each region can be trusted: bool array of shape (K,)."""
+    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (sampler.settings.max_rhat - 1.0)
+
+
+def unmixed(sampler: RegionSampler, chains: Chains) -> np.ndarray:
+    """Regions whose R-hat is too large to be trusted, without the negligible ones: int array."""
+    return np.flatnonzero(~(_mixed(sampler, chains) | chains.negligible))
+
+
+def diagnostics_of(sampler: RegionSampler, chains: Chains) -> ChainDiagnostics:
+    """Diagnostics of the chains so far.
+
+    Parameters
+    ----------
+    sampler : RegionSampler
+    chains : Chains
+
+    Returns
+    -------
+    ChainDiagnostics
+    """
+    return ChainDiagnostics(
+        r_hat=chains.r_hat,
+        acceptance=np.array([float(np.mean(record.acceptance)) for record in chains.records]),
+        crossings=np.array([float(np.mean(record.crossed)) for record in chains.records]),
+        regime=chains.regime,
+        statuses=_statuses(sampler, chains),
+    )
+
+
+def _statuses(sampler: RegionSampler, chains: Chains) -> tuple[Status, ...]:
+    statuses = []
+    for k in unmixed(sampler, chains):
+        statuses.append(
+            Status("r_hat", "local",
+                   f"the chains of this region did not mix (R-hat {chains.r_hat[k]:.2f}, "
+                   f"effective draws {chains.ess[k]:.0f}).",
+                   "Its weight and shape are not to be trusted; raise "
+                   "LocalSampling.max_draws or reparametrise.", mode=int(k))
+        )  # fmt: skip
+    for k in np.flatnonzero(chains.negligible & ~_mixed(sampler, chains)):
+        statuses.append(
+            Status("negligible_region", "local",
+                   "the region holds next to no mass, and its chains were not run until they mix "
+                   f"(R-hat {chains.r_hat[k]:.2f}).",
+                   "Lower target_se to have its evidence estimated.", mode=int(k), level="info")
+        )  # fmt: skip
+    return tuple(statuses)
