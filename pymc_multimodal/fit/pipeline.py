@@ -216,8 +216,6 @@ def _rounds(
     searched = modes_of(density, finder.search, config.modes)
     clock.lap("modes")
     learner = config.generator_for(density)
-    particle_rng, move_rng, climb_rng = seeds[8].spawn(3)
-    streams = (particle_rng, move_rng, climb_rng)
     challenged: ChallengeState | None = None
     if isinstance(config.challenge, Challenge):
         challenged = begin_challenge(config.challenge, density.dim)
@@ -272,7 +270,7 @@ def _rounds(
             with density.limited():
                 challenged, finder.search, result = challenge(
                     candidate, finder.search, challenged, config.challenge, config.modes,
-                    clock.spent, streams,
+                    clock.spent, seeds[8],
                 )  # fmt: skip
         except LimitReached:
             return
