@@ -66,8 +66,9 @@ def first_line(error: Exception) -> str:
 def worst(statuses: tuple[Status, ...], mode: int) -> str:
     """Codes of what the table says of one mode, comma separated, or ``"ok"``.
 
-    Those of the warnings, and ``"light"``, without which numbers would look sound that are not.
+    These are the codes of warnings, and ``"negligible_region"``: the evidence of such a mode is not
+    to be trusted, though that matters to nothing else.
     """
     own = [s for s in statuses if s.mode == mode]
-    codes = [s.code for s in own if s.level == "warning" or s.code == "light"]
+    codes = [s.code for s in own if s.level == "warning" or s.code == "negligible_region"]
     return ",".join(dict.fromkeys(codes)) or "ok"

@@ -61,7 +61,7 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
 
     A piece has no summit of its own: its highest draw stands for it.
     """
-    from pymc_multimodal.regions.pilot import Pilot
+    from pymc_multimodal.regions import Pilot
 
     parent = np.repeat(np.arange(fit.n_modes), partition.pieces)
     locations, heights, ends = [], [], []
@@ -92,7 +92,14 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     """Sample, weigh and learn the pieces; the result is a fit like any other."""
     from pymc_multimodal.evidence import begin_samples, extend_samples
     from pymc_multimodal.kernel import Kernel
-    from pymc_multimodal.regions.chains import LocalSampler
+    from pymc_multimodal.regions import (
+        RegionSampler,
+        advance_chains,
+        begin_chains,
+        diagnostics_of,
+        draws_of,
+        short_regions,
+    )
 
     before = density.n_logp_evals, density.n_grad_evals
     streams = np.random.default_rng([seed, 5]).spawn(5)
@@ -102,45 +109,49 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     def learn(local, rng, previous):
         return config.generator.fit_regions(local, density.period, rng, previous).densities
 
-    sampler = LocalSampler(density, partition, modes, pilot, config.local, streams[1], learn)
-    sampler.run()
-    fitted = config.generator.fit_regions(sampler.result(), density.period, streams[2])
+    sampler = RegionSampler(density, partition, config.local, modes.locations, learn)
+    chains = begin_chains(sampler, modes, pilot, (), None, streams[1])
+    while len(short_regions(sampler, chains)):
+        chains = advance_chains(sampler, chains, streams[1])
+    fitted = config.generator.fit_regions(draws_of(sampler, chains), density.period, streams[2])
     samples = begin_samples(fitted, density.dim)
     first = np.full(partition.n_regions, 1000)
     samples = extend_samples(samples, density, partition, first, streams[3])
-    weights, local = refine(density, partition, sampler, samples, target_se, streams[3])
+    weights, local, chains = refine(sampler, chains, samples, target_se, streams)
     generator = config.generator.build(fitted, local, weights.weight, streams[4])
     return replace(
         fit,
         config=config,
         modes=modes,
         draws=local,
-        chains=sampler.diagnostics(),
+        chains=diagnostics_of(sampler, chains),
         weights=weights,
-        kernel=Kernel(partition, sampler.tuning, generator, jumps=4),
-        statuses=(*sampler.diagnostics().statuses, *weights.statuses),
+        kernel=Kernel(partition, chains.parameters, generator, jumps=4),
+        statuses=(*diagnostics_of(sampler, chains).statuses, *weights.statuses),
         n_logp_evals=density.n_logp_evals - before[0],
         n_grad_evals=density.n_grad_evals - before[1],
     )
 
 
-def refine(density, partition: Slices, sampler, samples, target_se: float, rng):
+def refine(sampler, chains, samples, target_se: float, streams: list[np.random.Generator]):
     """Double the draws and proposals of the pieces whose evidence is too uncertain."""
     from pymc_multimodal.evidence import estimate, extend_samples
+    from pymc_multimodal.regions import draws_of, extend_chains, n_draws
 
+    density, partition = sampler.target, sampler.partition
     for _ in range(6):
-        local = sampler.result()
+        local = draws_of(sampler, chains)
         weights = estimate(samples, local, density)
         short = weights.needs(target_se, 0.1)
         if not short.any():
             break
         for k in np.flatnonzero(short):
-            if sampler.draws_of(k) < MAX_DRAWS:
-                sampler.extend(np.array([k]), sampler.draws_of(k))
+            if (size := n_draws(chains)[k]) < MAX_DRAWS:
+                chains = extend_chains(sampler, chains, np.array([k]), int(size), streams[1])
         more = np.where(short, samples.n_proposals, 0)
-        samples = extend_samples(samples, density, partition, more, rng)
-    local = sampler.result()
-    return estimate(samples, local, density), local
+        samples = extend_samples(samples, density, partition, more, streams[3])
+    local = draws_of(sampler, chains)
+    return estimate(samples, local, density), local, chains
 
 
 def summed(fit, pieces: int) -> tuple[float, float]:

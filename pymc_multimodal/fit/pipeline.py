@@ -25,16 +25,32 @@ from pymc_multimodal.evidence import (
 )
 from pymc_multimodal.fit.clock import Clock
 from pymc_multimodal.fit.images import Orbits, broken_status, fold_pilot, spread_statuses
-from pymc_multimodal.fit.refine import refine
+from pymc_multimodal.fit.refine import RunningChains, refine
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.kernel import Kernel, count_jumps
 from pymc_multimodal.proposals import Hybrid, RegionalMixture, untrained
 from pymc_multimodal.proposals.elliptical import laplace
-from pymc_multimodal.regions.chains import LocalSampler
-from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
-from pymc_multimodal.regions.partition import PermutedPartition, mixing_groups, segment
-from pymc_multimodal.regions.pilot import explore
+from pymc_multimodal.regions import (
+    ChainDiagnostics,
+    LabelledPoints,
+    PermutedPartition,
+    RegionDraws,
+    RegionSampler,
+    advance_chains,
+    begin_chains,
+    connect_regions,
+    diagnostics_of,
+    divide,
+    draws_of,
+    explore,
+    jumps_of,
+    mixing_groups,
+    positions,
+    short_regions,
+    skip_regions,
+    unmixed,
+)
 from pymc_multimodal.search import (
     Modes,
     begin_search,
@@ -51,7 +67,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.moves.local import MoveParameters
     from pymc_multimodal.proposals import Generator, RegionDensity
     from pymc_multimodal.proposals.base import RegionFit
-    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.regions import Chains, Partition
     from pymc_multimodal.search import ModeSearch, Search
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.target import Target
@@ -226,28 +242,21 @@ def _rounds(
         return now.fit_regions(local, density.period, seeds[3], previous)
 
     while True:
-        modes, searched, partition, sampler, folded = _sample_regions(
+        modes, searched, partition, running, folded = _sample_regions(
             density, config, clock, seeds, tick, finder, searched, proofs
         )
-        local = sampler.result()
+        local = running.draws()
         tick("weights", "fitting proposals")
-        fitted = refit(local, sampler.jumps())
+        fitted = refit(local, jumps_of(running.chains))
         clock.lap("generator")
         first = begin_samples(fitted, density.dim)
         for samples, weights, local in refine(
-            first,
-            sampler,
-            folded,
-            partition,
-            refit,
-            config.target_se,
-            clock.proceed,
-            partial(tick, "weights"),
+            first, running, refit, config.target_se, clock.proceed, partial(tick, "weights"),
             seeds[4],
-        ):
+        ):  # fmt: skip
             done = _Round(
-                modes, partition, folded, local, sampler.diagnostics(), sampler.tuning, weights,
-                samples.fitted,
+                modes, partition, folded, local, diagnostics_of(running.sampler, running.chains),
+                running.chains.parameters, weights, samples.fitted,
             )  # fmt: skip
             yield done
         samples, check = cross_check(samples, folded, partition, weights)
@@ -263,7 +272,13 @@ def _rounds(
             return
         tick("challenge", "searching for what was missed")
         candidate = FitCandidate(
-            searched, partition, samples.fitted.densities, local, sampler.tuning, weights, folded
+            searched,
+            partition,
+            samples.fitted.densities,
+            local,
+            running.chains.parameters,
+            weights,
+            folded,
         )
         assert isinstance(config.challenge, Challenge)
         try:
@@ -293,7 +308,7 @@ def _sample_regions(
     modes: Modes,
     visit: np.ndarray,
     rounds: int = 3,
-) -> tuple[Modes, Modes, Partition, LocalSampler, Target]:
+) -> tuple[Modes, Modes, Partition, RunningChains, Target]:
     """Cut and sample; where chains reach modes that the search missed, again.
 
     Some chains start at the points in `visit`. Returns the modes of the regions, all that
@@ -327,76 +342,71 @@ def _sample_regions(
         # As many of the later draws as the classifier, which works on pairs, can take.
         late = pilot.draws[:, :, pilot.draws.shape[2] // 2 :]
         late = late[:, :, :: max(1, int(np.ceil(late[:, :, :, 0].size / MAX_TRAINING)))]
-        partition = segment(
+        partition = divide(
             folded,
             late.reshape(len(modes), -1, density.dim),
-            modes.points,
-            modes.point_modes,
             config.regions,
-            (folded.fold(stuck), corrections),
+            extra=LabelledPoints(modes.points, modes.point_modes),
+            corrections=LabelledPoints(folded.fold(stuck), corrections),
         )
         clock.lap("regions")
         tick("local", f"{len(modes)} modes; sampling each region")
         shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
         guess = [laplace(x, scale, density.period) for x, scale in shapes]
-        sampler = LocalSampler(
-            folded, partition, modes, pilot, config.local, seeds[2], fit_jumps, guess,
-            folded.fold(visit),
-        )  # fmt: skip
-        # A first look for slivers before long runs, a second one when shapes are known well.
-        run = partial(sampler.run, proceed=clock.proceed, tick=lambda text: tick("local", text))
-        run(until=2 * config.local.draws)
-        connect = partial(_connect_pieces, folded, partition, sampler, config.target_se, seeds[7])
-        if clock.proceed():
-            connect()
-        run()
-        if clock.proceed():
-            # Regions that are connected only now run anew, and those no longer taken for light.
-            connect()
-            run()
+        sampler = RegionSampler(folded, partition, config.local, modes.locations, fit_jumps)
+        chains = begin_chains(sampler, modes, pilot, guess, folded.fold(visit), seeds[2])
+        # A first look for slivers before long runs, a second one when shapes are known well:
+        # regions that are connected only then run anew.
+        for i, until in enumerate((2 * config.local.draws, None, None)):
+            if i and clock.proceed():
+                chains = _connect_pieces(sampler, chains, config.target_se, seeds[7], seeds[2])
+            while clock.proceed() and len(short := short_regions(sampler, chains, until)):
+                tick("local", f"{len(modes) - len(short)}/{len(modes)} regions converged")
+                chains = advance_chains(sampler, chains, seeds[2], until)
         clock.lap("local")
-        unmixed = sampler.positions(sampler.unmixed())
-        if last or modes.runaway or not len(unmixed) or not clock.proceed():
+        running = RunningChains(sampler, chains, seeds[2])
+        where = positions(chains, unmixed(sampler, chains))
+        if last or modes.runaway or not len(where) or not clock.proceed():
             break
         # Chains may be stuck in a mode that the search missed, or in a piece of another mode
         # that the partition put into the wrong region: climbing tells.
-        found, labels = finder.extend(unmixed)
+        found, labels = finder.extend(where)
         climbed = _relabel(labels, _matching(found, searched), group)
-        if (climbed == partition.label(unmixed)).all():
+        if (climbed == partition.label(where)).all():
             break
-        modes, stuck = found, np.concatenate([stuck, unmixed])
-    return modes, searched, partition, sampler, folded
+        modes, stuck = found, np.concatenate([stuck, where])
+    return modes, searched, partition, running, folded
 
 
 def _connect_pieces(
-    target: Target,
-    partition: Partition,
-    sampler: LocalSampler,
+    sampler: RegionSampler,
+    chains: Chains,
     target_se: float,
     rng: np.random.Generator,
-) -> bool:
+    chain_rng: np.random.Generator,
+) -> Chains:
     """Let chains of regions that hold pieces of their neighbours' modes jump there.
 
-    Regions with too little mass to matter are not run until they mix. Returns whether a region's
-    chains are connected now that were not before.
+    Regions with too little mass to matter are not run until they mix.
     """
+    target, partition = sampler.target, sampler.partition
     if partition.n_regions == 1:
-        return False
-    local = sampler.result()
+        return chains
+    local = draws_of(sampler, chains)
     quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, target.period, rng).densities
     negligible = negligible_regions(local, quick, target_se)
-    sampler.spare(negligible)
+    chains = skip_regions(chains, negligible)
     try:
         with target.limited():
             leaked = leaked_mass(target, partition, quick, local, rng)
     except LimitReached:
-        return False
+        return chains
     pieces = {}
     for k in np.flatnonzero(~negligible):
         neighbours = [quick[j] for j in np.flatnonzero(leaked[k] > MIN_LEAKED)]
         if neighbours:
             pieces[int(k)] = (quick[k], neighbours)
-    return sampler.connect(pieces)
+    return connect_regions(sampler, chains, pieces, chain_rng)[0]
 
 
 def _matching(found: Modes, known: Modes) -> np.ndarray | None:

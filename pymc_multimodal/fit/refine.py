@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from pymc_multimodal.evidence import (
     plan,
     replace_densities,
 )
+from pymc_multimodal.regions import draws_of, extend_chains, n_draws
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
@@ -21,12 +23,9 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.evidence import BridgeSamples, Weights
     from pymc_multimodal.proposals.base import RegionDensity, RegionFit
-    from pymc_multimodal.regions.chains import LocalSampler
-    from pymc_multimodal.regions.draws import RegionDraws
-    from pymc_multimodal.regions.partition import Partition
-    from pymc_multimodal.target.target import Target
+    from pymc_multimodal.regions import Chains, RegionDraws, RegionSampler
 
-__all__ = ["refine"]
+__all__ = ["RunningChains", "refine"]
 
 # Times that something is added at most.
 ROUNDS = 12
@@ -34,11 +33,22 @@ ROUNDS = 12
 GROWTH = 4
 
 
+@dataclass
+class RunningChains:
+    """Chains of the regions with their context and their random stream."""
+
+    sampler: RegionSampler
+    chains: Chains
+    rng: np.random.Generator
+
+    def draws(self) -> RegionDraws:
+        """Draws of all regions so far."""
+        return draws_of(self.sampler, self.chains)
+
+
 def refine(
     samples: BridgeSamples,
-    sampler: LocalSampler,
-    target: Target,
-    partition: Partition,
+    running: RunningChains,
     refit: Callable[[RegionDraws, Sequence[RegionDensity]], RegionFit],
     target_se: float,
     proceed: Callable[[], bool],
@@ -51,9 +61,7 @@ def refine(
     ----------
     samples : BridgeSamples
         Without proposals yet.
-    sampler : LocalSampler
-    target : Target
-    partition : Partition
+    running : RunningChains
     refit : callable
         ``refit(local, previous)`` fits densities to regions of which there are far more draws.
     target_se : float
@@ -70,26 +78,29 @@ def refine(
     weights : Weights
     local : RegionDraws
     """
-    local = sampler.result()
+    local = running.draws()
+    target, partition = running.sampler.target, running.sampler.partition
     k = len(local)
     first = np.full(k, MIN_PROPOSALS if target.exhausted() else FIRST_PROPOSALS)
     samples = extend_samples(samples, target, partition, first, rng)
-    fitted_at = np.array([sampler.draws_of(i) for i in range(k)])
+    fitted_at = n_draws(running.chains)
     for _ in range(ROUNDS):
         weights = estimate(samples, local, target)
         yield samples, weights, local
         tick(f"weights within {np.max(weights.weight_se):.2g}, asked {target_se:g}")
-        drawn = np.array([sampler.draws_of(i) for i in range(k)])
-        proposals = samples.n_proposals
+        drawn, proposals = n_draws(running.chains), samples.n_proposals
         more_draws, more_proposals = plan(
-            weights, drawn, proposals, target_se, sampler.config.max_draws
+            weights, drawn, proposals, target_se, running.sampler.settings.max_draws
         )
-        if not (more_draws.any() or more_proposals.any()) or not proceed():
+        if not (more_draws | more_proposals).any() or not proceed():
             return
         for size in np.unique(drawn[more_draws]):
-            sampler.extend(np.flatnonzero(more_draws & (drawn == size)), int(size))
-        local = sampler.result()
-        grown = np.array([sampler.draws_of(i) for i in range(k)]) >= GROWTH * fitted_at
+            rows = np.flatnonzero(more_draws & (drawn == size))
+            running.chains = extend_chains(
+                running.sampler, running.chains, rows, int(size), running.rng
+            )
+        local = running.draws()
+        grown = n_draws(running.chains) >= GROWTH * fitted_at
         if grown.any():
             # Four times the draws may support a better density: start its bridge afresh.
             which = np.flatnonzero(grown)

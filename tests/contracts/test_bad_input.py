@@ -250,7 +250,7 @@ def test_numbers_of_draws(no_search, unimodal, name, value):
         (lambda: mm.Regions(method="x"), "method='x'.*'svc'.*'nearest'"),
         (lambda: mm.Regions(C=-1.0), "C=-1.0"),
         (lambda: mm.Regions(kernel="poly"), "kernel='poly'.*'linear'"),
-        (lambda: mm.Regions(max_svc_modes=-1), "max_svc_modes=-1.*nearest"),
+        (lambda: mm.Regions(max_svc_modes=-1), "max_svc_modes=-1.*at least 0"),
         (lambda: mm.Hybrid(rungs=("gaussian", "flow")), "flow"),
         (lambda: mm.Hybrid(max_components=0), "max_components=0"),
         (lambda: mm.Network(score_weight=np.nan), "score_weight=nan"),

@@ -5,15 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pymc as pm
 import pytest
-from densities import HalfSpace, Mixture, two_modes
+from densities import Mixture, two_modes
 from searches import modes_found, settled_search
 
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.moves.adaptation import fit_metric
-from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.regions.chains import LocalSampler
-from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.regions.settings import LocalSampling
 from pymc_multimodal.search import ModeSearch, modes_of, triangular
 from pymc_multimodal.search.classify import MAX_ESCAPES
 from pymc_multimodal.search.optimise import ForwardDifferences
@@ -103,24 +99,6 @@ def test_a_fit_says_what_it_is_in_one_line():
     assert "1 modes" in repr(fit)
 
 
-def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
-    """Accepted jumps were handed to the chains of other regions."""
-    density, config = two_modes().density(), LocalSampling()
-    modes = modes_found(density, rng)
-    pilot = explore(density, modes, config, rng)
-    sampler = LocalSampler(density, HalfSpace(0.0), modes, pilot, config, rng)
-    whole = EllipticalMixture(
-        np.zeros((1, 2)), 9.0 * np.eye(2)[None], np.ones(1), np.array([5.0]),
-        np.full(2, np.inf), np.zeros(2), "gaussian",
-    )  # fmt: skip
-    for k in (1, 0):
-        sampler.connect({k: (whole, [whole])})
-    sampler.extend(np.arange(2), 30)
-    local = sampler.result()
-    for k in (0, 1):
-        assert np.all(HalfSpace(0.0).label(local.x[k].reshape(-1, 2)) == k)
-
-
 @pytest.mark.parametrize("first", [True, False])
 def test_a_density_without_gradient_may_raise_at_any_row(first):
     def half(x):
@@ -176,12 +154,3 @@ def test_factors_of_long_thin_covariances_can_be_moved(rng):
     np.testing.assert_array_equal(np.triu(factor, 1), 0.0)
     z = np.linalg.solve(factor, root)
     np.testing.assert_allclose(z @ z.swapaxes(1, 2), np.broadcast_to(np.eye(3), z.shape), atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"explore_moves": 1}, {"draws": 0}, {"windows": (30, 0)}, {"max_draws": 50}],
-)
-def test_settings_that_leave_nothing_to_do_are_refused(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        LocalSampling(**settings)
