@@ -103,12 +103,15 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     def learn(local, rng, previous):
         return config.generator.regional.fit_regions(local, density.period, rng, previous).densities
 
-    sampler = LocalSampler(density, partition, modes, pilot, config.local, streams[1], learn)
-    sampler.run()
-    fitted = config.generator.regional.fit_regions(sampler.result(), density.period, streams[2])
-    weighing = BridgeSamples(density, partition, fitted, streams[3])
-    weighing.extend(np.full(partition.n_regions, 1000))
-    weights, local, chains = refine(sampler, chains, weighing, target_se, streams[1])
+    sampler = RegionSampler(density, partition, config.local, modes.locations, learn)
+    chains = begin_chains(sampler, modes, pilot, (), None, streams[1])
+    while len(short_regions(sampler, chains)):
+        chains = advance_chains(sampler, chains, streams[1])
+    fitted = config.generator.fit_regions(draws_of(sampler, chains), density.period, streams[2])
+    samples = begin_samples(fitted, density.dim)
+    first = np.full(partition.n_regions, 1000)
+    samples = extend_samples(samples, density, partition, first, streams[3])
+    weights, local, chains = refine(sampler, chains, samples, target_se, streams)
     generator = config.generator.build(fitted, local, weights.weight, streams[4])
     return replace(
         fit,
@@ -124,22 +127,25 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     )
 
 
-def refine(sampler, chains, weighing, target_se: float, rng: np.random.Generator):
+def refine(sampler, chains, samples, target_se: float, streams: list[np.random.Generator]):
     """Double the draws and proposals of the pieces whose evidence is too uncertain."""
+    from pymc_multimodal.evidence import estimate, extend_samples
     from pymc_multimodal.regions import draws_of, extend_chains, n_draws
 
+    density, partition = sampler.target, sampler.partition
     for _ in range(6):
         local = draws_of(sampler, chains)
-        weights = weighing.weigh(local)
+        weights = estimate(samples, local, density)
         short = weights.needs(target_se, 0.1)
         if not short.any():
             break
         for k in np.flatnonzero(short):
             if (size := n_draws(chains)[k]) < MAX_DRAWS:
-                chains = extend_chains(sampler, chains, np.array([k]), int(size), rng)
-        weighing.extend(np.where(short, [len(r) for r in weighing.ratios], 0))
+                chains = extend_chains(sampler, chains, np.array([k]), int(size), streams[1])
+        more = np.where(short, samples.n_proposals, 0)
+        samples = extend_samples(samples, density, partition, more, streams[3])
     local = draws_of(sampler, chains)
-    return weighing.weigh(local), local, chains
+    return estimate(samples, local, density), local, chains
 
 
 def summed(fit, pieces: int) -> tuple[float, float]:

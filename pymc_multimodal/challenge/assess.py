@@ -16,7 +16,7 @@ from pymc_multimodal.challenge.statuses import (
     unknown_modes_status,
     unvisited_status,
 )
-from pymc_multimodal.moves.local import move, state_at
+from pymc_multimodal.moves import move, state_at
 from pymc_multimodal.search import climb_from, modes_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
-from pymc_multimodal.moves.local import MoveState
+from pymc_multimodal.moves import MoveState
 
 if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymc_multimodal.evidence import Weights
-    from pymc_multimodal.moves.local import MoveParameters
+    from pymc_multimodal.moves import MoveParameters
     from pymc_multimodal.proposals import RegionDensity
-    from pymc_multimodal.regions.draws import RegionDraws
-    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.regions import Partition, RegionDraws
     from pymc_multimodal.search import Modes
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.target import Target

@@ -17,7 +17,7 @@ from pymc_multimodal.challenge.climbs import (
 from pymc_multimodal.challenge.reference import Reference
 from pymc_multimodal.challenge.statuses import inconclusive_status, unknown_modes_status
 from pymc_multimodal.challenge.tempered import tempered_smc
-from pymc_multimodal.search import modes_of, start_distribution
+from pymc_multimodal.search import modes_of
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ class ChallengeState:
         Evaluations of the fit at the end of the last challenge.
     n_climbs : int
         Further climbs so far.
-    reference : Reference or None
-        Where the particles begin.
     """
 
     counterexamples: np.ndarray
@@ -76,7 +74,6 @@ class ChallengeState:
     missed_by_first_fit: float = float("nan")
     fit_evals: int = 0
     n_climbs: int = 0
-    reference: Reference | None = None
 
 
 def begin_challenge(settings: Challenge, dim: int) -> ChallengeState:
@@ -91,7 +88,7 @@ def challenge(
     settings: Challenge,
     modes: ModeSearch,
     fit_evals: int,
-    rngs: tuple[np.random.Generator, np.random.Generator, np.random.Generator],
+    rng: np.random.Generator,
 ) -> tuple[ChallengeState, Search, ChallengeResult]:
     """Try to prove a fit incomplete.
 
@@ -110,8 +107,9 @@ def challenge(
         Settings of the climbs.
     fit_evals : int
         Evaluations of the fit so far, earlier challenges included.
-    rngs : tuple of three numpy.random.Generator
-        For the tempered search, the moves from its particles, and the climbs.
+    rng : numpy.random.Generator
+        Three are spawned from it: for the tempered search, the moves from its particles, and the
+        climbs.
 
     Returns
     -------
@@ -133,15 +131,12 @@ def challenge(
     density = candidate.target.density
     before = density.n_logp_evals
     n_evals = max(settings.share * (fit_evals - state.fit_evals), settings.min_evals)
-    reference = state.reference
-    if reference is None:
-        begin = start_distribution(density, modes, rngs[0])
-        reference = Reference(begin.centre, begin.spread, density.period)
-        state = replace(state, reference=reference)
-    state = extend_particles(density, reference, state, n_evals, rngs[0])
+    particle_rng, move_rng, climb_rng = rng.spawn(3)
+    reference = Reference(search.centre, search.spread, density.period)
+    state = extend_particles(density, reference, state, n_evals, particle_rng)
     assert state.pilot is not None
     search, result = assess_particles(
-        candidate, search, modes, state.pilot, state.particles, rngs[1]
+        candidate, search, modes, state.pilot, state.particles, move_rng
     )
     if np.isfinite(result.missed_by_fit):
         if np.isfinite(state.missed_by_first_fit):
@@ -151,7 +146,7 @@ def challenge(
         try:
             starts = climb_starts(
                 density, search.optima.images(), _intermediate(state), reference,
-                settings.climbs, rngs[2],
+                settings.climbs, climb_rng,
             )  # fmt: skip
         except LimitReached:
             starts = np.empty((0, density.dim))

@@ -9,8 +9,13 @@ import numpy as np
 from scipy.special import logsumexp
 
 from pymc_multimodal.challenge.reference import TemperedDensity
-from pymc_multimodal.moves.adaptation import first_step
-from pymc_multimodal.moves.local import MoveParameters, MoveState, move
+from pymc_multimodal.moves import (
+    MoveParameters,
+    MoveState,
+    first_step,
+    log_step_change,
+    move,
+)
 
 if TYPE_CHECKING:
     from pymc_multimodal.challenge.reference import Reference
@@ -262,7 +267,7 @@ def _move(
 
 def _step_factor(acceptance: float, t: int, has_gradient: bool) -> float:
     target = ACCEPTANCE if has_gradient else RANDOM_WALK_ACCEPTANCE
-    return float(np.exp((acceptance - target) * 2.0 / (1 + t) ** 0.6))
+    return float(np.exp(log_step_change(acceptance, target, t)))
 
 
 def _next_beta(ratio: np.ndarray, beta: float, keep: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit, logsumexp
 
 from pymc_multimodal._compat import ess
-from pymc_multimodal.regions.draws import watched_columns
+from pymc_multimodal.regions import watched_columns
 
 __all__ = ["Bridge", "bridge", "slowest_moment"]
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.evidence.masses import Weights
     from pymc_multimodal.proposals.base import RegionDensity
-    from pymc_multimodal.regions.draws import RegionDraws
-    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.regions import Partition, RegionDraws
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 

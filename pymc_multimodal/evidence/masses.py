@@ -17,7 +17,7 @@ from pymc_multimodal.proposals.base import split_chains
 if TYPE_CHECKING:
     from pymc_multimodal.evidence.bridge import Bridge
     from pymc_multimodal.evidence.samples import BridgeSamples
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 

@@ -9,8 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.base import RegionDensity, RegionFit
-    from pymc_multimodal.regions.draws import RegionDraws
-    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.regions import Partition, RegionDraws
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["BridgeSamples", "begin_samples", "draw_ratios", "extend_samples", "replace_densities"]

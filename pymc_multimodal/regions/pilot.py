@@ -19,7 +19,7 @@ from pymc_multimodal.regions.heights import plausible_floor
 if TYPE_CHECKING:
     from pymc_multimodal.regions.partition import Partition
     from pymc_multimodal.regions.settings import LocalSampling
-    from pymc_multimodal.search.modes import Modes
+    from pymc_multimodal.search import Modes
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["Pilot", "explore", "starting_points"]

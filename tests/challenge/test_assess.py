@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from densities import Banana, Everywhere, HalfSpace, exact_local, gaussian, two_modes
-from regional import begun
+from regional import bridge_samples
 from searches import settled_search
 
 from pymc_multimodal.challenge import (
@@ -31,7 +31,7 @@ def assessed(target, partition, label, rng, *, budget=40_000, search=None):
     k = partition.n_regions
     local = exact_local(target, label, k, rng, draws=200)
     fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng)
-    samples = begun(density, partition, fitted, [2000] * k, rng)
+    samples = bridge_samples(density, partition, fitted, [2000] * k, rng)
     weights = estimate(samples, local, density)
     settings = search or ModeSearch()
     found = settled_search(density, settings, np.random.default_rng(6))

@@ -1,23 +1,13 @@
-"""Borders that cut pieces off: they are found, counted as an error, and mended by jumps."""
+"""Mixture importance sampling: pieces of a region that its own chains miss, with their errors."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
-from chains import begun, prepared, run, z_of_means
-from densities import (
-    HalfSpace,
-    Mixture,
-    WideNormal,
-    assert_covers,
-    exact_local,
-    z_scores,
-)
-from regional import begun
-from regional import elliptical as one
+from densities import HalfSpace, Mixture, exact_local
+from regional import PAIR, SHAPES, Sliver, bridge_samples, elliptical, exact_masses
 from scipy.stats import norm
 
 from pymc_multimodal.evidence import cross_check, estimate, leaked_mass, negligible_regions
@@ -25,58 +15,8 @@ from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.moves.jumps import MixtureProposal
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit
-from pymc_multimodal.regions import (
-    LocalSampling,
-    connect_regions,
-    diagnostics_of,
-    draws_of,
-    extend_chains,
-    jumps_of,
-    n_draws,
-    skip_regions,
-    unmixed,
-)
-from pymc_multimodal.status import worst
 
 LINE = np.full(2, np.inf)
-# Region 0 holds 0.6, region 1 0.4, a thousandth of each beyond the border between.
-PAIR = Mixture([[-3.0, 0.0], [3.0, 0.0]], [np.eye(2), np.eye(2)], [0.6, 0.4], log_z=1.0)
-
-
-class Sliver:
-    """Halves of the plane, but what lies above a height of the left one belongs to the right."""
-
-    n_regions = 2
-    statuses = ()
-
-    def __init__(self, height):
-        self.height = height
-
-    def cut(self, x):
-        return (x[:, 0] <= 0) & (x[:, 1] > self.height)
-
-    def label(self, x):
-        return ((x[:, 0] > 0) | self.cut(x)).astype(int)
-
-    def without(self, x):
-        """Labels as the chains see them: -1 in the sliver, where none of them goes."""
-        return np.where(self.cut(x), -1, self.label(x))
-
-
-def one(mean, df=np.inf, size=1.0):
-    return EllipticalMixture.single(np.array(mean), size * np.eye(2), df, LINE, np.zeros(2))
-
-
-# What Gaussian modes are fitted by; the tails keep all the ratios bounded.
-SHAPES = (one(PAIR.means[0], 8.0), one(PAIR.means[1], 8.0))
-
-
-def masses(partition):
-    """Exact masses of the two regions and of the sliver: products of normal probabilities."""
-    left, above = norm.cdf(-PAIR.means[:, 0]), norm.sf(partition.height - PAIR.means[:, 1])
-    sliver = PAIR.weights @ (left * above)
-    second = PAIR.weights @ (1 - left) + sliver
-    return np.array([1 - second, second]), sliver
 
 
 # ------------------------------------------------------------------ negligible regions
@@ -90,7 +30,7 @@ def test_only_what_cannot_matter_is_negligible(rng):
         lambda x: ((x[:, None] - target.means) ** 2).sum(axis=2).argmin(axis=1), 3, rng,
     )  # fmt: skip
     local = replace(local, logp=tuple(target(x.reshape(-1, 2))[0].reshape(16, -1) for x in local.x))
-    shapes = tuple(one(mean) for mean in target.means)
+    shapes = tuple(elliptical(mean) for mean in target.means)
     for target_se, last in ((0.01, True), (5e-4, True), (5e-5, False)):
         found = negligible_regions(local, shapes, target_se)
         np.testing.assert_array_equal(found, [False, False, last])
@@ -101,29 +41,15 @@ def test_only_what_cannot_matter_is_negligible(rng):
     assert not negligible_regions(heavier, shapes, 0.01).any()
 
 
-def test_negligible_regions_are_left_alone(rng):
-    config, modes, pilot = prepared(PAIR.density(), rng, LocalSampling(draws=20))
-    sampler, chains = begun(PAIR.density(), HalfSpace(), modes, pilot, config, rng)
-    assert len(unmixed(chains, sampler.settings)) == 2
-    chains = skip_regions(chains, np.array([False, True]))
-    assert unmixed(chains, sampler.settings).tolist() == [0]
-    chains = run(sampler, chains, rng)
-    assert n_draws(chains)[0] > n_draws(chains)[1] == 20
-    # No warning, but the table does not call such a mode sound.
-    statuses = diagnostics_of(chains, sampler.settings).statuses
-    assert worst(statuses, 1) == "negligible_region"
-    assert not [s for s in statuses if s.level == "warning" and s.mode == 1]
-
-
 # ------------------------------------------------------------------ leaked mass
 
 
 @pytest.mark.parametrize("cut", [0.01, 0.1])
 def test_a_sliver_cut_off_is_found_with_its_size(cut, rng):
     partition = Sliver(norm.isf(cut))
-    mass, sliver = masses(partition)
+    mass, sliver = exact_masses(partition)
     exact = Mixture(PAIR.means, PAIR.covariances, PAIR.weights)
-    gaussians = (one(PAIR.means[0]), one(PAIR.means[1]))
+    gaussians = (elliptical(PAIR.means[0]), elliptical(PAIR.means[1]))
     found = []
     for _ in range(20):
         local = exact_local(exact, partition.without, 2, rng)
@@ -156,7 +82,7 @@ def test_a_chain_stuck_far_out_leaks_no_mass(rng):
     x[1][3] = [5.0, 14.0]
     logp = tuple(far(part.reshape(-1, 2))[0].reshape(part.shape[:2]) for part in x)
     stuck = replace(local, x=tuple(x), logp=logp)
-    shapes = (one(far.means[0], 3.0), one(far.means[1], 3.0))
+    shapes = (elliptical(far.means[0], 3.0), elliptical(far.means[1], 3.0))
     assert leaked_mass(far.density(), HalfSpace(), shapes, stuck, rng).max() < 0.02
 
 
@@ -174,7 +100,7 @@ def test_one_region_leaks_no_mass(rng):
 def weighed(partition, label, rng, proposals=20_000, density=None):
     density = density or PAIR.density()
     local = exact_local(PAIR, label, 2, rng)
-    samples = begun(density, partition, RegionFit(SHAPES), [proposals] * 2, rng)
+    samples = bridge_samples(density, partition, RegionFit(SHAPES), [proposals] * 2, rng)
     return samples, estimate(samples, local, density)
 
 
@@ -185,7 +111,7 @@ def checked(samples, partition, weights):
 def test_a_missing_piece_is_counted_and_named(rng):
     partition = Sliver(norm.isf(0.05))
     samples, weights = weighed(partition, partition.without, rng)
-    mass, sliver = masses(partition)
+    mass, sliver = exact_masses(partition)
     truth = PAIR.log_z + np.log(mass)
     # The bridge sees what the chains do; the check sees all.
     own = PAIR.log_z + np.log(mass - [0, sliver])
@@ -203,7 +129,7 @@ def test_a_missing_piece_is_counted_and_named(rng):
 
 def test_exact_draws_agree_and_errors_are_right(rng):
     partition = Sliver(norm.isf(0.05))
-    truth = PAIR.log_z + np.log(masses(partition)[0])
+    truth = PAIR.log_z + np.log(exact_masses(partition)[0])
     z, named, gaps = [], 0, 0
     for _ in range(20):
         samples, weights = weighed(partition, partition.label, rng, 4_000)
@@ -284,88 +210,3 @@ def test_a_gap_widens_the_errors(rng):
     assert np.all(wide.interval[:, 1] > weights.interval[:, 1])
     for name in ("weight", "log_evidence", "from_draws", "from_proposals"):
         np.testing.assert_array_equal(getattr(wide, name), getattr(weights, name))
-
-
-# ------------------------------------------------------------------ jumps between the pieces
-
-
-def test_a_blend_draws_from_its_density(rng):
-    others = (one([-3.0, 0.0], size=1.5), one([0.0, 4.0], 5.0))
-    q = MixtureProposal(one([3.0, 0.0], 8.0, size=1.5), others)
-    target = Mixture(PAIR.means, PAIR.covariances, PAIR.weights)
-    assert_covers(target, q.sample, q.log_density, rng)
-    x = q.sample(20_000, rng)
-    parts = zip((0.75, 0.125, 0.125), (q.own, *others), strict=True)
-    share = sum(s * (part.sample(10**6, rng)[:, 1] > 2).mean() for s, part in parts)
-    # The share that is expected is itself known within an eighth of an error.
-    assert abs(z_scores(x[:, 1:] > 2, share)[0]) < 4
-
-
-class Unreached(Sliver):
-    """As the chains see a sliver that they never reach: it belongs to neither region."""
-
-    def label(self, x):
-        return np.where(self.cut(x), 2, super().label(x))
-
-
-def test_connected_pieces_are_visited_in_proportion(rng):
-    partition, unreached = Sliver(norm.isf(0.15)), Unreached(norm.isf(0.15))
-    density = PAIR.density()
-    config = LocalSampling(draws=200, min_ess=400)
-    config, modes, pilot = prepared(density, rng, config)
-    order = np.argsort(modes.locations[:, 0])
-    modes, pilot = modes.take(order), pilot.take(order)
-    sampler, chains = begun(density, unreached, modes, pilot, config, rng)
-    chains = run(sampler, chains, rng)
-    before = draws_of(sampler, chains)
-    assert not partition.cut(before.x[1].reshape(-1, 2)).any(), "the chains are all in one piece"
-    assert jumps_of(chains) == [None, None]
-    sampler = replace(sampler, partition=partition)
-    chains, _ = connect_regions(sampler, chains, {1: (SHAPES[1], SHAPES[:1])}, rng)
-    assert n_draws(chains)[1] == 200
-    assert jumps_of(chains) == [None, SHAPES[1]]
-    chains = run(sampler, chains, rng)
-    chains = extend_chains(sampler, chains, np.array([1]), 800, rng)
-    after = draws_of(sampler, chains)
-    np.testing.assert_array_equal(after.x[0], before.x[0])
-    x = after.x[1]
-    assert np.all(partition.label(x.reshape(-1, 2)) == 1)
-    mass, sliver = masses(partition)
-    inside = partition.cut(x.reshape(-1, 2)).reshape(*x.shape[:2], 1).astype(float)
-    assert abs(z_of_means(inside, sliver / mass[1], size=200)[0]) < 4.5
-    np.testing.assert_allclose(after.logp[1].ravel(), PAIR.logp(x.reshape(-1, 2)))
-
-
-# ------------------------------------------------------------------ the whole
-
-
-def three_modes(distance, dim=10):
-    """Three anisotropic Gaussians whose closest means are `distance` spreads apart."""
-    rng = np.random.default_rng(10)
-    turns = np.linalg.qr(rng.standard_normal((3, dim, dim)))[0]
-    covariances = (turns * np.geomspace(0.2, 3.0, dim)) @ turns.swapaxes(1, 2)
-    means = rng.standard_normal((3, dim))
-    gaps = []
-    for a, b in combinations(range(3), 2):
-        line = means[a] - means[b]
-        direction = line / np.linalg.norm(line)
-        spread = direction @ (covariances[a] + covariances[b]) @ direction / 2
-        gaps.append(np.linalg.norm(line) / np.sqrt(spread))
-    return Mixture(means * distance / min(gaps), covariances, [0.5, 0.3, 0.2])
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("distance", [5.0, 6.0])
-def test_weights_of_close_modes_are_right(distance, seed, rng):
-    """Regression: slivers that borders had cut off were weighed wrongly, by 0.03 at worst."""
-    target = three_modes(distance)
-    generator = Hybrid(families=("gaussian", "mixture"))
-    config = FitConfig(target_se=0.003, generator=generator, random_seed=seed)
-    fit = fit_density(target.density(prior=WideNormal(10, 5.0)), config)
-    assert fit.n_modes == 3
-    n = 400_000
-    share = np.bincount(fit.label(target.draws(n, rng)), minlength=3) / n
-    error = np.hypot(fit.weights.weight_se, np.sqrt(share * (1 - share) / n))
-    assert np.all(np.abs(fit.weights.weight - share) < 4 * error)
-    assert fit.weights.weight_se.max() < 0.02, "the errors say something"
-    assert abs(fit.weights.total) < 4 * fit.weights.total_se

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from densities import Everywhere, HalfSpace, exact_local, gaussian, two_modes, z_scores
-from regional import begun, regional
+from regional import bridge_samples, regional
 
 from pymc_multimodal.evidence import estimate
 from pymc_multimodal.proposals.base import RegionFit
@@ -20,7 +20,7 @@ HALVES = HalfSpace(-0.6)
 def weights_of(rng, counts=(800, 800), draws=50, fitted=None, target=TARGET):
     fitted = fitted or regional(TARGET.means + 0.2, [1.2, 0.7])
     density = target.density()
-    samples = begun(density, HALVES, fitted, counts, rng)
+    samples = bridge_samples(density, HALVES, fitted, counts, rng)
     return estimate(samples, exact_local(target, HALVES.label, 2, rng, draws=draws), density)
 
 
@@ -84,7 +84,7 @@ def test_a_generator_that_misses_part_of_a_region_is_flagged(rng):
     target = two_modes(distance=14.0, weights=(0.5, 0.5))
     [only] = regional(target.means[:1], [1.0]).densities
     density = target.density()
-    samples = begun(density, Everywhere(), RegionFit((only,)), [2_000], rng)
+    samples = bridge_samples(density, Everywhere(), RegionFit((only,)), [2_000], rng)
     found = estimate(samples, exact_local(target, Everywhere().label, 1, rng), density)
     assert {"overlap", "evidence_error"} & {s.code for s in found.statuses}
 
@@ -93,7 +93,7 @@ def test_a_single_region_has_all_the_mass(rng):
     target = gaussian(np.zeros(2), np.eye(2), log_z=-3.0)
     fitted = regional(np.zeros((1, 2)), [1.1])
     density = target.density()
-    samples = begun(density, Everywhere(), fitted, [1_000], rng)
+    samples = bridge_samples(density, Everywhere(), fitted, [1_000], rng)
     found = estimate(samples, exact_local(target, Everywhere().label, 1, rng), density)
     assert found.weight.tolist() == [1.0]
     assert found.weight_se.tolist() == [0.0]
@@ -109,7 +109,7 @@ def test_regions_that_no_proposal_reached_get_more(regions, rng):
     target = gaussian(np.zeros(2), np.eye(2)) if regions == 1 else TARGET
     density = Density(lambda x: (np.full(len(x), -np.inf), np.zeros_like(x)), 2)
     fitted = regional(target.means[:regions], np.ones(regions))
-    samples = begun(density, partition, fitted, [200] * regions, rng)
+    samples = bridge_samples(density, partition, fitted, [200] * regions, rng)
     found = estimate(samples, exact_local(target, partition.label, regions, rng), density)
     assert found.needs(0.01, 0.1).all()
     # More proposals are what is missing, not draws.

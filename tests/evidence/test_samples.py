@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from densities import HalfSpace, two_modes
-from regional import begun, regional
+from regional import bridge_samples, regional
 
 from pymc_multimodal.evidence import begin_samples, extend_samples, replace_densities
 from pymc_multimodal.proposals.base import RegionFit
@@ -26,14 +26,14 @@ def assert_equal(a, b):
 def test_evaluations_are_counted_only_inside(rng):
     density = TARGET.density()
     fitted = regional(np.array([[-4.0, 0.0], [-4.0, 0.0]]), [0.3, 0.3])
-    samples = begun(density, HALVES, fitted, [100, 100], rng)
+    samples = bridge_samples(density, HALVES, fitted, [100, 100], rng)
     assert density.n_logp_evals == 100
     assert samples.n_proposals.tolist() == [100, 100]
     assert np.isneginf(samples.ratios[1]).all()
 
 
 def test_points_are_those_of_the_ratios(rng):
-    samples = begun(TARGET.density(), HALVES, FITTED, [3_000, 2_000], rng)
+    samples = bridge_samples(TARGET.density(), HALVES, FITTED, [3_000, 2_000], rng)
     for k, (x, logp, ratios) in enumerate(
         zip(samples.points, samples.logp, samples.ratios, strict=True)
     ):
@@ -47,7 +47,7 @@ def test_points_are_those_of_the_ratios(rng):
 
 def test_proposals_are_added_and_the_record_stays(rng):
     density = TARGET.density()
-    first = begun(density, HALVES, FITTED, [50, 60], rng)
+    first = bridge_samples(density, HALVES, FITTED, [50, 60], rng)
     ratios = first.ratios[0].copy()
     more = extend_samples(first, density, HALVES, np.array([25, 0]), rng)
     assert first.n_proposals.tolist() == [50, 60]
@@ -59,7 +59,7 @@ def test_proposals_are_added_and_the_record_stays(rng):
 
 def test_what_is_refused_leaves_the_record_as_it_was(rng):
     density = TARGET.density()
-    first = begun(density, HALVES, FITTED, [50, 60], rng)
+    first = bridge_samples(density, HALVES, FITTED, [50, 60], rng)
     density.limit = lambda: True
     with density.limited(), pytest.raises(LimitReached):
         extend_samples(first, density, HALVES, np.array([50, 60]), rng)
@@ -68,8 +68,10 @@ def test_what_is_refused_leaves_the_record_as_it_was(rng):
 
 def test_new_densities_drop_the_proposals_of_the_old_ones(rng):
     noted = tuple(Status("network", "generator", f"mode {k}", mode=k) for k in (0, 1))
-    first = begun(TARGET.density(), HALVES, RegionFit(FITTED.densities, noted), [50, 60], rng)
-    unchanged = begun(TARGET.density(), HALVES, first.fitted, [0, 0], rng)
+    first = bridge_samples(
+        TARGET.density(), HALVES, RegionFit(FITTED.densities, noted), [50, 60], rng
+    )
+    unchanged = bridge_samples(TARGET.density(), HALVES, first.fitted, [0, 0], rng)
     assert_equal(unchanged, begin_samples(first.fitted, 2))
     other = regional(TARGET.means[:1], [1.0])
     other = RegionFit(other.densities, (Status("network", "generator", "new", mode=0),))

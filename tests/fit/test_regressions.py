@@ -11,6 +11,12 @@ from pymc_multimodal.search.finder import MAX_ESCAPES
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.moves.adaptation import fit_metric
 from pymc_multimodal.search.curvature import triangular
+from searches import modes_found, settled_search
+
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.moves.adaptation import fit_metric
+from pymc_multimodal.search import ModeSearch, modes_of, triangular
+from pymc_multimodal.search.classify import MAX_ESCAPES
 from pymc_multimodal.search.optimise import ForwardDifferences
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.density import Density
@@ -95,23 +101,6 @@ def test_a_fit_says_what_it_is_in_one_line():
     fit = fit_density(Density(normal, 2, prior=lambda n, r: r.normal(0, 2, (n, 2))), FitConfig())
     assert len(repr(fit)) < 200
     assert "1 modes" in repr(fit)
-
-
-def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
-    """Accepted jumps were handed to the chains of other regions."""
-    density, config = two_modes().density(), LocalSampling()
-    modes = ModeFinder(density, ModeSearch(), rng).search()
-    pilot = explore(density, modes, config, rng)
-    sampler = LocalSampler(density, HalfSpace(0.0), modes, pilot, config, rng)
-    whole = EllipticalMixture.single(
-        np.zeros(2), 9.0 * np.eye(2), 5.0, np.full(2, np.inf), np.zeros(2)
-    )
-    for k in (1, 0):
-        sampler.connect({k: (whole, [whole])})
-    sampler.extend(np.arange(2), 30)
-    local = sampler.result()
-    for k in (0, 1):
-        assert np.all(HalfSpace(0.0).label(local.x[k].reshape(-1, 2)) == k)
 
 
 @pytest.mark.parametrize("first", [True, False])
