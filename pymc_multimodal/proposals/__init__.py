@@ -14,8 +14,7 @@ from pymc_multimodal.proposals.base import (
 from pymc_multimodal.proposals.elliptical import EllipticalMixture
 from pymc_multimodal.proposals.flow.density import FlowDensity, Network
 from pymc_multimodal.proposals.ladder import Hybrid
-from pymc_multimodal.proposals.lrds.energy import EnergyNetwork
-from pymc_multimodal.proposals.lrds.lrds import LRDS, ControlNetwork
+from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
 from pymc_multimodal.proposals.published.generator import PublishedHybrid
 from pymc_multimodal.proposals.score.score import ScoreLangevin
 from pymc_multimodal.proposals.score.score_generator import ScoreGenerator
