@@ -10,7 +10,7 @@ from scipy.linalg import solve_triangular
 __all__ = ["AffineMap"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AffineMap:
     """Coordinates z of points ``x = origin + factor z``.
 

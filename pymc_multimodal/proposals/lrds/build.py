@@ -98,7 +98,7 @@ def build_generator(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Frame:
     """What all references of one build have in common."""
 

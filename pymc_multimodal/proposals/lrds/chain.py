@@ -23,7 +23,7 @@ CHUNK_NUMBERS = 2_000_000
 MIN_CHUNK = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChainDraws:
     """Draws of the reverse chain.
 
@@ -47,7 +47,7 @@ class ChainDraws:
     inside: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReverseChain:
     """The chain of a reference, with a control or without, in the coordinates of the model.
 

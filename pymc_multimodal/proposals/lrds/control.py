@@ -20,7 +20,7 @@ __all__ = ["Control", "ControlTraining", "PathTerms", "draw_paths", "log_path_de
 MAX_SHIFT = 4.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Control:
     r"""Shifts of the reverse kernels, in units of the spread of the kernels.
 
@@ -51,7 +51,7 @@ class Control:
         return self.max_shift * np.tanh(shift / self.max_shift)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ControlTraining:
     """Report of the training of a control.
 
@@ -81,7 +81,7 @@ class ControlTraining:
     loss: np.ndarray = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PathTerms:
     """What the loss needs of n paths: everything but the control.
 

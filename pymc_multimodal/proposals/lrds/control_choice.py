@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.lrds.control_fit import fit_control
 from pymc_multimodal.status import FitError, Status, first_line
 
@@ -36,7 +36,7 @@ MIN_EVALUATIONS = 2000
 MIN_FINITE_SHARE = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainedChain:
     """A chain with a control, or without where none serves better.
 

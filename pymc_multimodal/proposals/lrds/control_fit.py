@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.lrds.control import Control, ControlTraining, PathTerms
 from pymc_multimodal.proposals.lrds.potential import Potential
 
@@ -61,7 +61,7 @@ def path_ess(log_ratio: np.ndarray) -> float:
     return float(w.sum() ** 2 / (w**2).sum() / len(log_ratio))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvaluatedPoints:
     """Points whose log density is known: starts of the paths that are noised from them.
 
@@ -82,7 +82,7 @@ class EvaluatedPoints:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvaluatedPaths:
     """Paths of the chain with the log densities of their ends.
 

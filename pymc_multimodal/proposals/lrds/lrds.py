@@ -9,11 +9,9 @@ from pymc_multimodal.proposals.lrds.build import build_generator
 from pymc_multimodal.proposals.lrds.settings import LRDSSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
-    from pymc_multimodal.proposals.base import RegionDensity, RegionFit
+    from pymc_multimodal.proposals.base import RegionFit
     from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
     from pymc_multimodal.regions.draws import RegionDraws
     from pymc_multimodal.target.protocol import LogDensity
@@ -63,7 +61,7 @@ class LRDS(LRDSSettings):
         Whether a control is learned at all.
     defensive : float
         Share of proposals from the heavy-tailed densities of the regions, between 0 and 1.
-    regional : Hybrid
+    regional : RegionalFamilies
         Densities of the regions, for the bridge, for the jumps of the chains, and for the
         defensive share.
 
@@ -110,16 +108,6 @@ class LRDS(LRDSSettings):
             "kernels": "exponential",
         }
         return cls(**(settings | changes))
-
-    def fit_regions(
-        self,
-        local: RegionDraws,
-        period: np.ndarray,
-        rng: np.random.Generator,
-        previous: Sequence[RegionDensity | None] | None = None,
-    ) -> RegionFit:
-        """Fit Gaussians and mixtures, which serve the bridge, the jumps and the defensive share."""
-        return self.regional.fit_regions(local, period, rng, previous)
 
     def build(
         self,

@@ -51,7 +51,7 @@ def join_region_mixtures(
     Parameters
     ----------
     densities : sequence of RegionDensity
-        Their cores are elliptical mixtures, whose sizes held-out draws chose.
+        Elliptical mixtures, whose sizes held-out draws chose, and defensive components.
     weights : array of shape (K,)
         Weights of the regions; positive.
 
@@ -61,10 +61,11 @@ def join_region_mixtures(
     """
     shares, means, factors = [], [], []
     for weight, density in zip(weights, densities, strict=True):
-        core = density.core
-        assert isinstance(core, EllipticalMixture)
+        undefended = density.undefended
+        assert isinstance(undefended, EllipticalMixture)
+        gaussian = undefended.gaussian
         for share, mean, scale, df in zip(
-            core.weights, core.means, core.scales, core.df, strict=True
+            gaussian.weights, gaussian.means, gaussian.factors, undefended.df, strict=True
         ):
             sizes = np.ones(1)
             if np.isfinite(df):

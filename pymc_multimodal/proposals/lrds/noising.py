@@ -13,7 +13,7 @@ __all__ = ["Noising", "geometric", "pinned", "variance_preserving"]
 MIN_RATE, MAX_RATE = 0.1, 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Noising:
     r"""Gaussian noise added step by step: ``X_{k+1} = X_k + (c_{k+1}^2 - c_k^2)^{1/2} Z``.
 

@@ -84,10 +84,6 @@ class PathGenerator(Generator):
         """Corrections of given points, shape (n, d), their paths drawn afresh by noising."""
         return self._minus_log_q(x, self.chain.log_density(x, rng))
 
-    def export(self) -> PathGenerator:
-        """Itself: it is made of NumPy arrays."""
-        return self
-
     def _minus_log_q(self, x: np.ndarray, log_own: np.ndarray) -> np.ndarray:
         """Minus the log density of proposals at x, from that of the chain."""
         defence = np.log(self.defensive) + self.defence.log_density(x)

@@ -19,7 +19,7 @@ __all__ = ["PooledDraws", "SplitDraws"]
 MAX_REGION_DRAWS = 20_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PooledDraws:
     """Draws of all regions, unrolled, with the probability that each stands for.
 
@@ -81,7 +81,7 @@ class PooledDraws:
         return mean, (step * self.probability[:, None]).T @ step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SplitDraws:
     """Pooled draws to learn from, and others, of different chains, to judge by.
 

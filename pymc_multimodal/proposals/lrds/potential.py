@@ -19,7 +19,7 @@ OUTPUT_SD = 0.1
 BIAS_RANGE = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Potential:
     """A network of two hidden layers, whose first layer is a mixture of experts.
 

@@ -29,7 +29,7 @@ class Features(NamedTuple):
     responsibility: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReverseKernel:
     """Distributions of n points one step back: Gaussian mixtures, each with a shift to be added.
 

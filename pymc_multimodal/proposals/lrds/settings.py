@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pymc_multimodal import checks
 from pymc_multimodal.proposals.device import check_device
-from pymc_multimodal.proposals.ladder import Hybrid
+from pymc_multimodal.proposals.families import RegionalFamilies
 
 __all__ = ["ControlNetwork", "EnergyNetwork", "LRDSSettings"]
 
@@ -83,7 +81,7 @@ class ControlNetwork:
         for name in ("hidden", "regression_batch", "batch", "rounds", "evaluations"):
             checks.count(owner, name, getattr(self, name))
         for name in ("learning_rate", "huber_delta", "min_acceptance"):
-            checks.positive(owner, name, getattr(self, name))
+            checks.positive(owner, name, getattr(self, name), finite=True)
         check_device(owner, "device", self.device)
 
 
@@ -128,7 +126,7 @@ class EnergyNetwork:
         owner = "EnergyNetwork"
         for name in ("hidden", "steps", "batch", "chains", "moves"):
             checks.count(owner, name, getattr(self, name))
-        checks.positive(owner, "learning_rate", self.learning_rate)
+        checks.positive(owner, "learning_rate", self.learning_rate, finite=True)
         check_device(owner, "device", self.device)
 
 
@@ -149,7 +147,9 @@ class LRDSSettings:
     energy: EnergyNetwork = field(default_factory=EnergyNetwork)
     train: bool = True
     defensive: float = 0.1
-    regional: Hybrid = field(default_factory=lambda: Hybrid(rungs=("gaussian", "mixture")))
+    regional: RegionalFamilies = field(
+        default_factory=lambda: RegionalFamilies(families=("gaussian", "mixture"))
+    )
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -189,18 +189,18 @@ class LRDSSettings:
         checks.count("LRDS", "steps", self.steps)
         if self.components is not None:
             checks.count("LRDS", "components", self.components)
-        checks.positive("LRDS", "min_noise", self.min_noise)
-        checks.positive("LRDS", "max_noise", self.max_noise)
+        checks.positive("LRDS", "min_noise", self.min_noise, finite=True)
+        checks.positive("LRDS", "max_noise", self.max_noise, finite=True)
         checks.kind("LRDS", "network", self.network, ControlNetwork)
         checks.kind("LRDS", "energy", self.energy, EnergyNetwork)
-        checks.kind("LRDS", "regional", self.regional, Hybrid)
+        checks.kind("LRDS", "regional", self.regional, RegionalFamilies)
         checks.flag("LRDS", "train", self.train)
         # Without a defensive part, the corrected draws need not be exact.
         checks.share("LRDS", "defensive", self.defensive)
-        if not self.lowest_level < self.max_noise < np.inf:
+        if not self.lowest_level < self.max_noise:
             raise ValueError(
                 f"LRDS(min_noise={self.min_noise}, max_noise={self.max_noise}): noise levels must "
-                "be finite and rise from the lowest to the highest."
+                "rise from the lowest to the highest."
             )
 
     def _check_effects(self) -> None:
@@ -219,9 +219,9 @@ class LRDSSettings:
                 )
 
     def _check_combinations(self) -> None:
-        if "network" in self.regional.rungs:
+        if "network" in self.regional.families:
             raise ValueError(
-                f"LRDS(regional=Hybrid(rungs={self.regional.rungs})): the rungs must leave out "
+                f"LRDS(regional=RegionalFamilies(families={self.regional.families})): leave out "
                 "'network', because the reference is made of Gaussian components."
             )
         if self.kernels == "exponential" and (

@@ -18,7 +18,7 @@ SAME_COPY = 1e-6
 LogDensity = Callable[[np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """Windows on circular coordinates, one about each centre and one period wide.
 

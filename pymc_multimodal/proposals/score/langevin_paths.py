@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.base import Proposals, RegionalMixture, split_chains
 from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.proposals.ladder import expected_acceptance
 from pymc_multimodal.proposals.score.score_function import GaussianParts
 from pymc_multimodal.proposals.score.stored import Stored
 from pymc_multimodal.status import Status
@@ -106,7 +106,7 @@ class LangevinPath:
         start = np.empty_like(z)
         for k in np.unique(region):
             inside = region == k
-            start[inside] = gradient(self.densities[k], x[inside]) @ self.frame.basis
+            start[inside] = self.densities[k].score(x[inside]) @ self.frame.basis
         return 2 * (share * start + (1 - share) * score) - score
 
     def _by_metric(self, pull: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ class ScoreProposals(RegionalMixture):
             return best
         alone = _acceptance(best, data, rng)
         value = alone + WORTH_IT
-        cores = [q.core for q in densities]
+        cores = [q.undefended for q in densities]
         assert all(isinstance(q, EllipticalMixture) for q in cores)
         factors = np.stack(
             [np.linalg.cholesky(_covariance(q, runs.frame.inverse)) for q in cores]  # type: ignore[arg-type]
@@ -225,12 +225,6 @@ class ScoreProposals(RegionalMixture):
         region = self._pick(x, rng)
         return self._correction(x, self.path.backward(x, region, rng), region)
 
-    def export(self) -> ScoreProposals:
-        """Return the same proposals without what only `generate` needs."""
-        return ScoreProposals(
-            self.densities, self.weights, self.path, self.defensive, None, self.fallbacks
-        )
-
     def _parts(self, x: np.ndarray) -> np.ndarray:
         """Weighted log density of each region at x, shape (n, K)."""
         logs = np.stack([q.log_density(x) for q in self.densities], axis=1)
@@ -255,24 +249,6 @@ class ScoreProposals(RegionalMixture):
         )
 
 
-def gradient(q: EllipticalMixture, x: np.ndarray) -> np.ndarray:
-    """Gradient of the log density of a regional density on the line, shape (n, d)."""
-    logs = np.empty((len(x), len(q.means)))
-    pulls = np.empty((len(x), *q.means.shape))
-    for j, (mean, scale, df) in enumerate(zip(q.means, q.scales, q.df, strict=True)):
-        inverse = np.linalg.inv(scale)
-        z = (x - mean) @ inverse.T
-        r2 = np.einsum("ni,ni->n", z, z)
-        heavy = np.isfinite(df)
-        slope = (df + x.shape[1]) / (df + r2) if heavy else np.ones(len(x))
-        pulls[:, j] = -slope[:, None] * (z @ inverse)
-        logs[:, j] = -0.5 * (df + x.shape[1]) * np.log1p(r2 / df) if heavy else -0.5 * r2
-    logs += q._constant
-    share = np.exp(logs - logs.max(axis=1, keepdims=True))
-    share /= share.sum(axis=1, keepdims=True)
-    return np.einsum("nj,nji->ni", share, pulls)
-
-
 @dataclass(frozen=True)
 class Pooled:
     """Local draws in proportion to the regions' weights.
@@ -281,7 +257,7 @@ class Pooled:
     ----------
     stored : Stored
     held_out : array of bool, shape (n,)
-        Rows of the chains by which rungs are chosen.
+        Rows of the chains by which families are chosen.
     gradient : array of shape (n, d) or None
     parts : GaussianParts
         Of all regions' densities.
@@ -332,7 +308,7 @@ def pooled(
 def _parts_of(fitted: RegionFit, weights: np.ndarray) -> GaussianParts:
     w, means, covariances = [], [], []
     for q, share in zip(fitted.densities, np.maximum(weights, 1e-6), strict=True):
-        core = q.core
+        core = q.undefended
         assert isinstance(core, EllipticalMixture)
         w.append(share * core.weights / core.weights.sum())
         means.append(core.means)

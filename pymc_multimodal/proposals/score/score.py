@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from pymc_multimodal import checks
 from pymc_multimodal._compat import ess
 from pymc_multimodal.proposals.device import check_device
-from pymc_multimodal.proposals.ladder import Hybrid
+from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.score.langevin import Curve, sharpness, watch
 from pymc_multimodal.proposals.score.langevin_paths import ScoreProposals, pooled
 from pymc_multimodal.proposals.score.overlap import MIN_OVERLAP, analyse, covariance
@@ -27,7 +27,7 @@ from pymc_multimodal.status import FitError, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pymc_multimodal.proposals.base import RegionDensity, RegionFit
+    from pymc_multimodal.proposals.base import RegionFit
     from pymc_multimodal.proposals.score.overlap import Components
     from pymc_multimodal.proposals.score.score_function import Frame, GaussianParts
     from pymc_multimodal.proposals.score.stored import Stored
@@ -341,16 +341,10 @@ class ScoreLangevin:
 
     # ------------------------------------------------------------------ inside a fit
 
-    def fit_regions(
-        self,
-        local: RegionDraws,
-        period: np.ndarray,
-        rng: np.random.Generator,
-        previous: Sequence[RegionDensity | None] | None = None,
-    ) -> RegionFit:
-        """Fit the elliptical densities that bridge the weights and start the proposals."""
-        hybrid = Hybrid(rungs=("gaussian", "mixture"))
-        return hybrid.fit_regions(local, period, rng, previous)
+    @property
+    def regional(self) -> RegionalFamilies:
+        """Fit of the elliptical densities that bridge the weights and start the proposals."""
+        return RegionalFamilies(families=("gaussian", "mixture"))
 
     def build(
         self,

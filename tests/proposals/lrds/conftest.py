@@ -34,7 +34,7 @@ def learn(rng):
         period = np.full(target.dim, np.inf)
         if getattr(target, "period", None) is not None:
             period = np.asarray(target.period)
-        fitted = config.fit_regions(local, period, stream)
+        fitted = config.regional.fit_regions(local, period, stream)
         weights = getattr(target, "weights", np.ones(1)) if regions > 1 else np.ones(1)
         counted = target.density(gradient=False) if density else None
         if counted is not None:

@@ -11,7 +11,7 @@ from densities import Banana, SkewNormals, assert_covers
 
 from pymc_multimodal.gallery import skew_normal_mixture
 from pymc_multimodal.proposals import LRDS, ControlNetwork
-from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.lrds import path_ess
 from pymc_multimodal.proposals.torch_setup import seeded
 from pymc_multimodal.target.density import Density

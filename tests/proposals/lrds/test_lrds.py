@@ -67,7 +67,7 @@ def test_degenerate_draws_do_not_break_the_reference(rng):
     centre = np.concatenate([local.centre, np.ones((2, 1))], axis=1)
     local = replace(local, x=flat, centre=centre, grad=tuple(x[..., :0] for x in local.x))
     config = LRDS(train=False)
-    fitted = config.fit_regions(local, np.full(3, np.inf), rng)
+    fitted = config.regional.fit_regions(local, np.full(3, np.inf), rng)
     q = config.build(fitted, local, target.weights, rng)
     x = q.generate(1_000, rng)
     np.testing.assert_allclose(x[:, 2], 1.0, atol=1e-2)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from densities import HalfSpace, exact_local, two_modes, z_scores
 
-from pymc_multimodal.proposals import EllipticalMixture, Hybrid
-from pymc_multimodal.proposals.elliptical import laplace
+from pymc_multimodal.proposals import EllipticalMixture, RegionalFamilies, laplace
 from pymc_multimodal.proposals.lrds import PooledDraws, SplitDraws
 from pymc_multimodal.proposals.lrds.mixture_fit import (
     fit_pooled_mixture,
@@ -21,7 +20,7 @@ LINE = np.full(2, np.inf)
 def test_joined_mixtures_fit_the_whole(rng):
     target = two_modes(log_z=0.0)
     local = exact_local(target, HalfSpace().label, 2, rng)
-    fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, LINE, rng)
+    fitted = RegionalFamilies(families=("gaussian", "mixture")).fit_regions(local, LINE, rng)
     mixture = join_region_mixtures(fitted.densities, target.weights)
     x = target.draws(5_000, rng)
     assert np.mean(target.logp(x) - mixture.log_density(x)) < 0.05
@@ -29,10 +28,9 @@ def test_joined_mixtures_fit_the_whole(rng):
 
 def test_gaussians_of_different_sizes_stand_for_a_student(rng):
     defended = laplace(np.zeros(2), np.eye(2), LINE)
-    student = EllipticalMixture(
-        defended.means[-1:], defended.scales[-1:], np.ones(1), np.array([4.0]), LINE,
-        np.zeros(2), "gaussian",
-    )  # fmt: skip
+    student = EllipticalMixture.single(
+        defended.means[-1], defended.scales[-1], 4.0, LINE, np.zeros(2)
+    )
     mixture = join_region_mixtures((student,), np.ones(1))
     assert mixture.n_components > 1
     x = rng.standard_normal((5_000, 2))
@@ -67,7 +65,7 @@ def test_em_on_all_draws_mends_what_a_border_cut(rng):
     found = {}
     for name, target in (("close", close), ("apart", apart)):
         local = exact_local(target, HalfSpace().label, 2, rng, draws=400)
-        fitted = Hybrid(rungs=("gaussian",)).fit_regions(local, LINE, rng)
+        fitted = RegionalFamilies(families=("gaussian",)).fit_regions(local, LINE, rng)
         before = join_region_mixtures(fitted.densities, target.weights)
         draws = SplitDraws.from_regions(local, target.weights, LINE)
         found[name] = before, refine_mixture(before, draws, rng)

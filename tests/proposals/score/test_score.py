@@ -16,9 +16,9 @@ from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import TARGETS, mixture_2d
 from pymc_multimodal.model.build import density_of
-from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.score.langevin import permutation_test, run, sharpness
-from pymc_multimodal.proposals.score.langevin_paths import ScoreProposals, gradient
+from pymc_multimodal.proposals.score.langevin_paths import ScoreProposals
 from pymc_multimodal.proposals.score.parts import _sizes
 from pymc_multimodal.proposals.score.score_function import GaussianParts, LearnedScore, Perceptron
 from pymc_multimodal.proposals.score.score_training import _Network, train_score
@@ -452,8 +452,8 @@ def test_gradients_of_regional_densities(rng):
     target = two_modes(3)
     local = exact_local(target, HalfSpace().label, 2, rng)
     x = 3 * rng.standard_normal((20, 3))
-    for q in ScoreLangevin().fit_regions(local, np.full(3, np.inf), rng).densities:
-        np.testing.assert_allclose(gradient(q, x), jacobian(q.log_density, x), atol=1e-6)
+    for q in ScoreLangevin().regional.fit_regions(local, np.full(3, np.inf), rng).densities:
+        np.testing.assert_allclose(q.score(x), jacobian(q.log_density, x), atol=1e-6)
 
 
 @pytest.mark.parametrize("objective", ["implicit", "exact"])
@@ -461,7 +461,7 @@ def test_proposals_are_never_worse_than_their_start(objective, rng):
     target = two_modes(3, log_z=0.0)
     local = exact_local(target, HalfSpace().label, 2, rng)
     config = ScoreLangevin(objective=objective, steps=200)
-    fitted = config.fit_regions(local, np.full(3, np.inf), rng)
+    fitted = config.regional.fit_regions(local, np.full(3, np.inf), rng)
     q = config.build(fitted, local, target.weights, rng, target.density())
     assert isinstance(q, ScoreProposals)
     assert [s.code for s in q.fallbacks].count("paths") == 1
@@ -498,7 +498,7 @@ def test_circular_coordinates_are_left_to_the_mixture(rng):
     local = exact_local(target, lambda x: halves.label(np.abs(x)), 2, rng)
     config = ScoreLangevin()
     period = np.array(target.period)
-    fitted = config.fit_regions(local, period, rng)
+    fitted = config.regional.fit_regions(local, period, rng)
     q = config.build(fitted, local, np.array([0.3, 0.7]), rng, target.density())
     assert [s.code for s in q.fallbacks] == ["circular"]
     assert q.path is None
