@@ -27,7 +27,7 @@ def study(name: str, seed: int, quick: bool, changes: dict) -> dict:
     from pymc_multimodal.gallery import TARGETS
 
     steps = {"regression_steps": 100, "steps": 20} if quick else {}
-    config = LRDS(network=ControlNetwork(worth_it=2.0, **steps), **changes)
+    config = LRDS(network=ControlNetwork(min_acceptance=2.0, **steps), **changes)
     learned = shared.learn(TARGETS[name](), config, seed, draws=2000 if quick else 16_000)
     plain = shared.learn(TARGETS[name](), LRDS(train=False), seed, draws=2000 if quick else 16_000)
     rng = np.random.default_rng([seed, 5])
@@ -42,7 +42,7 @@ def study(name: str, seed: int, quick: bool, changes: dict) -> dict:
             "elbo": elbo,
             "eubo": eubo,
             "log_z": shared.log_evidence_error(one, log_ratio),
-            "components": one.generator.reference.n_components,
+            "components": one.generator.chain.reference.n_components,
         }
     return found
 

@@ -38,7 +38,7 @@ def configs(quick: bool) -> dict:
     from pymc_multimodal import LRDS, ControlNetwork
 
     network = ControlNetwork(
-        worth_it=2.0,  # train however good the reference is
+        min_acceptance=2.0,  # train however good the reference is
         regression_steps=100 if quick else 500,
         steps=20 if quick else 200,
     )
@@ -65,7 +65,7 @@ def study(weights, seed: int, quick: bool) -> dict:
     for name, config in configs(quick).items():
         fitted = config.regional.fit_regions(fit.draws, density.period, rng)
         generator = config.build(fitted, fit.draws, fit.weights.weight, rng, density)
-        if "control" in name and generator.control is None:
+        if "control" in name and generator.chain.control is None:
             found[name] = {"refused": True}
             continue
         learned = shared.Learned(generator, density, target)

@@ -21,12 +21,17 @@ import common
 import numpy as np
 
 from pymc_multimodal.gallery import two_modes
-from pymc_multimodal.proposals.lrds.control import draw_paths
-from pymc_multimodal.proposals.lrds.control_fit import path_ess
-from pymc_multimodal.proposals.lrds.noising import geometric, variance_preserving
-from pymc_multimodal.proposals.lrds.path_generator import Frame
-from pymc_multimodal.proposals.lrds.reference import MixtureReference
-from pymc_multimodal.proposals.lrds.stepped import SteppedReference, exponential_steps
+from pymc_multimodal.proposals.lrds import (
+    AffineMap,
+    MixtureReference,
+    SteppedReference,
+    draw_paths,
+    exponential_steps,
+    geometric,
+    path_ess,
+    variance_preserving,
+)
+from pymc_multimodal.proposals.mixture import GaussianMixture
 
 DIMENSIONS = (8, 16, 32, 64, 128)
 HEAVY = 2 / 3
@@ -43,22 +48,25 @@ PUBLISHED = {16: (1.7, 0.6), 32: (2.7, 0.8), 64: (4.1, 0.6)}
 
 
 def reference_of(dim: int, start: str, kernels: str, steps: int):
-    """Make the reference that is the target, and the frame it lives in."""
+    """Make the reference that is the target, and the coordinates that it runs in."""
     means = np.outer([-1.0, 1.0], np.ones(dim))
     weights = np.array([HEAVY, 1 - HEAVY])
     middle = weights @ means
     within = "geometric" in kernels
     # As published the whole has unit spread; for levels of our own, the modes have.
     size = np.sqrt(0.05) if within else np.sqrt((middle @ middle + total_variance(dim)) / dim)
-    frame = Frame(middle if within else np.zeros(dim), size * np.eye(dim))
+    coordinates = AffineMap(middle if within else np.zeros(dim), size * np.eye(dim))
     noising = geometric(steps, 0.15, 3.0) if within else variance_preserving(steps)
     factors = np.stack([np.sqrt(0.05) * np.eye(dim)] * 2)
-    mixture = MixtureReference(weights, frame.into(means), frame.covariance(factors), noising)
+    target = GaussianMixture(weights, means, factors)
+    mixture = MixtureReference(
+        target.in_coordinates(coordinates.origin, coordinates.factor), noising
+    )
     if "exact" in kernels:
-        return mixture, frame
+        return mixture, coordinates
     gain, sd = exponential_steps(noising)
     normal = np.sqrt(1.0 + noising.levels[-1] ** 2) if start == "normal" else None
-    return SteppedReference(mixture, gain, sd, normal=normal), frame
+    return SteppedReference(mixture, gain, sd, start_sd=normal), coordinates
 
 
 def total_variance(dim: int) -> float:
@@ -69,13 +77,13 @@ def total_variance(dim: int) -> float:
 def measure(dim: int, start: str, kernels: str, steps: int, seed: int, n: int) -> dict:
     """Draw n paths of one sampler and weigh them in both ways."""
     rng, target = np.random.default_rng([seed, dim, steps]), two_modes(dim)
-    reference, frame = reference_of(dim, start, kernels, steps)
+    reference, coordinates = reference_of(dim, start, kernels, steps)
     began = time.monotonic()
     heavy, own, true = [], [], []
     for _ in range(n // 2000):
         path, log_q = draw_paths(reference, None, 2000, rng)
-        x = frame.back(path[0])
-        logp = target.log_density(x) + frame.log_volume
+        x = coordinates.to_x(path[0])
+        logp = target.log_density(x) + coordinates.log_volume
         heavy.append(target.membership(x)[:, 0])
         own.append(logp - reference.log_level(0, path[0]))
         true.append(logp + reference.noising.log_density(path) - log_q)

@@ -32,6 +32,18 @@ from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
 from pymc_multimodal.proposals.lrds.pool import Pool
 from pymc_multimodal.proposals.lrds.reference import MixtureReference
 from pymc_multimodal.search import ModeSearch
+from pymc_multimodal.proposals.lrds import (
+    MixtureReference,
+    PathGenerator,
+    ReverseChain,
+    SplitDraws,
+    fit_control,
+    geometric,
+    path_ess,
+    variance_preserving,
+)
+from pymc_multimodal.proposals.mixture import GaussianMixture
+from pymc_multimodal.search.settings import ModeSearch
 
 DIM, SD, HEAVY = 8, np.sqrt(0.05), 2 / 3
 MEANS = np.outer([-1.0, 1.0], np.ones(DIM))
@@ -62,17 +74,18 @@ class Study:
         self.density = common_lrds.density_of(self.target)
         config = FitConfig(generator=LRDS(train=False), target_se=0.002, random_seed=1)
         self.fit = fit_density(self.density, config)
-        period, local = self.density.period, self.fit.draws
-        weights = self.fit.weights.weight
-        self.pool, self.held_out = (Pool.of(local, weights, period, h) for h in (False, True))
+        self.draws = SplitDraws.from_regions(
+            self.fit.draws, self.fit.weights.weight, self.density.period
+        )
         steps = (200, 50) if quick else (600, 200)
         self.network = ControlNetwork(
             hidden=64, regression_steps=steps[0], steps=steps[1], evaluations=20_000
         )
 
-    def generator(self, wrong: str, size: float, process: str, seed: int) -> PathGenerator:
+    def chain(self, wrong: str, size: float, process: str, seed: int) -> ReverseChain:
         """Make the diffusion from a mixture that is wrong in one respect."""
-        made, frame = self.fit.kernel.generator, self.fit.kernel.generator.frame
+        made = self.fit.kernel.generator.chain
+        coordinates = made.coordinates
         means, spread, weights = MEANS, SD, np.array([HEAVY, 1 - HEAVY])
         if wrong == "means":
             noise = np.random.default_rng([seed, 3]).standard_normal(MEANS.shape)
@@ -85,24 +98,27 @@ class Study:
             means, weights = MEANS[:1], np.ones(1)
         noising = geometric(8, 0.15, 3.0)
         if process == "variance-preserving":
-            scale = float(np.sqrt(np.mean(frame.into(self.pool.x) ** 2)))
+            scale = float(np.sqrt(np.mean(coordinates.to_z(self.draws.training.x) ** 2)))
             noising = variance_preserving(16, scale=scale)
         factors = np.stack([spread * np.eye(DIM)] * len(means))
+        mixture = GaussianMixture(weights, means, factors)
         reference = MixtureReference(
-            weights, frame.into(means), frame.covariance(factors), noising, np.arange(len(means))
+            mixture.in_coordinates(coordinates.origin, coordinates.factor),
+            noising,
+            np.arange(len(means)),
         )
-        return PathGenerator(
-            reference, None, frame, made.defence, made.share, made.centres, made.period
-        )
+        return ReverseChain(reference, coordinates, made.windows)
 
-    def judge(self, generator: PathGenerator, rng: np.random.Generator, n: int = DRAWS) -> dict:
+    def judge(self, chain: ReverseChain, rng: np.random.Generator, n: int = DRAWS) -> dict:
         """Weights of the chain, bare and corrected, and its ratios."""
-        _, x, log_own = generator.chain(n, rng)
-        ratio = self.density.logp(x) - log_own
-        side = self.target.membership(x)[:, 0]
+        drawn = chain.draw(n, rng)
+        ratio = self.density.logp(drawn.x) - drawn.log_density
+        side = self.target.membership(drawn.x)[:, 0]
         w = np.exp(ratio - ratio.max())
-        ratio_held_out = generator.path_log_ratio(self.held_out.x, self.held_out.logp, rng)
-        rows = self.held_out.pick(len(ratio_held_out), rng)
+        held_out, made = self.draws.held_out, self.fit.kernel.generator
+        ratio_held_out = chain.log_ratio(held_out.x, held_out.logp, rng)
+        rows = held_out.choose_rows(len(ratio_held_out), rng)
+        generator = PathGenerator(chain, made.defence, made.defensive)
         kernel = replace(self.fit.kernel, generator=generator, jumps=4)
         draws, _ = common.corrected_draws(
             self.density, replace(self.fit, kernel=kernel), n // 20, 16, rng, skip=20
@@ -119,15 +135,15 @@ class Study:
     def case(self, wrong: str, size: float, process: str, seed: int) -> dict:
         """Judge a wrong reference before and after a control is trained for it."""
         rng = np.random.default_rng([seed, 6])
-        generator = self.generator(wrong, size, process, seed)
-        before = self.judge(generator, rng)
+        chain = self.chain(wrong, size, process, seed)
+        before = self.judge(chain, rng)
         control, training = fit_control(
-            generator, self.pool, self.held_out, self.density, LRDS(network=self.network),
-            int(generator.reference.member.shape[1]), self.network.evaluations, rng,
+            chain, self.draws, self.density, self.network, LRDS().loss,
+            self.network.evaluations, rng,
         )  # fmt: skip
         return {
             "before": before,
-            "after": None if control is None else self.judge(generator.controlled(control), rng),
+            "after": None if control is None else self.judge(chain.with_control(control), rng),
             "training": [training.path_ess, training.acceptance, training.seconds],
         }
 
@@ -156,17 +172,17 @@ def single_gaussian(dim: int, seed: int, quick: bool) -> dict:
     )  # fmt: skip
     fit = fit_density(density, FitConfig(generator=learner, target_se=0.002, random_seed=seed))
     rng = np.random.default_rng([seed, 8])
-    generator = fit.kernel.generator
+    chain, training = fit.kernel.generator.chain, fit.kernel.generator.training
     share = {}
-    for name, made in (("before", generator.controlled(None)), ("after", generator)):
-        _, x, log_own = made.chain(DRAWS, rng)
+    for name, made in (("before", chain.with_control(None)), ("after", chain)):
+        drawn = made.draw(DRAWS, rng)
+        x = drawn.x
         near = np.linalg.norm(x - np.sign(x[:, :1]), axis=1) < 1.5 * SD * np.sqrt(dim)
         share[name] = {
             "heavy": float(target.membership(x)[:, 0].mean()),
             "within": float(near.mean()),
-            "ess": path_ess(density.logp(x) - log_own),
+            "ess": path_ess(density.logp(x) - drawn.log_density),
         }
-    training = generator.training
     return share | {
         "kept": training.kept,
         "acceptance": training.acceptance,

@@ -21,8 +21,7 @@ TARGETS = ("rings", "checkerboard")
 
 
 def references(quick: bool) -> dict:
-    from pymc_multimodal import LRDS
-    from pymc_multimodal.proposals.lrds.energy import EnergyNetwork
+    from pymc_multimodal import LRDS, EnergyNetwork
 
     found = {
         f"mixture of {j}": LRDS(components=j, train=False)
@@ -50,9 +49,9 @@ def study(name: str, config, seed: int, quick: bool) -> dict:
     fresh = target.draws(n // 4, rng)
     logp = learned.density.logp(fresh)
     # The log likelihood of fresh draws; for chains without a density, its lower bound by paths.
-    likelihood = np.mean(logp - learned.generator.path_log_ratio(fresh, logp, rng))
+    likelihood = np.mean(learned.generator.chain.log_density(fresh, rng))
     return {
-        "components": learned.generator.reference.n_components,
+        "components": learned.generator.chain.reference.n_components,
         "likelihood": float(likelihood),
         "entropy": float(-np.mean(logp)),
         "uncorrected": shared.variation(common.component_shares(target, x), target.weights),

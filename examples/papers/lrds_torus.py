@@ -67,7 +67,7 @@ def study(dim: int, config, seed: int, quick: bool) -> dict:
     points, weight = shared.corrected(learned, n, rng)
     drawn, exact = shared.resampled(points, weight, n, rng), target.draws(n, rng)
     return {
-        "control": learned.generator.control is not None,
+        "control": learned.generator.chain.control is not None,
         "ess": shared.ess(log_ratio),
         "log_z": shared.log_evidence_error(learned, log_ratio),
         "uncorrected": shared.variation(common.component_shares(target, x), WEIGHTS),

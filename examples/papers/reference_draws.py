@@ -76,11 +76,11 @@ def learn(target, config, seed: int, draws: int = 4000, density=None) -> Learned
 
 def proposals(learned: Learned, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draws of the chain alone, shape (n, d), and their log ratios (n,)."""
-    _, x, log_own = learned.generator.chain(n, rng)
+    drawn = learned.generator.chain.draw(n, rng)
     log_ratio = np.full(n, -np.inf)
-    inside = np.isfinite(log_own)
-    log_ratio[inside] = learned.density.logp(x[inside]) - log_own[inside]
-    return x, log_ratio
+    logp = learned.density.logp(drawn.x[drawn.inside])
+    log_ratio[drawn.inside] = logp - drawn.log_density[drawn.inside]
+    return drawn.x, log_ratio
 
 
 def corrected(learned: Learned, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +100,7 @@ def resampled(x: np.ndarray, weight: np.ndarray, n: int, rng: np.random.Generato
 
 def ess(log_ratio: np.ndarray) -> float:
     """Effective share of proposals with given log ratios."""
-    from pymc_multimodal.proposals.lrds.control_fit import path_ess
+    from pymc_multimodal.proposals.lrds import path_ess
 
     return path_ess(log_ratio)
 
@@ -109,7 +109,7 @@ def bounds(learned: Learned, log_ratio: np.ndarray, n: int, rng) -> tuple[float,
     """ELBO and EUBO less the log evidence: means of log ratios of proposals and of exact draws."""
     exact = learned.target.draws(n, rng)
     logp = learned.density.logp(exact)
-    above = learned.generator.path_log_ratio(exact, logp, rng).mean()
+    above = learned.generator.chain.log_ratio(exact, logp, rng).mean()
     below = log_ratio[np.isfinite(log_ratio)].mean()
     return float(below - learned.target.log_z), float(above - learned.target.log_z)
 
@@ -161,11 +161,10 @@ def variation(shares: np.ndarray, truth: np.ndarray) -> float:
 
 def three_references(quick: bool, regression_steps: int, steps: int) -> dict:
     """Configs of a mixture, the same with a control trained briefly, and an energy-based model."""
-    from pymc_multimodal import LRDS, ControlNetwork
-    from pymc_multimodal.proposals.lrds.energy import EnergyNetwork
+    from pymc_multimodal import LRDS, ControlNetwork, EnergyNetwork
 
     network = ControlNetwork(
-        worth_it=2.0,  # train however good the reference is
+        min_acceptance=2.0,  # train however good the reference is
         regression_steps=100 if quick else regression_steps,
         steps=20 if quick else steps,
     )

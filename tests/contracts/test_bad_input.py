@@ -276,7 +276,7 @@ def test_numbers_of_draws(no_fit, unimodal, name, value):
         (lambda: mm.PublishedHybrid(device="gpu0"), "device='gpu0'.*torch.*'cpu'"),
         (lambda: mm.LRDS(start="normal"), "start='normal'.*no effect.*exponential"),
         (lambda: mm.LRDS(reference="gaussian", components=3), "components=3.*no effect"),
-        (lambda: mm.LRDS(process="pinned", last=5.0), "last=5.0.*no effect"),
+        (lambda: mm.LRDS(process="pinned", max_noise=5.0), "max_noise=5.0.*no effect"),
         (lambda: mm.Hybrid(min_gain=-1.0), "min_gain=-1.0"),
         (lambda: mm.Hybrid(defensive_df=0.0), "defensive_df=0.0"),
         (lambda: mm.Hybrid(families=()), "families"),

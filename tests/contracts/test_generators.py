@@ -30,12 +30,18 @@ from pymc_multimodal.proposals.elliptical import (
     defensive_mixture,
     student_t,
 )
-from pymc_multimodal.proposals.lrds.control import Control
-from pymc_multimodal.proposals.lrds.noising import geometric
-from pymc_multimodal.proposals.lrds.path_generator import Frame, PathGenerator
-from pymc_multimodal.proposals.lrds.potential import Potential
-from pymc_multimodal.proposals.lrds.reference import MixtureReference
-from pymc_multimodal.proposals.lrds.stepped import SteppedReference, tweedie_steps
+from pymc_multimodal.proposals.lrds import (
+    AffineMap,
+    Control,
+    MixtureReference,
+    PathGenerator,
+    Potential,
+    ReverseChain,
+    SteppedReference,
+    Windows,
+    geometric,
+    tweedie_steps,
+)
 from pymc_multimodal.proposals.published import PublishedGenerator, SupervisedMap
 from pymc_multimodal.proposals.published.generator import PublishedGenerator, SupervisedMap
 from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
@@ -88,22 +94,23 @@ def diffusion(target=PLANE, period=LINE, *, controlled=True, exact=True, steps=4
     rng = np.random.default_rng(3)
     circle = np.isfinite(period[0])
     centres = np.array([[3.0, 0.0], [1.0, 0.0]]) if circle else PLANE.means
-    frame = Frame(np.array([0.3, -0.2]), np.array([[1.5, 0.0], [0.4, 0.8]]))
+    coordinates = AffineMap(np.array([0.3, -0.2]), np.array([[1.5, 0.0], [0.4, 0.8]]))
     covariances = (0.3 if circle else 1.4) * np.array([[[1.0, 0.3], [0.3, 0.7]], 0.6 * np.eye(2)])
-    reference = MixtureReference(
-        np.array([0.5, 0.5]), frame.into(centres + 0.3), covariances, geometric(steps, 0.3, 3.0),
-        np.array([0, 1]),
-    )  # fmt: skip
-    scale = reference.control_maps()
+    mixture = GaussianMixture.from_covariances(
+        np.array([0.5, 0.5]), coordinates.to_z(centres + 0.3), covariances
+    )
+    reference = MixtureReference(mixture, geometric(steps, 0.3, 3.0), np.array([0, 1]))
+    maps = reference.control_maps()
     if not exact:
         reference = SteppedReference(reference, *tweedie_steps(reference.noising))
-    control = Control(Potential.random(2, 2, 8, 3.0 / (1.0 + reference.noising.levels), rng), scale)
+    control = Control(Potential.random(2, 2, 8, 3.0 / (1.0 + reference.noising.levels), rng), maps)
     make = circular if circle else elliptical
     parts = (make(centre=centres[0], df=(4.0,)), make(centre=centres[1]))
     defence = RegionalMixture(parts, np.array([0.6, 0.4]))
-    return PathGenerator(
-        reference, control if controlled else None, frame, defence, 0.2, centres, period
+    chain = ReverseChain(
+        reference, coordinates, Windows(centres, period), control if controlled else None
     )
+    return PathGenerator(chain, defence, 0.2)
 
 
 def paths(rate, step=0.2):

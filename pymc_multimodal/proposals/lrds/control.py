@@ -2,105 +2,149 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.proposals.lrds.reference import log_kernel
+from pymc_multimodal.proposals.lrds.reference import Features, log_kernel_density
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.lrds.potential import Potential
-    from pymc_multimodal.proposals.lrds.reference import Reference
+    from pymc_multimodal.proposals.lrds.reference import ReferenceChain
 
-__all__ = ["Control", "PathTerms", "draw_paths", "log_path_density"]
+__all__ = ["Control", "ControlTraining", "PathTerms", "draw_paths", "log_path_density"]
+
+# Largest component of a shift, in standard deviations of the kernel: a Gaussian that is shifted
+# without bound has a density ratio without bound. Measured: examples/benchmarks/constants.py
+MAX_SHIFT = 4.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Control:
-    r"""Shifts of the reverse kernels, in units of the kernels' own spread.
+    r"""Shifts of the reverse kernels, in units of the spread of the kernels.
 
-    The best control is a gradient: the law of the target's noised version over that of the
-    reference, :math:`h_k(y) = E[\gamma / \pi_{ref} (X_0) \mid X_k = y]`, turns the reference's
-    chain into the target's (Doob). So what is learned is a potential
-    :math:`\psi_k \approx \log h_k`, and the shift is its gradient. At level 0 the potential is
-    the log ratio itself, which every evaluated draw gives without noise.
+    The best control is a gradient: that of the log density of the noised target over that of the
+    noised reference, :math:`\log E[\gamma / \pi_{ref} (X_0) \mid X_k = y]`. It turns the chain of
+    the reference into that of the target (Doob's transform). What is learned is a potential that
+    approximates this function, and the shift is its gradient. At level 0 the potential is the log
+    ratio itself, which is known without noise at every point whose density is known.
 
     Attributes
     ----------
     potential : Potential
     maps : array of shape (K, G, d, d)
-        From a gradient in the features at level k + 1 to units of the kernel down to k, for
-        each group of components; blended by the groups' shares.
-    limit : float
-        Bound on each component of a shift: a Gaussian that is shifted without bound has a
-        ratio without bound.
+        From a gradient in the whitened place at level k + 1 to units of the kernel down to k, for
+        each group of components; averaged with the responsibilities of the groups.
+    max_shift : float
+        Bound on each component of a shift, in standard deviations of the kernel.
     """
 
     potential: Potential
     maps: np.ndarray
-    limit: float = 4.0
+    max_shift: float = MAX_SHIFT
 
-    def __call__(self, k: int, h: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """Shifts from level k + 1 down to k, shape (n, d)."""
-        gradient = self.potential(h, share, k + 1)[1]
-        shift = np.einsum("ng,gni->ni", share, gradient @ self.maps[k])
-        return self.limit * np.tanh(shift / self.limit)
+    def __call__(self, k: int, features: Features) -> np.ndarray:
+        """Shifts from level k + 1, whose features are given, down to k; shape (n, d)."""
+        gradient = self.potential(features, k + 1)[1]
+        shift = np.einsum("ng,gni->ni", features.responsibility, gradient @ self.maps[k])
+        return self.max_shift * np.tanh(shift / self.max_shift)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class ControlTraining:
+    """Report of the training of a control.
+
+    Attributes
+    ----------
+    kept : bool
+        Whether the control is used; otherwise the reference serves as it was.
+    acceptance : tuple of float
+        Expected acceptance of independence jumps before and after, from held-out draws.
+    path_ess : tuple of float
+        Effective share of proposals before and after.
+    finite_share : float
+        Share of the ends of the chain at which the target is finite.
+    evaluations : int
+        Ends of the chain that were drawn, each of which is evaluated once.
+    seconds : float
+    loss : array of shape (steps,)
+        Loss of each step on paths.
+    """
+
+    kept: bool
+    acceptance: tuple[float, float]
+    path_ess: tuple[float, float]
+    finite_share: float
+    evaluations: int
+    seconds: float
+    loss: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class PathTerms:
     """What the loss needs of n paths: everything but the control.
 
     Attributes
     ----------
-    h : array of shape (n, K + 1, d)
-    share : array of shape (n, K + 1, G)
+    whitened : array of shape (n, K + 1, d)
+    responsibility : array of shape (n, K + 1, G)
         Features at every level.
     residuals : array of shape (n, K, J, d)
-    constants : array of shape (n, K, J)
+    log_constants : array of shape (n, K, J)
         Of the reverse kernel from each level to the one below.
-    fixed : array of shape (n, K)
-        What a step adds to the log ratio of the path without control: the log density of the
-        forward step over that of the reverse one, with the reference's levels on both sides.
+    log_bayes_step : array of shape (n, K)
+        Log density of each reverse step by Bayes' rule from the levels of the reference,
+        ``log F(x_{k+1} | x_k) + log p_k(x_k) - log p_{k+1}(x_{k+1})``. An exact reference without
+        control has reverse kernels of this density.
     """
 
-    h: np.ndarray
-    share: np.ndarray
+    whitened: np.ndarray
+    responsibility: np.ndarray
     residuals: np.ndarray
-    constants: np.ndarray
-    fixed: np.ndarray
+    log_constants: np.ndarray
+    log_bayes_step: np.ndarray
 
     @classmethod
-    def of(cls, reference: Reference, path: np.ndarray) -> PathTerms:
-        """Collect the terms of paths, shape (K + 1, n, d)."""
+    def of(cls, reference: ReferenceChain, path: np.ndarray) -> PathTerms:
+        """Collect the terms of paths of shape (K + 1, n, d)."""
         noising, d = reference.noising, path.shape[2]
-        h, share = reference.features(0, path[0])
-        columns: list[list[np.ndarray]] = [[h], [share], [], [], []]
+        first = reference.features(0, path[0])
+        columns: list[list[np.ndarray]] = [[first.whitened], [first.responsibility], [], [], []]
         below = reference.log_level(0, path[0])
         for k in range(noising.steps):
-            kernel, above = (
-                reference.kernel(k, path[k + 1]),
-                reference.log_level(k + 1, path[k + 1]),
-            )
+            kernel = reference.kernel(k, path[k + 1])
+            above = reference.log_level(k + 1, path[k + 1])
             square = np.sum((path[k + 1] - path[k]) ** 2, axis=1) / noising.added[k]
             forward = -0.5 * (square + d * np.log(2 * np.pi * noising.added[k]))
-            fixed = forward + below - above
-            found = (kernel.h, kernel.share, kernel.residuals(path[k]), kernel.constants, fixed)
-            for column, part in zip(columns, found, strict=True):
-                column.append(part)
+            terms = (
+                *kernel.features,
+                kernel.residuals(path[k]),
+                kernel.log_constants,
+                forward + below - above,
+            )
+            for column, term in zip(columns, terms, strict=True):
+                column.append(term)
             below = above
         return cls(*(np.stack(column, axis=1) for column in columns))
 
 
 def draw_paths(
-    reference: Reference, control: Control | None, n: int, rng: np.random.Generator
+    reference: ReferenceChain, control: Control | None, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Simulate the controlled chain from its start down to level 0.
+
+    Parameters
+    ----------
+    reference : ReferenceChain
+    control : Control or None
+    n : int
+    rng : numpy.random.Generator
 
     Returns
     -------
     path : array of shape (K + 1, n, d)
+        Level 0 comes first.
     log_q : array of shape (n,)
         Log density of each path.
     """
@@ -108,20 +152,22 @@ def draw_paths(
     path, log_q = [y], reference.log_start(y)
     for k in reversed(range(reference.noising.steps)):
         kernel = reference.kernel(k, y)
-        shift = np.zeros_like(y) if control is None else control(k, kernel.h, kernel.share)
+        shift = np.zeros_like(y) if control is None else control(k, kernel.features)
         y = kernel.sample(shift, rng)
-        log_q = log_q + log_kernel(kernel.residuals(y), kernel.constants, shift)
+        log_q = log_q + log_kernel_density(kernel.residuals(y), kernel.log_constants, shift)
         path.append(y)
     return np.stack(path[::-1]), log_q
 
 
-def log_path_density(reference: Reference, control: Control | None, path: np.ndarray) -> np.ndarray:
-    """Log density of given paths, shape (n,), under the controlled chain."""
+def log_path_density(
+    reference: ReferenceChain, control: Control | None, path: np.ndarray
+) -> np.ndarray:
+    """Log density under the controlled chain, shape (n,), of paths of shape (K + 1, n, d)."""
     log_q = reference.log_start(path[-1])
     for k in range(reference.noising.steps):
         kernel = reference.kernel(k, path[k + 1])
         shift = np.zeros_like(path[k])
         if control is not None:
-            shift = control(k, kernel.h, kernel.share)
-        log_q = log_q + log_kernel(kernel.residuals(path[k]), kernel.constants, shift)
+            shift = control(k, kernel.features)
+        log_q = log_q + log_kernel_density(kernel.residuals(path[k]), kernel.log_constants, shift)
     return log_q

@@ -10,29 +10,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.proposals.acceptance import expected_acceptance
-from pymc_multimodal.proposals.lrds.control import Control, PathTerms
-from pymc_multimodal.proposals.lrds.path_generator import Training
+from pymc_multimodal.proposals.lrds.control import Control, ControlTraining, PathTerms
 from pymc_multimodal.proposals.lrds.potential import Potential
 
 if TYPE_CHECKING:
-    from pymc_multimodal.proposals.lrds.lrds import LRDS
-    from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
-    from pymc_multimodal.proposals.lrds.pool import Pool
-    from pymc_multimodal.proposals.lrds.reference import Reference
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from pymc_multimodal.proposals.lrds.chain import ReverseChain
+    from pymc_multimodal.proposals.lrds.control_training import ControlTrainer
+    from pymc_multimodal.proposals.lrds.pool import PooledDraws, SplitDraws
+    from pymc_multimodal.proposals.lrds.reference import ReferenceChain
+    from pymc_multimodal.proposals.lrds.settings import ControlNetwork
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["fit_control", "path_ess"]
+__all__ = ["EvaluatedPaths", "EvaluatedPoints", "evaluate_chain", "fit_control", "path_ess"]
 
 _log = logging.getLogger("pymc.multimodal")
 
-# Proposals whose effective share is compared before and after.
-JUDGED = 4000
-# A quarter of the posterior-side draws that are trained on.
-POSTERIOR = 5000
+# Held-out draws by which the expected acceptance is compared before and after: a standard error of
+# about 1 %. Conventional.
+HELD_OUT_DRAWS = 4000
+# Most posterior-side draws that are trained on. Conventional; the number bounds the memory.
+POSTERIOR_DRAWS = 20_000
+# Share of the expected acceptance before training that has to be left after it, where the
+# effective share of the proposals rises. Measured: examples/benchmarks/constants.py
+MIN_ACCEPTANCE_LEFT = 0.9
+# Fewest paths with finite densities of which a step of the "kl" loss can be made: the loss is
+# centred by their mean.
+MIN_PATHS = 2
 
 
 def path_ess(log_ratio: np.ndarray) -> float:
-    """Effective share of weighted proposals with given log ratios, shape (n,)."""
+    """Effective share of weighted proposals, ``(sum w)^2 / (n sum w^2)``.
+
+    Parameters
+    ----------
+    log_ratio : array of shape (n,)
+        Log weights; those that are not finite count as weights of zero.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
     finite = log_ratio[np.isfinite(log_ratio)]
     if not len(finite):
         return 0.0
@@ -40,50 +61,97 @@ def path_ess(log_ratio: np.ndarray) -> float:
     return float(w.sum() ** 2 / (w**2).sum() / len(log_ratio))
 
 
-@dataclass(frozen=True)
-class Known:
-    """Points in z whose log density there is known: what paths are noised from."""
+@dataclass(frozen=True, eq=False)
+class EvaluatedPoints:
+    """Points whose log density is known: starts of the paths that are noised from them.
+
+    Attributes
+    ----------
+    z : array of shape (n, d)
+    logp : array of shape (n,)
+        Log density of the target per unit of volume in z.
+    """
 
     z: np.ndarray
     logp: np.ndarray
 
-    def plus(self, other: Known) -> Known:
-        """Both together."""
-        return Known(np.concatenate([self.z, other.z]), np.append(self.logp, other.logp))
+    def joined_with(self, other: EvaluatedPoints) -> EvaluatedPoints:
+        """Return these points and others."""
+        return EvaluatedPoints(
+            np.concatenate([self.z, other.z]), np.append(self.logp, other.logp)
+        )  # fmt: skip
 
-    def ratios(self, reference: Reference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features of the points, and log ratios to the reference."""
-        h, share = reference.features(0, self.z)
-        return h, share, self.logp - reference.log_level(0, self.z)
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedPaths:
+    """Paths of the chain with the log densities of their ends.
+
+    Attributes
+    ----------
+    path : array of shape (K + 1, m, d)
+        Those whose ends have finite log densities.
+    logp : array of shape (m,)
+        Log densities of their ends, per unit of volume in z.
+    log_ratio : array of shape (n,)
+        Log ratios of target to chain of all n paths; ``-inf`` where the log density is not finite,
+        or the end lies outside of all windows.
+    """
+
+    path: np.ndarray
+    logp: np.ndarray
+    log_ratio: np.ndarray
+
+    @property
+    def ends(self) -> EvaluatedPoints:
+        """Ends of the paths."""
+        return EvaluatedPoints(self.path[0], self.logp)
+
+
+def evaluate_chain(
+    chain: ReverseChain, density: LogDensity | None, n: int, rng: np.random.Generator
+) -> EvaluatedPaths:
+    """Draw n paths of the chain and evaluate the target at their ends; none without a density."""
+    if density is None or not n:
+        return EvaluatedPaths(np.empty((1, 0, chain.dim)), np.empty(0), np.empty(0))
+    drawn = chain.draw(n, rng)
+    inside = np.isfinite(drawn.log_density)
+    logp = np.full(n, -np.inf)
+    logp[inside] = density.logp(drawn.x[inside])
+    log_ratio = np.full(n, -np.inf)
+    log_ratio[inside] = logp[inside] - drawn.log_density[inside]
+    finite = np.isfinite(logp)
+    log_volume = chain.coordinates.log_volume
+    return EvaluatedPaths(drawn.path[:, finite], logp[finite] + log_volume, log_ratio)
 
 
 def fit_control(
-    generator: PathGenerator,
-    pool: Pool,
-    held_out: Pool,
+    chain: ReverseChain,
+    draws: SplitDraws,
     density: LogDensity | None,
-    config: LRDS,
-    budget: int,
+    network: ControlNetwork,
+    loss: str,
+    max_evaluations: int,
     rng: np.random.Generator,
-) -> tuple[Control | None, Training]:
-    """Learn a control for a generator that has none, and judge it.
+) -> tuple[Control | None, ControlTraining]:
+    """Learn a control for a chain that has none, and judge it.
 
-    Paths are noised afresh, each time they are used, from points whose log density is known:
-    posterior-side draws, which cost no evaluation, and ends of the chain as it was. The loss is
-    least where the control is right whatever the law of the paths, and on the posterior's side
-    it sees what the chain itself would not visit. For ``loss="kl"``, which is an average over
-    the chain's own paths, every step draws new ones: it ends when the evaluations are used up.
+    Every path that is trained on is noised afresh from a point whose log density is known:
+    posterior-side draws, which cost no evaluation, and ends of the chain. The loss is least where
+    the control is right, whatever the law of the paths; posterior-side draws reach where the chain
+    itself does not go. The loss "kl" is an average over the paths of the chain itself. Therefore
+    every step draws new ones, and training ends when the evaluations are used up.
 
     Parameters
     ----------
-    generator : PathGenerator
-        With the reference alone.
-    pool, held_out : Pool
+    chain : ReverseChain
+        The reference alone.
+    draws : SplitDraws
         Draws to train on, and others to judge by.
-    density : LogDensity, optional
-        Without it there are only the pool's draws to train on.
-    config : LRDS
-    budget : int
+    density : LogDensity or None
+        Without it, the control is trained on the draws alone.
+    network : ControlNetwork
+    loss : {"stepwise", "log-variance", "kl"}
+    max_evaluations : int
         Most density evaluations.
     rng : numpy.random.Generator
 
@@ -91,139 +159,221 @@ def fit_control(
     -------
     control : Control or None
         None if the reference alone serves better.
-    training : Training
+    training : ControlTraining
     """
     # torch takes a second to import, and is needed only here.
-    from pymc_multimodal.proposals.lrds.potential_training import Trainer
+    from pymc_multimodal.proposals.lrds.control_training import ControlTrainer
     from pymc_multimodal.proposals.torch_setup import device_of, seeded
 
-    began, net, reference = time.monotonic(), config.network, generator.reference
-    on_policy = config.loss == "kl" and density is not None
-    rounds = 1 if density is None else max(net.rounds, 2) if on_policy else net.rounds
-    each = budget // (rounds + 1)
-    # A share of the evaluations goes to the first draws, and one to the last.
-    steps = min(net.steps, (rounds - 1) * each // net.batch) if on_policy else net.steps
-    before = _acceptance(generator, held_out, rng)
-    first, log_ratio = _own_draws(generator, density, each, rng)
-    ess_before, own, made = path_ess(log_ratio), first, len(log_ratio)
-    inside = pool.pick(min(len(pool.x), 4 * POSTERIOR), rng)
-    posterior = Known(
-        generator.frame.into(pool.x[inside]), pool.logp[inside] + generator.frame.log_volume
-    )
-    maps = reference.control_maps()
-    control = Control(
-        Potential.random(generator.dim, maps.shape[1], net.hidden, _fading(reference), rng), maps
-    )
-    losses = []
-    device = device_of(net.device)
-    with seeded(rng, device) as outside:
-        trainer = Trainer(
-            control,
-            config.loss,
-            net.learning_rate,
-            steps,
-            net.regression_batch,
-            net.tame,
-            device,
-        )
-        trainer.know(*posterior.plus(own).ratios(reference))
-        trainer.regress(net.regression_steps)
-        for step in range(steps):
-            if on_policy:
-                assert density is not None
-                if density.exhausted():
-                    break
-                now = generator.controlled(trainer.result())
-                with outside():
-                    path, logp, log_ratio = _own_paths(now, density, net.batch, rng)
-                made += len(log_ratio)
-                if len(logp) < 2:
-                    continue
-            else:
-                due = step > 0 and step % (steps // rounds + 1) == 0
-                if density is not None and due and not density.exhausted():
-                    now = generator.controlled(trainer.result())
-                    with outside():
-                        more, log_ratio = _own_draws(now, density, each, rng)
-                    own, made = own.plus(more), made + len(log_ratio)
-                    trainer.know(*posterior.plus(own).ratios(reference))
-                z, logp = _batch(posterior, own, net.batch, rng)
-                path = reference.noising.forward(z, rng)
-            value = logp - reference.log_level(0, path[0])
-            losses.append(trainer.step(PathTerms.of(reference, path), value))
-        control = trainer.result()
-    trained = generator.controlled(control)
-    after = _acceptance(trained, held_out, rng)
-    last = _own_draws(trained, density, each, rng)[1]
-    ess_after = path_ess(last)
-    kept = after > before if density is None else _better(ess_before, ess_after, before, after)
-    training = Training(
-        kept=kept,
-        acceptance=(before, after),
-        path_ess=(ess_before, ess_after),
-        finite=len(own.z) / max(1, made) if density is not None else 1.0,
-        evaluations=made + len(last),
+    began = time.monotonic()
+    plan = _plan(network, loss, density, max_evaluations)
+    acceptance_before = _acceptance(chain, draws.held_out, rng)
+    first = evaluate_chain(chain, density, plan.round_size, rng)
+    posterior = _posterior_points(chain, draws.training, rng)
+    initial = _initial_control(chain, network.hidden, rng)
+    device = device_of(network.device)
+    with seeded(rng, device) as unseeded:
+        trainer = ControlTrainer(initial, loss, network, plan.steps, device)
+        training = _PathTraining(chain, density, plan, trainer, unseeded)
+        training.regress(posterior, first, network.regression_steps)
+        if plan.on_policy:
+            training.train_on_policy(rng)
+        else:
+            training.train_off_policy(posterior, first.ends, rng)
+        control = trainer.control()
+    trained = chain.with_control(control)
+    acceptance = acceptance_before, _acceptance(trained, draws.held_out, rng)
+    last = evaluate_chain(trained, density, plan.round_size, rng)
+    ess = path_ess(first.log_ratio), path_ess(last.log_ratio)
+    report = ControlTraining(
+        kept=_improved(acceptance, None if density is None else ess),
+        acceptance=acceptance,
+        path_ess=ess,
+        finite_share=training.finite / max(1, training.drawn) if density is not None else 1.0,
+        evaluations=training.drawn + len(last.log_ratio),
         seconds=time.monotonic() - began,
-        loss=np.array(losses),
+        loss=np.array(training.losses),
     )
-    _log.debug("control: %s", training)
-    return (control if kept else None), training
+    _log.debug("control: %s", report)
+    return (control if report.kept else None), report
 
 
-def _better(ess_before: float, ess_after: float, before: float, after: float) -> bool:
-    """Tell whether proposals became more effective, and posterior-side draws do not object.
+@dataclass(frozen=True)
+class _Plan:
+    """How the evaluations of a training are spent.
 
-    The effective share of proposals does not see mass that they no longer reach; the expected
-    acceptance, from held-out draws, does.
+    Attributes
+    ----------
+    on_policy : bool
+        Whether every step draws paths of the chain as it is then.
+    rounds : int
+        Rounds of draws of the chain, that before the training included.
+    round_size : int
+        Draws of one round; as many are drawn after the training, to judge it.
+    steps, batch : int
+        Steps on paths, and paths of one step.
     """
-    return ess_after > ess_before and after > 0.9 * before
+
+    on_policy: bool
+    rounds: int
+    round_size: int
+    steps: int
+    batch: int
 
 
-def _fading(reference: Reference) -> np.ndarray:
+def _plan(
+    network: ControlNetwork, loss: str, density: LogDensity | None, max_evaluations: int
+) -> _Plan:
+    """Share the evaluations equally among the rounds and the judgement at the end."""
+    on_policy = loss == "kl" and density is not None
+    rounds = 1 if density is None else network.rounds
+    if on_policy:
+        # One round comes before the training; the evaluations of the others are for its steps.
+        rounds = max(rounds, 2)
+    size = max_evaluations // (rounds + 1)
+    steps = network.steps
+    if on_policy:
+        steps = min(steps, (rounds - 1) * size // network.batch)
+    return _Plan(on_policy, rounds, size, steps, network.batch)
+
+
+class _PathTraining:
+    """Steps of a trainer, and the draws of the chain that they take.
+
+    Parameters
+    ----------
+    chain : ReverseChain
+    density : LogDensity or None
+    plan : _Plan
+    trainer : ControlTrainer
+    unseeded : callable
+        Makes a context in which torch is as the user left it, for evaluations of the density.
+
+    Attributes
+    ----------
+    losses : list of float
+        Of the steps made.
+    drawn, finite : int
+        Ends of the chain that were drawn, and those at which the target is finite.
+    """
+
+    def __init__(
+        self,
+        chain: ReverseChain,
+        density: LogDensity | None,
+        plan: _Plan,
+        trainer: ControlTrainer,
+        unseeded: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.chain, self.density, self.plan = chain, density, plan
+        self.trainer, self.unseeded = trainer, unseeded
+        self.losses: list[float] = []
+        self.drawn = self.finite = 0
+
+    def regress(self, posterior: EvaluatedPoints, first: EvaluatedPaths, steps: int) -> None:
+        """Regress the potential on the log ratios of the first points."""
+        self._count(first)
+        self._set_points(posterior.joined_with(first.ends))
+        self.trainer.regress(steps)
+
+    def train_off_policy(
+        self, posterior: EvaluatedPoints, own: EvaluatedPoints, rng: np.random.Generator
+    ) -> None:
+        """Train on paths noised from posterior-side draws and from ends of the chain."""
+        between = self.plan.steps // self.plan.rounds + 1
+        for step in range(self.plan.steps):
+            due = step > 0 and step % between == 0
+            if due and self.density is not None and not self.density.exhausted():
+                own = own.joined_with(self._evaluate(self.plan.round_size, rng).ends)
+                self._set_points(posterior.joined_with(own))
+            batch = _mixed_batch(posterior, own, self.plan.batch, rng)
+            self._step(self.chain.reference.noising.forward(batch.z, rng), batch.logp)
+
+    def train_on_policy(self, rng: np.random.Generator) -> None:
+        """Train on paths of the controlled chain, until the evaluations are used up."""
+        for _ in range(self.plan.steps):
+            if self.density is None or self.density.exhausted():
+                break
+            paths = self._evaluate(self.plan.batch, rng)
+            if len(paths.logp) >= MIN_PATHS:
+                self._step(paths.path, paths.logp)
+
+    def _evaluate(self, n: int, rng: np.random.Generator) -> EvaluatedPaths:
+        """Draw n paths of the chain with the control as it is now."""
+        chain = self.chain.with_control(self.trainer.control())
+        with self.unseeded():
+            paths = evaluate_chain(chain, self.density, n, rng)
+        self._count(paths)
+        return paths
+
+    def _count(self, paths: EvaluatedPaths) -> None:
+        self.drawn += len(paths.log_ratio)
+        self.finite += len(paths.logp)
+
+    def _step(self, path: np.ndarray, logp: np.ndarray) -> None:
+        reference = self.chain.reference
+        log_ratio = logp - reference.log_level(0, path[0])
+        self.losses.append(self.trainer.train_on_paths(PathTerms.of(reference, path), log_ratio))
+
+    def _set_points(self, points: EvaluatedPoints) -> None:
+        reference = self.chain.reference
+        features = reference.features(0, points.z)
+        self.trainer.set_points(features, points.logp - reference.log_level(0, points.z))
+
+
+def _posterior_points(
+    chain: ReverseChain, draws: PooledDraws, rng: np.random.Generator
+) -> EvaluatedPoints:
+    """Posterior-side draws, chosen by probability."""
+    rows = draws.choose_rows(min(len(draws.x), POSTERIOR_DRAWS), rng)
+    coordinates = chain.coordinates
+    return EvaluatedPoints(
+        coordinates.to_z(draws.x[rows]), draws.logp[rows] + coordinates.log_volume
+    )
+
+
+def _initial_control(chain: ReverseChain, hidden: int, rng: np.random.Generator) -> Control:
+    """Return a control with a random potential, close to zero."""
+    maps = chain.reference.control_maps()
+    scale = _signal_cubed(chain.reference)
+    return Control(Potential.random(chain.dim, maps.shape[1], hidden, scale, rng), maps)
+
+
+def _signal_cubed(reference: ReferenceChain) -> np.ndarray:
     """Share of a log ratio that is left at each level, shape (K + 1,), as a first guess.
 
-    Means and covariances are right in the reference: what it has wrong is cubic or higher, and
-    fades with the third power of the signal's share of the spread.
+    The reference has the right means and covariances. Its log ratio is therefore of third order or
+    higher, and fades with the third power of ``(1 + c^2)^{-1/2}``, the share that the signal has
+    in the spread.
     """
     return (1.0 + reference.noising.levels**2) ** -1.5
 
 
-def _acceptance(generator: PathGenerator, held_out: Pool, rng: np.random.Generator) -> float:
-    rows = held_out.pick(JUDGED, rng)
-    return expected_acceptance(generator.path_log_ratio(held_out.x[rows], held_out.logp[rows], rng))
+def _acceptance(chain: ReverseChain, held_out: PooledDraws, rng: np.random.Generator) -> float:
+    """Return the expected acceptance of jumps of the chain, from held-out draws."""
+    rows = held_out.choose_rows(HELD_OUT_DRAWS, rng)
+    return expected_acceptance(chain.log_ratio(held_out.x[rows], held_out.logp[rows], rng))
 
 
-def _own_draws(
-    generator: PathGenerator, density: LogDensity | None, n: int, rng: np.random.Generator
-) -> tuple[Known, np.ndarray]:
-    """Draw from the chain alone: points of finite density, and log ratios of all."""
-    if density is None or not n:
-        return Known(np.empty((0, generator.dim)), np.empty(0)), np.empty(0)
-    path, logp, log_ratio = _own_paths(generator, density, n, rng)
-    return Known(path[0], logp), log_ratio
+def _improved(acceptance: tuple[float, float], ess: tuple[float, float] | None) -> bool:
+    """Whether proposals are better after training than before.
 
-
-def _own_paths(
-    generator: PathGenerator, density: LogDensity, n: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw paths of the chain.
-
-    Returns those with ends of finite density, their log densities in z, and log ratios of all.
+    The effective share of proposals does not show mass that they no longer reach. The expected
+    acceptance, from held-out draws, does. Without a density there is no effective share.
     """
-    path, x, log_own = generator.chain(n, rng)
-    logp = np.full(n, -np.inf)
-    inside = np.isfinite(log_own)
-    logp[inside] = density.logp(x[inside])
-    finite = np.isfinite(logp)
-    log_ratio = np.full(n, -np.inf)
-    log_ratio[inside] = logp[inside] - log_own[inside]
-    return path[:, finite], logp[finite] + generator.frame.log_volume, log_ratio
+    before, after = acceptance
+    if ess is None:
+        return after > before
+    return ess[1] > ess[0] and after > MIN_ACCEPTANCE_LEFT * before
 
 
-def _batch(
-    posterior: Known, own: Known, n: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pick points, half of them ends of the chain where there are any."""
+def _mixed_batch(
+    posterior: EvaluatedPoints, own: EvaluatedPoints, n: int, rng: np.random.Generator
+) -> EvaluatedPoints:
+    """Random points, half of them ends of the chain where there are any."""
     half = n // 2 if len(own.z) else 0
-    a, b = rng.integers(len(posterior.z), size=n - half), rng.integers(len(own.z) or 1, size=half)
-    return np.concatenate([posterior.z[a], own.z[b]]), np.append(posterior.logp[a], own.logp[b])
+    a = rng.integers(len(posterior.z), size=n - half)
+    b = rng.integers(len(own.z) or 1, size=half)
+    return EvaluatedPoints(posterior.z[a], posterior.logp[a]).joined_with(
+        EvaluatedPoints(own.z[b], own.logp[b])
+    )

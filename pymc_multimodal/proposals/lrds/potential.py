@@ -7,76 +7,98 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from pymc_multimodal.proposals.lrds.reference import Features
+
 __all__ = ["Potential"]
 
+# Standard deviation of the output weights at random initialisation, times the root of the width:
+# the potential starts close to zero. Conventional.
+OUTPUT_SD = 0.1
+# Half range of the biases at random initialisation, so that units differ in where they bend:
+# whitened places have unit spread. Conventional.
+BIAS_RANGE = 1.0
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Potential:
-    """A small network ``psi(h, share, level)`` whose first layer is a blend of experts.
+    """A network of two hidden layers, whose first layer is a mixture of experts.
 
-    The modes of a posterior have directions of their own, so that the first layer has one matrix
-    for each group of components, and blends them by the groups' shares at a point.
+    The modes of a posterior have directions of their own. Therefore the first layer has one matrix
+    for each group of components; the pre-activations are averaged with the responsibilities of the
+    groups at a point. Activations are ``silu(u) = u expit(u)``.
 
     Attributes
     ----------
     first : array of shape (G, H, d)
-    gain : array of shape (K + 1, H)
+        Matrices of the first layer.
+    first_gain : array of shape (K + 1, H)
         Factors of the first layer, by noise level: noise makes edges less steep.
-    level : array of shape (K + 1, G, H)
+    first_bias : array of shape (K + 1, G, H)
         Biases of the first layer, by noise level.
     second : array of shape (H, H)
-    by_group : array of shape (G, H)
-    by_level : array of shape (K + 1, H)
-        Biases of the second layer, by group and by level.
-    last : array of shape (H,)
-    size : array of shape (K + 1,)
-        Factor of the value, by level.
+        Matrix of the second layer.
+    group_bias : array of shape (G, H)
+    level_bias : array of shape (K + 1, H)
+        Biases of the second layer, by group and by noise level.
+    output : array of shape (H,)
+        Weights of the output.
+    scale : array of shape (K + 1,)
+        Factor of the output, by noise level.
     """
 
     first: np.ndarray
-    gain: np.ndarray
-    level: np.ndarray
+    first_gain: np.ndarray
+    first_bias: np.ndarray
     second: np.ndarray
-    by_group: np.ndarray
-    by_level: np.ndarray
-    last: np.ndarray
-    size: np.ndarray
+    group_bias: np.ndarray
+    level_bias: np.ndarray
+    output: np.ndarray
+    scale: np.ndarray
 
     @classmethod
     def random(
-        cls, dim: int, groups: int, hidden: int, size: np.ndarray, rng: np.random.Generator
+        cls, dim: int, groups: int, hidden: int, scale: np.ndarray, rng: np.random.Generator
     ) -> Potential:
-        """Draw the matrices; all levels begin alike but for their size, and close to zero."""
-        levels = len(size)
+        """Random initialisation, close to zero; levels differ in nothing but their `scale`."""
+        levels = len(scale)
         return cls(
             first=rng.standard_normal((groups, hidden, dim)) / np.sqrt(dim),
-            gain=np.ones((levels, hidden)),
-            level=np.repeat(rng.uniform(-1.0, 1.0, (1, groups, hidden)), levels, axis=0),
+            first_gain=np.ones((levels, hidden)),
+            first_bias=np.repeat(
+                rng.uniform(-BIAS_RANGE, BIAS_RANGE, (1, groups, hidden)), levels, axis=0
+            ),
             second=rng.standard_normal((hidden, hidden)) / np.sqrt(hidden),
-            by_group=np.zeros((groups, hidden)),
-            by_level=np.repeat(rng.uniform(-1.0, 1.0, (1, hidden)), levels, axis=0),
-            last=0.1 * rng.standard_normal(hidden) / np.sqrt(hidden),
-            size=np.asarray(size, dtype=float),
+            group_bias=np.zeros((groups, hidden)),
+            level_bias=np.repeat(rng.uniform(-BIAS_RANGE, BIAS_RANGE, (1, hidden)), levels, axis=0),
+            output=OUTPUT_SD * rng.standard_normal(hidden) / np.sqrt(hidden),
+            scale=np.asarray(scale, dtype=float),
         )
 
-    def __call__(self, h: np.ndarray, share: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values, shape (n,), and gradients in h at fixed shares, shape (n, d).
+    def __call__(self, features: Features, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values and gradients at noise level k.
 
         Parameters
         ----------
-        h : array of shape (n, d)
-        share : array of shape (n, G)
+        features : Features
+            Of n points.
         k : int
-            Noise level.
+
+        Returns
+        -------
+        value : array of shape (n,)
+        gradient : array of shape (n, d)
+            In the whitened places, at fixed responsibilities.
         """
+        whitened, responsibility = features
         groups, hidden, d = self.first.shape
-        blend = (h @ self.first.reshape(-1, d).T).reshape(-1, groups, hidden)
-        blend = self.gain[k] * blend + self.level[k]
-        u = np.einsum("ngh,ng->nh", blend, share)
-        gate = expit(u)
-        v = (u * gate) @ self.second.T + share @ self.by_group + self.by_level[k]
+        by_group = (whitened @ self.first.reshape(-1, d).T).reshape(-1, groups, hidden)
+        by_group = self.first_gain[k] * by_group + self.first_bias[k]
+        u = np.einsum("ngh,ng->nh", by_group, responsibility)
+        gate_u = expit(u)
+        v = (u * gate_u) @ self.second.T + responsibility @ self.group_bias + self.level_bias[k]
         gate_v = expit(v)
-        back = self.size[k] * self.last * gate_v * (1.0 + v * (1.0 - gate_v))
-        back = (back @ self.second) * gate * (1.0 + u * (1.0 - gate)) * self.gain[k]
-        parts = np.einsum("nh,ghd->ngd", back, self.first, optimize=True)
-        return self.size[k] * (v * gate_v) @ self.last, np.einsum("ngd,ng->nd", parts, share)
+        value = self.scale[k] * (v * gate_v) @ self.output
+        slope = self.scale[k] * self.output * gate_v * (1.0 + v * (1.0 - gate_v))
+        slope = (slope @ self.second) * gate_u * (1.0 + u * (1.0 - gate_u)) * self.first_gain[k]
+        gradients = np.einsum("nh,ghd->ngd", slope, self.first, optimize=True)
+        return value, np.einsum("ngd,ng->nd", gradients, responsibility)

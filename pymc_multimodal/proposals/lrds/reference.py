@@ -1,90 +1,128 @@
-"""References of the diffusion sampler: their noised starts and their reverse kernels."""
+"""References of the diffusion sampler: where a reverse chain starts, and its reverse kernels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.lrds.noising import Noising
+    from pymc_multimodal.proposals.mixture import GaussianMixture, NoisedMixture
 
-__all__ = ["MixtureReference", "Reference", "ReverseKernel", "log_kernel"]
+__all__ = ["Features", "MixtureReference", "ReferenceChain", "ReverseKernel", "log_kernel_density"]
 
 
-@dataclass(frozen=True)
-class ReverseKernel:
-    """Gaussian mixtures that n points go back to by one step, each with a shift to be added.
-
-    Component j has the symmetric root ``S_j = U_j diag(sd_j) U_j'`` of its covariance; a shift
-    counts in units of that root, and is the same for all components.
+class Features(NamedTuple):
+    """What a control is told of points at one noise level.
 
     Attributes
     ----------
-    log_share : array of shape (n, J)
-        Log weights of the components.
-    middle : array of shape (J, n, d)
-        Their means, relative to `means` and turned by ``U_j'``.
-    sd : array of shape (J, d)
-    turns : array of shape (J, d, d)
-        Orthogonal matrices U_j.
-    means : array of shape (J, d)
-    h : array of shape (n, d)
-    share : array of shape (n, G)
-        Features of the points for a control, see `Reference.features`.
+    whitened : array of shape (n, d)
+        Place of the points, whitened by the groups of components that they may come from.
+    responsibility : array of shape (n, G)
+        Probability of each group given the point.
     """
 
-    log_share: np.ndarray
-    middle: np.ndarray
+    whitened: np.ndarray
+    responsibility: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ReverseKernel:
+    """Distributions of n points one step back: Gaussian mixtures, each with a shift to be added.
+
+    Component j has the symmetric root ``S_j = U_j diag(sd_j) U_j'`` of its covariance. A shift is
+    given in units of that root, and is the same for all components.
+
+    Attributes
+    ----------
+    log_weights : array of shape (n, J)
+        Log weights of the components.
+    means_along : array of shape (J, n, d)
+        Their means relative to `origins`, as coordinates along `axes`.
+    sd : array of shape (J, d)
+        Their standard deviations along `axes`.
+    axes : array of shape (J, d, d)
+        Orthogonal matrices U_j; axes are columns.
+    origins : array of shape (J, d)
+    features : Features
+        Features of the points that the step starts from.
+    """
+
+    log_weights: np.ndarray
+    means_along: np.ndarray
     sd: np.ndarray
-    turns: np.ndarray
-    means: np.ndarray
-    h: np.ndarray
-    share: np.ndarray
+    axes: np.ndarray
+    origins: np.ndarray
+    features: Features
 
     def sample(self, shift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One draw for each point, shape (n, d), with shifts of shape (n, d)."""
         n, d = shift.shape
-        level = np.cumsum(np.exp(self.log_share), axis=1)
-        chosen = (level < level[:, -1:] * rng.random((n, 1))).sum(axis=1)
+        cumulative = np.cumsum(np.exp(self.log_weights), axis=1)
+        component = (cumulative < cumulative[:, -1:] * rng.random((n, 1))).sum(axis=1)
         noise = rng.standard_normal((n, d))
         x = np.empty((n, d))
-        for j in np.unique(chosen):
-            rows = chosen == j
-            step = self.sd[j] * (noise[rows] + shift[rows] @ self.turns[j])
-            x[rows] = self.means[j] + (self.middle[j, rows] + step) @ self.turns[j].T
+        for j in np.unique(component):
+            rows = component == j
+            step = self.sd[j] * (noise[rows] + shift[rows] @ self.axes[j])
+            x[rows] = self.origins[j] + (self.means_along[j, rows] + step) @ self.axes[j].T
         return x
 
     def residuals(self, x: np.ndarray) -> np.ndarray:
         """``S_j^{-1} (x - mean_j)`` for points of shape (n, d), shape (n, J, d)."""
-        turned = (x - self.means[:, None]) @ self.turns
-        scaled = (turned - self.middle) / self.sd[:, None]
-        return (scaled @ self.turns.swapaxes(1, 2)).swapaxes(0, 1)
+        along = (x - self.origins[:, None]) @ self.axes
+        scaled = (along - self.means_along) / self.sd[:, None]
+        return (scaled @ self.axes.swapaxes(1, 2)).swapaxes(0, 1)
 
     @property
-    def constants(self) -> np.ndarray:
-        """Log weight of each component's standard normal density, shape (n, J)."""
-        return self.log_share - np.log(self.sd).sum(axis=1)
+    def log_constants(self) -> np.ndarray:
+        """Log of weight over ``det S_j``, shape (n, J)."""
+        return self.log_weights - np.log(self.sd).sum(axis=1)
 
 
-def log_kernel(residuals: np.ndarray, constants: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Log density of a shifted kernel, shape (n,), from `ReverseKernel.residuals`."""
+def log_kernel_density(
+    residuals: np.ndarray, log_constants: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
+    """Log density of a shifted kernel, shape (n,).
+
+    Parameters
+    ----------
+    residuals : array of shape (n, J, d)
+        From `ReverseKernel.residuals`.
+    log_constants : array of shape (n, J)
+        `ReverseKernel.log_constants`.
+    shift : array of shape (n, d)
+
+    Returns
+    -------
+    array of shape (n,)
+    """
     gap = residuals - shift[:, None]
-    logs = constants - 0.5 * np.einsum("nji,nji->nj", gap, gap)
+    logs = log_constants - 0.5 * np.einsum("nji,nji->nj", gap, gap)
     return np.logaddexp.reduce(logs, axis=1) - 0.5 * shift.shape[1] * np.log(2 * np.pi)
 
 
-class Reference(Protocol):
-    """A Markov chain from a noised start down to an approximation of the target."""
+class ReferenceChain(Protocol):
+    """A Markov chain from a noised start down to an approximation of the target.
+
+    Attributes
+    ----------
+    noising : Noising
+    n_components : int
+        Number J of components of the reverse kernels.
+    exact : bool
+        Whether the chain without control ends in a mixture of known density.
+    """
 
     noising: Noising
     n_components: int
-    # Whether the chain without control ends in a mixture of known density.
     exact: bool
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws of level 0, shape (n, d); asked only of a reference that is exact."""
+        """Draws of level 0, shape (n, d); only a reference that is exact has them."""
         ...
 
     def start(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,11 +137,8 @@ class Reference(Protocol):
         """Log density of the reference noised to level k, up to a constant, shape (n,)."""
         ...
 
-    def features(self, k: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Place of points at level k, whitened by groups of components, and the groups' shares.
-
-        Shapes (n, d) and (n, G).
-        """
+    def features(self, k: int, y: np.ndarray) -> Features:
+        """Features of points at level k."""
         ...
 
     def kernel(self, k: int, y: np.ndarray) -> ReverseKernel:
@@ -111,171 +146,134 @@ class Reference(Protocol):
         ...
 
     def control_maps(self) -> np.ndarray:
-        """From gradients in h at level k + 1 to shifts of the kernel down to k.
+        """Return the maps of gradients at level k + 1 to shifts of the kernel down to k.
 
-        Shape (K, G, d, d), symmetric.
+        Gradients are those in the whitened places. Shape (K, G, d, d), symmetric.
         """
         ...
 
 
 class MixtureReference:
-    r"""A Gaussian mixture, whose noised versions and reverse kernels have closed forms.
+    r"""A Gaussian mixture, whose noised levels and reverse kernels are known in closed form.
 
-    With :math:`\Sigma_j = U_j \lambda_j U_j'`, a point y of level k + 1 comes from component j
-    of level k with the probability that j has in the noised mixture at y, and then has the
-    Gaussian law with, along the axes of :math:`U_j`,
-
-    .. math:: \text{mean} \; g u, \quad \text{variance} \; g (c_{k+1}^2 - c_k^2), \quad
-        g = \frac{\lambda_j + c_k^2}{\lambda_j + c_{k+1}^2}, \quad u = U_j' (y - \mu_j).
-
-    Followed exactly, these kernels carry the noised mixture back to the mixture without any
-    error of discretisation, however few the steps (arXiv 2410.19449 has them approximated by
-    exponential-integrator steps, and starts from a standard normal).
+    Component j at level k is :math:`N(\mu_j, \Sigma_j + c_k^2 I)`. Given a point of level k + 1,
+    the distribution of the point at level k is Gaussian again. Its mean is
+    :math:`\mu_j + A (y - \mu_j)` with the gain
+    :math:`A = (\Sigma_j + c_k^2 I)(\Sigma_j + c_{k+1}^2 I)^{-1}`, and its covariance is
+    :math:`(c_{k+1}^2 - c_k^2) A`. All of this is diagonal along the eigenvectors of
+    :math:`\Sigma_j`.
 
     Parameters
     ----------
-    weights : array of shape (J,)
-    means : array of shape (J, d)
-    covariances : array of shape (J, d, d)
+    mixture : GaussianMixture
     noising : Noising
-    groups : array of shape (J,), optional
-        Group of each component, for the features; all in one by default.
+    groups : int array of shape (J,), optional
+        Group of each component, for the features; one group by default.
     """
 
     exact = True
 
     def __init__(
-        self,
-        weights: np.ndarray,
-        means: np.ndarray,
-        covariances: np.ndarray,
-        noising: Noising,
-        groups: np.ndarray | None = None,
+        self, mixture: GaussianMixture, noising: Noising, groups: np.ndarray | None = None
     ) -> None:
-        self.log_weights = np.log(weights / np.sum(weights))
-        self.means, self.noising = np.asarray(means), noising
-        variances, self.turns = np.linalg.eigh(covariances)
-        self.variances = np.maximum(variances, 1e-12 * variances.max())
-        self.n_components = len(weights)
-        groups = np.zeros(len(weights), dtype=int) if groups is None else groups
-        self.member = np.eye(groups.max() + 1)[groups]
-        self._group_means, self._group_variances, self._group_turns = self._group_moments()
+        self.mixture, self.noising = mixture, noising
+        self.n_components = mixture.n_components
+        groups = np.zeros(self.n_components, dtype=int) if groups is None else groups
+        self._membership = np.eye(groups.max() + 1)[groups]
+        self._group_means, self._group_variances, self._group_axes = self._group_moments()
 
-    def log_density(self, x: np.ndarray, level: float = 0.0) -> np.ndarray:
-        """Log density of the mixture noised to standard deviation `level`, shape (n,)."""
-        return np.logaddexp.reduce(self._log_parts(self._turned(x), level), axis=1)
+    @property
+    def n_groups(self) -> int:
+        """Number G of groups of components."""
+        return self._membership.shape[1]
 
-    def score(self, x: np.ndarray, level: float) -> np.ndarray:
-        """Gradient of `log_density`, shape (n, d)."""
-        turned = self._turned(x)
-        pull = -turned / (self.variances + level**2)[:, None]
-        share = self._shares(turned, level)
-        return np.einsum("nj,jni->ni", np.exp(share), pull @ self.turns.swapaxes(1, 2))
+    def at_level(self, k: int) -> NoisedMixture:
+        """Return the distribution of the mixture noised to level k."""
+        return self.mixture.noised(self.noising.levels[k] ** 2)
 
-    def sample(self, n: int, rng: np.random.Generator, level: float = 0.0) -> np.ndarray:
-        """Draws of the mixture noised to standard deviation `level`, shape (n, d)."""
-        d = self.means.shape[1]
-        chosen = rng.choice(len(self.means), size=n, p=np.exp(self.log_weights))
-        z, x = rng.standard_normal((n, d)), np.empty((n, d))
-        for j in np.unique(chosen):
-            rows = chosen == j
-            sd = np.sqrt(self.variances[j] + level**2)
-            x[rows] = self.means[j] + (z[rows] * sd) @ self.turns[j].T
-        return x
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws of the mixture itself, shape (n, d)."""
+        return self.at_level(0).sample(n, rng)
 
     def start(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws at the highest noise level, shape (n, d)."""
-        return self.sample(n, rng, self.noising.levels[-1])
+        return self.at_level(self.noising.steps).sample(n, rng)
 
     def log_start(self, y: np.ndarray) -> np.ndarray:
         """Log density of the start at points of shape (n, d)."""
-        return self.log_density(y, self.noising.levels[-1])
+        return self.log_level(self.noising.steps, y)
 
     def log_level(self, k: int, y: np.ndarray) -> np.ndarray:
         """Log density of the mixture noised to level k, shape (n,)."""
-        return self.log_density(y, self.noising.levels[k])
+        return self.at_level(k).log_density(y)
 
-    def features(self, k: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Place of points, whitened by the groups they may come from, and the groups' shares.
+    def features(self, k: int, y: np.ndarray) -> Features:
+        """Features of points at level k, whitened by groups of components.
 
-        Whitening by single components would blend places that are far apart: within a group
-        the place is an affine function of the point.
+        Whitening by single components would blend places that are far apart. Within a group, the
+        whitened place is an affine function of the point.
         """
-        level = self.noising.levels[k]
-        return self._features(y, self._shares(self._turned(y), level), level)
-
-    def _features(
-        self, y: np.ndarray, log_share: np.ndarray, level: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        share = np.exp(log_share) @ self.member
-        turned = (y - self._group_means[:, None]) @ self._group_turns
-        whitened = turned / np.sqrt(self._group_variances + level**2)[:, None]
-        local = whitened @ self._group_turns.swapaxes(1, 2)
-        return np.einsum("ng,gni->ni", share, local, optimize=True), share
-
-    def _group_moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Means (G, d), variances (G, d) and their axes (G, d, d) of the groups."""
-        share = self.member * np.exp(self.log_weights)[:, None]
-        share = (share / share.sum(axis=0)).T
-        means = share @ self.means
-        inner = (self.turns * self.variances[:, None]) @ self.turns.swapaxes(1, 2)
-        step = self.means - means[:, None]
-        covariance = np.einsum("gj,jab->gab", share, inner)
-        covariance += np.einsum("gj,gja,gjb->gab", share, step, step)
-        return means, *np.linalg.eigh(covariance)
+        return self._features(k, y, _log_normalised(self.at_level(k).log_parts(y)))
 
     def kernel(self, k: int, y: np.ndarray) -> ReverseKernel:
         """Reverse kernel from points y of level k + 1 to level k."""
-        above = self.noising.levels[k + 1]
-        gain, sd = self._step(k)
-        turned = self._turned(y)
-        log_share = self._shares(turned, above)
-        h, share = self._features(y, log_share, above)
+        above = self.at_level(k + 1)
+        along = above.along_axes(y)
+        log_weights = _log_normalised(above.log_parts_along(along))
+        gain = self.at_level(k).variances / above.variances
         return ReverseKernel(
-            log_share=log_share,
-            middle=gain[:, None] * turned,
-            sd=sd,
-            turns=self.turns,
-            means=self.means,
-            h=h,
-            share=share,
+            log_weights=log_weights,
+            means_along=gain[:, None] * along,
+            sd=np.sqrt(gain * self.noising.added[k]),
+            axes=self.mixture.spectrum[1],
+            origins=self.mixture.means,
+            features=self._features(k + 1, y, log_weights),
         )
 
     def control_maps(self) -> np.ndarray:
-        r"""From gradients in h to shifts of the kernels, shape (K, G, d, d).
+        r"""Return the maps of gradients in whitened places to shifts of the kernels.
 
         A potential moves the mean of a step by the variance that its noise added times the
-        gradient (Tweedie), here in units of the kernel's root of a group's own Gaussian.
+        gradient (Tweedie's formula), here in units of the root of the kernel that the Gaussian of
+        a group has. Shape (K, G, d, d).
         """
         levels, added = self.noising.levels**2, self.noising.added
         maps = []
         for k in range(self.noising.steps):
-            # The kernel's deviation is the root of gain times the variance added.
+            # The standard deviation of the kernel is the root of gain times the variance added.
             gain = (self._group_variances + levels[k]) / (self._group_variances + levels[k + 1])
             axis = np.sqrt(added[k] / gain / (self._group_variances + levels[k + 1]))
-            maps.append((self._group_turns * axis[:, None]) @ self._group_turns.swapaxes(1, 2))
+            maps.append((self._group_axes * axis[:, None]) @ self._group_axes.swapaxes(1, 2))
         return np.stack(maps)
 
-    def group_roots(self, level: float) -> np.ndarray:
-        """Inverse symmetric roots of the groups' noised covariances, shape (G, d, d)."""
-        root = np.sqrt(self._group_variances + level**2)
-        return (self._group_turns / root[:, None]) @ self._group_turns.swapaxes(1, 2)
+    def group_roots(self, k: int) -> np.ndarray:
+        """Inverse symmetric roots of the covariances of the groups at level k, (G, d, d)."""
+        root = np.sqrt(self._group_variances + self.noising.levels[k] ** 2)
+        return (self._group_axes / root[:, None]) @ self._group_axes.swapaxes(1, 2)
 
-    def _step(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Gain and standard deviation of the step down to level k, shapes (J, d)."""
-        below, above = self.noising.levels[k] ** 2, self.noising.levels[k + 1] ** 2
-        gain = (self.variances + below) / (self.variances + above)
-        return gain, np.sqrt(gain * (above - below))
+    def _features(self, k: int, y: np.ndarray, log_weights: np.ndarray) -> Features:
+        """Features of points at level k from their log responsibilities, shape (n, J)."""
+        responsibility = np.exp(log_weights) @ self._membership
+        along = (y - self._group_means[:, None]) @ self._group_axes
+        scaled = along / np.sqrt(self._group_variances + self.noising.levels[k] ** 2)[:, None]
+        local = scaled @ self._group_axes.swapaxes(1, 2)
+        whitened = np.einsum("ng,gni->ni", responsibility, local, optimize=True)
+        return Features(whitened, responsibility)
 
-    def _turned(self, x: np.ndarray) -> np.ndarray:
-        return (x - self.means[:, None]) @ self.turns
+    def _group_moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Means (G, d), variances (G, d) and their axes (G, d, d) of the groups."""
+        share = self._membership * self.mixture.weights[:, None]
+        share = (share / share.sum(axis=0)).T
+        means = share @ self.mixture.means
+        step = self.mixture.means - means[:, None]
+        # From the spectrum, whose variances are positive where draws do not vary at all.
+        variances, axes = self.mixture.spectrum
+        inner = (axes * variances[:, None]) @ axes.swapaxes(1, 2)
+        covariance = np.einsum("gj,jab->gab", share, inner)
+        covariance += np.einsum("gj,gja,gjb->gab", share, step, step)
+        return means, *np.linalg.eigh(covariance)
 
-    def _log_parts(self, turned: np.ndarray, level: float) -> np.ndarray:
-        variance = self.variances + level**2
-        square = (turned**2 / variance[:, None]).sum(axis=2).T
-        constant = np.log(variance).sum(axis=1) + self.means.shape[1] * np.log(2 * np.pi)
-        return self.log_weights - 0.5 * (square + constant)
 
-    def _shares(self, turned: np.ndarray, level: float) -> np.ndarray:
-        logs = self._log_parts(turned, level)
-        return logs - np.logaddexp.reduce(logs, axis=1)[:, None]
+def _log_normalised(log_parts: np.ndarray) -> np.ndarray:
+    """Log parts (n, J) of densities minus the log densities: log responsibilities."""
+    return log_parts - np.logaddexp.reduce(log_parts, axis=1)[:, None]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.proposals.lrds.reference import MixtureReference, ReverseKernel
+from pymc_multimodal.proposals.lrds.reference import Features, MixtureReference, ReverseKernel
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.lrds.noising import Noising
@@ -16,7 +16,7 @@ __all__ = ["SteppedReference", "exponential_steps", "tweedie_steps"]
 
 
 class SteppedReference:
-    """A mixture, tilted by an energy if there is one, with reverse kernels ``N(y + g s, sd^2)``.
+    """A mixture with reverse kernels ``N(y + gain score(y), sd^2)``, tilted by an energy or not.
 
     Parameters
     ----------
@@ -24,10 +24,10 @@ class SteppedReference:
     gain, sd : arrays of shape (K,)
         Factor of the score at level k + 1, and standard deviation of the step down to k.
     tilt : Potential, optional
-        Log density of each level over that of the noised mixture, as a function of the place
+        Log density of each level minus that of the noised mixture, as a function of the place
         divided by ``(1 + c^2)^{1/2}``. The start has none.
-    normal : float, optional
-        Standard deviation of a normal start; by default it is the noised mixture.
+    start_sd : float, optional
+        Standard deviation of a normal start; by default, the start is the noised mixture.
     """
 
     exact = False
@@ -38,80 +38,79 @@ class SteppedReference:
         gain: np.ndarray,
         sd: np.ndarray,
         tilt: Potential | None = None,
-        normal: float | None = None,
+        start_sd: float | None = None,
     ) -> None:
         self.mixture, self.gain, self.sd = mixture, gain, sd
-        self.tilt, self.normal = tilt, normal
+        self.tilt, self.start_sd = tilt, start_sd
         self.noising: Noising = mixture.noising
         self.n_components = mixture.n_components
-        d = mixture.means.shape[1]
-        self._turns, self._means = np.eye(d)[None], np.zeros((1, d))
+        self._dim = mixture.mixture.dim
+        self._axes, self._origins = np.eye(self._dim)[None], np.zeros((1, self._dim))
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Not known in closed form."""
+        """Raise TypeError: draws of level 0 are not known in closed form."""
         raise TypeError("a reference that goes back by steps has no closed form to draw from")
 
     def start(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws at the highest noise level, shape (n, d)."""
-        if self.normal is None:
+        if self.start_sd is None:
             return self.mixture.start(n, rng)
-        return self.normal * rng.standard_normal((n, self.mixture.means.shape[1]))
+        return self.start_sd * rng.standard_normal((n, self._dim))
 
     def log_start(self, y: np.ndarray) -> np.ndarray:
         """Log density of the start at points of shape (n, d)."""
-        if self.normal is None:
+        if self.start_sd is None:
             return self.mixture.log_start(y)
-        constant = y.shape[1] * np.log(2 * np.pi * self.normal**2)
-        return -0.5 * (np.sum(y**2, axis=1) / self.normal**2 + constant)
+        constant = y.shape[1] * np.log(2 * np.pi * self.start_sd**2)
+        return -0.5 * (np.sum(y**2, axis=1) / self.start_sd**2 + constant)
 
     def log_level(self, k: int, y: np.ndarray) -> np.ndarray:
-        """Log density of the tilted mixture noised to level k, up to a constant."""
+        """Log density of the tilted mixture noised to level k, up to a constant, shape (n,)."""
         return self.mixture.log_level(k, y) + self._tilt(k, y)[0]
 
-    def features(self, k: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, k: int, y: np.ndarray) -> Features:
         """Features of the mixture."""
         return self.mixture.features(k, y)
 
     def score(self, k: int, y: np.ndarray) -> np.ndarray:
         """Gradient of `log_level`, shape (n, d)."""
-        return self.mixture.score(y, self.noising.levels[k]) + self._tilt(k, y)[1]
+        return self.mixture.at_level(k).score(y) + self._tilt(k, y)[1]
 
     def kernel(self, k: int, y: np.ndarray) -> ReverseKernel:
         """Reverse kernel from points y of level k + 1 to level k."""
-        h, share = self.features(k + 1, y)
         return ReverseKernel(
-            log_share=np.zeros((len(y), 1)),
-            middle=(y + self.gain[k] * self.score(k + 1, y))[None],
+            log_weights=np.zeros((len(y), 1)),
+            means_along=(y + self.gain[k] * self.score(k + 1, y))[None],
             sd=np.full((1, y.shape[1]), self.sd[k]),
-            turns=self._turns,
-            means=self._means,
-            h=h,
-            share=share,
+            axes=self._axes,
+            origins=self._origins,
+            features=self.features(k + 1, y),
         )
 
     def control_maps(self) -> np.ndarray:
-        """From gradients in h to shifts of the kernels, shape (K, G, d, d).
+        """Return the maps of gradients in whitened places to shifts of the kernels.
 
-        A potential adds its gradient to the score.
+        A potential adds its gradient to the score. Shape (K, G, d, d).
         """
         return np.stack([
-            self.gain[k] / self.sd[k] * self.mixture.group_roots(above)
-            for k, above in enumerate(self.noising.levels[1:])
+            self.gain[k] / self.sd[k] * self.mixture.group_roots(k + 1)
+            for k in range(self.noising.steps)
         ])  # fmt: skip
 
     def _tilt(self, k: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Value (n,) and gradient (n, d) of the tilt at level k."""
         if self.tilt is None or k == self.noising.steps:
             return np.zeros(len(y)), np.zeros_like(y)
         scale = np.sqrt(1.0 + self.noising.levels[k] ** 2)
-        value, slope = self.tilt(y / scale, np.ones((len(y), 1)), k)
-        return value, slope / scale
+        value, gradient = self.tilt(Features(y / scale, np.ones((len(y), 1))), k)
+        return value, gradient / scale
 
 
 def tweedie_steps(noising: Noising) -> tuple[np.ndarray, np.ndarray]:
     r"""Gains and standard deviations of steps to the posterior mean, shapes (K,).
 
-    By Tweedie's formula :math:`E[X_k \mid y] = y + (c_{k+1}^2 - c_k^2) s_{k+1}(y)`; the variance
-    is that of a law so wide that the noise alone matters.
+    By Tweedie's formula :math:`E[X_k \mid y] = y + (c_{k+1}^2 - c_k^2) s_{k+1}(y)`. The variance
+    is that of a law so wide that only the noise counts.
     """
     return noising.added, np.sqrt(noising.added)
 

@@ -1,0 +1,200 @@
+"""Training of the potential of a control, with torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import huber_loss
+
+from pymc_multimodal.proposals.lrds.potential_training import PotentialNet
+
+if TYPE_CHECKING:
+    from pymc_multimodal.proposals.lrds.control import Control, PathTerms
+    from pymc_multimodal.proposals.lrds.reference import Features
+    from pymc_multimodal.proposals.lrds.settings import ControlNetwork
+
+__all__ = ["ControlTrainer"]
+
+# Nats below the median log ratio at which log ratios are cut off: e^-12 of the typical share of
+# the target does not matter. Measured: examples/benchmarks/constants.py
+MIN_LOG_RATIO = -12.0
+# Weight decay of AdamW, in units of the learning rate. Without it, the network reproduces the log
+# ratios of about 10,000 training draws in 20 dimensions and not those of other draws.
+# Measured: examples/benchmarks/constants.py
+WEIGHT_DECAY = 0.1
+# Largest norm of the gradient of one step; conventional.
+MAX_GRADIENT_NORM = 5.0
+
+
+class ControlTrainer:
+    r"""Improves the potential of a control, on log ratios of points first and on paths then.
+
+    A path has the log ratio
+
+    .. math:: \log W = v(x_0) - \sum_k g_k, \qquad v = \log \gamma - \log \pi_{ref},
+
+    where :math:`g_k` is the log density of the controlled step from level k + 1 to k minus
+    `PathTerms.log_bayes_step`. It is zero for an exact reference without control. Losses:
+
+    "log-variance": the variance of log W over paths (the log-variance loss of arXiv 2410.19449).
+    For any law of the paths, it is least where the control is right.
+
+    "stepwise": the same for every step alone, between the potentials :math:`\psi` at its two ends,
+    :math:`\psi_{k+1} + g_k - \psi_k` with :math:`\psi_0 = v`. The noise of one step is then not
+    added to that of the others.
+
+    "kl": divergence of the paths of the controlled chain from those of the target, by its
+    score-function gradient, so that densities are enough.
+
+    Parameters
+    ----------
+    control : Control
+        What training starts from.
+    loss : {"stepwise", "log-variance", "kl"}
+    network : ControlNetwork
+    steps : int
+        Steps on paths, at most.
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        loss: str,
+        network: ControlNetwork,
+        steps: int,
+        device: torch.device,
+    ) -> None:
+        self._initial, self._loss_name, self._network = control, loss, network
+        self._device, self._steps = device, steps
+        self._net = PotentialNet(control.potential, device)
+        self._maps = self._tensor(control.maps)
+        # Log ratios are known up to the evidence; the potentials are those minus this constant.
+        self._offset: float | None = None
+        self._points: list[torch.Tensor] = []
+        self._optimiser = self._new_optimiser()
+        self._schedule = self._one_cycle(steps)
+
+    def set_points(self, features: Features, log_ratio: np.ndarray) -> None:
+        """Set the points of level 0 whose log ratios are regressed on.
+
+        Parameters
+        ----------
+        features : Features
+            Of n points at level 0.
+        log_ratio : array of shape (n,)
+        """
+        if self._offset is None:
+            self._offset = float(np.median(log_ratio))
+        self._points = [self._tensor(a) for a in (*features, self._centred(log_ratio))]
+
+    def regress(self, steps: int) -> None:
+        """Fit the potential of level 0 to the log ratios of the points.
+
+        All levels share what is learned. No path is needed, so that this start costs little.
+        """
+        schedule = self._one_cycle(steps)
+        for _ in range(steps):
+            self._descend(self._regression_loss(), schedule)
+        # The momentum of this descent must not act on the paths.
+        self._optimiser = self._new_optimiser()
+        self._schedule = self._one_cycle(self._steps)
+
+    def train_on_paths(self, terms: PathTerms, log_ratio: np.ndarray) -> float:
+        """Make one step of AdamW on n paths.
+
+        Parameters
+        ----------
+        terms : PathTerms
+        log_ratio : array of shape (n,)
+            Log ratios of target to reference at level 0 of the paths.
+
+        Returns
+        -------
+        float
+            The loss; NaN where it is not finite, and then no step is made.
+        """
+        whitened, responsibility, residuals, log_constants, log_bayes_step = (
+            self._tensor(a) for a in vars(terms).values()
+        )
+        n, levels, d = whitened.shape
+        k = torch.arange(levels, device=self._device).repeat(n)
+        whitened = whitened.reshape(-1, d).requires_grad_(True)
+        potential = self._net(whitened, responsibility.reshape(n * levels, -1), k)
+        (gradient,) = torch.autograd.grad(potential.sum(), whitened, create_graph=True)
+        shift = self._shift(gradient.reshape(n, levels, d)[:, 1:], responsibility[:, 1:])
+        gap = log_constants - 0.5 * (residuals - shift[:, :, None]).square().sum(dim=3)
+        gain = torch.logsumexp(gap, dim=2) - 0.5 * d * np.log(2 * np.pi) - log_bayes_step
+        value = self._tensor(self._centred(log_ratio))
+        loss = self._path_loss(potential.reshape(n, levels), gain, value)
+        if self._loss_name == "stepwise":
+            # The telescoping sum rests on level 0, whose regression costs little.
+            loss = loss + self._regression_loss()
+        return self._descend(loss, self._schedule)
+
+    def control(self) -> Control:
+        """Return the control with the present potential."""
+        return replace(self._initial, potential=self._net.to_numpy())
+
+    def _shift(self, gradient: torch.Tensor, responsibility: torch.Tensor) -> torch.Tensor:
+        """Shifts as in `Control`, shape (n, K, d)."""
+        # In this order: the other one makes a matrix for every point.
+        by_group = torch.einsum("kgij,nkj->nkgi", self._maps, gradient)
+        shift = torch.einsum("nkg,nkgi->nki", responsibility, by_group)
+        bound = self._initial.max_shift
+        return bound * torch.tanh(shift / bound)
+
+    def _path_loss(
+        self, potential: torch.Tensor, gain: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """Loss of n paths from potentials (n, K + 1), gains (n, K) and log ratios (n,)."""
+        log_w = value - gain.sum(dim=1)
+        if self._loss_name == "kl":
+            weight = log_w.detach()
+            return -((weight - weight.mean()) * gain.sum(dim=1)).mean()
+        if self._loss_name == "log-variance":
+            # The variance is the mean square about the best constant. The median is the best
+            # constant where large deviations count linearly.
+            return self._huber(log_w - log_w.detach().median())
+        below = torch.cat([value[:, None], potential[:, 1:-1]], dim=1)
+        steps = potential[:, 1:] + gain - below
+        return self._huber(torch.cat([potential[:, :1] - value[:, None], steps], dim=1))
+
+    def _regression_loss(self) -> torch.Tensor:
+        """Loss of the potential at random points of level 0."""
+        size = self._network.regression_batch
+        rows = torch.randint(len(self._points[0]), (size,)).to(self._device)
+        whitened, responsibility, log_ratio = (column[rows] for column in self._points)
+        level = torch.zeros(size, dtype=torch.long, device=self._device)
+        return self._huber(self._net(whitened, responsibility, level) - log_ratio)
+
+    def _huber(self, gap: torch.Tensor) -> torch.Tensor:
+        return huber_loss(gap, torch.zeros_like(gap), delta=self._network.huber_delta)
+
+    def _centred(self, log_ratio: np.ndarray) -> np.ndarray:
+        return np.maximum(log_ratio - (self._offset or 0.0), MIN_LOG_RATIO)
+
+    def _tensor(self, a: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(a, dtype=torch.float32, device=self._device)
+
+    def _new_optimiser(self) -> torch.optim.AdamW:
+        return torch.optim.AdamW(self._net.parameters(), weight_decay=WEIGHT_DECAY)
+
+    def _one_cycle(self, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+        return torch.optim.lr_scheduler.OneCycleLR(
+            self._optimiser, self._network.learning_rate, total_steps=steps + 1
+        )
+
+    def _descend(self, loss: torch.Tensor, schedule: torch.optim.lr_scheduler.OneCycleLR) -> float:
+        if not torch.isfinite(loss):
+            return float("nan")
+        self._optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._net.parameters(), MAX_GRADIENT_NORM)
+        self._optimiser.step()
+        schedule.step()
+        return float(loss.detach())
