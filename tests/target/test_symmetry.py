@@ -11,7 +11,7 @@ from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
-from pymc_multimodal.plugin.inference_data import total_error
+from pymc_multimodal.plugin.modes_group import total_error
 from pymc_multimodal.search.finder import ModeFinder
 from pymc_multimodal.search.symmetries import (
     MAX_NUMBERS,
