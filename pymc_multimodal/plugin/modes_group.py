@@ -14,10 +14,30 @@ from pymc_multimodal._compat import get_dataset, group_names, json_ready
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.status import worst
 
-__all__ = ["mode_statistics", "modes_from_fit", "modes_from_stats", "rename_clashes", "total_error"]
+__all__ = [
+    "mode_statistics",
+    "modes_from_fit",
+    "modes_from_stats",
+    "modes_group",
+    "rename_clashes",
+    "total_error",
+]
 
 # What the group holds beside the columns and the locations of the model's variables.
 _INTERVAL, _BOUND = "weight_interval", "bound"
+
+
+def modes_group(idata: Any) -> xr.Dataset:
+    """Return the group `modes`.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if "modes" not in group_names(idata):
+        raise ValueError("There is no group 'modes' yet: call attach(idata) or attach(idata, fit).")
+    return get_dataset(idata, "modes")
 
 
 def mode_statistics(fit: Fit) -> dict[str, np.ndarray]:
