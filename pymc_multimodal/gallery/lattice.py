@@ -32,7 +32,7 @@ def phi4(dim: int = 32, field: float = 0.0) -> GalleryTarget:
     """
     if field < 0.0:
         raise ValueError(
-            f"field={field} must not be negative: give its absolute value, and change the sign of x."
+            f"field={field} must not be negative: give |field|, and change the sign of x."
         )
     coupling, well = 20.0 * 0.1 * dim, 20.0 / (0.1 * dim)
 
