@@ -1,14 +1,15 @@
-"""How long was the cycle of the sun? Yearly sunspot numbers of a century that was irregular.
+"""How long was the cycle of the sun? Yearly sunspot numbers of an irregular century.
 
 The model of the square root of the sunspot number is a sinusoid with its second harmonic,
 plus noise that is correlated from year to year: eight unknowns. The posterior of the frequency
-has several narrow modes of unequal weight. One period fits the sinusoid, another lies beside it
-(the cycles around 1800 came late), and with twice the period the harmonic fits instead; 22 years
-is indeed how long the sun's magnetic field takes to return.
+has several narrow modes of unequal weight. At one period the sinusoid fits. Another period lies
+beside it, because the cycles around 1800 came late. At twice the period the harmonic fits; 22
+years is indeed the period of the sun's magnetic field.
 
-Given frequency and correlation the model is linear and conjugate, so its other six unknowns can
-be integrated out by hand. A fine grid over these two then gives the weights of the modes, the
-log evidence and a curve to compare with. Needs statsmodels, which ships the data. Run it with::
+Given frequency and correlation the model is linear and conjugate, so the other six unknowns can
+be integrated out analytically. A fine grid over these two then gives the weights of the modes,
+the log evidence and a curve to compare with. The script needs statsmodels, which includes the
+data. Run it with::
 
     python examples/frequency.py
 """
@@ -43,7 +44,7 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_model(t: np.ndarray, y: np.ndarray) -> pm.Model:
-    """Harmonic regression with correlated noise; every unknown is sampled."""
+    """Harmonic regression with correlated noise; all unknowns are sampled."""
     with pm.Model(coords={"term": TERMS, "year": np.arange(FIRST, LAST + 1)}) as model:
         frequency = pm.Uniform("frequency", LOWEST, HIGHEST)
         rho = pm.Beta("rho", *RHO)
@@ -62,9 +63,9 @@ def build_model(t: np.ndarray, y: np.ndarray) -> pm.Model:
 
 
 class Marginal:
-    """The posterior of frequency and rho on a grid, all else integrated out analytically.
+    """The posterior of frequency and rho on a grid, with all else integrated out analytically.
 
-    With y and the regressors X whitened by rho, coefficients N(0, v S^2) and variance
+    y and the regressors X are whitened by rho. With coefficients N(0, v S^2) and variance
     v ~ InverseGamma(a, b), the evidence is that of the conjugate linear model, with
     ``A = X'X + S^-2``, ``m = A^-1 X'y`` and ``b_n = b + (y'y - y'X m) / 2``.
     """
@@ -106,9 +107,10 @@ class Marginal:
         self.log_evidence = float(logsumexp(self.log_mass))
 
     def draws(self, rng: np.random.Generator, least: float = 1e-8) -> tuple:
-        """One exact draw of the other unknowns at every node that matters, and the node's mass.
+        """One exact draw of the other unknowns at every node of sufficient mass.
 
-        Returns the unknowns in the model's unconstrained space, shape (n, 8), and the masses.
+        Returns all unknowns in the model's unconstrained space, shape (n, 8), and the masses of
+        the nodes, shape (n,).
         """
         mass = np.exp(self.log_mass - self.log_evidence)
         i, j = np.nonzero(mass > least * mass.max())

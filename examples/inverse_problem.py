@@ -1,13 +1,13 @@
 """Where are the two sources? An elliptic inverse problem with four unequal modes.
 
-Heat flows along a rod, ``-(k u')' = f`` on (0, 1) with ends held at zero, and f is two narrow
-sources of known, different strengths. Two thermometers are read with some noise. Several pairs
-of positions explain the readings, and they do not weigh the same.
+Heat flows along a rod, ``-(k u')' = f`` on (0, 1) with ends held at zero. f is the sum of two
+narrow sources of known, different strengths. Two thermometers are read with some noise. Several
+pairs of positions explain the readings, and their posterior masses differ.
 
 The equation is discretised by finite differences and solved inside the model by PyTensor's
-linear solve, so that gradients are exact. Then the same solver is hidden in an Op without a
-gradient, as an external code would be. Both runs are compared with a sum over a fine grid of
-positions. Run it with::
+linear solve, so gradients are exact. In a second run the same solver is an Op without a gradient,
+as an external code would be. Both runs are compared with a sum over a fine grid of positions. Run
+it with::
 
     python examples/inverse_problem.py
 """
@@ -37,7 +37,7 @@ OUTPUT = Path(__file__).parent / "output"
 
 
 def stiffness() -> np.ndarray:
-    """Matrix of -(k u')' by central differences, k varying along the rod."""
+    """Matrix of -(k u')' by central differences; k varies along the rod."""
     between = SPACING * (np.arange(NODES + 1) + 0.5)
     k = 1 + 0.6 * np.sin(2 * np.pi * between)
     inner = k[1:-1]
@@ -45,7 +45,7 @@ def stiffness() -> np.ndarray:
 
 
 def sources(position, xp=np):
-    """Right-hand side at the nodes; the position of both sources in the last axis."""
+    """Right-hand side at the nodes; the last axis of `position` has both sources."""
     shape = xp.exp(-0.5 * ((PLACE - position[..., None]) / WIDTH) ** 2)
     return (STRENGTH[:, None] * shape).sum(axis=-2) / (WIDTH * np.sqrt(2 * np.pi))
 
@@ -56,7 +56,7 @@ def solve(position: np.ndarray) -> np.ndarray:
 
 
 class BlackBox(Op):
-    """The solver as PyTensor sees an external program: values, and no gradient."""
+    """The solver as an external program: PyTensor gets values and no gradient."""
 
     __props__ = ()
 
@@ -87,7 +87,7 @@ def on_grid(readings: np.ndarray, n: int = 1200) -> tuple[np.ndarray, np.ndarray
     """Midpoints of a grid of positions, their posterior masses, and the log evidence."""
     axis = (np.arange(n) + 0.5) / n
     unit = np.exp(-0.5 * ((PLACE[:, None] - axis) / WIDTH) ** 2) / (WIDTH * np.sqrt(2 * np.pi))
-    # The equation is linear in its sources: each is solved for once per position.
+    # The equation is linear in its sources, so it is solved once for each position of one source.
     response = np.linalg.solve(stiffness(), unit)[SENSORS]
     strong, weak = (s * response for s in STRENGTH)
     misfit = readings[:, None, None] - strong[:, :, None] - weak[:, None, :]
@@ -99,7 +99,7 @@ def on_grid(readings: np.ndarray, n: int = 1200) -> tuple[np.ndarray, np.ndarray
 
 
 def shares(fit, points: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Weights of the modes by the grid; the fit's space is the logit of the position."""
+    """Weights of the modes by the grid. The fit's coordinates are logits of the positions."""
     keep = mass > 1e-12
     x = np.log(points[keep]) - np.log1p(-points[keep])
     return np.bincount(fit.label(x), mass[keep], minlength=fit.n_modes) / mass[keep].sum()

@@ -1,14 +1,14 @@
 """Where is the buoy? A posterior with several unequal modes, sampled and weighed in one call.
 
-Three stations along a coast each measured the distance to a drifting buoy. Because the stations
-lie almost on a line, every pair of circles crosses twice; and because any reading may be an echo
-that came in too long, it is not known which pair to believe. So the position has several modes.
-The weak prior and the echo model say how much each should count. NUTS cannot tell: its chains
-stay near where they began, and disagree.
+Three stations along a coast each measured the distance to a drifting buoy. The stations lie
+almost on a line, so every pair of circles crosses twice. Any reading may be an echo, which is too
+long, so it is not known which pair is right. The position therefore has several modes. The weak
+prior and the echo model determine their weights. NUTS does not find these weights: each of its
+chains stays near its start, and the chains disagree.
 
 The script samples the model with ``pm.sample(step=MultimodalDiffusion())``, prints the table of
-modes, compares with NUTS and with a sum over a fine grid, and draws ``output/quickstart.png``.
-Run it with ``make demo``, or::
+modes, compares the weights with NUTS and with a sum over a fine grid, and draws
+``output/quickstart.png``. Run it with ``make demo``, or::
 
     python examples/quickstart.py
 """
@@ -37,7 +37,7 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 
 
 def build_model() -> pm.Model:
-    """Model of the position, given readings of which some may be echoes."""
+    """Model of the position given the readings, some of which may be echoes."""
     coords = {"station": ["west", "middle", "east"], "axis": ["east", "north"]}
     with pm.Model(coords=coords) as model:
         stations = pm.Data("stations", STATIONS, dims=("station", "axis"))
@@ -79,7 +79,7 @@ def on_grid(fit, half_width: float = 25.0, n: int = 1501) -> tuple[np.ndarray, f
 
 
 def draw_picture(fit, draws, mode, chains, truth, path: Path) -> None:
-    """Left: the map with draws by mode. Right: weights, and what each chain of NUTS believes."""
+    """Left: the map with draws by mode. Right: weights, and mode shares of each chain of NUTS."""
     figure = plt.figure(figsize=(10.5, 4.9), layout="constrained")
     left, top, bottom = figure.subplot_mosaic(
         [["map", "shares"], ["map", "weights"]], width_ratios=(1.12, 1), height_ratios=(1.15, 1)
@@ -153,8 +153,8 @@ def main() -> None:
     seconds = time.monotonic() - began
     fit = step.fit
 
-    # NUTS on the same model, its draws labelled by the same partition. What it says of its own
-    # convergence is shown by its shares below.
+    # NUTS on the same model; its draws are labelled by the same partition. Its warnings are
+    # silenced because its shares below show that its chains disagree.
     logging.getLogger("pymc").setLevel(logging.CRITICAL)
     with model, warnings.catch_warnings():
         warnings.simplefilter("ignore")

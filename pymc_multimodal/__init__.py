@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pymc_multimodal._version import __version__
-from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.challenge import Challenge
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin import (
     FitSettings,
     MultimodalDiffusion,
@@ -25,8 +25,8 @@ from pymc_multimodal.proposals import (
     ScoreGenerator,
     ScoreLangevin,
 )
-from pymc_multimodal.regions.settings import LocalSampling, Regions
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.regions import LocalSampling, Regions
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status
 from pymc_multimodal.target import Symmetry
 

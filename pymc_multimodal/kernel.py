@@ -1,251 +1,379 @@
-"""The Markov kernel of the kept draws: independence jumps and local moves."""
+"""The Markov kernel of the kept draws: a tuple of moves that leave the target invariant."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pymc_multimodal.moves.local import MoveParameters, MoveState, move, state_at
-from pymc_multimodal.status import Status
-from pymc_multimodal.target.errors import unstable
+from pymc_multimodal.regions import PermutedPartition
 
 if TYPE_CHECKING:
-    from pymc_multimodal.evidence.weights import Weights
-    from pymc_multimodal.proposals.base import Generator
-    from pymc_multimodal.regions.draws import RegionDraws
-    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.proposals import Generator
+    from pymc_multimodal.regions import Partition
     from pymc_multimodal.target.target import Target
 
 __all__ = [
+    "ChainState",
+    "Jump",
     "Kernel",
-    "State",
-    "by_weight",
-    "count_jumps",
+    "LocalMove",
+    "Move",
+    "choose_jumps",
     "init",
-    "jump",
-    "local_move",
+    "jump_acceptance",
+    "make_kernel",
     "propose",
     "rows",
     "step",
 ]
 
-
-# Draws that are evaluated a second time.
-CHECKED = 128
-# Draws without an accepted jump that are too many, and the share of draws from which on too
-# many are such.
-LONG_RUN, MANY_STICKY = 100, 0.01
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """Everything frozen before the first kept draw.
-
-    Attributes
-    ----------
-    partition : Partition
-    tuning : MoveParameters
-        Of the local moves.
-    generator : Generator
-        Of the independence jumps.
-    jumps : int
-        Jumps tried for each draw.
-    local_every : int
-        A local move is made with every so many draws: few are needed where nearly every jump
-        is accepted.
-    """
-
-    partition: Partition
-    tuning: MoveParameters
-    generator: Generator
-    jumps: int = 1
-    local_every: int = 1
+# Probability that no jump of one draw is accepted, at the mean acceptance. Conventional: draws a
+# quarter of which repeat their predecessor have an autocorrelation time of (1 + 1/4) / (1 - 1/4).
+REPEATED_SHARE = 0.25
+# Most jumps of one draw: a bound on the cost of a draw. Conventional.
+MAX_JUMPS = 16
+# Acceptance from which the jumps do most of the mixing, and from which nearly all of it: local
+# moves are made with every fourth of their leapfrog steps, or with every `MAX_EVERY`-th draw.
+# Measured: examples/benchmarks/constants.py
+JUMPS_SUFFICE, JUMPS_DOMINATE = 0.3, 0.8
+# Draws between two local moves at most. Conventional.
+MAX_EVERY = 8
 
 
 @dataclass(frozen=True)
-class State:
-    """Where chains are, with what the next step needs.
+class ChainState:
+    """Positions of n chains, with what the next step needs.
 
     Attributes
     ----------
-    cloud : MoveState
+    points : MoveState
     minus_log_q : array of shape (n,)
-        See `Proposals`; with the log density it makes the log ratio.
+        Minus the log density of the generator at each point; with auxiliary variables
+        ``log r(aux | x) - log q(x, aux)`` (`Proposals`).
     """
 
-    cloud: MoveState
+    points: MoveState
     minus_log_q: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.minus_log_q)
 
     @property
     def log_ratio(self) -> np.ndarray:
         """Log ratio of target to proposal at each point, shape (n,)."""
-        return self.cloud.logp + self.minus_log_q
+        return self.points.logp + self.minus_log_q
 
 
-def init(density: Target, kernel: Kernel, x: np.ndarray, rng: np.random.Generator) -> State:
+class Move(Protocol):
+    """A move of n chains that leaves the target invariant."""
+
+    @property
+    def proposals(self) -> int:
+        """Number of fresh proposals that one chain needs for one application."""
+        ...
+
+    def __call__(
+        self, target: Target, state: ChainState, offered: ChainState, rng: np.random.Generator
+    ) -> tuple[ChainState, np.ndarray]:
+        """Move all chains.
+
+        Parameters
+        ----------
+        target : Target
+        state : ChainState
+        offered : ChainState
+            ``n * proposals`` fresh proposals, those of one attempt side by side.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        state : ChainState
+        accepted : array of shape (n,)
+            Share of the attempts that each chain accepted.
+        """
+        ...
+
+    def take(self, order: np.ndarray) -> Move:
+        """Renumber the regions: new region i is old region ``order[i]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Independence Metropolis steps: row i of each set of proposals is offered to chain i.
+
+    A proposal y is accepted with probability ``min(1, w(y) / w(x))``, w the ratio of target to
+    proposal density.
+
+    Parameters
+    ----------
+    attempts : int
+        Steps of one application.
+    """
+
+    attempts: int = 1
+
+    @property
+    def proposals(self) -> int:
+        """One for each attempt."""
+        return self.attempts
+
+    def __call__(
+        self, target: Target, state: ChainState, offered: ChainState, rng: np.random.Generator
+    ) -> tuple[ChainState, np.ndarray]:
+        """Attempt the jumps one after another; the target has been evaluated already."""
+        n, total = len(state), np.zeros(len(state))
+        for i in range(self.attempts):
+            proposed = rows(offered, slice(i * n, (i + 1) * n))
+            log_u = np.log(rng.random(n))
+            with np.errstate(invalid="ignore"):
+                accepted = log_u < proposed.log_ratio - state.log_ratio
+            state = _choose(accepted, proposed, state)
+            total += accepted
+        return state, total / self.attempts
+
+    def take(self, order: np.ndarray) -> Jump:
+        """Return the move itself: no part of it depends on the regions' numbers."""
+        return self
+
+
+@dataclass(frozen=True)
+class LocalMove:
+    """One local move with the metric of the chain's region; a move out of the region is rejected.
+
+    The confinement makes a metric for each region exact: a move that ended in another region
+    would have to be reversed with the metric of that region.
+
+    Parameters
+    ----------
+    partition : Partition
+    parameters : MoveParameters
+    generator : Generator
+        It gives `ChainState.minus_log_q` of the new points.
+    """
+
+    partition: Partition
+    parameters: MoveParameters
+    generator: Generator
+
+    @property
+    def proposals(self) -> int:
+        """None are needed."""
+        return 0
+
+    def __call__(
+        self, target: Target, state: ChainState, offered: ChainState, rng: np.random.Generator
+    ) -> tuple[ChainState, np.ndarray]:
+        """Move every chain once."""
+        label = self.partition.label if self.partition.n_regions > 1 else None
+        points, info = move(target, state.points, self.parameters, rng, label=label)
+        minus_log_q = state.minus_log_q.copy()
+        if info.accepted.any():
+            moved = points.x[info.accepted]
+            minus_log_q[info.accepted] = self.generator.minus_log_q(moved, rng)
+        return ChainState(points, minus_log_q), info.accepted
+
+    def take(self, order: np.ndarray) -> LocalMove:
+        """Renumber the regions: new region i is old region ``order[i]``."""
+        partition = PermutedPartition(self.partition, order)
+        return LocalMove(partition, self.parameters.take(order), self.generator)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Everything that makes a draw; it is frozen before the first draw that is kept.
+
+    Attributes
+    ----------
+    partition : Partition
+    generator : Generator
+        Source of the proposals.
+    moves : tuple of Move
+        Each draw makes them in this order.
+    every : tuple of int
+        Move i is made with every ``every[i]``-th draw. The fixed rhythm keeps the chain exact.
+    """
+
+    partition: Partition
+    generator: Generator
+    moves: tuple[Move, ...]
+    every: tuple[int, ...]
+
+    @property
+    def jumps(self) -> int:
+        """Fresh proposals that one chain needs for one draw."""
+        return sum(move.proposals for move in self.moves)
+
+    def take(self, order: np.ndarray) -> Kernel:
+        """Renumber the regions: new region i is old region ``order[i]``."""
+        moves = tuple(move.take(order) for move in self.moves)
+        return replace(self, partition=PermutedPartition(self.partition, order), moves=moves)
+
+
+def make_kernel(
+    partition: Partition,
+    parameters: MoveParameters,
+    generator: Generator,
+    *,
+    attempts: int = 1,
+    local_every: int = 1,
+) -> Kernel:
+    """Make the kernel of jumps and local moves.
+
+    Parameters
+    ----------
+    partition : Partition
+    parameters : MoveParameters
+        Parameters of the local moves.
+    generator : Generator
+        Source of the jumps.
+    attempts : int
+        Jumps of one draw.
+    local_every : int
+        Draws from one local move to the next.
+
+    Returns
+    -------
+    Kernel
+    """
+    moves = (Jump(attempts), LocalMove(partition, parameters, generator))
+    return Kernel(partition, generator, moves, (1, local_every))
+
+
+def init(target: Target, kernel: Kernel, x: np.ndarray, rng: np.random.Generator) -> ChainState:
     """Evaluate everything at points x of shape (n, d)."""
-    x = density.fold(density.wrap(x))
-    cloud = state_at(density, x, kernel.partition.label(x))
-    return State(cloud, kernel.generator.minus_log_q(x, rng))
+    x = target.fold(target.wrap(x))
+    points = state_at(target, x, kernel.partition.label(x))
+    return ChainState(points, kernel.generator.minus_log_q(x, rng))
 
 
-def propose(density: Target, kernel: Kernel, n: int, rng: np.random.Generator) -> State:
+def propose(target: Target, kernel: Kernel, n: int, rng: np.random.Generator) -> ChainState:
     """Draw n fresh proposals and evaluate them in one batch; each serves one jump."""
     drawn = kernel.generator.propose(n, rng)
     inside = drawn.inside
     x = np.where(inside[:, None], drawn.x, 0.0)
     region = np.zeros(n, dtype=int)
     logp = np.full(n, -np.inf)
-    grad = np.zeros((n, density.dim if density.has_gradient else 0))
+    grad = np.zeros((n, target.dim if target.has_gradient else 0))
     if inside.any():
-        some = state_at(density, x[inside], kernel.partition.label(x[inside]))
+        some = state_at(target, x[inside], kernel.partition.label(x[inside]))
         region[inside], logp[inside], grad[inside] = some.region, some.logp, some.grad
-    return State(MoveState(x, logp, grad, region), np.where(inside, drawn.minus_log_q, 0.0))
-
-
-def jump(state: State, proposed: State, rng: np.random.Generator) -> tuple[State, np.ndarray]:
-    """Independence Metropolis: row i of `proposed` is offered to chain i.
-
-    Returns the new state and which chains accepted.
-    """
-    log_u = np.log(rng.random(len(state.minus_log_q)))
-    with np.errstate(invalid="ignore"):
-        accepted = log_u < proposed.log_ratio - state.log_ratio
-    return _choose(accepted, proposed, state), accepted
-
-
-def local_move(
-    density: Target, kernel: Kernel, state: State, rng: np.random.Generator
-) -> tuple[State, np.ndarray]:
-    """One move with the metric of the chain's region, confined to it.
-
-    The confinement is what makes a metric per region exact: a move that ended in another
-    region would have to be reversed with that region's metric.
-    """
-    label = kernel.partition.label if kernel.partition.n_regions > 1 else None
-    cloud, info = move(density, state.cloud, kernel.tuning, rng, label=label)
-    correction = state.minus_log_q.copy()
-    if info.accepted.any():
-        correction[info.accepted] = kernel.generator.minus_log_q(cloud.x[info.accepted], rng)
-    return State(cloud, correction), info.accepted
+    minus_log_q = np.where(inside, drawn.minus_log_q, 0.0)
+    return ChainState(MoveState(x, logp, grad, region), minus_log_q)
 
 
 def step(
-    density: Target,
+    target: Target,
     kernel: Kernel,
-    state: State,
-    proposed: State,
+    state: ChainState,
+    offered: ChainState,
     rng: np.random.Generator,
     draw: int = 0,
-) -> tuple[State, np.ndarray]:
-    """One draw of n chains: the kernel's jumps, then a local move if it is due.
+) -> tuple[ChainState, np.ndarray]:
+    """Make one draw of n chains.
 
     Parameters
     ----------
-    proposed : State
+    target : Target
+    kernel : Kernel
+    state : ChainState
+    offered : ChainState
         ``n * kernel.jumps`` fresh proposals.
+    rng : numpy.random.Generator
     draw : int
-        Number of the draw; local moves come in a fixed rhythm, which keeps the chain exact.
+        Number of the draw, for the rhythm of the moves.
 
     Returns
     -------
-    state : State
+    state : ChainState
     accepted : array of shape (n,)
         Share of the jumps that were accepted.
     """
-    n = len(state.minus_log_q)
-    total = np.zeros(n)
-    for i in range(kernel.jumps):
-        offered = rows(proposed, slice(i * n, (i + 1) * n))
-        state, accepted = jump(state, offered, rng)
-        total += accepted
-    if draw % kernel.local_every == 0:
-        state, _ = local_move(density, kernel, state, rng)
-    return state, total / kernel.jumps
+    n, first = len(state), 0
+    accepted = np.zeros(n)
+    for move_, every in zip(kernel.moves, kernel.every, strict=True):
+        last = first + n * move_.proposals
+        if draw % every == 0:
+            state, share = move_(target, state, rows(offered, slice(first, last)), rng)
+            accepted += share * move_.proposals
+        first = last
+    return state, accepted / max(kernel.jumps, 1)
 
 
-def rows(state: State, which: slice) -> State:
+def rows(state: ChainState, which: slice) -> ChainState:
     """Return some rows of a state."""
-    c = state.cloud
-    return State(
-        MoveState(c.x[which], c.logp[which], c.grad[which], c.region[which]),
-        state.minus_log_q[which],
-    )
+    p = state.points
+    points = MoveState(p.x[which], p.logp[which], p.grad[which], p.region[which])
+    return ChainState(points, state.minus_log_q[which])
 
 
-def _choose(first: np.ndarray, a: State, b: State) -> State:
+def _choose(first: np.ndarray, a: ChainState, b: ChainState) -> ChainState:
+    """Take the rows of `a` where `first` is true, those of `b` elsewhere."""
     column = first[:, None]
-    return State(
+    return ChainState(
         MoveState(
-            np.where(column, a.cloud.x, b.cloud.x),
-            np.where(first, a.cloud.logp, b.cloud.logp),
-            np.where(column, a.cloud.grad, b.cloud.grad),
-            np.where(first, a.cloud.region, b.cloud.region),
+            np.where(column, a.points.x, b.points.x),
+            np.where(first, a.points.logp, b.points.logp),
+            np.where(column, a.points.grad, b.points.grad),
+            np.where(first, a.points.region, b.points.region),
         ),
         np.where(first, a.minus_log_q, b.minus_log_q),
     )
 
 
-def count_jumps(
-    density: Target,
-    kernel: Kernel,
-    local: RegionDraws,
-    weights: Weights,
-    rng: np.random.Generator,
-    n: int = 400,
-) -> tuple[Kernel, list[Status]]:
-    """Choose how many jumps a draw needs for neighbouring draws to be nearly independent.
+# ------------------------------------------------------------------ how many jumps a draw needs
 
-    Draws are evaluated again, on which the kernel relies: they are to have the same density.
+
+def jump_acceptance(draws: np.ndarray, proposals: np.ndarray) -> np.ndarray:
+    r"""Probability that a jump is accepted at each draw of the target, shape (n,).
+
+    .. math:: a(x_i) = \frac1m \sum_j \min(1, w(y_j) / w(x_i))
+
+    Parameters
+    ----------
+    draws, proposals : arrays of shape (n,) and (m,)
+        Log ratios log w of draws of the target and of proposals; -inf where the target is zero.
     """
-    n = n // 4 if density.exhausted() else n
-    x, logp = by_weight(local, weights, n, rng)
-    ratio = logp + kernel.generator.minus_log_q(x, rng)
-    proposed = propose(density, kernel, n, rng).log_ratio
     with np.errstate(invalid="ignore", over="ignore"):
-        acceptance = float(np.mean(np.exp(np.minimum(0.0, proposed - ratio))))
-        # The same at each draw, by all proposals.
-        leaving = np.exp(np.minimum(0.0, proposed - ratio[:, None])).mean(axis=1)
-    again = slice(32 if density.exhausted() else CHECKED)
-    found = unstable(density.logp(x[again]), logp[again])
-    if acceptance < 0.02:
-        found.append(
-            Status("acceptance", "kernel",
-                   f"jumps between modes are accepted with probability {acceptance:.3f} only.",
-                   "Draws will be strongly correlated: draw more, and trust the weights' table "
-                   "before the draws' frequencies.")
-        )  # fmt: skip
-    wanted = np.log(0.25) / np.log1p(-min(max(acceptance, 1e-3), 0.999))
-    jumps = int(np.clip(np.ceil(wanted), 1, 16))
-    sticky = float(np.mean(leaving * jumps < 1.0 / LONG_RUN))
-    if sticky > MANY_STICKY and acceptance >= 0.02:
-        found.append(
-            Status("sticky", "kernel",
-                   f"{sticky:.1%} of the posterior is where proposals are far too rare: chains "
-                   f"that come there accept no jump for more than {LONG_RUN} draws.",
-                   "The tails are heavier than the generator's, or it misses a part: look at R-hat "
-                   "and ESS of the draws, and draw more.")
-        )  # fmt: skip
-    # Where jumps do most of the work, local moves shall not cost much more than they do.
-    every = int(np.clip(np.max(kernel.tuning.leapfrog) // 4, 1, 8)) if acceptance > 0.3 else 1
-    return replace(kernel, jumps=jumps, local_every=8 if acceptance > 0.8 else every), found
+        return np.exp(np.minimum(0.0, proposals - draws[:, None])).mean(axis=1)
 
 
-def by_weight(
-    local: RegionDraws, weights: Weights, n: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pick local draws, regions by their weights: points (n, d) and log densities (n,)."""
-    regions = rng.choice(len(local), size=n, p=_probabilities(weights.weight))
-    rows = [rng.integers(local.logp[k].size) for k in regions]
-    x = [
-        local.x[k].reshape(-1, local.x[k].shape[-1])[i] for k, i in zip(regions, rows, strict=True)
-    ]
-    logp = [local.logp[k].ravel()[i] for k, i in zip(regions, rows, strict=True)]
-    return np.stack(x), np.array(logp)
+def choose_jumps(kernel: Kernel, acceptance: float) -> Kernel:
+    """Set the rhythm of the moves, so that consecutive draws are nearly independent.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    acceptance : float
+        Mean probability that a jump is accepted.
+
+    Returns
+    -------
+    Kernel
+        With so many jumps that a draw repeats its predecessor with probability `REPEATED_SHARE`, at
+        most `MAX_JUMPS`, and with local moves that do not cost much more than the jumps.
+    """
+    accepted = min(max(acceptance, 1e-3), 0.999)
+    attempts = int(np.clip(np.ceil(np.log(REPEATED_SHARE) / np.log1p(-accepted)), 1, MAX_JUMPS))
+    moves: list[Move] = []
+    every: list[int] = []
+    for m in kernel.moves:
+        if isinstance(m, Jump):
+            moves.append(Jump(attempts))
+            every.append(1)
+        else:
+            moves.append(m)
+            every.append(_draws_per_move(m, acceptance))
+    return replace(kernel, moves=tuple(moves), every=tuple(every))
 
 
-def _probabilities(weight: np.ndarray) -> np.ndarray:
-    weight = np.where(np.isfinite(weight), weight, 0.0)
-    return weight / weight.sum() if weight.sum() > 0 else np.full(len(weight), 1 / len(weight))
+def _draws_per_move(m: Move, acceptance: float) -> int:
+    """Draws from one application of a move that is no jump to the next."""
+    if acceptance > JUMPS_DOMINATE:
+        return MAX_EVERY
+    if acceptance > JUMPS_SUFFICE and isinstance(m, LocalMove):
+        return int(np.clip(np.max(m.parameters.leapfrog) // 4, 1, MAX_EVERY))
+    return 1

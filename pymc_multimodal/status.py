@@ -21,8 +21,7 @@ __all__ = [
 
 Level: TypeAlias = Literal["info", "warning"]
 Stage: TypeAlias = Literal[
-    "challenge", "density", "draws", "generator", "kernel", "local", "modes", "pipeline", "regions",
-    "weights",
+    "challenge", "density", "evidence", "fit", "kernel", "proposals", "regions", "search"
 ]  # fmt: skip
 
 
@@ -54,54 +53,54 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "gradient": StatusKind(("density",), _EITHER),
     "unstable": StatusKind(("density",), _WARNING),
     # Search for modes
-    "singletons": StatusKind(("modes",), _WARNING),
-    "runaway": StatusKind(("modes",), _WARNING),
-    "unfinished": StatusKind(("modes",), _WARNING),
-    "flat": StatusKind(("modes",), _INFO),
-    "negligible": StatusKind(("modes",), _INFO),
-    "symmetry": StatusKind(("modes",), _INFO),
+    "singletons": StatusKind(("search",), _WARNING),
+    "runaway": StatusKind(("search",), _WARNING),
+    "unfinished": StatusKind(("search",), _WARNING),
+    "flat": StatusKind(("search",), _INFO),
+    "negligible": StatusKind(("search",), _INFO),
+    "symmetry": StatusKind(("fit",), _INFO),
     # Regions and their chains
-    "overlap": StatusKind(("regions", "weights"), _EITHER),
-    "r_hat": StatusKind(("local",), _WARNING),
-    "negligible_region": StatusKind(("local",), _INFO),
+    "overlap": StatusKind(("regions", "evidence"), _EITHER),
+    "r_hat": StatusKind(("regions",), _WARNING),
+    "negligible_region": StatusKind(("regions",), _INFO),
     # Evidences and weights
-    "evidence_error": StatusKind(("weights",), _WARNING),
-    "pareto_k": StatusKind(("weights",), _EITHER),
-    "border": StatusKind(("weights",), _WARNING),
+    "evidence_error": StatusKind(("evidence",), _WARNING),
+    "pareto_k": StatusKind(("evidence",), _EITHER),
+    "border": StatusKind(("evidence",), _WARNING),
     "challenge": StatusKind(("challenge",), _EITHER),
     # The fit as a whole
-    "budget": StatusKind(("pipeline",), _WARNING),
-    "interrupted": StatusKind(("pipeline",), _WARNING),
-    "precision": StatusKind(("pipeline",), _WARNING),
+    "budget": StatusKind(("fit",), _WARNING),
+    "interrupted": StatusKind(("fit",), _WARNING),
+    "precision": StatusKind(("fit",), _WARNING),
     # Kernel of the kept draws
     "acceptance": StatusKind(("kernel",), _WARNING),
     "sticky": StatusKind(("kernel",), _WARNING),
     # Generators
-    "network": StatusKind(("generator",), _INFO),
-    "no_torch": StatusKind(("generator",), _WARNING),
-    "reference": StatusKind(("generator",), _WARNING),
-    "control": StatusKind(("generator",), _EITHER),
-    "outside": StatusKind(("generator",), _INFO),
-    "no_density": StatusKind(("generator",), _INFO),
-    "no_map": StatusKind(("generator",), _WARNING),
-    "score": StatusKind(("generator",), _WARNING),
-    "circular": StatusKind(("generator",), _WARNING),
-    "step_size": StatusKind(("generator",), _WARNING),
-    "previous": StatusKind(("generator",), _INFO),
-    "paths": StatusKind(("generator",), _INFO),
-    "shape": StatusKind(("generator",), _WARNING),
-    "smeared": StatusKind(("generator",), _WARNING),
-    "copies": StatusKind(("generator",), _WARNING),
-    "bounds": StatusKind(("generator",), _WARNING),
-    "max_components": StatusKind(("generator",), _WARNING),
-    "one_cluster": StatusKind(("generator",), _INFO),
-    "mixing": StatusKind(("generator",), _INFO),
+    "network": StatusKind(("proposals",), _INFO),
+    "no_torch": StatusKind(("proposals",), _WARNING),
+    "reference": StatusKind(("proposals",), _WARNING),
+    "control": StatusKind(("proposals",), _EITHER),
+    "outside": StatusKind(("proposals",), _INFO),
+    "no_density": StatusKind(("proposals",), _INFO),
+    "no_map": StatusKind(("proposals",), _WARNING),
+    "score": StatusKind(("proposals",), _WARNING),
+    "circular": StatusKind(("proposals",), _WARNING),
+    "step_size": StatusKind(("proposals",), _WARNING),
+    "previous": StatusKind(("proposals",), _INFO),
+    "paths": StatusKind(("proposals",), _INFO),
+    "shape": StatusKind(("proposals",), _WARNING),
+    "smeared": StatusKind(("proposals",), _WARNING),
+    "copies": StatusKind(("proposals",), _WARNING),
+    "bounds": StatusKind(("proposals",), _WARNING),
+    "max_components": StatusKind(("proposals",), _WARNING),
+    "one_cluster": StatusKind(("proposals",), _INFO),
+    "mixing": StatusKind(("proposals",), _INFO),
     # Stored draws that a generator learns from
-    "few_draws": StatusKind(("draws",), _WARNING),
-    "duplicates": StatusKind(("draws",), _WARNING),
-    "constant": StatusKind(("draws",), _WARNING),
-    "seam": StatusKind(("draws",), _WARNING),
-    "dependent": StatusKind(("draws",), _INFO),
+    "few_draws": StatusKind(("proposals",), _WARNING),
+    "duplicates": StatusKind(("proposals",), _WARNING),
+    "constant": StatusKind(("proposals",), _WARNING),
+    "seam": StatusKind(("proposals",), _WARNING),
+    "dependent": StatusKind(("proposals",), _INFO),
 })  # fmt: skip
 """Every code that a status can have; ``docs/statuses.rst`` explains each."""
 
@@ -118,7 +117,7 @@ class Status:
     code : str
         Short machine-readable name, such as ``"r_hat"``; one of `CODES`.
     stage : str
-        The stage that reports it, such as ``"local"``.
+        The stage that reports it, such as ``"regions"``.
     cause : str
         What was observed, in one line.
     remedy : str

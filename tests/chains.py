@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
+from searches import modes_found
 
 from pymc_multimodal._compat import ess
-from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.regions.settings import LocalSampling
-from pymc_multimodal.search.finder import ModeFinder
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.regions import (
+    LocalSampling,
+    RegionSampler,
+    advance_chains,
+    begin_chains,
+    explore,
+    short_regions,
+)
 
 
 def prepared(density, rng, config=None, **search):
     """The stages before local sampling: config, modes and pilot chains."""
     config = config or LocalSampling()
-    modes = ModeFinder(density, ModeSearch(**search), rng).search()
+    modes = modes_found(density, rng, **search)
     return config, modes, explore(density, modes, config, rng)
+
+
+def begun(density, partition, modes, pilot, config, rng, fit_jumps=None):
+    """The context of regions' chains, and the chains with their first batch of draws."""
+    sampler = RegionSampler(density, partition, config, modes.locations, fit_jumps)
+    return sampler, begin_chains(sampler, modes, pilot, (), None, rng)
+
+
+def run(sampler, chains, rng, until=None):
+    """The chains when every region passes its checks or has as many draws as are allowed."""
+    while len(short_regions(chains, sampler.settings, until)):
+        chains = advance_chains(sampler, chains, rng, until)
+    return chains
 
 
 def z_of_means(draws, expected, size=400):

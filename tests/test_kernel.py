@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from densities import HalfSpace, Mixture, VonMises, gaussian, moments, z_scores
 
-from pymc_multimodal.kernel import Kernel, init, jump, propose, rows, step
+from pymc_multimodal.kernel import Jump, choose_jumps, init, make_kernel, propose, rows, step
 from pymc_multimodal.moves.local import MoveParameters, move, state_at
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
-from pymc_multimodal.proposals.elliptical import with_defence
+from pymc_multimodal.proposals.elliptical import defensive_mixture
 from pymc_multimodal.target.target import Target
 
 LINE = np.full(2, np.inf)
@@ -21,10 +21,8 @@ LINE = np.full(2, np.inf)
 
 def part(mean, size, *, period=LINE, defence=True):
     mean = np.asarray(mean, dtype=float)
-    narrow = EllipticalMixture(
-        mean[None], size * np.eye(2)[None], np.ones(1), np.array([np.inf]), period, mean, "gaussian"
-    )
-    return with_defence(narrow, 0.2, 4.0, widen=4.0) if defence else narrow
+    narrow = EllipticalMixture.single(mean, size * np.eye(2), np.inf, period, mean)
+    return defensive_mixture(narrow, 0.2, 4.0, width=4.0) if defence else narrow
 
 
 def tuning(sizes, leapfrog=1):
@@ -40,11 +38,11 @@ def averages(density, kernel, x, functions, steps, rng):
     for _ in range(steps):
         proposed = propose(Target(density), kernel, len(x) * kernel.jumps, rng)
         state, share = step(Target(density), kernel, state, proposed, rng)
-        total = total + functions(state.cloud.x)
+        total = total + functions(state.points.x)
         accepted.append(share.mean())
-    np.testing.assert_array_equal(kernel.partition.label(state.cloud.x), state.cloud.region)
-    np.testing.assert_array_equal(density.logp(state.cloud.x), state.cloud.logp)
-    np.testing.assert_allclose(kernel.generator.minus_log_q(state.cloud.x, rng), state.minus_log_q)
+    np.testing.assert_array_equal(kernel.partition.label(state.points.x), state.points.region)
+    np.testing.assert_array_equal(density.logp(state.points.x), state.points.logp)
+    np.testing.assert_allclose(kernel.generator.minus_log_q(state.points.x, rng), state.minus_log_q)
     return total / steps, np.mean(accepted)
 
 
@@ -67,7 +65,7 @@ def test_a_wrong_generator_does_not_bias_the_draws(jumps, gradient, rng):
         (part([-1.5, 0.8], 0.5), part([2.6, 0.4], 0.3)), np.array([0.9, 0.1])
     )
     density = TARGET.density(gradient=gradient)
-    kernel = Kernel(HalfSpace(0.4), tuning([1.4, 0.6]), generator, jumps)
+    kernel = make_kernel(HalfSpace(0.4), tuning([1.4, 0.6]), generator, attempts=jumps)
     x = TARGET.draws(1_500, rng)
     found, accepted = averages(density, kernel, x, features, 40, rng)
     expected = features(TARGET.draws(1_000_000, rng)).mean(axis=0)
@@ -93,7 +91,7 @@ def test_a_wrong_generator_does_not_bias_the_draws_on_a_circle(rng):
         return np.stack([c, s, c * s, y, y**2, Arc().label(x)], axis=1)
 
     density = target.density()
-    kernel = Kernel(Arc(), tuning([1.0, 0.5], leapfrog=3), generator)
+    kernel = make_kernel(Arc(), tuning([1.0, 0.5], leapfrog=3), generator)
     found, accepted = averages(density, kernel, target.draws(1_500, rng), periodic, 40, rng)
     expected = periodic(target.draws(1_000_000, rng)).mean(axis=0)
     assert 0.03 < accepted < 0.8
@@ -113,7 +111,7 @@ def test_metrics_that_differ_between_regions_do_not_bias_the_draws(rng):
     density, partition = target.density(), HalfSpace()
     # A generator that rarely succeeds leaves the work to the local moves.
     generator = RegionalMixture((part([0.0, 0.0], 6.0),), np.ones(1))
-    kernel = Kernel(partition, tuning(METRICS), generator)
+    kernel = make_kernel(partition, tuning(METRICS), generator)
 
     def functions(x):
         return np.concatenate([(x[:, :1] > 0).astype(float), moments(x)], axis=1)
@@ -139,14 +137,15 @@ def test_proposals_outside_the_window_are_refused(rng):
     period = np.array([2 * np.pi, np.inf])
     generator = RegionalMixture((part([0.0, 0.0], 4.0, period=period),), np.ones(1))
     density = target.density()
-    kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
+    kernel = make_kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
     proposed = propose(Target(density), kernel, 500, rng)
-    outside = ~np.isfinite(proposed.cloud.logp)
+    outside = ~np.isfinite(proposed.points.logp)
     assert 50 < outside.sum() < 450
     # Refused draws cost no evaluation.
     assert density.n_logp_evals == 500 - outside.sum()
     state = init(Target(density), kernel, target.draws(500, rng), rng)
-    _, accepted = jump(state, proposed, rng)
+    _, share = Jump()(Target(density), state, proposed, rng)
+    accepted = share > 0
     assert not accepted[outside].any()
     assert accepted[~outside].any()
 
@@ -155,29 +154,31 @@ def test_a_perfect_generator_is_always_accepted(rng):
     target = gaussian([1.0, -1.0], 4.0 * np.eye(2), log_z=5.0)
     density = target.density()
     generator = RegionalMixture((part([1.0, -1.0], 2.0, defence=False),), np.ones(1))
-    kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
+    kernel = make_kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
     state = init(Target(density), kernel, target.draws(200, rng), rng)
     np.testing.assert_allclose(state.log_ratio, 5.0)
     proposed = propose(Target(density), kernel, 200, rng)
-    moved, accepted = jump(state, proposed, rng)
+    moved, share = Jump()(Target(density), state, proposed, rng)
+    accepted = share > 0
     assert accepted.mean() > 0.99  # rounding alone may refuse
-    np.testing.assert_array_equal(moved.cloud.x[accepted], proposed.cloud.x[accepted])
+    np.testing.assert_array_equal(moved.points.x[accepted], proposed.points.x[accepted])
 
 
 def test_each_proposal_serves_one_chain(rng):
     density = TARGET.density()
     generator = RegionalMixture((part([0.0, 0.0], 3.0),), np.ones(1))
-    kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator, jumps=2)
+    kernel = make_kernel(HalfSpace(), tuning([1.0, 1.0]), generator, attempts=2)
     n = 300
     state = init(Target(density), kernel, TARGET.draws(n, rng), rng)
     proposed = propose(Target(density), kernel, 2 * n, rng)
-    assert len(np.unique(proposed.cloud.x, axis=0)) == 2 * n
+    assert len(np.unique(proposed.points.x, axis=0)) == 2 * n
     for i in range(2):
         offered = rows(proposed, slice(i * n, (i + 1) * n))
         before = state
-        state, accepted = jump(state, offered, rng)
-        source = np.where(accepted[:, None], offered.cloud.x, before.cloud.x)
-        np.testing.assert_array_equal(state.cloud.x, source)
+        state, share = Jump()(Target(density), state, offered, rng)
+        accepted = share > 0
+        source = np.where(accepted[:, None], offered.points.x, before.points.x)
+        np.testing.assert_array_equal(state.points.x, source)
 
 
 def test_the_same_seed_repeats_the_chains():
@@ -186,10 +187,47 @@ def test_the_same_seed_repeats_the_chains():
         rng = np.random.default_rng(4)
         density = TARGET.density()
         generator = RegionalMixture((part([0.0, 0.0], 3.0),), np.ones(1))
-        kernel = Kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
+        kernel = make_kernel(HalfSpace(), tuning([1.0, 1.0]), generator)
         state = init(Target(density), kernel, TARGET.draws(20, rng), rng)
         for _ in range(5):
             proposed = propose(Target(density), kernel, 20, rng)
             state, _ = step(Target(density), kernel, state, proposed, rng)
-        ends.append(state.cloud.x)
+        ends.append(state.points.x)
     np.testing.assert_array_equal(*ends)
+
+
+def test_moves_come_in_a_fixed_rhythm(rng):
+    """With a generator that is never accepted, positions change with every third draw only."""
+    density = TARGET.density()
+    generator = RegionalMixture((part([500.0, 0.0], 0.1, defence=False),), np.ones(1))
+    kernel = make_kernel(HalfSpace(), tuning([0.1, 0.1]), generator, local_every=3)
+    target, n = Target(density), 50
+    state = init(target, kernel, TARGET.draws(n, rng), rng)
+    changed = []
+    for draw in range(7):
+        before = state
+        state, _ = step(target, kernel, state, propose(target, kernel, n, rng), rng, draw)
+        changed.append(not np.array_equal(state.points.x, before.points.x))
+    assert changed == [True, False, False, True, False, False, True]
+
+
+def test_regions_of_a_kernel_are_renumbered_together(rng):
+    kernel = make_kernel(
+        HalfSpace(), tuning([1.0, 0.2]), RegionalMixture((part([0, 0], 1.0),), [1.0])
+    )
+    order = np.array([1, 0])
+    moved = kernel.take(order)
+    x = rng.standard_normal((30, 2))
+    np.testing.assert_array_equal(order[moved.partition.label(x)], kernel.partition.label(x))
+    scales = [k.moves[1].parameters.scale for k in (kernel, moved)]
+    np.testing.assert_array_equal(scales[1], scales[0][order])
+
+
+@pytest.mark.parametrize(("acceptance", "jumps"), [(0.001, 16), (0.1, 14), (0.5, 2), (0.9, 1)])
+def test_as_many_jumps_as_leave_a_quarter_of_repeats(acceptance, jumps):
+    kernel = make_kernel(HalfSpace(), tuning([1.0, 1.0], leapfrog=20), RegionalMixture(
+        (part([0, 0], 1.0),), [1.0]))  # fmt: skip
+    chosen = choose_jumps(kernel, acceptance)
+    assert chosen.jumps == jumps
+    assert jumps == 16 or (1 - acceptance) ** jumps <= 0.25
+    assert chosen.every[1] == {0.001: 1, 0.1: 1, 0.5: 5, 0.9: 8}[acceptance]

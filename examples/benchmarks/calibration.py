@@ -1,9 +1,10 @@
 """Calibration: random multimodal models with known answers, one fit each.
 
-Of every model one contrast of the weights is judged, the logit of the mass of half of the regions
-(drawn from the seed), and the log evidence. The truth is that of the fit's own partition: exact
-draws labelled by ``fit.label``. One JSON line is written per model; models that the file holds
-already are left out, so that a run can be stopped and taken up again. Run it with::
+For every model two estimates are compared with the truth: the log evidence, and one contrast of the
+weights, the logit of the mass of half of the regions (drawn from the seed). The true contrast is
+that of the fit's own partition: exact draws labelled by ``fit.label``. One JSON line is written per
+model. Models that the file already holds are left out, so a run can be stopped and continued.
+Run it with::
 
     python examples/benchmarks/calibration.py --models 800 --out hybrid.jsonl
     python examples/benchmarks/calibration.py --models 200 --generator lrds --out lrds.jsonl
@@ -30,9 +31,7 @@ from random_models import FAMILIES, RandomModel, random_model
 from scipy.special import logit, logsumexp
 from weights import Runs
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.proposals import (
     LRDS,
     ControlNetwork,
@@ -55,7 +54,7 @@ COUNTED, OWN_MASS = 0.01, 0.1
 
 @dataclass(frozen=True)
 class TwoGroups:
-    """A fit whose regions are joined to two groups; `side` says which, bool of shape (K,)."""
+    """A fit whose regions are joined to two groups, by the bool array `side` of shape (K,)."""
 
     fit: Fit
     side: np.ndarray
@@ -68,7 +67,8 @@ class TwoGroups:
 def contrast(fit: Fit, side: np.ndarray) -> tuple[float, float]:
     """Logit of the mass of the regions in `side`, and its standard error.
 
-    Evidences of regions are independent, and their errors hold what the fit was widened by.
+    The evidences of regions are independent. Their errors include what the cross-check and the
+    challenge have added.
     """
     log_z, variance = fit.weights.log_evidence, fit.weights.log_evidence_se**2
     value, square = 0.0, 0.0
@@ -81,7 +81,7 @@ def contrast(fit: Fit, side: np.ndarray) -> tuple[float, float]:
 
 def judge_contrast(fit: Fit, model: RandomModel, seed: int, exact: int) -> dict:
     """Compare a random contrast of the weights with its share of exact draws."""
-    # The number of regions sets how many can be on one side, and nothing else of the fit does.
+    # Of the fit, only the number of regions changes which regions are drawn.
     rng = np.random.default_rng([seed, 5])
     side = rng.permutation(fit.n_modes) < rng.integers(1, fit.n_modes)
     value, se = contrast(fit, side)
@@ -102,23 +102,24 @@ def found_weights(fit: Fit, model: RandomModel) -> np.ndarray:
 
 
 def generator_of(name: str, steps: int) -> GeneratorConfig:
-    """Make a generator whose networks are trained for so many steps (0: as they come).
+    """Make a generator whose networks are trained for `steps` steps (0: the default number).
 
-    But for Hybrid's, networks are trained when the weights are known, and do not change them.
+    Only Hybrid's networks can change the weights. The others are trained after the weights are
+    known.
     """
     if not steps:
         return resolve(name)
     short = {
         "hybrid": Hybrid(network=Network(steps=steps, total_steps=8 * steps)),
         "lrds": LRDS(network=ControlNetwork(steps=steps, regression_steps=steps)),
-        "score": ScoreLangevin(steps=steps),
+        "score": ScoreLangevin(training_steps=steps),
         "published": PublishedHybrid(train_steps=steps, pairs=1000),
     }
     return short[name]
 
 
 def judge(seed: int, options: argparse.Namespace) -> dict:
-    """Fit the model of a seed and compare with what is known."""
+    """Fit the model of a seed and compare the fit with the truth."""
     began, cpu = time.monotonic(), time.process_time()
     model = random_model(seed, options.family)
     record = {
@@ -137,7 +138,7 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
     )
     try:
         fit = fit_density(model.density(), config)
-    except Exception as error:  # A model that cannot be fitted counts, and does not end the run.
+    except Exception as error:  # A model that cannot be fitted is counted; the run goes on.
         return record | {"error": f"{type(error).__name__}: {error}"}
     found = found_weights(fit, model)
     missed = (model.weights >= COUNTED) & (found < OWN_MASS * model.weights)
@@ -151,9 +152,9 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
             f"{level}s": sorted({s.code for s in fit.statuses if s.level == level})
             for level in ("warning", "info")
         },
-        "challenged_by": fit.verdict.effective if fit.verdict else 0.0,
+        "challenged_by": fit.challenge.effective if fit.challenge else 0.0,
         "pareto_k": float(fit.weights.pareto_k.max()),
-        "missed_mass": fit.verdict.missed_mass if fit.verdict else float("nan"),
+        "missed_mass": fit.challenge.missed_mass if fit.challenge else float("nan"),
         "evals": fit.n_logp_evals,
     }
     if fit.n_modes > 1:
@@ -169,7 +170,7 @@ def results(seeds: list[int], options: argparse.Namespace):
     if options.workers == 1:
         yield from map(partial(judge, options=options), seeds)
         return
-    # torch does not survive a fork.
+    # torch does not work after a fork.
     context = get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
         for done in as_completed([pool.submit(judge, s, options) for s in seeds]):

@@ -9,13 +9,13 @@ import numpy as np
 from scipy.stats import beta
 
 LEVELS = {"68 %": 0.994458, "95 %": 1.959964}
-# A run is wrong if an answer is off by more standard errors than this.
+# Standard errors. A run is wrong if the error of an estimate is larger.
 WRONG = 5.0
 DIMENSIONS = ((1, 2), (3, 5), (6, 12), (13, 30))
 
 
 def z_of(runs: list[dict], name: str) -> np.ndarray:
-    """(estimate - truth) / se of the contrasts or of log Z, where there is one."""
+    """(estimate - truth) / se of the contrasts or of log Z, of runs that have one."""
     if name == "log_z":
         rows = [(r["log_z_error"], r["log_z_se"]) for r in runs]
     else:
@@ -28,7 +28,7 @@ def z_of(runs: list[dict], name: str) -> np.ndarray:
             if "contrast" in r
         ]
     error, se = np.array(rows, dtype=float).reshape(-1, 2).T
-    # An unknown error covers everything; no error at all covers nothing but the truth.
+    # An unknown error covers every estimate; an error of zero covers only the truth.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(error == 0, 0.0, error / se)
 
@@ -46,7 +46,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def upper_bound(k: int, n: int, level: float = 0.95) -> float:
-    """One-sided bound; after no success among many, three divided by their number."""
+    """One-sided upper bound; about 3 / n if k = 0 and n is large."""
     return float(beta.ppf(level, k + 1, n - k)) if k < n else 1.0
 
 
@@ -61,7 +61,7 @@ def _coverage_row(name: str, runs: list[dict], kind: str) -> list[str]:
     z = np.abs(z_of(runs, kind))
     covered = [_share(int((z <= limit).sum()), len(z)) for limit in LEVELS.values()]
     rms = f"{np.sqrt(np.mean(z**2)):.2f}" if len(z) else ""
-    # A few runs that are far off would hide what the others are like.
+    # A few runs with large errors would hide the typical run.
     typical = f"{np.median(z) / 0.6745:.2f}" if len(z) else ""
     return [name, str(len(z)), *covered, rms, typical, f"{z.max(initial=0.0):.1f}"]
 

@@ -1,7 +1,7 @@
-"""Centred eight schools, whose density is unbounded, beside NUTS on the non-centred form.
+"""Centred eight schools, whose density is unbounded, compared with NUTS on the non-centred form.
 
-The optimiser runs away, which is reported; the model is sampled from short chains as one region.
-Printed are means, standard deviations and quantiles of both. Run it with::
+The optimiser runs away, which is reported. The model is sampled from short chains as one region.
+The script prints means, standard deviations and quantiles of both. Run it with::
 
     python examples/benchmarks/eight_schools.py
 """

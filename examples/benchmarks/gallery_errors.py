@@ -1,8 +1,9 @@
 """Are the stated errors honest? Root mean square of (estimate - truth) / se over many runs.
 
 Four cheap targets, fifty seeds each. The weight of every mode is compared with its share of
-exact draws of the target, on the logit scale; log Z as well where it is known. A ratio near 1 is
-right, above it errors are stated too small. Runs already in the file are left out. Run it with::
+exact draws of the target, on the logit scale. Where log Z is known, it is compared as well. A ratio
+near 1 is right; if the ratio is larger than 1, the stated errors are too small. Runs that the file
+already holds are left out. Run it with::
 
     python examples/benchmarks/gallery_errors.py --out gallery_errors.jsonl
     python examples/benchmarks/gallery_errors.py --out gallery_errors.jsonl --report
@@ -30,8 +31,8 @@ SUITE = {
 def summarise(runs: list[dict]) -> dict:
     """Ratios of errors to standard errors over runs of one target, or of several.
 
-    Scores of the modes of one run depend on each other (weights add to one), so the interval
-    counts a run of K modes as K - 1 squares at most.
+    The scores of the modes of one run depend on each other, because the weights add up to one. So
+    the interval counts a run of K modes as K - 1 squares at most.
     """
     scores = [np.array(r["scores"], dtype=float) for r in runs if r["modes"] > 1]
     kept = [s[np.isfinite(s)] for s in scores]
@@ -44,7 +45,7 @@ def summarise(runs: list[dict]) -> dict:
     low, high = np.sqrt(free * mean / chi2.ppf([0.975, 0.025], free))
     log_z = np.array([r["log_z_error"] / r["log_z_se"] for r in runs if "log_z_error" in r])
     pooled = np.concatenate(kept)
-    # From the scatter between runs, which needs no independence of the modes of one run.
+    # The scatter between runs needs no independence of the modes of one run.
     spread = np.std(squares - mean * sizes, ddof=1) if len(sizes) > 1 else np.nan
     error = spread * np.sqrt(len(sizes)) / sizes.sum() / (2 * np.sqrt(mean))
     return {

@@ -1,8 +1,8 @@
-"""A PyMC model with a known answer whatever its data: one compiled graph for each dimension.
+"""A PyMC model with a known answer for all data: one compiled graph for each dimension.
 
-The coordinates x are normal, and the data y come from one of K linear maps of x, it is not known
-which: ``y ~ sum_k p_k N(B_k x + c_k, diag(r_k^2))``. The posterior is a mixture of K normals with
-exact weights and evidence. All of K, p, B, c, r and y are data of the graph.
+The coordinates x are normal. The data y come from an unknown one of K linear maps of x:
+``y ~ sum_k p_k N(B_k x + c_k, diag(r_k^2))``. The posterior is a mixture of K normals with
+exact weights and evidence. K, p, B, c, r and y are all data of the graph.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from scipy.stats import multivariate_normal
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.target.density import Density
 
-# Dimensions that are compiled; a model gets the largest that does not exceed its own.
+# Dimensions that are compiled. A model gets the largest that does not exceed its own dimension.
 DIMENSIONS = (1, 2, 4, 8, 15, 30)
-# Log probability of a map that is not there.
+# Log probability of a map that fills up the K maps of the graph.
 ABSENT = -1e6
 
 
 @dataclass(frozen=True)
 class InverseData:
-    """What the graph is given.
+    """The data of the graph.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ def compiled(dim: int) -> Density:
 
 
 def with_data(dim: int, data: InverseData) -> Density:
-    """Give the compiled model its data, and count its evaluations from zero."""
+    """Set the data of the compiled model, and the count of its evaluations to zero."""
     density = compiled(dim)
     with density.model:
         pm.set_data(data.padded())

@@ -1,11 +1,11 @@
 """A narrow mode beside a wide one: how often the default fit finds both, and when it says so.
 
-Two normals, 0.7 of the mass in the narrower, 8 standard deviations of the wider apart in a random
-direction; halfway between them is a draw from a normal with half the prior's spread (standard
-deviation 5). From afar the wide one rules, and all climbs lead to it: the basin of the narrow one
-shrinks with the dimension and with the ratio of widths. For each ratio and dimension a row says how
-many seeds were right, how many of the others gave a warning, and the median of the evaluations,
-without the challenge and with it. Run it with::
+The target has two normals, with 0.7 of the mass in the narrower. They are 8 standard deviations of
+the wider apart, in a random direction. The point halfway between them is a draw from a normal with
+half the prior's spread (standard deviation 5). Far away the wide one dominates, and all climbs lead
+to it. The basin of the narrow one shrinks with the dimension and with the ratio of widths. For each
+ratio and dimension a row has the number of seeds that were right, how many of the others gave a
+warning, and the median of the evaluations, without the challenge and with it. Run it with::
 
     python examples/benchmarks/narrow.py --seeds 8
 """
@@ -20,9 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.special import logsumexp
 
-from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.challenge import Challenge
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.target.density import Density
 
 PRIOR, DISTANCE, WEIGHTS = 5.0, 8.0, np.array([0.3, 0.7])
@@ -43,7 +42,7 @@ def pair(dim: int, ratio: float, seed: int) -> Density:
         share = np.exp(logs - total[:, None])
         return total, np.einsum("nk,nki->ni", share, pull)
 
-    # All that the search knows of where the modes are.
+    # The prior is all that the search knows about the locations of the modes.
     return Density(logp_and_grad, dim, prior=lambda n, rng: PRIOR * rng.standard_normal((n, dim)))
 
 
@@ -51,7 +50,7 @@ def row(dim: int, ratio: float, seeds: int, challenge: Challenge | bool) -> str:
     right, flagged, evals = 0, 0, []
     for seed in range(seeds):
         fit = fit_density(pair(dim, ratio, seed), FitConfig(random_seed=seed, challenge=challenge))
-        # The evidence is 1: a fit with one of the modes is off by 0.36 or by 1.2.
+        # The log evidence is 0. A fit with one of the modes has an error of 0.36 or 1.2.
         good = abs(fit.weights.total) < 4 * fit.weights.total_se + 0.01
         right += good
         flagged += not good and any(s.level == "warning" for s in fit.statuses)

@@ -1,13 +1,14 @@
 """Random multimodal densities with known answers: `random_model(seed)`.
 
-Every density is a mixture of normalised components, times ``exp(log_z)``. One component is an
-exact transformation of independent variables, so that draws, weights and evidence are known
-without error. Most families are NumPy functions behind `Density`, since compiling hundreds of
-PyMC models would cost more than fitting them; the family ``"inverse"`` (see `inverse_model`) goes
-through a real `pymc.Model`, of which one is compiled per dimension and given its data anew.
+Every density is a mixture of normalised components, times ``exp(log_z)``. Each component is an
+exact transformation of independent variables, so draws, weights and evidence are known without
+error. Most families are NumPy functions given to `Density`, because compiling hundreds of PyMC
+models would cost more than fitting them. The family ``"inverse"`` (see `inverse_model`) uses a real
+`pymc.Model`. One such model is compiled for each dimension, and its data are set for each seed.
 
-Components have widths of the same order, as the modes of one posterior mostly do: a narrow mode
-in thirty dimensions beside a wide one has a basin that no search finds, and says nothing of errors.
+Components have widths of the same order, as the modes of one posterior mostly do. In thirty
+dimensions no search finds the basin of a narrow mode beside a wide one, so such a model would say
+nothing about errors.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class LogitBeta:
 
     @staticmethod
     def draw(a, b, rng):
-        # Of two gamma variables: the logit of a beta draw that rounds to one is lost.
+        # Two gamma variables avoid the logit of a beta draw that rounds to one.
         return np.log(rng.gamma(a)) - np.log(rng.gamma(b))
 
 
@@ -107,7 +108,7 @@ class VonMises:
 
 @dataclass(frozen=True)
 class Independent:
-    """Independent coordinates, of one kind or several; parameters a and b have shape (K, d)."""
+    """Independent coordinates of one or several kinds; parameters a and b have shape (K, d)."""
 
     kinds: tuple[tuple[Any, slice], ...]
     a: np.ndarray
@@ -122,7 +123,7 @@ class Independent:
         return logp, grad
 
     def draw(self, k, rng):
-        """One draw of each component named by k, shape (n,)."""
+        """One draw for each entry of k, shape (n,), from the component with this index."""
         parts = [kind.draw(self.a[k, at], self.b[k, at], rng) for kind, at in self.kinds]
         return np.concatenate(parts, axis=1)
 
@@ -172,7 +173,7 @@ class Curved:
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Mean mu, log tau and effects ``mu + tau z_j``; `sd` holds the deviation of log tau."""
+    """Mean mu, log tau and effects ``mu + tau z_j``; `sd` is the standard deviation of log tau."""
 
     sd: np.ndarray
     dim: int
@@ -229,7 +230,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class RandomModel:
-    """A mixture with everything known about it.
+    """A mixture whose weights and evidence are known.
 
     Attributes
     ----------
@@ -241,10 +242,10 @@ class RandomModel:
     components : object
         ``logp_and_grad`` of all components, and ``draw``.
     prior : callable
-        ``prior(n, rng)``: starting points, which know nothing of the answer.
+        ``prior(n, rng)``: starting points, which do not depend on the answer.
     period : array of shape (d,)
     density_factory : callable, optional
-        Makes the `Density` where that is not this function itself.
+        Makes the `Density` if the density is not this function itself.
     """
 
     family: str
@@ -261,7 +262,7 @@ class RandomModel:
 
     def _parts(self, x):
         points = np.broadcast_to(x[:, None], (len(x), len(self.weights), x.shape[1]))
-        # Far out in the tail of one component another holds the density.
+        # Overflow far out in the tail of one component does no harm: another dominates there.
         with np.errstate(over="ignore", invalid="ignore"):
             logp, grad = self.components.logp_and_grad(points)
         return np.nan_to_num(logp, nan=-np.inf) + np.log(self.weights), grad
@@ -269,7 +270,7 @@ class RandomModel:
     def __call__(self, x):
         """Log densities, shape (n,), and gradients of rows x, shape (n, d)."""
         logs, grad = self._parts(x)
-        # Much quicker than SciPy's logsumexp for the few rows of a chain's step.
+        # This is much faster than SciPy's logsumexp for the few rows of a chain's step.
         total = np.logaddexp.reduce(logs, axis=1)
         with np.errstate(invalid="ignore"):
             share = np.exp(logs - total[:, None])[..., None]
@@ -299,13 +300,13 @@ def log_uniform(rng, low, high, size=None):
 
 
 def random_centres(rng, n_modes, dim):
-    """Centres, shape (K, d), some near to one another and some far: 3 to 14 widths as a rule."""
+    """Centres, shape (K, d); most distances are 3 to 14 widths."""
     distance = log_uniform(rng, 3.0, 14.0, (n_modes, 1))
     return distance / np.sqrt(2 * dim) * rng.standard_normal((n_modes, dim))
 
 
 def random_widths(rng, n_modes, dim):
-    """Widths of about one, shape (K, d): anything from the same in all components to unrelated."""
+    """Widths of about one, shape (K, d), from equal in all components to unrelated."""
     unlike = rng.random()
     common, own = rng.uniform(-1, 1, dim), rng.uniform(-1, 1, (n_modes, dim))
     whole = 0.5 * unlike / np.sqrt(dim) * rng.standard_normal((n_modes, 1))
@@ -313,7 +314,7 @@ def random_widths(rng, n_modes, dim):
 
 
 def random_turns(rng, n_modes, dim):
-    """Orthogonal matrices, shape (K, d, d), by chance the same for all components."""
+    """Orthogonal matrices, shape (K, d, d), at random equal or different for the components."""
     n = 1 if rng.random() < 0.5 else n_modes
     turns = np.linalg.qr(rng.standard_normal((n, dim, dim)))[0]
     return np.broadcast_to(turns, (n_modes, dim, dim))
@@ -354,7 +355,7 @@ def heavy(rng, n_modes, dim):
 
 
 def curved(rng, n_modes, dim):
-    """At most four bent coordinates; in one dimension nothing can bend."""
+    """At most four bent coordinates; none in one dimension."""
     bend = np.zeros((n_modes, dim))
     bent = slice(1, min(dim, 1 + rng.integers(1, 5)))
     bend[:, bent] = rng.uniform(-1.5, 1.5, bend[:, bent].shape)
@@ -362,7 +363,7 @@ def curved(rng, n_modes, dim):
 
 
 def hierarchical(rng, n_modes, dim):
-    """Log tau is known about as well as that many effects tell."""
+    """Log tau has about the precision that the number of effects gives."""
     dim = max(dim, 3)
     sd = rng.uniform(0.3, 0.8, n_modes) / np.sqrt(dim - 2)
     components, prior, period = placed(Hierarchy(sd, dim), rng, n_modes, dim, rotate=False)
@@ -421,19 +422,19 @@ FAMILIES = {
 
 
 def random_model(seed: int, family: str | None = None) -> RandomModel:
-    """Make the model of a seed; families take turns.
+    """Make the model of a seed; the families are used in turn.
 
     Parameters
     ----------
     seed : int
     family : str, optional
-        A key of `FAMILIES`, or ``"inverse"``, instead of the one whose turn it is.
+        A key of `FAMILIES`, or ``"inverse"``. By default the seed sets the family.
     """
     names = [*FAMILIES, "inverse"]
     family = family or names[seed % len(names)]
     rng = np.random.default_rng([seed, 2024])
     dim = int(log_uniform(rng, 1, MAX_DIM + 1))
-    # An eighth has one mode; the others two or more, small numbers more often.
+    # An eighth of the models has one mode; the others have two or more, small numbers more often.
     n_modes = 1 if rng.random() < 0.125 else int(log_uniform(rng, 2, MAX_MODES + 1))
     weights = MIN_WEIGHT + (1 - MIN_WEIGHT * n_modes) * rng.dirichlet(np.ones(n_modes))
     log_z = float(rng.normal(0.0, 10.0))

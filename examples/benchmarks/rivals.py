@@ -1,9 +1,9 @@
-"""What a fit costs beside ``pm.sample_smc``: weight errors and CPU seconds, compilation included.
+"""Cost of a fit beside ``pm.sample_smc``: weight errors and CPU seconds, compilation included.
 
-Each method runs in a process of its own, with the same target and the same linker caches; its
-CPU seconds count everything from the model on, in that process and its children. ``--cold``
-gives each an empty compile cache. Draws of SMC are labelled by the partition of the fit, and
-truth is the share of exact draws. Run it with::
+Each method runs in a process of its own, with the same target and the same linker caches. Its CPU
+seconds count everything from the model on, in that process and its children. ``--cold`` gives each
+method an empty compile cache. Draws of SMC are labelled by the partition of the fit, and the truth
+is the share of exact draws. Run it with::
 
     python examples/benchmarks/rivals.py forty_modes
     python examples/benchmarks/rivals.py two_modes_16 --cold
@@ -32,7 +32,7 @@ def cpu_seconds() -> float:
 
 
 def work(method: str, name: str, seed: int, target_se: float, folder: Path) -> dict:
-    """Run one method in this process; the fit and SMC's draws are left in the folder."""
+    """Run one method in this process; write the fit and SMC's draws into the folder."""
     import numpy as np
     import pymc as pm
 
@@ -101,7 +101,7 @@ def compare(name: str, seed: int, folder: Path, exact: int) -> dict:
 
 
 def launch(arguments: list[str], caches: Path | None) -> dict:
-    """Run this script in a new process; an own compile cache where a folder is given."""
+    """Run this script in a new process, with a compile cache of its own if a folder is given."""
     environment = dict(os.environ)
     if caches is not None:
         flags = environment.get("PYTENSOR_FLAGS", "")

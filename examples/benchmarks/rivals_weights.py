@@ -1,9 +1,9 @@
 """Weights of a fit beside those of NUTS, ``pm.sample_smc`` and tempered SMC with HMC moves.
 
-The last is the strongest rival known. It carries particles from the prior to the posterior:
-temperatures chosen on the way (nine tenths of the particles effective at each step), systematic
-resampling, and at every temperature five Hamiltonian moves of three leapfrog steps, preconditioned
-by the gradients of the particles, with a step size that adapts; it and the fit are given the same
+Tempered SMC is the strongest rival known. Its temperature schedule from the prior to the posterior
+is adaptive (nine tenths of the particles are effective at each step). Resampling is systematic. At
+every temperature there are five Hamiltonian moves of three leapfrog steps, preconditioned by the
+gradients of the particles, with an adaptive step size. Tempered SMC and the fit get the same
 compiled density. NUTS and ``pm.sample_smc`` run four chains of 2,000 draws with PyMC's settings.
 All draws are labelled by the regions of the fit with the same seed, and the truth is the share of
 exact draws in each. One JSON line is written per run, and runs that the file already holds are left
@@ -21,7 +21,6 @@ import os
 import warnings
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,13 +28,11 @@ import numpy as np
 import pymc as pm
 from weights import SUITE, Runs, true_shares
 
-from pymc_multimodal.challenge.tempered import Reference, tempered_smc
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.challenge import Reference, tempered_smc
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, GalleryTarget
 from pymc_multimodal.model.build import density_of
-from pymc_multimodal.search.settings import ModeSearch
-from pymc_multimodal.search.starts import Starts
+from pymc_multimodal.search import ModeSearch, start_distribution
 from pymc_multimodal.target.density import Density
 
 NAMES = (
@@ -43,7 +40,7 @@ NAMES = (
     "gaussian_mixture_100d", "skew_normal_mixture_20", "two_bananas_10", "forty_modes",
 )  # fmt: skip
 FIT, NUTS, SMC = "fit", "NUTS", "sample_smc"
-# Best of six settings tried on two modes in 8 and 32 dimensions.
+# The best of six settings, tried on two modes in 8 and 32 dimensions.
 RIVAL: dict[str, Any] = {"max_temperatures": 1000, "moves": 5, "leapfrog": 3, "keep": 0.9}
 
 
@@ -61,7 +58,7 @@ def by_pymc(method: str, target: GalleryTarget, seed: int) -> np.ndarray:
 
 
 def runs_of(name: str, seed: int, particles: list[int], density: Density) -> list[dict]:
-    """Fit once, and run each rival once, the last for each number of particles."""
+    """Fit once, and run each rival once; run tempered SMC once for each number of particles."""
     target = TARGETS[name]()
     fit = fit_density(density, FitConfig(target_se=SUITE[name], random_seed=seed))
     truth, _ = true_shares(target, fit, seed, 200_000)
@@ -71,10 +68,10 @@ def runs_of(name: str, seed: int, particles: list[int], density: Density) -> lis
         shares.append((method, np.bincount(fit.label(x), minlength=fit.n_modes) / len(x), None))
     for size in particles:
         rng = np.random.default_rng([seed, size])
-        starts = Starts(density, ModeSearch(), rng)
+        starts = start_distribution(density, ModeSearch(), rng)
         reference = Reference(starts.centre, starts.spread, density.period)
         before = density.n_logp_evals
-        ends = tempered_smc(density, reference, 1, size, rng, **RIVAL)
+        ends = tempered_smc(density, reference, 1, size, rng, settings=RIVAL)
         share = np.bincount(fit.label(ends.x), minlength=fit.n_modes) / size
         shares.append((str(size), share, density.n_logp_evals - before))
     return [

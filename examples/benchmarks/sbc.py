@@ -1,9 +1,10 @@
 """Simulation-based calibration of two PyMC models whose posteriors have several modes.
 
-Parameters are drawn from the prior, data from the parameters, draws from the posterior; the rank
-of a function of the parameters among its values at the draws is then uniform (Talts et al.,
+Parameters are drawn from the prior, data given the parameters, and draws from the posterior. The
+rank of a function of the parameters among its values at the draws is then uniform (Talts et al.,
 arXiv 1804.06788, Theorem 1). Each model is one graph with its data as input, compiled once. One
-JSON line is written per simulation, and those that the file holds are left out. Run it with::
+JSON line is written per simulation, and simulations that the file already holds are left out.
+Run it with::
 
     python examples/benchmarks/sbc.py --simulations 200 --out sbc.jsonl
     python examples/benchmarks/sbc.py --out sbc.jsonl --report
@@ -29,8 +30,7 @@ from scipy.special import expit, logit
 from scipy.stats import chisquare
 from weights import Runs
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.target.density import Density
 
@@ -69,7 +69,7 @@ SIGN_SIZE, SIGN_MEAN, SIGN_SD = 5, 0.5, 2.0
 
 
 def sign_model() -> pm.Model:
-    """Observe ``y ~ N(|theta|, s)``; the prior prefers one sign, so that weights are unequal."""
+    """Observe ``y ~ N(|theta|, s)``; the prior prefers one sign, so the weights are unequal."""
     with pm.Model() as model:
         y = pm.Data("y", np.zeros(SIGN_SIZE))
         theta = pm.Normal("theta", SIGN_MEAN, SIGN_SD)

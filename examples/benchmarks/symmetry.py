@@ -1,9 +1,9 @@
-"""What exchangeable components cost: a mixture model with and without use of its symmetry.
+"""Cost of exchangeable components: a mixture model fitted with and without its symmetry.
 
-A Gaussian mixture of K components, 40 points to each, whose means, scales and weights are unknown
-(3 K - 1 coordinates, K! modes), fitted with symmetry, without, and with ordered means, which leaves
-one mode. Prints evaluations, seconds (after compilation), log evidence and the regions fitted. Run
-it with::
+A Gaussian mixture of K components with 40 points each and with unknown means, scales and weights
+(3 K - 1 coordinates, K! modes). It is fitted with symmetry, without symmetry, and with ordered
+means, which leave one mode. The script prints evaluations, seconds (after compilation), log
+evidence and the regions fitted. Run it with::
 
     python examples/benchmarks/symmetry.py 2 3 4 5
 """
@@ -14,8 +14,7 @@ import time
 import numpy as np
 import pymc as pm
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.model.build import density_of
 
 

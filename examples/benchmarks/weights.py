@@ -1,9 +1,9 @@
 """Accuracy and cost of weights and evidence, over many targets and several seeds.
 
-Every target of the suite is fitted with several seeds. The truth is that of the fit's own
-partition: exact draws of the target, labelled by ``fit.label``. One JSON line is written per
-run, and runs that the file already holds are left out, so that a long suite can be stopped and
-taken up again. ``--report`` prints a table of the worst over the seeds. Run it with::
+Every target of the suite is fitted with several seeds. The true weights are those of the fit's own
+partition: shares of exact draws of the target, labelled by ``fit.label``. One JSON line is written
+per run. Runs that the file already holds are left out, so a long suite can be stopped and
+continued. ``--report`` prints a table of the worst over the seeds. Run it with::
 
     python examples/benchmarks/weights.py --out weights.jsonl
     python examples/benchmarks/weights.py --targets two_modes_16,forty_modes --seeds 2
@@ -19,15 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from pymc_multimodal._compat import ess
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, GalleryTarget
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.plugin import sampler
 from pymc_multimodal.target.density import Density
 
-# Asked precision of each target.
+# `target_se` of each target.
 SUITE = {
     "two_modes_8": 0.001,
     "two_modes_16": 0.001,
@@ -65,7 +63,7 @@ def true_shares(
 
 
 def logit_scores(weight, se, truth, n: int) -> np.ndarray:
-    """(estimate - truth) / se of each weight on the logit scale, the truth's own error added."""
+    """(estimate - truth) / se of each weight on the logit scale; se includes the truth's error."""
     with np.errstate(all="ignore"):
         gap = np.log(weight) - np.log1p(-weight) - np.log(truth) + np.log1p(-truth)
         variance = (se / (weight * (1 - weight))) ** 2
@@ -134,7 +132,7 @@ def run(
             "scores": scores.tolist(),
         }
     elif target.weights is not None and target.membership is not None:
-        # More regions than components: compare what belongs to each component in total.
+        # If there are more regions than components, compare the total of each component.
         component = target.membership(fit.modes.locations).argmax(axis=1)
         share = np.bincount(component, fit.weights.weight, minlength=len(target.weights))
         error = share - target.weights
@@ -147,12 +145,12 @@ def run(
 
 
 class Runs(list):
-    """Records of runs: those that a file of JSON lines holds already, and those `kept`.
+    """Records of runs: those that a file of JSON lines already holds, and new ones.
 
     Parameters
     ----------
     path : Path, optional
-        Without a file, records are kept in memory only.
+        File of JSON lines. Without a file, records are kept in memory only.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -161,7 +159,7 @@ class Runs(list):
         self.path = path
 
     def keep(self, record: dict) -> None:
-        """Add a record, and write it to the file at once: a long run can be stopped."""
+        """Add a record, and write it to the file at once, so that a long run can be stopped."""
         self.append(record)
         if self.path is not None:
             with self.path.open("a") as file:

@@ -84,7 +84,7 @@ def corrected_draws(
         state, share = k.step(target, fit.kernel, state, offered, rng, step)
         accepted.append(share.mean())
         if step >= skip * thin and (step + 1) % thin == 0:
-            kept.append(fit.shown(state.cloud, rng).x)
+            kept.append(fit.randomise_image(state.points, rng).x)
     return np.stack(kept, axis=1), float(np.mean(accepted))
 
 
@@ -92,8 +92,7 @@ def run_ours(
     density, *, target_se: float, seed: int, draws: int = 2000, chains: int = 4, config=None
 ) -> tuple[object, Outcome]:
     """Fit, then draw: the fit and an `Outcome` that counts both."""
-    from pymc_multimodal.fit.pipeline import fit_density
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig, fit_density
 
     began, before = time.monotonic(), density.n_logp_evals
     config = config or FitConfig(target_se=target_se, random_seed=seed)
@@ -119,7 +118,7 @@ def run_ours(
 
 def other_draws(density, fit, config, n: int, rng: np.random.Generator) -> np.ndarray:
     """Uncorrected draws, shape (n, d), of another generator learned from a fit's local draws."""
-    fitted = config.fit_regions(fit.draws, density.period, rng)
+    fitted = config.regional.fit_regions(fit.draws, density.period, rng)
     return config.build(fitted, fit.draws, fit.weights.weight, rng).generate(n, rng)
 
 

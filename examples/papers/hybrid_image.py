@@ -165,7 +165,7 @@ def generated(picture: Picture, x: np.ndarray, config: PublishedHybrid, rng: np.
 
     local = as_local(x, picture.logp(x), np.empty((n, 0)))
     for hybrid, label in (
-        (Hybrid(rungs=("gaussian",)), "Hybrid, gaussian"),
+        (Hybrid(families=("gaussian",)), "Hybrid, gaussian"),
         (Hybrid(), "Hybrid()"),
         (Hybrid(max_components=256), "Hybrid(max_components=256)"),
     ):

@@ -74,7 +74,7 @@ def study_factors(fit, density, target, rng, repeats: int, m: int = 2000) -> lis
 
 def one_bridge(fit, density, factor: float, m: int, rng: np.random.Generator):
     """Bridge on half of region 0's chains; the proposal is fitted to the other half."""
-    from pymc_multimodal.evidence.weights import bridge
+    from pymc_multimodal.evidence import bridge
 
     x, logp = fit.draws.x[0], fit.draws.logp[0]
     order = rng.permutation(len(x))

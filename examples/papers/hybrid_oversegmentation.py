@@ -61,7 +61,7 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
 
     A piece has no summit of its own: its highest draw stands for it.
     """
-    from pymc_multimodal.regions.pilot import Pilot
+    from pymc_multimodal.regions import Pilot
 
     parent = np.repeat(np.arange(fit.n_modes), partition.pieces)
     locations, heights, ends = [], [], []
@@ -81,6 +81,7 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
         singletons=fit.modes.singletons[parent],
         optima=np.array(locations),
         optimum_modes=np.arange(partition.n_regions),
+        optimum_ids=np.arange(partition.n_regions),
         points=none,
         point_modes=np.empty(0, dtype=int),
     )
@@ -89,9 +90,10 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
 
 def refit(density, fit, partition: Slices, target_se: float, seed: int):
     """Sample, weigh and learn the pieces; the result is a fit like any other."""
-    from pymc_multimodal.evidence.weights import BridgeSamples
     from pymc_multimodal.kernel import Kernel
-    from pymc_multimodal.regions.chains import LocalSampler
+    from pymc_multimodal.regions import (
+        diagnostics_of,
+    )
 
     before = density.n_logp_evals, density.n_grad_evals
     streams = np.random.default_rng([seed, 5]).spawn(5)
@@ -99,43 +101,45 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     modes, pilot = stages_before(fit, partition, streams[0], config.local.chains)
 
     def learn(local, rng, previous):
-        return config.generator.fit_regions(local, density.period, rng, previous).densities
+        return config.generator.regional.fit_regions(local, density.period, rng, previous).densities
 
     sampler = LocalSampler(density, partition, modes, pilot, config.local, streams[1], learn)
     sampler.run()
-    fitted = config.generator.fit_regions(sampler.result(), density.period, streams[2])
+    fitted = config.generator.regional.fit_regions(sampler.result(), density.period, streams[2])
     weighing = BridgeSamples(density, partition, fitted, streams[3])
     weighing.extend(np.full(partition.n_regions, 1000))
-    weights, local = refine(sampler, weighing, target_se)
+    weights, local, chains = refine(sampler, chains, weighing, target_se, streams[1])
     generator = config.generator.build(fitted, local, weights.weight, streams[4])
     return replace(
         fit,
         config=config,
         modes=modes,
         draws=local,
-        chains=sampler.diagnostics(),
+        chains=diagnostics_of(chains, sampler.settings),
         weights=weights,
-        kernel=Kernel(partition, sampler.tuning, generator, jumps=4),
-        statuses=(*sampler.diagnostics().statuses, *weights.statuses),
+        kernel=Kernel(partition, chains.parameters, generator, jumps=4),
+        statuses=(*diagnostics_of(chains, sampler.settings).statuses, *weights.statuses),
         n_logp_evals=density.n_logp_evals - before[0],
         n_grad_evals=density.n_grad_evals - before[1],
     )
 
 
-def refine(sampler, weighing, target_se: float):
+def refine(sampler, chains, weighing, target_se: float, rng: np.random.Generator):
     """Double the draws and proposals of the pieces whose evidence is too uncertain."""
+    from pymc_multimodal.regions import draws_of, extend_chains, n_draws
+
     for _ in range(6):
-        local = sampler.result()
+        local = draws_of(sampler, chains)
         weights = weighing.weigh(local)
         short = weights.needs(target_se, 0.1)
         if not short.any():
             break
         for k in np.flatnonzero(short):
-            if sampler.draws_of(k) < MAX_DRAWS:
-                sampler.extend(np.array([k]), sampler.draws_of(k))
+            if (size := n_draws(chains)[k]) < MAX_DRAWS:
+                chains = extend_chains(sampler, chains, np.array([k]), int(size), rng)
         weighing.extend(np.where(short, [len(r) for r in weighing.ratios], 0))
-    local = sampler.result()
-    return weighing.weigh(local), local
+    local = draws_of(sampler, chains)
+    return weighing.weigh(local), local, chains
 
 
 def summed(fit, pieces: int) -> tuple[float, float]:
@@ -148,8 +152,7 @@ def summed(fit, pieces: int) -> tuple[float, float]:
 
 
 def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
-    from pymc_multimodal.fit.pipeline import fit_density
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig, fit_density
     from pymc_multimodal.gallery import two_bananas
     from pymc_multimodal.model.build import density_of
     from pymc_multimodal.proposals import Hybrid
@@ -157,7 +160,7 @@ def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
     target = two_bananas()
     density = density_of(target.model)
     # Without networks, so that what is seen is what the cut does to a region's shape.
-    generator = Hybrid(rungs=("gaussian", "mixture"))
+    generator = Hybrid(families=("gaussian", "mixture"))
     config = FitConfig(generator=generator, target_se=0.02, random_seed=seed)
     whole = fit_density(density, config)
     partition = cut(whole, CUTS[kind], pieces)

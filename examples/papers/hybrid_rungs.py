@@ -30,8 +30,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS
 from pymc_multimodal.gallery.base import GalleryTarget, mixture_target
 from pymc_multimodal.model.build import density_of

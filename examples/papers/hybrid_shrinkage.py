@@ -121,15 +121,12 @@ def as_local(x: np.ndarray, logp: np.ndarray, grad: np.ndarray) -> RegionDraws:
 def mixture_score(z: np.ndarray, rng: np.random.Generator) -> SmoothedScore:
     """Score of a Gaussian mixture fitted to standardised draws, at most 16 components."""
     d = z.shape[1]
-    base = EllipticalMixture(
-        z.mean(axis=0)[None], np.linalg.cholesky(np.cov(z.T))[None], np.ones(1),
-        np.array([np.inf]), np.full(d, np.inf), np.zeros(d), "gaussian",
-    )  # fmt: skip
+    base = EllipticalMixture.single(
+        z.mean(axis=0), np.linalg.cholesky(np.cov(z.T)), np.inf, np.full(d, np.inf), np.zeros(d)
+    )
     held_out = np.arange(len(z)) % 8 == 0
     mixture = fit_mixture(z[~held_out], z[held_out], base, rng, 16) or base
-    return SmoothedScore(
-        mixture.weights, mixture.means, mixture.scales @ mixture.scales.swapaxes(1, 2)
-    )
+    return SmoothedScore(mixture.gaussian)
 
 
 def generated(target, config: PublishedHybrid, n: int, rng: np.random.Generator):

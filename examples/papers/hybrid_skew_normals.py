@@ -85,7 +85,7 @@ def other_generators(quick: bool) -> dict:
         if quick
         else PublishedHybrid(pairs=10_000, ode_steps=200, train_steps=3000, batch=512)
     )
-    return {MIXTURES: Hybrid(rungs=("gaussian", "mixture")), PUBLISHED: published}
+    return {MIXTURES: Hybrid(families=("gaussian", "mixture")), PUBLISHED: published}
 
 
 def two_samples(exact: np.ndarray, others: dict, size: int, replicates: int, rng) -> dict:

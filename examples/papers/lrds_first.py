@@ -52,8 +52,7 @@ def configs(quick: bool) -> dict:
 
 def study(weights, seed: int, quick: bool) -> dict:
     """All methods on one target, from the local draws and the weights of one fit."""
-    from pymc_multimodal.fit.pipeline import fit_density
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig, fit_density
 
     target = target_of(weights)
     density = shared.density_of(target, gradient=True)
@@ -64,7 +63,7 @@ def study(weights, seed: int, quick: bool) -> dict:
     exact = target.draws(n, rng)
     found = {"exact draws": distances(target.draws(n, rng), exact, target, rng)}
     for name, config in configs(quick).items():
-        fitted = config.fit_regions(fit.draws, density.period, rng)
+        fitted = config.regional.fit_regions(fit.draws, density.period, rng)
         generator = config.build(fitted, fit.draws, fit.weights.weight, rng, density)
         if "control" in name and generator.control is None:
             found[name] = {"refused": True}

@@ -18,10 +18,9 @@ import common
 import common_lrds
 import numpy as np
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.proposals import LRDS
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target.density import Density
 
 DIMENSIONS = (100, 500, 1000)

@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.proposals import LRDS
 

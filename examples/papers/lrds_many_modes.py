@@ -15,11 +15,10 @@ import common
 import common_lrds
 import numpy as np
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import many_modes
 from pymc_multimodal.proposals import LRDS
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch
 
 NUMBERS = (4, 8, 16, 32, 64)
 VARIANTS = (("given", True), ("given", False), ("searched", True), ("searched", False))

@@ -37,7 +37,7 @@ def laplace(field: float) -> float:
 def study(field: float, gradient: bool, seed: int, quick: bool) -> dict:
     """One run of the whole pipeline."""
     from pymc_multimodal import LRDS
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig
     from pymc_multimodal.gallery import phi4
     from pymc_multimodal.model.build import density_of
     from pymc_multimodal.target.density import Density

@@ -67,7 +67,7 @@ def study(name: str, config, seed: int, quick: bool) -> dict:
 def pipeline(reference: str, seed: int) -> dict:
     """Run the whole pipeline on the rings."""
     from pymc_multimodal import LRDS
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig
     from pymc_multimodal.gallery import TARGETS as gallery
 
     target = gallery["rings"]()

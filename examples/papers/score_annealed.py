@@ -147,18 +147,18 @@ def spread(membership: np.ndarray, x: np.ndarray) -> np.ndarray:
 def generated(x: np.ndarray, n: int, rng: np.random.Generator, width: int, steps: int):
     """Yield name, draws, seconds of training and generating, and evaluations for a draw."""
     began = time.monotonic()
-    config = ScoreLangevin(width=width, steps=steps)
+    config = ScoreLangevin(width=width, training_steps=steps)
     fitted = ScoreLangevin.from_draws(x, config=config, random_seed=int(rng.integers(2**31)))
     trained = time.monotonic()
     made = fitted.generate(n, rng)
-    evals = round(fitted.curve.stop / fitted.step_size)
+    evals = round(fitted.trial.stop_time / fitted.step_size)
     yield OURS, made, (trained - began, time.monotonic() - trained), evals
     began = time.monotonic()
     # In whitened coordinates of the fit above, where modes have about unit variance.
-    z = fitted.frame.to_z(x)
-    alone = tools.plain_score(z, rng, width=width, steps=steps)
+    z = fitted.coordinates.to_z(x)
+    alone = tools.plain_score(z, rng, width=width, training_steps=steps)
     trained = time.monotonic()
-    made = fitted.frame.to_x(alone.run(tools.again(z, n, rng), rng))
+    made = fitted.coordinates.to_x(alone.run(tools.again(z, n, rng), rng))
     evals = round(tools.STOP / tools.STEP)
     yield PLAIN, made, (trained - began, time.monotonic() - trained), evals
     began = time.monotonic()

@@ -40,7 +40,9 @@ def stationary(score) -> np.ndarray:
 def measure(dim: int, m: int, seed: int, quick: bool) -> dict:
     rng = np.random.default_rng([seed, dim])
     target = tools.two_normals(dim, DISTANCE)
-    found = tools.study(target, m, rng, n=2_000 if quick else 20_000, steps=200 if quick else 1500)
+    found = tools.study(
+        target, m, rng, n=2_000 if quick else 20_000, training_steps=200 if quick else 1500
+    )
     record = tools.plain(found)
     record["dim"], record["truth"] = dim, target.weights
     line = target.means[1] / np.linalg.norm(target.means[1])

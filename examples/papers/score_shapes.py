@@ -3,8 +3,9 @@
 arXiv 2310.01762 proves its theorem for mixtures of log-concave components and asks how far beyond
 them the method goes. Three ways to learn the score of 3,000 exact draws are compared on targets
 whose modes are not log-concave: a Gaussian mixture and a network (`ScoreLangevin`), the mixture
-alone (``steps=0``), and a network on a single Gaussian (``max_components=1``). `ScoreLangevin` is
-then measured on every gallery target that has exact draws and no circular coordinate.
+alone (``training_steps=0``), and a network on a single Gaussian (``max_components=1``).
+`ScoreLangevin` is then measured on every gallery target that has exact draws and no circular
+coordinate.
 
 *Score error* is squared and relative to the exact score, at fresh draws: 0 is exact, 1 no better
 than none. *Distance* is the energy distance of generated draws to the exact law over that of as
@@ -30,7 +31,7 @@ from pymc_multimodal.gallery import TARGETS
 from pymc_multimodal.model.build import density_of
 
 MIXTURE, NETWORK = "mixture alone", "network on one Gaussian"
-WAYS = {OURS: {}, MIXTURE: {"steps": 0}, NETWORK: {"max_components": 1}}
+WAYS = {OURS: {}, MIXTURE: {"training_steps": 0}, NETWORK: {"max_components": 1}}
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def measure(shape: Shape, settings: dict, seed: int, quick: bool) -> dict:
     x, exact = shape.draws(m, rng), shape.draws(n, rng)
     config = ScoreLangevin(**settings)
     if quick:
-        config = replace(config, steps=min(100, config.steps))
+        config = replace(config, training_steps=min(100, config.training_steps))
     began = time.monotonic()
     fitted = ScoreLangevin.from_draws(x, config=config, random_seed=seed)
     made = fitted.generate(n, rng)
@@ -134,10 +135,10 @@ def measure(shape: Shape, settings: dict, seed: int, quick: bool) -> dict:
         "outer": float(np.mean(~(at_made >= low))),
         "inner": float(np.mean(at_made > high)),
         "moved": total_variation(*shares),
-        "nearest": fitted.curve.at(fitted.curve.copies),
-        "stop": fitted.curve.stop,
-        "clusters": len(fitted.components),
-        "components": len(fitted.parts.weights),
+        "nearest": fitted.trial.at_stop(fitted.trial.nearest_ratio),
+        "stop": fitted.trial.stop_time,
+        "clusters": len(fitted.clusters),
+        "components": len(fitted.mixture.weights),
         "network": getattr(fitted.learned, "network", None) is not None,
         "flagged": [s.code for s in fitted.statuses if s.level == "warning"],
         "seconds": seconds,

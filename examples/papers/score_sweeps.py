@@ -27,7 +27,7 @@ from scipy.stats import norm
 from score_tools import OURS, PLAIN, STORED, STYLE
 
 from pymc_multimodal import ScoreLangevin
-from pymc_multimodal.proposals.score.langevin import run
+from pymc_multimodal.proposals.score.langevin import run_langevin
 from pymc_multimodal.proposals.score.overlap import log_sobolev_bound
 from pymc_multimodal.proposals.score.score_function import GaussianParts
 
@@ -58,7 +58,7 @@ def cell(sweep: str, value: int, seed: int, quick: bool) -> dict:
     }[sweep]()
     m = value if sweep == "draws" else 2000
     if quick:
-        return tools.plain(tools.study(target, min(m, 500), rng, 1_000, steps=100))
+        return tools.plain(tools.study(target, min(m, 500), rng, 1_000, training_steps=100))
     return tools.plain(tools.study(target, m, rng))
 
 
@@ -66,7 +66,7 @@ def separation(distance: float, seed: int, quick: bool) -> dict:
     """Run from tilted draws for three times; shares against what the components predict."""
     rng = np.random.default_rng([seed, round(10 * distance)])
     target = tools.two_normals(2, distance)
-    config = ScoreLangevin(steps=100 if quick else 1500)
+    config = ScoreLangevin(training_steps=100 if quick else 1500)
     x, _ = target.draw(2000, rng)
     fitted = ScoreLangevin.from_draws(x, config=config, random_seed=seed)
     even = replace(target, weights=np.full(2, 0.5))
@@ -74,27 +74,33 @@ def separation(distance: float, seed: int, quick: bool) -> dict:
     made = fitted.generate(20_000, rng)
     found = {
         "overlap": 2 * norm.cdf(-distance / 2),
-        "clusters": len(fitted.components),
-        "stop": fitted.curve.stop,
+        "clusters": len(fitted.clusters),
+        "stop": fitted.trial.stop_time,
         "error": abs(np.mean(target.label(made) == 0) - np.mean(target.label(x) == 0)),
     }
     both = np.array([[1.0, found["overlap"]], [found["overlap"], 1.0]])
     found["bound"] = log_sobolev_bound(both, target.weights, np.ones(2))
-    rates = fitted.components.rates
+    rates = fitted.clusters.crossing_rates
     found["time"] = float(1 / rates.max()) if rates.max() > 0 else np.inf
-    z = fitted.frame.to_z(start)
-    marks = [round(k * fitted.curve.stop / fitted.step_size) for k in LONGER[: 2 if quick else 3]]
+    z = fitted.coordinates.to_z(start)
+    marks = [
+        round(k * fitted.trial.stop_time / fitted.step_size) for k in LONGER[: 2 if quick else 3]
+    ]
     given = np.mean(target.label(start) == 0)
     truth = np.mean(target.label(target.draw(200_000, rng)[0]) == 0)
-    ends = run(fitted.learned, z, fitted.factors[fitted.label_z(z)], fitted.step_size, marks, rng)
+    ends = run_langevin(
+        fitted.learned, z, fitted.factors[fitted.label_z(z)], fitted.step_size, marks, rng
+    )
     found["kept"] = [
-        left(np.mean(target.label(fitted.frame.to_x(end)) == 0), given, truth) for end in ends
+        left(np.mean(target.label(fitted.coordinates.to_x(end)) == 0), given, truth) for end in ends
     ]
     times = [mark * fitted.step_size for mark in marks]
-    two = len(fitted.components) == 2
+    two = len(fitted.clusters) == 2
     found["predicted"] = [float(np.exp(-t * rates.sum())) if two else 0.0 for t in times]
-    found["verdict"] = [fitted.components.pairs(t)[0, 1] if two else "one cluster" for t in times]
-    alone = tools.plain_score(x, rng, steps=config.steps)
+    found["verdict"] = [
+        fitted.clusters.pair_mixing(t)[0, 1] if two else "one cluster" for t in times
+    ]
+    alone = tools.plain_score(x, rng, training_steps=config.training_steps)
     found["kept alone"] = left(np.mean(target.label(alone.run(start, rng)) == 0), given, truth)
     return found
 

@@ -17,9 +17,10 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreLangevin
-from pymc_multimodal.proposals.score.langevin import run
-from pymc_multimodal.proposals.score.parts import make_frame
-from pymc_multimodal.proposals.score.score_function import Frame, GaussianParts, LearnedScore
+from pymc_multimodal.proposals.score.components import whiten_components
+from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
+from pymc_multimodal.proposals.score.langevin import run_langevin
+from pymc_multimodal.proposals.score.score_function import GaussianParts, LearnedScore
 
 OURS, PLAIN, STORED, NOISE = "ScoreLangevin", "network alone", "stored draws", "from N(0, I)"
 STYLE = {OURS: "C0", PLAIN: "C1", STORED: "0.35", NOISE: "C3"}
@@ -47,18 +48,18 @@ class PlainScore:
     """A score in the coordinates of the draws, and Euler steps with it."""
 
     learned: LearnedScore
-    frame: Frame
+    coordinates: AffineCoordinates
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Score at points of shape (n, d)."""
-        return self.learned(self.frame.to_z(x)) @ self.frame.inverse
+        return self.learned(self.coordinates.to_z(x)) @ self.coordinates.inverse
 
     def run(
         self, x: np.ndarray, rng: np.random.Generator, stop: float = STOP, step: float = STEP
     ) -> np.ndarray:
         """Euler scheme of Langevin dynamics from points of shape (n, d)."""
         eye = np.eye(x.shape[1])
-        [end] = run(self, x, eye, step, [round(stop / step)], rng, averaged=False)
+        [end] = run_langevin(self, x, eye, step, [round(stop / step)], rng, averaged=False)
         return end
 
 
@@ -67,11 +68,13 @@ def plain_score(x: np.ndarray, rng: np.random.Generator, **settings) -> PlainSco
     from pymc_multimodal.proposals.score.score_training import train_score
 
     one = GaussianParts(np.ones(1), x.mean(axis=0)[None], np.atleast_2d(np.cov(x.T))[None])
-    frame, parts, _ = make_frame(x, one)
-    z = frame.to_z(rng.permutation(x))
+    coordinates, parts = whiten_components(x, one)
+    z = coordinates.to_z(rng.permutation(x))
     held_out = len(z) // 5
-    learned = train_score(parts, z[held_out:], z[:held_out], ScoreLangevin(**settings), rng)
-    return PlainScore(learned, frame)
+    learned = train_score(
+        LearnedScore(parts), z[held_out:], z[:held_out], ScoreLangevin(**settings), rng
+    )
+    return PlainScore(learned, coordinates)
 
 
 def relative_error(score: Callable, x: np.ndarray, exact: np.ndarray) -> float:
@@ -148,8 +151,8 @@ def study(
             seconds = time.monotonic() - began
             noise, score = fitted.refresh(start, rng), fitted.score
             extra = {
-                "clusters": len(fitted.components),
-                "stop": fitted.curve.stop,
+                "clusters": len(fitted.clusters),
+                "stop": fitted.trial.stop_time,
                 "flagged": [s.code for s in fitted.statuses if s.level == "warning"],
             }
         else:

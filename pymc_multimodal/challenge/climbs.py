@@ -1,4 +1,4 @@
-"""More climbs to modes, from where a first search did not begin, and what they bring."""
+"""Further climbs to modes, from where the first search did not begin, and what they find."""
 
 from __future__ import annotations
 
@@ -6,108 +6,166 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.search import climb_from
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
-    from pymc_multimodal.challenge.candidate import FitCandidate
-    from pymc_multimodal.challenge.tempered import Reference
-    from pymc_multimodal.search.finder import ModeFinder
-    from pymc_multimodal.search.modes import Modes
+    from pymc_multimodal.challenge.reference import Reference
+    from pymc_multimodal.challenge.result import FitCandidate
+    from pymc_multimodal.search import Modes, ModeSearch, Search
     from pymc_multimodal.target.density import Density
 
-__all__ = ["beginnings", "climb_from", "lacking_of", "news_of"]
+__all__ = ["climb_starts", "climb_within", "missing_log_mass", "unknown_modes"]
 
-# Climbs made at once; of the first ones, which tell what a climb costs, few.
-BATCH, FIRST = 128, 8
+# Climbs of one batch; and of the first batch, from which the price of a climb is known.
+# Conventional.
+BATCH, FIRST_BATCH = 128, 8
 # Share of the model's evidence below which a mode that was missed is left out.
-NEGLIGIBLE = 1e-4
+# Measured: examples/benchmarks/constants.py
+MIN_SHARE = 1e-4
+# Largest share of the starts that are intermediate particles; of the others, one in three lies in
+# the box around the optima, and one in three on a line from the centre. Conventional: equal parts.
+INTERMEDIATE_SHARE, PARTS = 2, 3
+# Margin of the box around the optima, in units of its sides and of the reference's scale.
+# Measured: examples/benchmarks/constants.py
+BOX_MARGIN, SCALE_MARGIN = 0.1, 0.5
 
 
-def beginnings(
+def climb_starts(
     density: Density,
     optima: np.ndarray,
-    trail: np.ndarray,
+    intermediate: np.ndarray,
     reference: Reference,
     n: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Return points to climb from, in random order.
 
-    Up to half of them are points of a tempered search: at the colder temperatures particles
-    gather in the modes, and are not yet lost from all but one or two. The others lie on the way
-    from a known optimum or the centre to anywhere, or in the box around the optima.
+    Up to half of them are intermediate particles of a tempered search: at the colder temperatures
+    particles gather in the modes, and resampling has not yet removed them from all but one or two
+    modes. The others lie on lines from a known optimum, or from the centre, to draws of the
+    reference, or in the box around the optima.
 
     Parameters
     ----------
     density : Density
     optima : array of shape (k, d)
-    trail : array of shape (m, d)
-        Where particles have been.
+    intermediate : array of shape (m, d)
+        Intermediate particles.
     reference : Reference
-        Says where anywhere is.
     n : int
+        Most points.
     rng : numpy.random.Generator
 
     Returns
     -------
     array of shape (at most n, d)
-        Those at which the density is finite.
+        Points at which the density is positive.
+
+    Raises
+    ------
+    LimitReached
+        If the density refuses evaluations and a limit of the fit is reached.
     """
-    trail = rng.permutation(trail)[: n // 2]
-    rest = n - len(trail)
-    known = optima[rng.integers(len(optima), size=rest)]
-    known[1::3] = reference.centre
-    away = density.unroll(reference.sample(rest, rng), known) - known
-    x = known + rng.random((rest, 1)) * away
+    particles = rng.permutation(intermediate)[: n // INTERMEDIATE_SHARE]
+    rest = n - len(particles)
+    origin = optima[rng.integers(len(optima), size=rest)]
+    origin[1::PARTS] = reference.centre
+    step = density.unroll(reference.sample(rest, rng), origin) - origin
+    x = origin + rng.random((rest, 1)) * step
     low, high = optima.min(axis=0), optima.max(axis=0)
-    margin = 0.1 * (high - low) + 0.5 * reference.scale
+    margin = BOX_MARGIN * (high - low) + SCALE_MARGIN * reference.scale
     box = rng.uniform(low - margin, high + margin, size=x.shape)
-    x[::3] = box[::3]
-    x = rng.permutation(np.concatenate([trail, density.wrap(x)]))
+    x[::PARTS] = box[::PARTS]
+    x = rng.permutation(np.concatenate([particles, density.wrap(x)]))
     return x[np.isfinite(density.logp(x))]
 
 
-def climb_from(
-    finder: ModeFinder, known: Modes, points: np.ndarray, budget: float
-) -> tuple[int, Modes]:
-    """Climb from points in turn, until they, about `budget` evaluations or a limit are used up.
+def climb_within(
+    density: Density,
+    search: Search,
+    settings: ModeSearch,
+    points: np.ndarray,
+    n_evals: float,
+) -> tuple[Search, int]:
+    """Climb from points in turn until `n_evals` evaluations, or a limit of the fit, are used up.
 
-    Returns the number of climbs, and the modes known after them; `known` if there were none.
+    Parameters
+    ----------
+    density : Density
+    search : Search
+    settings : ModeSearch
+    points : array of shape (n, d)
+    n_evals : float
+        Evaluations after which no batch is begun.
+
+    Returns
+    -------
+    search : Search
+        A batch that a limit cut off is left out: its ends may be points on the way to known modes.
+    n_climbs : int
     """
-    density, done, size = finder.density, 0, min(FIRST, len(points))
+    done, size = 0, min(FIRST_BATCH, len(points))
     first = density.n_logp_evals
     while size > 0:
         try:
-            known = finder.extend(points[done : done + size])[0]
+            search, _ = climb_from(density, search, settings, points[done : done + size])
         except LimitReached:
-            # What a batch that was cut off has found may be a piece of a known mode.
             break
         done += size
         spent = density.n_logp_evals - first
-        size = int(min(BATCH, len(points) - done, (budget - spent) * done / spent))
-    return done, known
+        size = int(min(BATCH, len(points) - done, (n_evals - spent) * done / spent))
+    return search, done
 
 
-def _laplace(finder: ModeFinder, modes: Modes) -> np.ndarray:
+def unknown_modes(candidate: FitCandidate, search: Search, found: Modes) -> np.ndarray:
+    """Tell which modes the fit does not have, and have enough mass to matter.
+
+    Parameters
+    ----------
+    candidate : FitCandidate
+    search : Search
+    found : Modes
+        The modes of `search`.
+
+    Returns
+    -------
+    array of bool, shape (modes found,)
+    """
+    matters = _laplace_log_mass(search, found) > candidate.weights.total + np.log(MIN_SHARE)
+    return (found.counterparts(candidate.known) < 0) & matters
+
+
+def missing_log_mass(
+    candidate: FitCandidate, search: Search, found: Modes, unknown: np.ndarray
+) -> np.ndarray:
+    """Return what unknown modes would add to the log evidence of the regions that they lie in.
+
+    Parameters
+    ----------
+    candidate : FitCandidate
+    search : Search
+    found : Modes
+        The modes of `search`.
+    unknown : array of bool
+        Which of them are unknown.
+
+    Returns
+    -------
+    array of shape (K,)
+        ``log(1 + sum of their masses / mass of the region)``, in nats.
+    """
+    missing = np.zeros(len(candidate.weights.weight))
+    if unknown.any():
+        region = candidate.partition.label(candidate.target.fold(found.locations[unknown]))
+        log_mass = _laplace_log_mass(search, found)[unknown]
+        np.logaddexp.at(missing, region, log_mass - candidate.weights.log_evidence[region])
+    return missing
+
+
+def _laplace_log_mass(search: Search, modes: Modes) -> np.ndarray:
     """Log mass of each mode with its images by Laplace's approximation, shape (K,)."""
     d = modes.locations.shape[1]
     log_det = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
-    images = finder.atlas.multiplicity(modes.locations)
+    images = search.optima.multiplicity(modes.locations)
     return modes.log_density + log_det + 0.5 * d * np.log(2 * np.pi) + np.log(images)
-
-
-def news_of(case: FitCandidate, found: Modes) -> np.ndarray:
-    """Tell which modes the fit does not have, and would by their mass matter, (K,)."""
-    matters = _laplace(case.finder, found) > case.weights.total + np.log(NEGLIGIBLE)
-    return (found.counterparts(case.searched) < 0) & matters
-
-
-def lacking_of(case: FitCandidate, found: Modes, news: np.ndarray) -> np.ndarray:
-    """Nats that new modes would add to the evidence of the regions they lie in, shape (K,)."""
-    lacking = np.zeros(len(case.weights.weight))
-    if news.any():
-        label = case.partition.label(case.density.fold(found.locations[news]))
-        mass = _laplace(case.finder, found)[news]
-        # log(1 + the sum of their masses over the region's), whatever their size.
-        np.logaddexp.at(lacking, label, mass - case.weights.log_evidence[label])
-    return lacking

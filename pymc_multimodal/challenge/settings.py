@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pymc_multimodal import checks
+
 __all__ = ["Challenge"]
+
+# Largest share: a challenge ten times as costly as the fit is a fit of its own. Conventional.
+MAX_SHARE = 10.0
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """How hard a fit is challenged.
+    """Settings of the challenge: what is spent on the attempt to prove a fit incomplete.
 
     Parameters
     ----------
     share : float
-        Evaluations of the tempered search, as a share of those that the fit has spent.
+        Evaluations of the tempered search, as a share of the evaluations of the fit.
     min_evals : int
-        Evaluations that it gets after the shortest fit.
+        Evaluations of the tempered search after the shortest fit.
     climbs : int
-        Climbs to modes that are made as well each time; fewer where they would take twice the
-        evaluations of the tempered search.
+        Further climbs to modes in each round; fewer if they would take twice the evaluations of the
+        tempered search.
     rounds : int
-        How often a fit that was proved wrong is done again from what the search found.
+        How often a fit that was proved incomplete is done again from what the search found.
 
     Raises
     ------
+    TypeError
+        If a setting has the wrong type.
     ValueError
         If a setting is out of range.
     """
@@ -35,11 +42,6 @@ class Challenge:
     rounds: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 10:
-            raise ValueError(
-                f"Challenge(share={self.share}) is a share of the fit's evaluations and must be "
-                "positive, at most 10; challenge=False leaves the challenge out."
-            )
+        checks.positive("Challenge", "share", self.share, MAX_SHARE)
         for name in ("min_evals", "climbs", "rounds"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"Challenge({name}={getattr(self, name)}) must not be negative.")
+            checks.count("Challenge", name, getattr(self, name), 0)

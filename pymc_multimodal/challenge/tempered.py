@@ -1,4 +1,4 @@
-"""A tempered search: particles carried from a wide reference to the posterior, knowing no fit."""
+"""Tempered sequential Monte Carlo: particles from a wide reference to the posterior."""
 
 from __future__ import annotations
 
@@ -6,102 +6,73 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import logsumexp
 
+from pymc_multimodal.challenge.reference import TemperedDensity
+from pymc_multimodal.moves.adaptation import first_step
 from pymc_multimodal.moves.local import MoveParameters, MoveState, move
 
 if TYPE_CHECKING:
+    from pymc_multimodal.challenge.reference import Reference
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Particles", "Reference", "TemperatureSchedule", "tempered_smc"]
+__all__ = ["Particles", "TemperatureSchedule", "TemperedSettings", "tempered_smc"]
 
-# Moves at each temperature, and leapfrog (or random-walk) steps of a move.
-MOVES, LEAPFROG = 4, 2
-# Effective share of the particles that a step in temperature shall leave.
-KEEP = 0.5
-# Particles of each temperature that are kept on the way, and points kept of a whole search.
-ON_THE_WAY, MAX_TRAIL = 64, 2048
+# Acceptance that step sizes are adapted to, with a gradient and without. With one: above the 0.574
+# that is optimal for Langevin moves (Roberts and Rosenthal 1998), as two leapfrog steps are longer;
+# without: see `RANDOM_WALK_ACCEPTANCE` of the moves.
+ACCEPTANCE, RANDOM_WALK_ACCEPTANCE = 0.7, 0.3
+# Smallest random factor of the step size: basins differ in width, so that short and long steps are
+# mixed. Measured: examples/benchmarks/constants.py
+SHORTEST_STEP = 0.3
+# Particles of each temperature that are kept as intermediate particles, and intermediate particles
+# of a whole search at most. Measured: examples/benchmarks/constants.py
+KEPT_PER_TEMPERATURE, MAX_INTERMEDIATE = 64, 2048
+# Inverse of the share of the first temperatures of which no intermediate particles are kept: there
+# particles still spread as the reference does. Measured: examples/benchmarks/constants.py
+HOT_TEMPERATURES = 3
+# Smallest and largest width of a basin, in units of the reference's scale. Conventional.
+MIN_WIDTH, MAX_WIDTH = 1e-6, 3.0
+# Standard deviation of a normal distribution in units of its median absolute deviation.
+MAD_TO_SD = 1.4826
+# Bisections for the next inverse temperature (to a relative 2^-50), and its smallest increase.
+# Conventional.
+BISECTIONS, MIN_INCREASE = 50, 1e-9
 
 
-class Reference:
-    """Independent Student-t on the line, uniform on circles: where the particles begin.
+@dataclass(frozen=True)
+class TemperedSettings:
+    """How particles move from one temperature to the next.
 
     Parameters
     ----------
-    centre, scale, period : arrays of shape (d,)
-        Median and robust spread of the prior, or of the user's starts where there is no
-        prior; period of circular coordinates, ``inf`` elsewhere.
+    moves : int
+        Moves at each temperature.
+    steps : int
+        Leapfrog (or random-walk) steps of a move; each evaluates every particle once.
+    keep : float
+        Effective share of the particles that a change of temperature leaves. One half is
+        conventional (Del Moral, Doucet and Jasra 2006).
+    max_temperatures : int
+        Temperatures of a schedule that is learned, at most.
     """
 
-    DF = 5.0
-
-    def __init__(self, centre: np.ndarray, scale: np.ndarray, period: np.ndarray) -> None:
-        self.centre, self.scale, self.period = centre, scale, period
-        self._line = ~np.isfinite(period)
-        df = self.DF
-        one = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * np.pi)
-        self._constant = np.sum(one - np.log(scale[self._line])) - np.sum(
-            np.log(period[~self._line])
-        )
-
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws of shape (n, d)."""
-        x = self.centre + self.scale * rng.standard_t(self.DF, (n, len(self.centre)))
-        circle = ~self._line
-        half = self.period[circle] / 2
-        x[:, circle] = rng.uniform(-half, half, (n, int(circle.sum())))
-        return x
-
-    def log_density(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log density, shape (n,), and its gradient, shape (n, d)."""
-        z = np.where(self._line, (x - self.centre) / self.scale, 0.0)
-        logp = self._constant - 0.5 * (self.DF + 1) * np.log1p(z**2 / self.DF).sum(axis=1)
-        return logp, -(self.DF + 1) * z / (self.DF + z**2) / self.scale
-
-
-class _Bridged:
-    """``reference^(1 - beta) posterior^beta`` with the parts of `Density` that a move uses."""
-
-    def __init__(self, density: Density, reference: Reference, beta: float) -> None:
-        self.density, self.reference, self.beta = density, reference, beta
-        self.dim, self.has_gradient, self.wrap = density.dim, density.has_gradient, density.wrap
-
-    def logp(self, x: np.ndarray) -> np.ndarray:
-        return self._blend(self.density.logp(x), self.reference.log_density(x)[0])
-
-    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logp, grad = self.density.logp_and_grad(x)
-        wide, slope = self.reference.log_density(x)
-        return self._blend(logp, wide), self._blend(grad, slope)
-
-    def _blend(self, narrow: np.ndarray, wide: np.ndarray) -> np.ndarray:
-        return (1 - self.beta) * wide + self.beta * narrow
-
-    def cloud(self, x: np.ndarray, logp: np.ndarray, grad: np.ndarray) -> MoveState:
-        """Points whose posterior log density and gradient are known."""
-        wide, slope = self.reference.log_density(x)
-        grad = self._blend(grad, slope) if self.has_gradient else grad
-        return MoveState(x, self._blend(logp, wide), grad, np.zeros(len(x), dtype=int))
-
-    def posterior(self, cloud: MoveState) -> tuple[np.ndarray, np.ndarray]:
-        """Log density and gradient of the posterior alone: what `cloud` blended."""
-        wide, slope = self.reference.log_density(cloud.x)
-        logp = (cloud.logp - (1 - self.beta) * wide) / self.beta
-        if not self.has_gradient:
-            return logp, cloud.grad
-        return logp, (cloud.grad - (1 - self.beta) * slope) / self.beta
+    moves: int = 4
+    steps: int = 2
+    keep: float = 0.5
+    max_temperatures: int = 100
 
 
 @dataclass(frozen=True)
 class TemperatureSchedule:
-    """Temperatures and the moves at each, learned from particles of the search itself.
+    """Temperatures with the moves at each, learned from particles of the search itself.
 
     Attributes
     ----------
     beta : array of shape (T,)
-        Powers of the posterior, rising to 1.
+        Inverse temperatures, rising to 1: powers of the posterior.
     scale : array of shape (T, d)
-        Diagonal metrics.
+        Square roots of diagonal inverse mass matrices.
     step_size : array of shape (T,)
     """
 
@@ -112,22 +83,22 @@ class TemperatureSchedule:
 
 @dataclass(frozen=True)
 class Particles:
-    """Particles that reached the posterior.
+    """Particles at the end of a tempered search.
 
     Attributes
     ----------
     x, logp : arrays of shape (n, d) and (n,)
     log_weight : array of shape (n,)
         ``sum(exp(log_weight) f(x))`` over one island estimates the integral of f times the
-        unnormalised posterior, without bias where the ladder was given.
+        unnormalised posterior, without bias if the schedule was given.
     island : array of int, shape (n,)
         Islands share no random numbers.
     root : array of int, shape (n,)
-        The particle each descends from: endpoints of one root are not independent.
-    ladder : TemperatureSchedule
-    trail : array of shape (m, d)
-        Where particles were at the colder two thirds of the temperatures: from there climbs
-        lead to modes that few or none of the endpoints are left in.
+        The particle that each descends from: particles of one root are not independent.
+    schedule : TemperatureSchedule
+    intermediate : array of shape (m, d)
+        Particles at the colder two thirds of the temperatures. Climbs from there reach modes that
+        few or none of the particles are left in.
     arrived : bool
         Whether the posterior itself was reached.
     """
@@ -137,8 +108,8 @@ class Particles:
     log_weight: np.ndarray
     island: np.ndarray
     root: np.ndarray
-    ladder: TemperatureSchedule
-    trail: np.ndarray
+    schedule: TemperatureSchedule
+    intermediate: np.ndarray
     arrived: bool = True
 
     def __len__(self) -> int:
@@ -155,7 +126,7 @@ class Particles:
         return np.exp(self.log_weight - logsumexp(self.log_weight))
 
     def joined(self, other: Particles) -> Particles:
-        """Pool the islands of two runs."""
+        """Return the islands of both searches, with the schedule of this one."""
         return replace(
             self,
             x=np.concatenate([self.x, other.x]),
@@ -163,7 +134,7 @@ class Particles:
             log_weight=np.concatenate([self.log_weight, other.log_weight]),
             island=np.concatenate([self.island, other.island + self.n_islands]),
             root=np.concatenate([self.root, other.root + self.root.max() + 1]),
-            trail=np.concatenate([self.trail, other.trail]),
+            intermediate=np.concatenate([self.intermediate, other.intermediate]),
         )
 
 
@@ -173,16 +144,14 @@ def tempered_smc(
     islands: int,
     size: int,
     rng: np.random.Generator,
-    ladder: TemperatureSchedule | None = None,
-    max_temperatures: int = 100,
-    moves: int = MOVES,
-    leapfrog: int = LEAPFROG,
-    keep: float = KEEP,
+    schedule: TemperatureSchedule | None = None,
+    settings: TemperedSettings | None = None,
 ) -> Particles:
-    r"""Carry particles from the reference to the posterior, island by island.
+    r"""Move particles from the reference to the posterior, island by island.
 
-    Sequential Monte Carlo along :math:`r^{1-\beta} \gamma^\beta` (Neal 2001; Del Moral, Doucet
-    and Jasra 2006): weigh, resample within each island, move.
+    Sequential Monte Carlo along :math:`r^{1-\beta} \gamma^\beta` (Neal 2001; Del Moral, Doucet and
+    Jasra 2006): at each inverse temperature particles are weighted, resampled within their island,
+    and moved.
 
     Parameters
     ----------
@@ -191,116 +160,137 @@ def tempered_smc(
     islands, size : int
         Independent populations, and particles of each.
     rng : numpy.random.Generator
-    ladder : TemperatureSchedule, optional
-        Learned by an earlier run; otherwise it is learned on the way from all islands
-        together, whose evidences then are neither independent nor free of bias.
-    max_temperatures : int
-        Of a ladder to be learned; the search ends early if they do not suffice.
-    moves, leapfrog : int
-        Moves at each temperature, and steps of each move (one evaluation of every particle).
-    keep : float
-        Effective share of the particles that a step in temperature shall leave.
+    schedule : TemperatureSchedule, optional
+        Learned by an earlier run. Without one it is learned from all islands together, whose
+        evidences then are neither independent nor free of bias.
+    settings : TemperedSettings, optional
+
+    Returns
+    -------
+    Particles
+
+    Raises
+    ------
+    LimitReached
+        If the density refuses evaluations and a limit of the fit is reached.
     """
-    n = islands * size
-    island = np.repeat(np.arange(islands), size)
+    settings = settings or TemperedSettings()
+    n, kept = islands * size, []
+    learned: list[tuple[float, np.ndarray, float]] = []
     x = density.wrap(reference.sample(n, rng))
-    if density.has_gradient:
-        logp, grad = density.logp_and_grad(x)
-    else:
-        logp, grad = density.logp(x), np.empty((n, 0))
-    root, log_z, beta = np.arange(n), np.zeros(islands), 0.0
-    rungs: list[tuple[float, np.ndarray, float]] = []
-    trail: list[np.ndarray] = []
-    if density.has_gradient:
-        step, aim = 1.4 * density.dim ** (-1 / 6), 0.7
-    else:
-        step, aim = 2.4 / np.sqrt(density.dim), 0.3
+    logp, grad = _evaluate(density, x)
+    root, log_z = np.arange(n), np.zeros(islands)
+    beta, step = 0.0, first_step(density)
     while beta < 1.0:
-        gain = logp - reference.log_density(x)[0]
-        t = len(rungs)
-        if ladder is None:
-            if t == max_temperatures or not np.isfinite(gain).any():
-                break
-            after = _next_beta(gain, beta, keep)
-        elif t < len(ladder.beta):
-            after = float(ladder.beta[t])
-        else:
+        # Log ratio of the posterior to the reference.
+        ratio = logp - reference.log_density(x)[0]
+        after = _following(ratio, beta, schedule, len(learned), settings)
+        if after is None:
             break
-        log_w = (after - beta) * gain
-        chosen, mean = _resample(log_w.reshape(islands, size), rng)
-        log_z, beta = log_z + mean, after
-        bridged = _Bridged(density, reference, beta)
-        cloud = bridged.cloud(x[chosen], logp[chosen], grad[chosen])
-        root = root[chosen]
-        scale = _local_scale(cloud, reference.scale) if ladder is None else ladder.scale[t]
-        step = step if ladder is None else float(ladder.step_size[t])
-        for i in range(moves):
-            cloud, accepted = _move(bridged, cloud, scale, step, leapfrog, rng)
-            if ladder is None:
-                step *= float(np.exp((accepted - aim) * 2.0 / (1 + i) ** 0.6))
-        x, (logp, grad) = cloud.x, bridged.posterior(cloud)
-        rungs.append((beta, scale, step))
-        trail.append(x[:: max(1, n // ON_THE_WAY)])
-    way = np.concatenate([x[:0], *trail[len(trail) // 3 :]])
+        chosen, log_mean = _resample(((after - beta) * ratio).reshape(islands, size), rng)
+        log_z, root, beta = log_z + log_mean, root[chosen], after
+        tempered = TemperedDensity(density, reference, beta)
+        state = tempered.state(x[chosen], logp[chosen], grad[chosen])
+        if schedule is None:
+            scale = _basin_widths(state, reference.scale)
+        else:
+            scale, step = schedule.scale[len(learned)], float(schedule.step_size[len(learned)])
+        for t in range(settings.moves):
+            state, acceptance = _move(tempered, state, scale, step, settings.steps, rng)
+            if schedule is None:
+                step *= _step_factor(acceptance, t, density.has_gradient)
+        x, (logp, grad) = state.x, tempered.posterior(state)
+        learned.append((beta, scale, step))
+        kept.append(x[:: max(1, n // KEPT_PER_TEMPERATURE)])
+    intermediate = np.concatenate([x[:0], *kept[len(kept) // HOT_TEMPERATURES :]])
     return Particles(
         x=x,
         logp=logp,
-        log_weight=log_z[island] - np.log(size),
-        island=island,
+        log_weight=log_z[np.repeat(np.arange(islands), size)] - np.log(size),
+        island=np.repeat(np.arange(islands), size),
         root=root,
-        ladder=ladder or _ladder(rungs, density.dim),
-        trail=way[:: 1 + len(way) // MAX_TRAIL],
+        schedule=schedule or _schedule(learned, density.dim),
+        intermediate=intermediate[:: 1 + len(intermediate) // MAX_INTERMEDIATE],
         arrived=beta == 1.0,
     )
 
 
-def _ladder(rungs: list[tuple[float, np.ndarray, float]], d: int) -> TemperatureSchedule:
-    """Freeze the rungs that were taken; none, where no particle was inside the support."""
-    if not rungs:
+def _evaluate(density: Density, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if density.has_gradient:
+        return density.logp_and_grad(x)
+    return density.logp(x), np.empty((len(x), 0))
+
+
+def _following(
+    ratio: np.ndarray,
+    beta: float,
+    schedule: TemperatureSchedule | None,
+    t: int,
+    settings: TemperedSettings,
+) -> float | None:
+    """Return inverse temperature number t; None where the search ends before the posterior."""
+    if schedule is not None:
+        return float(schedule.beta[t]) if t < len(schedule.beta) else None
+    if t == settings.max_temperatures or not np.isfinite(ratio).any():
+        return None
+    return _next_beta(ratio, beta, settings.keep)
+
+
+def _schedule(learned: list[tuple[float, np.ndarray, float]], d: int) -> TemperatureSchedule:
+    """Return what was learned; no temperature if no particle was inside of the support."""
+    if not learned:
         return TemperatureSchedule(np.empty(0), np.empty((0, d)), np.empty(0))
-    return TemperatureSchedule(*(np.array(part) for part in zip(*rungs, strict=True)))
+    return TemperatureSchedule(*(np.array(part) for part in zip(*learned, strict=True)))
 
 
 def _move(
-    bridged: _Bridged,
-    cloud: MoveState,
+    tempered: TemperedDensity,
+    state: MoveState,
     scale: np.ndarray,
     step: float,
-    leapfrog: int,
+    steps: int,
     rng: np.random.Generator,
 ) -> tuple[MoveState, float]:
-    """Move every particle once; also the mean probability of acceptance."""
-    # Basins differ in width: short and long steps are mixed.
-    tuning = MoveParameters(
-        np.diag(scale)[None], np.array([step]), np.array([leapfrog]), np.array([0.3])
+    """Move every particle once; also return the mean probability of acceptance."""
+    parameters = MoveParameters(
+        np.diag(scale)[None], np.array([step]), np.array([steps]), np.array([SHORTEST_STEP])
     )
-    # `move` needs of a density no more than `_Bridged` has.
-    cloud, info = move(bridged, cloud, tuning, rng, label=None)  # type: ignore[arg-type]
-    return cloud, float(info.probability.mean())
+    # A move needs no more of a density than `TemperedDensity` has.
+    state, info = move(tempered, state, parameters, rng, label=None)  # type: ignore[arg-type]
+    return state, float(info.probability.mean())
 
 
-def _next_beta(gain: np.ndarray, beta: float, keep: float) -> float:
-    """Find the power that leaves the effective share `keep` of all particles."""
+def _step_factor(acceptance: float, t: int, has_gradient: bool) -> float:
+    target = ACCEPTANCE if has_gradient else RANDOM_WALK_ACCEPTANCE
+    return float(np.exp((acceptance - target) * 2.0 / (1 + t) ** 0.6))
+
+
+def _next_beta(ratio: np.ndarray, beta: float, keep: float) -> float:
+    """Return the inverse temperature that leaves the effective share `keep` of all particles."""
 
     def share(after: float) -> float:
-        log_w = (after - beta) * gain
-        return float(np.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w)) / len(gain))
+        log_w = (after - beta) * ratio
+        return float(np.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w)) / len(ratio))
 
-    # Particles outside the support are lost at the first step, whatever its size.
-    alive = np.mean(np.isfinite(gain))
+    # Particles outside of the support are lost at the first change, however small.
+    alive = np.mean(np.isfinite(ratio))
     low, high = beta, 1.0
     if share(high) >= keep * alive:
         return 1.0
-    for _ in range(50):
+    for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if share(middle) >= keep * alive else (low, middle)
-    return max(low, beta + 1e-9)
+    return max(low, beta + MIN_INCREASE)
 
 
 def _resample(log_w: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Resample systematically within islands; indices (n,) and mean log weights (islands,)."""
+    """Resample systematically within islands.
+
+    Returns indices, shape (islands * size,), and log mean weights, shape (islands,).
+    """
     islands, size = log_w.shape
     total = logsumexp(log_w, axis=1)
+    # An island without a particle inside of the support has weight zero from here on.
     dead = ~np.isfinite(total)
     share = np.exp(
         np.where(dead[:, None], -np.log(size), log_w - np.where(dead, 0, total)[:, None])
@@ -311,17 +301,19 @@ def _resample(log_w: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     chosen = [
         np.searchsorted(e, a) + i * size for i, (e, a) in enumerate(zip(edges, at, strict=True))
     ]
-    # An island without a living particle has weight zero from here on.
     return np.concatenate(chosen), np.where(dead, -np.inf, total - np.log(size))
 
 
-def _local_scale(cloud: MoveState, spread: np.ndarray) -> np.ndarray:
-    """Width of the basins that particles are in, by their gradients: not the way between them."""
-    alive = np.isfinite(cloud.logp)
-    if cloud.grad.shape[1]:
-        slope = 1.4826 * np.median(np.abs(cloud.grad[alive]), axis=0)
+def _basin_widths(state: MoveState, spread: np.ndarray) -> np.ndarray:
+    """Return the width of the basins that particles are in, shape (d,), from their gradients.
+
+    The spread of the particles would be that of the basins' centres.
+    """
+    alive = np.isfinite(state.logp)
+    if state.grad.shape[1]:
+        slope = MAD_TO_SD * np.median(np.abs(state.grad[alive]), axis=0)
         with np.errstate(divide="ignore"):
-            scale = np.where(slope > 0, 1.0 / slope, spread)
+            width = np.where(slope > 0, 1.0 / slope, spread)
     else:
-        scale = cloud.x[alive].std(axis=0)
-    return np.clip(scale, 1e-6 * spread, 3.0 * spread)
+        width = state.x[alive].std(axis=0)
+    return np.clip(width, MIN_WIDTH * spread, MAX_WIDTH * spread)

@@ -1,1 +1,40 @@
-"""The evidence of each region and the weights of the modes, with their errors."""
+"""The evidence of each region, and the weights of the modes, with their errors.
+
+The log density is evaluated by `extend_samples`, `cross_check` and `leaked_mass` alone. No function
+changes a record that it is given.
+"""
+
+from pymc_multimodal.evidence.bridge import Bridge, bridge, slowest_moment
+from pymc_multimodal.evidence.importance import (
+    CrossCheck,
+    cross_check,
+    leaked_mass,
+    negligible_regions,
+)
+from pymc_multimodal.evidence.masses import Weights, estimate
+from pymc_multimodal.evidence.plan import FIRST_PROPOSALS, MIN_PROPOSALS, plan
+from pymc_multimodal.evidence.samples import (
+    BridgeSamples,
+    begin_samples,
+    extend_samples,
+    replace_densities,
+)
+
+__all__ = [
+    "FIRST_PROPOSALS",
+    "MIN_PROPOSALS",
+    "Bridge",
+    "BridgeSamples",
+    "CrossCheck",
+    "Weights",
+    "begin_samples",
+    "bridge",
+    "cross_check",
+    "estimate",
+    "extend_samples",
+    "leaked_mass",
+    "negligible_regions",
+    "plan",
+    "replace_densities",
+    "slowest_moment",
+]

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal import checks
-from pymc_multimodal.kernel import by_weight
+from pymc_multimodal.fit.choose_kernel import draws_by_weight
 from pymc_multimodal.status import FitError, Status
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
-    from pymc_multimodal.challenge.challenger import ChallengeResult
-    from pymc_multimodal.evidence.weights import Weights
+    from pymc_multimodal.challenge import ChallengeResult
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.images import Orbits
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.moves.local import MoveState
     from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
-    from pymc_multimodal.search.modes import Modes
+    from pymc_multimodal.search import Modes
     from pymc_multimodal.target.density import Density
 
 __all__ = ["Fit"]
@@ -43,7 +43,7 @@ class Fit:
     chains : ChainDiagnostics
     weights : Weights
     kernel : Kernel
-    verdict : ChallengeResult or None
+    challenge : ChallengeResult or None
         What the challenge found; None where there was none.
     statuses : tuple of Status
     n_logp_evals, n_grad_evals : int
@@ -62,7 +62,7 @@ class Fit:
     chains: ChainDiagnostics
     weights: Weights
     kernel: Kernel
-    verdict: ChallengeResult | None
+    challenge: ChallengeResult | None
     statuses: tuple[Status, ...]
     n_logp_evals: int
     n_grad_evals: int
@@ -97,9 +97,9 @@ class Fit:
         """Return what the kernel samples: the density, folded where it is symmetric."""
         return Target(density, None if self.orbits is None else self.orbits.cells)
 
-    def shown(self, cloud: MoveState, rng: np.random.Generator) -> MoveState:
-        """Turn the kernel's points into draws: random images, with their own modes."""
-        return cloud if self.orbits is None else self.orbits.scatter(cloud, rng)
+    def randomise_image(self, points: MoveState, rng: np.random.Generator) -> MoveState:
+        """Turn points of the kernel into draws of the density: random images of them."""
+        return points if self.orbits is None else self.orbits.randomise(points, rng)
 
     def local_draws(self, k: int) -> np.ndarray:
         """Draws inside region k, shape (n, d)."""
@@ -133,7 +133,7 @@ class Fit:
 
     def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Independent starting points for n chains: local draws allocated by weight."""
-        return by_weight(self.draws, self.weights, n, rng)[0]
+        return draws_by_weight(self.draws, self.weights, n, rng)[0]
 
     def check_density(self, density: Density) -> None:
         """Raise if the density is not the one this fit was made for.

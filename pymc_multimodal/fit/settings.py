@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING
 
-from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal import checks
+from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.proposals import LRDS, Hybrid, resolve
-from pymc_multimodal.regions.settings import LocalSampling, Regions
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.regions import LocalSampling, Regions
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target.group import Symmetry
 
 if TYPE_CHECKING:
@@ -62,30 +62,22 @@ class FitConfig:
             object.__setattr__(self, "generator", resolve(self.generator))
         if self.challenge is True:
             object.__setattr__(self, "challenge", Challenge())
+        owner = type(self).__name__
         kinds = {"modes": ModeSearch, "regions": Regions, "local": LocalSampling}
         if self.challenge is not False:
             kinds["challenge"] = Challenge
         for name, kind in kinds.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                raise TypeError(
-                    f"{name}={value!r} is a {type(value).__name__}; give a {kind.__name__}(...)."
-                )
+            checks.kind(owner, name, getattr(self, name), kind)
         if not isinstance(self.symmetry, bool | Symmetry):
-            raise TypeError(f"symmetry={self.symmetry!r} must be True, False or a Symmetry(...).")
-        for name in ("target_se", "max_evals", "max_seconds"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Real):
-                raise TypeError(f"{name}={value!r} must be a number.")
-        if not 0 < self.target_se < 1:
-            raise ValueError(
-                f"target_se={self.target_se} is the standard error asked for of mode weights "
-                "and must lie between 0 and 1."
+            raise TypeError(
+                f"{owner}(symmetry={self.symmetry!r}) must be True, False or a Symmetry(...)."
             )
-        for name in ("max_evals", "max_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value} must be positive, or None for no limit.")
+        checks.share(owner, "target_se", self.target_se)
+        if self.max_evals is not None:
+            checks.positive(owner, "max_evals", self.max_evals)
+        if self.max_seconds is not None:
+            checks.positive(owner, "max_seconds", self.max_seconds)
+        checks.count(owner, "random_seed", self.random_seed, least=0)
 
     def generator_for(self, density: Density) -> GeneratorConfig:
         """Return the generator asked for, or the default for such a density."""

@@ -1,4 +1,4 @@
-"""Densities that chains inside a region jump by."""
+"""Independence proposals of chains that are confined to regions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from pymc_multimodal.moves.local import state_at
 
-__all__ = ["JumpDensity", "MixtureProposal"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pymc_multimodal.moves.local import MoveState
+    from pymc_multimodal.target.protocol import LogDensity
+
+__all__ = ["JumpDensity", "MixtureProposal", "jump"]
+
+# Share of the proposals of a `MixtureProposal` that come from neighbours' densities.
+# Measured: examples/benchmarks/constants.py
+NEIGHBOUR_SHARE = 0.25
 
 
 class JumpDensity(Protocol):
@@ -20,21 +29,19 @@ class JumpDensity(Protocol):
         ...
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density, shape (n,)."""
+        """Log density of each row, shape (n,)."""
         ...
 
 
 class MixtureProposal:
-    """A region's own density with those of its neighbours.
+    """Mixture of a region's own density and those of its neighbours.
 
     Parameters
     ----------
     own : JumpDensity
     others : sequence of JumpDensity
-        They share a quarter of the proposals.
+        Densities of neighbours. A quarter of the proposals comes from them, in equal parts.
     """
-
-    OTHERS = 0.25
 
     def __init__(self, own: JumpDensity, others: Sequence[JumpDensity]) -> None:
         self.own, self.others = own, tuple(others)
@@ -43,16 +50,72 @@ class MixtureProposal:
         """Draws of shape (n, d); rows of NaN are no points."""
         x = self.own.sample(n, rng)
         which = rng.integers(len(self.others), size=n)
-        which[rng.random(n) >= self.OTHERS] = -1
+        which[rng.random(n) >= NEIGHBOUR_SHARE] = -1
         for j, q in enumerate(self.others):
             rows = which == j
             x[rows] = q.sample(int(rows.sum()), rng)
         return x
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density, shape (n,)."""
+        """Log density of each row, shape (n,)."""
         others = np.logaddexp.reduce([q.log_density(x) for q in self.others], axis=0)
         return np.logaddexp(
-            np.log1p(-self.OTHERS) + self.own.log_density(x),
-            np.log(self.OTHERS / len(self.others)) + others,
+            np.log1p(-NEIGHBOUR_SHARE) + self.own.log_density(x),
+            np.log(NEIGHBOUR_SHARE / len(self.others)) + others,
         )
+
+
+def jump(
+    density: LogDensity,
+    state: MoveState,
+    jumps: Mapping[int, JumpDensity],
+    rng: np.random.Generator,
+    *,
+    label: Callable[[np.ndarray], np.ndarray] | None,
+) -> tuple[MoveState, np.ndarray]:
+    """Offer each point of a region that has a jump density one draw of that density.
+
+    An independence Metropolis step (Tierney 1994, section 2.3.3) on the density restricted to the
+    point's region: a draw outside of the region is rejected without an evaluation.
+
+    Parameters
+    ----------
+    density : LogDensity
+    state : MoveState
+    jumps : mapping of int to JumpDensity
+        Jump density of each region that has one. They have to stay the same while draws count.
+    rng : numpy.random.Generator
+    label : callable or None
+        ``label(x)`` gives each row's region; None where there is one region.
+
+    Returns
+    -------
+    state : MoveState
+    accepted : array of bool, shape (n,)
+    """
+    took = np.zeros(len(state.x), dtype=bool)
+    rows = {k: np.flatnonzero(state.region == k) for k in jumps}
+    rows = {k: own for k, own in rows.items() if len(own)}
+    if not rows:
+        return state, took
+    row = np.concatenate(list(rows.values()))
+    x = np.concatenate([jumps[k].sample(len(own), rng) for k, own in rows.items()])
+    inside = np.isfinite(x).all(axis=1)
+    if label is not None:
+        # One call for all regions: with a thousand regions the labels are what costs most.
+        inside[inside] = label(x[inside]) == state.region[row[inside]]
+    log_q = np.zeros(len(row))
+    first = 0
+    for k, own in rows.items():
+        part = first + np.flatnonzero(inside[first : first + len(own)])
+        first += len(own)
+        log_q[part] = jumps[k].log_density(x[part]) - jumps[k].log_density(state.x[row[part]])
+    row, x, log_q = row[inside], x[inside], log_q[inside]
+    offered = state_at(density, x, state.region[row])
+    with np.errstate(invalid="ignore"):
+        # From outside of the support to outside of it the ratio is NaN, which is not accepted.
+        log_ratio = offered.logp - state.logp[row] - log_q
+    accepted = np.log(rng.random(len(row))) < log_ratio
+    took[row[accepted]] = True
+    # Rows are in the order of the mapping, not in that of the points.
+    return state.put(offered.take(accepted), row[accepted]), took

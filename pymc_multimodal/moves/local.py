@@ -1,4 +1,4 @@
-"""One Metropolis move of many points at once: Langevin, Hamiltonian or random walk."""
+"""Metropolis moves of many points at once: Langevin, Hamiltonian or random walk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["MoveParameters", "MoveState", "move", "state_at"]
+__all__ = ["MoveInfo", "MoveParameters", "MoveState", "move", "state_at"]
+
+# Largest random factor of a step size. The random factor breaks the periodic orbits of Hamiltonian
+# trajectories of fixed length (Neal 2011, section 3.2, which varies the step by some 20 %).
+MAX_STEP_FACTOR = 1.25
+# Absolute value of a coordinate beyond which a trajectory has diverged. Conventional: the square
+# is still a finite double.
+MAX_COORDINATE = 1e100
 
 
 @dataclass(frozen=True)
 class MoveParameters:
-    """What a move needs to know of each region.
+    """Parameters of the moves of each region.
 
     Attributes
     ----------
@@ -26,8 +33,8 @@ class MoveParameters:
     step_size : array of shape (K,)
         In units of `scale`.
     leapfrog : array of int, shape (K,)
-        Leapfrog steps of a move; one is the Metropolis-adjusted Langevin algorithm. Without
-        gradient, random-walk steps of a move.
+        Leapfrog steps of a move; one step is the Metropolis-adjusted Langevin algorithm. Without
+        a gradient: random-walk steps of a move.
     shortest : array of shape (K,)
         Smallest random factor of the step size; the largest is 1.25.
     """
@@ -37,14 +44,23 @@ class MoveParameters:
     leapfrog: np.ndarray
     shortest: np.ndarray
 
-    def take(self, order: np.ndarray) -> MoveParameters:
-        """Renumber the regions: new region i is old region ``order[i]``."""
-        return MoveParameters(*(part[order] for part in vars(self).values()))
+    def take(self, rows: np.ndarray) -> MoveParameters:
+        """Return some regions, in the order of `rows`: new region i is old region ``rows[i]``."""
+        return MoveParameters(*(part[rows] for part in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class MoveState:
-    """Points with what the next move needs: arrays of shape (n, d), (n,), (n, d) and (n,)."""
+    """Points with their region and their log density.
+
+    Attributes
+    ----------
+    x : array of shape (n, d)
+    logp : array of shape (n,)
+    grad : array of shape (n, d)
+        Gradient of the log density; shape (n, 0) where the density has none.
+    region : array of int, shape (n,)
+    """
 
     x: np.ndarray
     logp: np.ndarray
@@ -52,11 +68,11 @@ class MoveState:
     region: np.ndarray
 
     def take(self, rows: np.ndarray) -> MoveState:
-        """Return some rows."""
+        """Return some points, in the order of `rows` (indices or a mask)."""
         return MoveState(self.x[rows], self.logp[rows], self.grad[rows], self.region[rows])
 
     def put(self, part: MoveState, rows: np.ndarray) -> MoveState:
-        """Return a copy with some rows (indices, or a mask in order) replaced."""
+        """Return a copy in which `part` replaces the points `rows` (indices or a mask)."""
         x, logp, grad = self.x.copy(), self.logp.copy(), self.grad.copy()
         x[rows], logp[rows], grad[rows] = part.x, part.logp, part.grad
         return MoveState(x, logp, grad, self.region)
@@ -64,16 +80,17 @@ class MoveState:
 
 @dataclass(frozen=True)
 class MoveInfo:
-    """What only diagnostics need.
+    """What a move reports beside the new state.
 
     Attributes
     ----------
     probability, accepted, crossed : arrays of shape (n,)
-        Acceptance probability, acceptance, and rejection for leaving the region.
+        Acceptance probability; whether the move was accepted; whether it was rejected because
+        it ended outside of its region.
     end : array of shape (n, d)
-        Where the move would have ended.
+        Where the move ended before it was accepted or rejected.
     into : array of int, shape (n,)
-        Region of the end of a crossing, -1 where there was none.
+        Region of the end of a move that crossed a border, -1 for other moves.
     """
 
     probability: np.ndarray
@@ -84,7 +101,19 @@ class MoveInfo:
 
 
 def state_at(density: LogDensity, x: np.ndarray, region: np.ndarray) -> MoveState:
-    """Evaluate the density at points."""
+    """Evaluate the density, and its gradient where it has one, at points.
+
+    Parameters
+    ----------
+    density : LogDensity
+    x : array of shape (n, d)
+    region : array of int, shape (n,)
+
+    Returns
+    -------
+    MoveState
+        Circular coordinates are wrapped.
+    """
     x = density.wrap(np.asarray(x, dtype=float))
     if density.has_gradient:
         logp, grad = density.logp_and_grad(x)
@@ -95,8 +124,8 @@ def state_at(density: LogDensity, x: np.ndarray, region: np.ndarray) -> MoveStat
 
 def move(
     density: LogDensity,
-    cloud: MoveState,
-    tuning: MoveParameters,
+    state: MoveState,
+    parameters: MoveParameters,
     rng: np.random.Generator,
     *,
     label: Callable[[np.ndarray], np.ndarray] | None,
@@ -104,89 +133,93 @@ def move(
 ) -> tuple[MoveState, MoveInfo]:
     """Move every point once; the density restricted to each point's region is left invariant.
 
-    A trajectory may pass through other regions; only its end counts, and an end outside of
-    the region is rejected. On circular coordinates the flow lives on the circle, so wrapping
-    positions keeps it exactly reversible.
+    A Hamiltonian trajectory (Neal 2011) or, without a gradient, some random-walk steps. A
+    trajectory may pass through other regions: only its end counts, and an end outside of the
+    region is rejected. The flow of circular coordinates lives on the circle, so that wrapping
+    keeps it exactly reversible.
 
     Parameters
     ----------
     density : LogDensity
-    cloud : MoveState
-    tuning : MoveParameters
+    state : MoveState
+    parameters : MoveParameters
     rng : numpy.random.Generator
     label : callable or None
         ``label(x)`` gives each row's region; None leaves the moves unrestricted.
     shrink : float
-        Largest factor by which step sizes are shortened at random (warm-up uses it to free
-        points that start far out).
+        Smallest of a second random factor of the step sizes, log-uniform up to 1. The warm-up
+        sets it below 1: short steps free points that start far from the bulk of a region.
 
     Returns
     -------
-    cloud : MoveState
+    state : MoveState
     info : MoveInfo
     """
-    shortest = np.log(tuning.shortest[cloud.region])
-    jitter = np.exp(shortest + (np.log(1.25) - shortest) * rng.random(len(cloud.x)))
+    shortest = np.log(parameters.shortest[state.region])
+    factor = np.exp(shortest + (np.log(MAX_STEP_FACTOR) - shortest) * rng.random(len(state.x)))
     if shrink != 1.0:
-        jitter *= np.exp(rng.uniform(np.log(shrink), 0.0, len(cloud.x)))
-    step = tuning.step_size[cloud.region] * jitter
+        factor *= np.exp(rng.uniform(np.log(shrink), 0.0, len(state.x)))
+    step = parameters.step_size[state.region] * factor
     if density.has_gradient:
-        # Trajectories that leave for infinity overflow on the way; they are rejected.
+        # Diverging trajectories overflow before they are rejected.
         with np.errstate(over="ignore", invalid="ignore"):
-            return _hamiltonian(density, cloud, tuning, step, rng, label)
-    return _random_walk(density, cloud, tuning, step, rng, label)
+            return _hamiltonian(density, state, parameters, step, rng, label)
+    return _random_walk(density, state, parameters, step, rng, label)
 
 
 def _hamiltonian(
     density: LogDensity,
-    cloud: MoveState,
-    tuning: MoveParameters,
+    state: MoveState,
+    parameters: MoveParameters,
     step: np.ndarray,
     rng: np.random.Generator,
     label: Callable | None,
 ) -> tuple[MoveState, MoveInfo]:
-    push = _Groups(tuning.scale, cloud.region)
-    p = rng.standard_normal(cloud.x.shape)
+    """Leapfrog trajectories with momenta whitened by each region's metric."""
+    metric = _Metrics(parameters.scale, state.region)
+    p = rng.standard_normal(state.x.shape)
     log_u = np.log(rng.random(len(p)))
     kinetic = 0.5 * np.einsum("ni,ni->n", p, p)
-    x, logp, grad = cloud.x.copy(), cloud.logp.copy(), cloud.grad.copy()
-    steps = tuning.leapfrog[cloud.region]
+    x, logp, grad = state.x.copy(), state.logp.copy(), state.grad.copy()
+    steps = parameters.leapfrog[state.region]
     alive = np.ones(len(x), dtype=bool)
     h = step[:, None]
     for i in range(int(steps.max(initial=1))):
         on = alive & (steps > i)
         if not on.any():
             break
-        p += np.where(on[:, None], 0.5 * h * push.transposed(grad), 0.0)
-        trial = x + np.where(on[:, None], h * push(p), 0.0)
-        # A trajectory that has left for infinity can only be rejected: stop following it.
-        alive &= np.isfinite(trial).all(axis=1) & (np.abs(trial).max(axis=1) < 1e100)
+        p += np.where(on[:, None], 0.5 * h * metric.transposed(grad), 0.0)
+        trial = x + np.where(on[:, None], h * metric(p), 0.0)
+        # A diverged trajectory is rejected whatever follows: it costs no more evaluations.
+        alive &= np.isfinite(trial).all(axis=1) & (np.abs(trial).max(axis=1) < MAX_COORDINATE)
         on &= alive
         x[on] = density.wrap(trial[on])
         logp[on], grad[on] = density.logp_and_grad(x[on])
-        p += np.where(on[:, None], 0.5 * h * push.transposed(grad), 0.0)
-    gain = logp - cloud.logp + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
-    gain = np.where(alive & np.isfinite(gain), gain, -np.inf)
-    return _settle(cloud, x, logp, grad, gain, log_u, label)
+        p += np.where(on[:, None], 0.5 * h * metric.transposed(grad), 0.0)
+    log_ratio = logp - state.logp + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
+    log_ratio = np.where(alive & np.isfinite(log_ratio), log_ratio, -np.inf)
+    end = MoveState(x, logp, grad, state.region)
+    return _accept(state, end, log_ratio, log_u, label)
 
 
 def _random_walk(
     density: LogDensity,
-    cloud: MoveState,
-    tuning: MoveParameters,
+    state: MoveState,
+    parameters: MoveParameters,
     step: np.ndarray,
     rng: np.random.Generator,
     label: Callable | None,
 ) -> tuple[MoveState, MoveInfo]:
-    push = _Groups(tuning.scale, cloud.region)
+    """As many Metropolis steps with normal proposals as the longest of the regions' moves has."""
+    metric = _Metrics(parameters.scale, state.region)
     infos = []
-    for _ in range(int(tuning.leapfrog[cloud.region].max(initial=1))):
-        x = density.wrap(cloud.x + step[:, None] * push(rng.standard_normal(cloud.x.shape)))
+    for _ in range(int(parameters.leapfrog[state.region].max(initial=1))):
+        x = density.wrap(state.x + step[:, None] * metric(rng.standard_normal(state.x.shape)))
         log_u = np.log(rng.random(len(x)))
-        logp = density.logp(x)
-        cloud, info = _settle(cloud, x, logp, cloud.grad, logp - cloud.logp, log_u, label)
+        end = MoveState(x, density.logp(x), state.grad, state.region)
+        state, info = _accept(state, end, end.logp - state.logp, log_u, label)
         infos.append(info)
-    return cloud, MoveInfo(
+    return state, MoveInfo(
         np.mean([i.probability for i in infos], axis=0),
         np.any([i.accepted for i in infos], axis=0),
         np.any([i.crossed for i in infos], axis=0),
@@ -195,55 +228,53 @@ def _random_walk(
     )
 
 
-def _settle(
-    cloud: MoveState,
-    x: np.ndarray,
-    logp: np.ndarray,
-    grad: np.ndarray,
-    gain: np.ndarray,
+def _accept(
+    state: MoveState,
+    end: MoveState,
+    log_ratio: np.ndarray,
     log_u: np.ndarray,
     label: Callable | None,
 ) -> tuple[MoveState, MoveInfo]:
-    """Accept or reject ends of moves, the region's border included."""
-    # From a point outside the support anything is an improvement; NaN gains are not.
-    gain = np.where(np.isneginf(cloud.logp) & np.isfinite(logp), np.inf, gain)
-    accepted = log_u < gain
-    into = np.full(len(x), -1)
-    probability = np.exp(np.minimum(gain, 0.0))
+    """Accept or reject the ends of moves; an end outside of its region is rejected."""
+    # From a point outside of the support every point inside of it is accepted. NaN is not.
+    log_ratio = np.where(np.isneginf(state.logp) & np.isfinite(end.logp), np.inf, log_ratio)
+    accepted = log_u < log_ratio
+    into = np.full(len(end.x), -1)
+    probability = np.exp(np.minimum(log_ratio, 0.0))
     if label is not None and accepted.any():
         rows = np.flatnonzero(accepted)
-        found = label(x[rows])
-        into[rows] = np.where(found != cloud.region[rows], found, -1)
+        found = label(end.x[rows])
+        into[rows] = np.where(found != state.region[rows], found, -1)
     crossed = into >= 0
     accepted &= ~crossed
     keep = accepted[:, None]
     new = MoveState(
-        np.where(keep, x, cloud.x),
-        np.where(accepted, logp, cloud.logp),
-        np.where(keep, grad, cloud.grad),
-        cloud.region,
+        np.where(keep, end.x, state.x),
+        np.where(accepted, end.logp, state.logp),
+        np.where(keep, end.grad, state.grad),
+        state.region,
     )
-    return new, MoveInfo(probability, accepted, crossed, x, into)
+    return new, MoveInfo(probability, accepted, crossed, end.x, into)
 
 
-class _Groups:
-    """Multiplies each row by its region's factor, regions in blocks."""
+class _Metrics:
+    """Multiplies each row by the factor of its region's metric."""
 
     def __init__(self, scale: np.ndarray, region: np.ndarray) -> None:
         self.scale, self.region = scale, region
-        first = region[:1]
-        self.single = bool((region == first).all()) if len(region) else True
         self.present = np.unique(region)
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
+        """Map whitened rows of shape (n, d) to the units of the coordinates."""
         return self._apply(v, transpose=False)
 
     def transposed(self, v: np.ndarray) -> np.ndarray:
+        """Map gradients of shape (n, d) to those by whitened coordinates."""
         return self._apply(v, transpose=True)
 
     def _apply(self, v: np.ndarray, transpose: bool) -> np.ndarray:
-        if self.single:
-            factor = self.scale[self.region[0]] if len(v) else np.eye(v.shape[1])
+        if len(self.present) == 1:
+            factor = self.scale[self.present[0]]
             return v @ (factor if transpose else factor.T)
         out = np.empty_like(v)
         for k in self.present:

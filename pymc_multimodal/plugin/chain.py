@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pymc_multimodal import kernel
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.target import Target
 
 __all__ = ["Chain", "advance", "record"]
@@ -23,11 +23,11 @@ class Chain:
 
     Attributes
     ----------
-    state : kernel.State or None
+    state : kernel.ChainState or None
         Where the kernel is; None before the first draw.
     shown : array of shape (d,) or None
         The last draw: an image of the kernel's point where the posterior is symmetric.
-    proposals : kernel.State or None
+    proposals : kernel.ChainState or None
         Proposals evaluated in one batch.
     n_used : int
         Of these, how many were used for jumps.
@@ -35,9 +35,9 @@ class Chain:
         Draws made.
     """
 
-    state: kernel.State | None = None
+    state: kernel.ChainState | None = None
     shown: np.ndarray | None = None
-    proposals: kernel.State | None = None
+    proposals: kernel.ChainState | None = None
     n_used: int = 0
     n_draws: int = 0
 
@@ -80,7 +80,7 @@ def advance(
 
 def _take_proposals(
     fit: Fit, target: Target, chain: Chain, rng: np.random.Generator
-) -> tuple[Chain, kernel.State]:
+) -> tuple[Chain, kernel.ChainState]:
     """Take the proposals of one draw; where none are left, evaluate a new batch."""
     n = fit.kernel.jumps
     batch = n * max(1, PROPOSALS_AT_ONCE // n)
@@ -92,14 +92,14 @@ def _take_proposals(
 
 
 def record(
-    fit: Fit, state: kernel.State, accepted: np.ndarray, rng: np.random.Generator
+    fit: Fit, state: kernel.ChainState, accepted: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Turn the state of n chains into draws.
 
     Parameters
     ----------
     fit : Fit
-    state : kernel.State
+    state : kernel.ChainState
     accepted : array of shape (n,)
         Share of the jumps that each chain accepted.
     rng : numpy.random.Generator
@@ -111,10 +111,10 @@ def record(
     stats : dict of arrays of shape (n,)
         Log density, mode, acceptance, and log ratio of the density to the proposal's.
     """
-    cloud = fit.shown(state.cloud, rng)
-    return cloud.x, {
-        "lp": cloud.logp,
-        "mode": cloud.region,
+    points = fit.randomise_image(state.points, rng)
+    return points.x, {
+        "lp": points.logp,
+        "mode": points.region,
         "accepted": accepted,
         "log_ratio": state.log_ratio,
     }

@@ -9,9 +9,7 @@ import pymc as pm
 from pymc.progress_bar import create_simple_progress
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
 from pymc_multimodal.model import density_of
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
@@ -22,9 +20,8 @@ __all__ = ["fit_model", "load_fit"]
 
 _log = logging.getLogger("pymc.multimodal")
 
-# Length of the progress bar, in stages: modes, regions, local, weights, challenge. A fit that
-# reports more stages fills the bar early.
-EXPECTED_STAGES = 5
+# Length of the progress bar: the number of steps with different names.
+N_STAGES = len({step.name for step in STEPS})
 
 
 @globally_locked
@@ -50,7 +47,7 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
         # PyMC's bar that shows nothing returns None from its context.
         with (progress := create_simple_progress(progressbar=run.shows_progress)):
             bar = _StageBar(progress)
-            fit = fit_density(density, config, tick=bar.report)
+            fit = fit_density(density, config, report=bar.report)
             bar.finish()
     finally:
         density.close()
@@ -82,15 +79,15 @@ class _StageBar:
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
-        self._task = progress.add_task("Modes", total=EXPECTED_STAGES)
+        self._task = progress.add_task("Modes", total=N_STAGES)
         self._begun: dict[str, None] = {}
 
     def report(self, stage: str, text: str) -> None:
         """Show the text; a stage that was not reported before moves the bar on."""
         self._begun[stage] = None
-        done = min(len(self._begun), EXPECTED_STAGES) - 1
+        done = min(len(self._begun), N_STAGES) - 1  # a step may report under another name
         self._progress.update(self._task, description=text.capitalize(), completed=done)
 
     def finish(self) -> None:
         """Fill the bar."""
-        self._progress.update(self._task, completed=EXPECTED_STAGES)
+        self._progress.update(self._task, completed=N_STAGES)

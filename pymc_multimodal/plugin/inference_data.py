@@ -16,7 +16,7 @@ from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal._compat import add_group, get_dataset
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.modes_group import (
     mode_statistics,
     modes_from_fit,

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pymc_multimodal._compat import get_dataset, group_names, json_ready
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.status import worst
 
 __all__ = [
@@ -190,7 +190,7 @@ def _with_locations(columns: Mapping[str, np.ndarray], locations: xr.Dataset) ->
 
 def _attributes(fit: Fit) -> dict[str, Any]:
     """Return scalars of the whole fit; settings and statuses as JSON."""
-    w, challenge = fit.weights, fit.verdict
+    w, challenge = fit.weights, fit.challenge
     nan = float("nan")
     return {
         "missed_mass": nan if challenge is None else challenge.missed_mass,

@@ -14,7 +14,7 @@ from pymc.stats.convergence import log_warnings, run_convergence_checks
 
 from pymc_multimodal import checks, kernel
 from pymc_multimodal._compat import get_dataset
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.chain import record
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data

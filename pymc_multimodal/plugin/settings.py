@@ -13,12 +13,11 @@ from typing import Any, TypedDict, TypeVar
 import numpy as np
 
 from pymc_multimodal import checks
-from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.challenge import Challenge
+from pymc_multimodal.fit import Fit, FitConfig
 from pymc_multimodal.proposals import GeneratorConfig
-from pymc_multimodal.regions.settings import LocalSampling, Regions
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.regions import LocalSampling, Regions
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target import Symmetry
 
 __all__ = [

@@ -12,7 +12,7 @@ from pymc.step_methods.compound import Competence, StepMethodState
 from pymc.step_methods.state import dataclass_state
 
 from pymc_multimodal._compat import ChainSetupMixin
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.chain import Chain, advance
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import attach

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.modes_group import modes_group
 
 __all__ = ["mode_table", "summary_line"]
@@ -84,7 +84,7 @@ def _elements(name: str, values: xr.DataArray) -> list[tuple[str, np.ndarray]]:
 
 def summary_line(fit: Fit) -> str:
     """Return one line of text: modes, weights, log evidence, missed mass and cost of a fit."""
-    w, challenge = fit.weights, fit.verdict
+    w, challenge = fit.weights, fit.challenge
     modes = "one mode" if fit.n_modes == 1 else f"{fit.n_modes} modes"
     weights = ""
     if fit.n_modes > 1:

@@ -1,1 +1,85 @@
-"""The regions of the modes, and chains that sample each."""
+"""The regions of the modes, and chains that sample each of them.
+
+`explore` runs short unrestricted chains, of which `divide` makes a `Partition`. `begin_chains`
+starts chains in each region, and a caller goes on while regions are short of draws::
+
+    chains = begin_chains(sampler, modes, pilot, first_jumps, visit, rng)
+    while len(short_regions(chains, settings)):
+        chains = advance_chains(sampler, chains, rng)
+
+`Chains` are frozen: an exception within a call leaves the chains that were passed to it valid.
+"""
+
+from __future__ import annotations
+
+from pymc_multimodal.regions.chains import (
+    ChainRecord,
+    Chains,
+    RegionSampler,
+    diagnostics_of,
+    draws_of,
+    extend_chains,
+    jumps_of,
+    n_draws,
+    positions,
+    skip_regions,
+    unmixed,
+)
+from pymc_multimodal.regions.draws import (
+    ChainDiagnostics,
+    RegionDraws,
+    convergence,
+    watched_columns,
+)
+from pymc_multimodal.regions.nearest import NearestMode
+from pymc_multimodal.regions.partition import (
+    LabelledPoints,
+    Partition,
+    PermutedPartition,
+    divide,
+    mixing_groups,
+)
+from pymc_multimodal.regions.pilot import Pilot, explore
+from pymc_multimodal.regions.regimes import (
+    advance_chains,
+    begin_chains,
+    connect_regions,
+    escalate_regions,
+    short_regions,
+)
+from pymc_multimodal.regions.settings import LocalSampling, Regions
+from pymc_multimodal.regions.svc import SupportVectors
+
+__all__ = [
+    "ChainDiagnostics",
+    "ChainRecord",
+    "Chains",
+    "LabelledPoints",
+    "LocalSampling",
+    "NearestMode",
+    "Partition",
+    "PermutedPartition",
+    "Pilot",
+    "RegionDraws",
+    "RegionSampler",
+    "Regions",
+    "SupportVectors",
+    "advance_chains",
+    "begin_chains",
+    "connect_regions",
+    "convergence",
+    "diagnostics_of",
+    "divide",
+    "draws_of",
+    "escalate_regions",
+    "explore",
+    "extend_chains",
+    "jumps_of",
+    "mixing_groups",
+    "n_draws",
+    "positions",
+    "short_regions",
+    "skip_regions",
+    "unmixed",
+    "watched_columns",
+]

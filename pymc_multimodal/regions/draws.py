@@ -1,4 +1,4 @@
-"""Draws inside the regions, and by what they are judged."""
+"""Draws inside the regions, and the diagnostics of the chains that made them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ChainDiagnostics", "RegionDraws", "convergence", "watched_columns"]
 
-# R-hat and ESS are watched on the log density and at most so many coordinates, one by one.
+# Coordinates that R-hat and ESS are computed of, one by one, beside the log density: with more, the
+# checks would cost more than the draws of a cheap density. The coordinates are evenly spaced: of a
+# variable of shape (48, 2) they are the first components only.
+# Measured: examples/benchmarks/constants.py
 MAX_WATCHED = 48
 
 
@@ -54,9 +57,11 @@ class ChainDiagnostics:
     Attributes
     ----------
     r_hat, acceptance, crossings : arrays of shape (K,)
-        Largest R-hat, mean acceptance, share of moves that were rejected for leaving the region.
+        Largest R-hat of a watched quantity, mean acceptance of the local moves, and share of the
+        local moves that were rejected because they ended outside of the region.
     regime : array of int, shape (K,)
-        0: local moves; 1: jumps from a fitted density as well; 2: longer trajectories, too.
+        0: local moves; 1: varied step sizes, and jumps from a fitted density as well; 2: longer
+        trajectories, too.
     statuses : tuple of Status
     """
 
@@ -75,15 +80,27 @@ class ChainDiagnostics:
 
 
 def watched_columns(d: int) -> np.ndarray:
-    """Coordinates that stand for all d, evenly spaced."""
+    """Return the watched ones of d coordinates, evenly spaced: int array."""
     return np.unique(np.linspace(0, d - 1, min(d, MAX_WATCHED)).astype(int))
 
 
 def convergence(watched: np.ndarray) -> tuple[float, float]:
-    """Largest R-hat and smallest ESS of quantities of shape (chains, n, q)."""
+    """Compute the largest R-hat and the smallest ESS of some quantities.
+
+    Parameters
+    ----------
+    watched : array of shape (chains, draws, quantities)
+
+    Returns
+    -------
+    r_hat : float
+        Rank-normalised split R-hat (Vehtari et al. 2021); infinite for a quantity that never
+        moved, which has certainly not converged.
+    ess : float
+        Bulk ESS of the same paper; 0 where it cannot be computed.
+    """
     r_hat = rhat(watched)
     size = ess(watched)
-    # A quantity that never moved has no R-hat; it has certainly not converged.
     return (
         float(np.max(np.where(np.isfinite(r_hat), r_hat, np.inf))),
         float(np.min(np.where(np.isfinite(size), size, 0.0))),

@@ -1,22 +1,35 @@
-"""The partition: every point of R^d gets one region, so that evidences add up exactly."""
+"""The partition: every point of R^d has one region, so that evidences add up exactly."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
+from pymc_multimodal.regions.nearest import nearest_mode
 from pymc_multimodal.regions.svc import SupportVectors
-from pymc_multimodal.status import Status
-from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
     from pymc_multimodal.regions.settings import Regions
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["NearestMode", "Partition", "segment"]
+__all__ = ["LabelledPoints", "Partition", "PermutedPartition", "divide", "mixing_groups"]
+
+# Training points of the classifier that come from the search, per draw of the pilot chains: chains
+# say more about where a region is than starts do. Measured: examples/benchmarks/constants.py
+EXTRA_SHARE = 4
+# The highest of every 16th draw of a mode's pilot chains stands for the height of the mode: a few
+# evaluations are enough. Measured: examples/benchmarks/constants.py
+HEIGHT_STRIDE = 16
+# Share of a mode's unrestricted chains, and of its last moves, that are looked at for mixing.
+# Conventional: the last quarter.
+LATE_SHARE = 4
+# A mode that more than half of its own chains have left is no mode by itself. Two modes that
+# exchange three tenths of their chains within the few pilot moves are one for any longer run.
+# Measured: examples/benchmarks/constants.py
+LEFT, EXCHANGED = 0.5, 0.3
 
 
 class Partition(Protocol):
@@ -30,107 +43,87 @@ class Partition(Protocol):
         ...
 
 
-class NearestMode:
-    """Region of the mode with the largest Gaussian density at the point.
+@dataclass(frozen=True)
+class LabelledPoints:
+    """Points of which the mode is known.
 
-    Parameters
+    Attributes
     ----------
-    centres : array of shape (K, d)
-    scale : array of shape (K, d, d)
-        Lower-triangular factors of the covariances.
-    period : array of shape (d,)
-        Periods of circular coordinates, ``inf`` elsewhere.
+    x : array of shape (n, d)
+    mode : array of int, shape (n,)
+        -1 where it is not known: such points are left out.
     """
 
-    def __init__(self, centres: np.ndarray, scale: np.ndarray, period: np.ndarray) -> None:
-        self.centres, self.scale, self.period = centres, scale, period
-        self.n_regions = len(centres)
-        self.statuses: tuple[Status, ...] = ()
-        self._log_det = np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
-        self._inverse = np.stack([solve_triangular(s, np.eye(len(s)), lower=True) for s in scale])
+    x: np.ndarray
+    mode: np.ndarray
 
-    def scores(self, x: np.ndarray) -> np.ndarray:
-        """Log Gaussian density up to a constant, shape (n, K)."""
-        out = np.empty((len(x), self.n_regions))
-        for k in range(self.n_regions):
-            step = unroll(x - self.centres[k], 0.0, self.period)
-            z = step @ self._inverse[k].T
-            out[:, k] = -0.5 * np.einsum("ni,ni->n", z, z) - self._log_det[k]
-        return out
-
-    def label(self, x: np.ndarray) -> np.ndarray:
-        """Region of each row."""
-        if self.n_regions == 1:
-            return np.zeros(len(x), dtype=int)
-        return np.argmax(self.scores(x), axis=1)
+    def take(self, rows: np.ndarray) -> LabelledPoints:
+        """Return some points, in the order of `rows` (indices or a mask)."""
+        return LabelledPoints(self.x[rows], self.mode[rows])
 
 
-def segment(
-    density: LogDensity,
-    draws: np.ndarray,
-    extra_points: np.ndarray,
-    extra_labels: np.ndarray,
-    config: Regions,
-    corrections: tuple[np.ndarray, np.ndarray],
+def divide(
+    target: LogDensity,
+    pilot_draws: np.ndarray,
+    settings: Regions,
+    *,
+    extra: LabelledPoints | None = None,
+    corrections: LabelledPoints | None = None,
 ) -> Partition:
-    """Cut R^d into one region per mode.
+    """Divide R^d into one region per mode.
 
     Parameters
     ----------
-    density : LogDensity
-        For the periods of its coordinates.
-    draws : array of shape (K, m, d)
+    target : LogDensity
+    pilot_draws : array of shape (K, m, d)
         Draws of short unrestricted chains, by the mode they began in.
-    extra_points, extra_labels : arrays of shape (p, d) and (p,)
-        Starts and points on the optimisers' paths, with their modes.
-    config : Regions
-    corrections : arrays of shape (c, d) and (c,)
-        Points that an earlier partition put into the wrong region, with their modes.
+    settings : Regions
+    extra : LabelledPoints, optional
+        Starts and points on the optimisers' paths. At most a quarter as many as there are pilot
+        draws are used, those of plausible height only.
+    corrections : LabelledPoints, optional
+        Points that an earlier partition put into the wrong region; all are used.
 
     Returns
     -------
     Partition
     """
-    k, m, d = draws.shape
-    if k == 1 or config.method == "nearest" or k > config.max_svc_modes:
-        return nearest_mode(density, draws)
-    # Chains say more about where a region is than starts do: starts are thinned to a fraction.
+    k, m, d = pilot_draws.shape
+    if k == 1 or settings.method == "nearest" or k > settings.max_svc_modes:
+        return nearest_mode(target, pilot_draws)
+    x, mode = [pilot_draws.reshape(-1, d)], [np.repeat(np.arange(k), m)]
+    if extra is not None:
+        extra = _plausible(target, pilot_draws, _thinned(extra, k, m // EXTRA_SHARE))
+        x.append(extra.x)
+        mode.append(extra.mode)
+    if corrections is not None:
+        known = corrections.mode >= 0
+        x.append(corrections.x[known])
+        mode.append(corrections.mode[known])
+    return SupportVectors(
+        np.concatenate(x), np.concatenate(mode), target.period, settings, judged=k * m
+    )
+
+
+def _thinned(points: LabelledPoints, k: int, most: int) -> LabelledPoints:
+    """Keep evenly spaced points, at most so many of each mode."""
     chosen: list[int] = []
     for mode in range(k):
-        rows = np.flatnonzero(extra_labels == mode)
-        chosen += list(rows[:: max(1, len(rows) // max(m // 4, 1))][: m // 4])
-    some = _plausible(density, draws, extra_points, extra_labels, np.array(chosen, dtype=int))
-    known = corrections[1] >= 0
-    points = np.concatenate([draws.reshape(-1, d), extra_points[some], corrections[0][known]])
-    labels = np.concatenate([np.repeat(np.arange(k), m), extra_labels[some], corrections[1][known]])
-    return SupportVectors(points, labels, density.period, config, judged=k * m)
+        rows = np.flatnonzero(points.mode == mode)
+        chosen += list(rows[:: max(1, len(rows) // max(most, 1))][:most])
+    return points.take(np.array(chosen, dtype=int))
 
 
 def _plausible(
-    density: LogDensity, draws: np.ndarray, points: np.ndarray, labels: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
-    """Keep the rows of points that hold mass: a border bent to suit others cuts through it."""
-    level = density.logp(draws[:, ::16].reshape(-1, draws.shape[2]))
-    level = level.reshape(len(draws), -1).max(axis=1)
-    floor = level[labels[rows]] - 20.0 - draws.shape[2]
-    return rows[density.logp(points[rows]) > floor] if len(rows) else rows
-
-
-def nearest_mode(density: LogDensity, draws: np.ndarray) -> NearestMode:
-    """Nearest-mode partition with the centres and covariances of draws, shape (K, m, d)."""
-    centres, scales = [], []
-    for own in draws:
-        centre = own[0]
-        step = density.unroll(own, centre) - centre
-        mean = step.mean(axis=0)
-        covariance = np.atleast_2d(np.cov(step.T))
-        variance = np.maximum(np.diag(covariance), 1e-300)
-        # Shrinkage towards the diagonal: short chains do not fill high dimensions.
-        weight = min(0.9, own.shape[1] / len(own))
-        covariance = (1 - weight) * covariance + weight * np.diag(variance)
-        centres.append(density.wrap(centre + mean))
-        scales.append(np.linalg.cholesky(covariance + 1e-9 * np.diag(variance)))
-    return NearestMode(np.array(centres), np.array(scales), density.period)
+    target: LogDensity, pilot_draws: np.ndarray, points: LabelledPoints
+) -> LabelledPoints:
+    """Keep points that hold mass: a border that bends to suit others cuts through the mass."""
+    k, _, d = pilot_draws.shape
+    height = target.logp(pilot_draws[:, ::HEIGHT_STRIDE].reshape(-1, d)).reshape(k, -1).max(axis=1)
+    if not len(points.x):
+        return points
+    floor = height[points.mode] - 20.0 - d
+    return points.take(target.logp(points.x) > floor)
 
 
 class PermutedPartition:
@@ -150,35 +143,35 @@ class PermutedPartition:
         self.statuses = base.statuses
 
     def label(self, x: np.ndarray) -> np.ndarray:
-        """Region of each row."""
+        """Region of each row, shape (n,)."""
         return self._rank[self.base.label(x)]
 
 
-def mixing_groups(density: LogDensity, draws: np.ndarray) -> np.ndarray:
+def mixing_groups(target: LogDensity, pilot_draws: np.ndarray) -> np.ndarray:
     """Group modes whose unrestricted chains mix.
 
     Parameters
     ----------
-    density : LogDensity
-    draws : array of shape (K, chains, moves, d)
+    target : LogDensity
+        For the periods of its coordinates.
+    pilot_draws : array of shape (K, chains, moves, d)
 
     Returns
     -------
     array of int, shape (K,)
         Group of each mode, numbered from 0 in order of first appearance.
     """
-    k, _, moves, d = draws.shape
+    k, _, moves, d = pilot_draws.shape
     group = np.arange(k)
     if k == 1:
         return group
-    late = draws[:, :, -max(1, moves // 4) :].reshape(k, -1, d)
-    partition = nearest_mode(density, late)
-    stay = np.zeros((k, k))
+    late = pilot_draws[:, :, -max(1, moves // LATE_SHARE) :].reshape(k, -1, d)
+    partition = nearest_mode(target, late)
+    # Share of the draws of mode a's chains that are nearest to mode b, shape (K, K).
+    share = np.zeros((k, k))
     for a in range(k):
-        stay[a] = np.bincount(partition.label(late[a]), minlength=k) / late.shape[1]
-    # A mode that half of its own chains have left is no mode; two that exchange a third of
-    # theirs within these few moves are one for any longer run.
-    joined = (stay > 0.5) | (stay.T > 0.5) | ((stay > 0.3) & (stay.T > 0.3))
+        share[a] = np.bincount(partition.label(late[a]), minlength=k) / late.shape[1]
+    joined = (share > LEFT) | (share.T > LEFT) | ((share > EXCHANGED) & (share.T > EXCHANGED))
     for a, b in np.argwhere(np.triu(joined, k=1)):
         group[group == group[b]] = group[a]
     return np.unique(group, return_inverse=True)[1]

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.moves.adaptation import Warmup, first_step
+from pymc_multimodal.moves.adaptation import (
+    Window,
+    adapt_step_sizes,
+    first_step,
+    trajectory_lengths,
+)
 from pymc_multimodal.moves.local import MoveParameters, MoveState, state_at
-from pymc_multimodal.regions.settings import LocalSampling
 
 if TYPE_CHECKING:
     from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.regions.settings import LocalSampling
     from pymc_multimodal.search.modes import Modes
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["Pilot", "explore", "starting_points"]
+
+# Smallest random factor of step sizes in regime 0. Measured: examples/benchmarks/constants.py
+EVEN_STEPS = 0.75
+# Smallest second factor of step sizes in a first window, which frees points that start far from the
+# bulk. Measured: examples/benchmarks/constants.py
+WARM_UP_SHRINK = 0.3
+# Spread of first points about an optimum, in standard deviations of the Laplace approximation;
+# what it is divided by where points are too low; and how often that is tried.
+# Measured: examples/benchmarks/constants.py
+SCATTER, SCATTER_DIVISOR, SCATTER_TRIALS = 0.7, 3, 6
+# Every so many chains one starts at a point that is to be visited: a piece that was missed then has
+# chains in each part of the divided chains. Conventional.
+VISIT_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -26,14 +44,24 @@ class Pilot:
     Attributes
     ----------
     draws : array of shape (K, chains, moves, d)
-    tuning : MoveParameters
+    parameters : MoveParameters
     """
 
     draws: np.ndarray
-    tuning: MoveParameters
+    parameters: MoveParameters
+
+    def take(self, rows: np.ndarray) -> Pilot:
+        """Return some modes, in the order of `rows`: new mode i is old mode ``rows[i]``."""
+        return Pilot(self.draws[rows], self.parameters.take(rows))
 
     def merged(self, group: np.ndarray) -> Pilot:
-        """Join the chains of modes of one group, thinned to as many as one mode has."""
+        """Join the chains of the modes of a group; each group keeps as many as one mode has.
+
+        Parameters
+        ----------
+        group : array of int, shape (K,)
+            Group of each mode, numbered from 0.
+        """
         chains = self.draws.shape[1]
         draws, first = [], []
         for g in range(group.max() + 1):
@@ -41,104 +69,131 @@ class Pilot:
             pool = self.draws[members].swapaxes(0, 1).reshape(-1, *self.draws.shape[2:])
             draws.append(pool[:chains])
             first.append(members[0])
-        tuning = self.tuning.take(np.array(first))
-        return Pilot(np.stack(draws), tuning)
+        return Pilot(np.stack(draws), self.parameters.take(np.array(first)))
 
 
 def explore(
-    density: LogDensity, modes: Modes, config: LocalSampling, rng: np.random.Generator
+    target: LogDensity, modes: Modes, settings: LocalSampling, rng: np.random.Generator
 ) -> Pilot:
-    """Run short unrestricted chains from every mode, to see how far its region reaches."""
-    k, d, chains = len(modes), density.dim, config.chains
+    """Run short unrestricted chains from every mode, to see how far its region reaches.
+
+    Parameters
+    ----------
+    target : LogDensity
+    modes : Modes
+    settings : LocalSampling
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Pilot
+    """
+    k, d, chains = len(modes), target.dim, settings.chains
     region = np.repeat(np.arange(k), chains)
     if modes.runaway:
-        finite = modes.points[np.isfinite(density.logp(modes.points))]
-        cloud = state_at(density, finite[rng.integers(len(finite), size=chains)], region)
+        finite = modes.points[np.isfinite(target.logp(modes.points))]
+        state = state_at(target, finite[rng.integers(len(finite), size=chains)], region)
     else:
-        cloud = _around_optima(density, modes, region, rng)
-    steps = np.full(k, first_step(density))
-    tuning = MoveParameters(modes.scale, steps, np.full(k, 1), np.full(k, 0.75))
-    warm = Warmup(density, config.target_accept, config.max_leapfrog, None)
-    half = config.explore_moves // 2
-    cloud, _, tuning = warm.window(cloud, tuning, half, rng, shrink=0.3)
-    tuning = warm.lengthen(tuning, gear=0)
-    cloud, record, tuning = warm.window(cloud, tuning, config.explore_moves - half, rng)
+        state = _around_optima(target, modes, region, rng)
+    parameters = MoveParameters(
+        modes.scale, np.full(k, first_step(target)), np.ones(k, dtype=int), np.full(k, EVEN_STEPS)
+    )
+    half = settings.explore_moves // 2
+    accept = settings.target_accept
+    first = Window(half, accept, WARM_UP_SHRINK)
+    state, _, parameters = adapt_step_sizes(target, state, parameters, first, rng, label=None)
+    leapfrog = trajectory_lengths(
+        target, parameters.step_size, np.zeros(k, dtype=int), settings.max_leapfrog
+    )
+    parameters = replace(parameters, leapfrog=leapfrog)
+    rest = Window(settings.explore_moves - half, accept)
+    state, record, parameters = adapt_step_sizes(target, state, parameters, rest, rng, label=None)
     draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
-    return Pilot(draws, tuning)
+    return Pilot(draws, parameters)
 
 
 def _around_optima(
-    density: LogDensity, modes: Modes, region: np.ndarray, rng: np.random.Generator
+    target: LogDensity, modes: Modes, region: np.ndarray, rng: np.random.Generator
 ) -> MoveState:
-    """Points scattered about every optimum of each mode, no lower than its typical draws."""
-    first = np.empty((len(region), density.dim))
+    """Scatter points about every optimum of each mode, no lower than typical draws of the mode."""
+    first = np.empty((len(region), target.dim))
     for k in range(len(modes)):
         rows = np.flatnonzero(region == k)
         own = modes.optima[modes.optimum_modes == k]
         # All optima in turn: a ring or a merged pair of summits must be entered everywhere.
         first[rows] = own[rng.permutation(len(own))[np.arange(len(rows)) % len(own)]]
-    base = state_at(density, first, region)
+    base = state_at(target, first, region)
     noise = np.einsum("nij,nj->ni", modes.scale[region], rng.standard_normal(first.shape))
-    size = np.full(len(region), 0.7)
-    cloud = base
-    for _ in range(6):
-        far = state_at(density, first + size[:, None] * noise, region)
-        good = far.logp > base.logp - density.dim - 5.0
+    size = np.full(len(region), SCATTER)
+    state = base
+    for _ in range(SCATTER_TRIALS):
+        far = state_at(target, first + size[:, None] * noise, region)
+        good = far.logp > base.logp - target.dim - 5.0
         keep = good[:, None]
-        cloud = MoveState(
-            np.where(keep, far.x, cloud.x),
-            np.where(good, far.logp, cloud.logp),
-            np.where(keep, far.grad, cloud.grad),
+        state = MoveState(
+            np.where(keep, far.x, state.x),
+            np.where(good, far.logp, state.logp),
+            np.where(keep, far.grad, state.grad),
             region,
         )
         if good.all():
             break
-        # Points already placed stay: their noise is spent.
+        # Points that are high enough stay where they are in later trials.
         noise[good] = 0.0
         first[good] = far.x[good]
-        size = size / 3
-    return cloud
+        size = size / SCATTER_DIVISOR
+    return state
 
 
 def starting_points(
-    density: LogDensity,
+    target: LogDensity,
     partition: Partition,
     modes: Modes,
     pilot: Pilot,
-    config: LocalSampling,
+    visit: np.ndarray | None,
     rng: np.random.Generator,
-    visit: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Spread starting points across each region, shape (K, chains, d).
+    """Spread starting points across each region.
 
-    Half are ends of the unrestricted chains, half points that the optimisers passed: R-hat
-    is blind for chains that all start in one place. Where there are points to `visit`, of
-    shape (n, d), every fourth chain starts there.
+    Half of a region's points are ends of its mode's unrestricted chains, half are points of
+    plausible height that the optimisers passed: R-hat detects nothing where all chains start in
+    one place.
+
+    Parameters
+    ----------
+    target : LogDensity
+    partition : Partition
+    modes : Modes
+    pilot : Pilot
+    visit : array of shape (n, d), optional
+        Points that every fourth chain of their regions starts from.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array of shape (K, chains, d)
     """
     k, chains, _, d = pilot.draws.shape
-    label = partition.label
-    path = modes.points
-    path_label = label(path) if len(path) else np.empty(0, dtype=int)
-    path_logp = density.logp(path) if len(path) else np.empty(0)
+    points = modes.points
+    region = partition.label(points) if len(points) else np.empty(0, dtype=int)
+    logp = target.logp(points) if len(points) else np.empty(0)
     x = np.empty((k, chains, d))
     for mode in range(k):
-        ends = pilot.draws[mode, :, -1]
-        inside = label(ends) == mode
-        near = ends[inside] if inside.any() else modes.locations[mode][None]
-        # A point hundreds of nats below the mode is no start for a chain of this region.
         floor = modes.log_density[mode] - 25.0 - 2.0 * d
-        far = path[(path_label == mode) & (modes.point_modes == mode) & (path_logp > floor)]
-        if label(near[:1])[0] != mode:
-            # The classifier gives this mode's own summit away: its region may be elsewhere.
-            near = far if len(far) else near
+        passed = points[(region == mode) & (modes.point_modes == mode) & (logp > floor)]
+        ends = pilot.draws[mode, :, -1]
+        inside = partition.label(ends) == mode
+        near = ends[inside] if inside.any() else modes.locations[mode][None]
+        if partition.label(near[:1])[0] != mode and len(passed):
+            # The classifier puts the mode itself into another region.
+            near = passed
         x[mode] = near[rng.integers(len(near), size=chains)]
-        if len(far):
+        if len(passed):
             half = chains // 2
-            x[mode, ::2][:half] = far[rng.integers(len(far), size=half)]
+            x[mode, ::2][:half] = passed[rng.integers(len(passed), size=half)]
         if visit is not None and len(visit):
-            own = visit[label(visit) == mode]
-            rows = np.arange(1, chains, 4)
+            own = visit[partition.label(visit) == mode]
+            rows = np.arange(1, chains, VISIT_STRIDE)
             if len(own):
-                # All chains, those of the bridge too, may start in the piece that was missed.
                 x[mode, rows] = own[rng.integers(len(own), size=len(rows))]
     return x

@@ -5,12 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pymc_multimodal import checks
+
 __all__ = ["LocalSampling", "Regions"]
+
+# Least chains of a region: they are divided between fitting, choosing and bridging, and R-hat
+# needs several in each part. Conventional.
+MIN_CHAINS = 8
+# Least draws of a first batch: R-hat splits each chain into halves of two draws at least.
+MIN_DRAWS = 4
+# The metric is fitted after each window but the last.
+MIN_WINDOWS = 2
+# Exploration has two windows of at least one move.
+MIN_EXPLORE_MOVES = 2
 
 
 @dataclass(frozen=True)
 class Regions:
-    """How R^d is cut into regions.
+    """How R^d is divided into regions.
 
     Parameters
     ----------
@@ -28,6 +40,8 @@ class Regions:
 
     Raises
     ------
+    TypeError
+        If a setting has the wrong type.
     ValueError
         If a setting is out of range.
     """
@@ -38,17 +52,10 @@ class Regions:
     max_svc_modes: int = 64
 
     def __post_init__(self) -> None:
-        if self.method not in ("svc", "nearest"):
-            raise ValueError(f"Regions(method={self.method!r}): choose 'svc' or 'nearest'.")
-        if not self.C > 0:
-            raise ValueError(f"Regions(C={self.C}) must be positive.")
-        if self.kernel not in (None, "linear", "rbf"):
-            raise ValueError(f"Regions(kernel={self.kernel!r}): choose 'linear', 'rbf' or None.")
-        if self.max_svc_modes < 0:
-            raise ValueError(
-                f"Regions(max_svc_modes={self.max_svc_modes}) must not be negative; with 0 the "
-                "nearest mode is always used."
-            )
+        checks.choice("Regions", "method", self.method, ("svc", "nearest"))
+        checks.positive("Regions", "C", self.C)
+        checks.choice("Regions", "kernel", self.kernel, ("linear", "rbf", None))
+        checks.count("Regions", "max_svc_modes", self.max_svc_modes, least=0)
 
 
 @dataclass(frozen=True)
@@ -58,31 +65,34 @@ class LocalSampling:
     Parameters
     ----------
     chains : int
-        Chains in each region; divided between fitting, choosing and bridging.
+        Chains in each region, at least 8: they are divided between fitting, choosing and
+        bridging.
     draws : int
-        Draws a chain before the first check; doubled until the checks pass.
+        Draws of each chain before the first check; doubled until the checks pass.
     max_draws : int
-        Most draws a chain.
+        Most draws of each chain.
     windows : tuple of int
-        Lengths of the warm-up windows; the metric is refitted after each but the last.
+        Moves of each warm-up window; the metric is fitted after each window but the last.
     target_accept : float
-        Acceptance the step size is adapted to, at least 0.85 in the second gear; 0.3 where
-        there is no gradient.
+        Acceptance that the step size is adapted to; at least 0.85 where step sizes are varied
+        (regimes 1 and 2), and 0.3 where the density has no gradient.
     max_rhat : float
-        R-hat that is asked of every watched quantity of a region; one that ends above
-        ``1 + 2 * (max_rhat - 1)`` is flagged.
+        R-hat that is asked of every watched quantity of a region, above 1. A region that ends
+        above ``1 + 2 * (max_rhat - 1)`` is flagged.
     min_ess : float
-        Effective draws of a region's slowest quantity.
+        Effective draws that are asked of a region's slowest quantity.
     max_leapfrog : int
-        Most leapfrog steps of a trajectory. The first gear is Langevin where the step size
-        allows it, and short trajectories otherwise. A region that stays far from `max_rhat`
-        shifts to varied step sizes with independence jumps from a density fitted to its draws
-        so far, and then to trajectories four times as long.
+        Most leapfrog steps of a trajectory. Regime 0 is Langevin where the step size allows it,
+        and short trajectories otherwise. A region that stays far from `max_rhat` changes to
+        regime 1 (varied step sizes, and independence jumps from a density fitted to its draws
+        so far) and then to regime 2 (trajectories four times as long).
     explore_moves : int
         Moves of the unrestricted chains that shape the regions.
 
     Raises
     ------
+    TypeError
+        If a setting has the wrong type.
     ValueError
         If a setting is out of range.
     """
@@ -98,24 +108,32 @@ class LocalSampling:
     explore_moves: int = 60
 
     def __post_init__(self) -> None:
-        if self.chains < 8:
-            raise ValueError(
-                f"LocalSampling(chains={self.chains}): at least 8 are needed, since chains are "
-                "divided between fitting, choosing and bridging."
-            )
-        for name, least in (("draws", 4), ("explore_moves", 2), ("max_leapfrog", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"LocalSampling({name}={getattr(self, name)}) must be at least {least}."
-                )
+        owner = type(self).__name__
+        checks.count(owner, "chains", self.chains, MIN_CHAINS)
+        checks.count(owner, "draws", self.draws, MIN_DRAWS)
+        checks.count(owner, "max_draws", self.max_draws, MIN_DRAWS)
+        checks.count(owner, "max_leapfrog", self.max_leapfrog)
+        checks.count(owner, "explore_moves", self.explore_moves, MIN_EXPLORE_MOVES)
+        checks.share(owner, "target_accept", self.target_accept)
+        checks.number(owner, "max_rhat", self.max_rhat)
+        checks.number(owner, "min_ess", self.min_ess, 0.0)
         if self.max_draws < self.draws:
             raise ValueError(
-                f"LocalSampling(max_draws={self.max_draws}) is less than draws={self.draws}."
+                f"{owner}(max_draws={self.max_draws}) is less than draws={self.draws}: raise it, "
+                "or lower draws."
             )
-        if not 0 < self.target_accept < 1:
-            raise ValueError(f"target_accept={self.target_accept} must lie between 0 and 1.")
-        if len(self.windows) < 2 or min(self.windows) < 1:
+        if not self.max_rhat > 1:
             raise ValueError(
-                f"windows={self.windows}: at least two warm-up windows of one move or more are "
-                "needed."
+                f"{owner}(max_rhat={self.max_rhat}) must be above 1, the R-hat of chains that have "
+                "mixed perfectly."
+            )
+        if not isinstance(self.windows, tuple | list):
+            raise TypeError(f"{owner}(windows={self.windows!r}) must be a tuple of whole numbers.")
+        object.__setattr__(self, "windows", tuple(self.windows))
+        for i, moves in enumerate(self.windows):
+            checks.count(owner, f"windows[{i}]", moves)
+        if len(self.windows) < MIN_WINDOWS:
+            raise ValueError(
+                f"{owner}(windows={self.windows}): at least two warm-up windows are needed, since "
+                "the metric is fitted between windows."
             )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.svm import SVC
 
 from pymc_multimodal.status import Status
 
@@ -15,19 +14,31 @@ if TYPE_CHECKING:
 
 __all__ = ["SupportVectors"]
 
+# Smallest eigenvalue of the within-region covariance, relative to the largest, that points are
+# whitened by: directions of less variance are rounding. Conventional.
+MIN_EIGENVALUE = 1e-6
+# Least variance, for coordinates that never vary: its inverse is finite. Conventional.
+MIN_VARIANCE = 1e-300
+# Every fourth point is held out when kernels are compared. Conventional.
+HELD_OUT_STRIDE = 4
+# Accuracy on held-out points below which regions are said to overlap. Conventional.
+MIN_ACCURACY = 0.9
+
 
 class SupportVectors:
-    """C-SVC partition, one vote per pair of regions.
+    """C-SVC partition (Cortes and Vapnik 1995), one vote per pair of regions.
 
-    The trained classifier is unpacked into plain arrays: labels are asked for at every move,
-    and the library's own prediction would dominate the cost of a cheap density.
+    The trained classifier is unpacked into plain arrays: labels are needed at every move, and the
+    prediction of scikit-learn would be most of the cost of a cheap density.
 
     Parameters
     ----------
-    points, labels : arrays of shape (m, d) and (m,)
-        Training points; every label in ``range(n_regions)`` occurs.
+    points : array of shape (m, d)
+    labels : array of int, shape (m,)
+        Every label in ``range(n_regions)`` occurs.
     period : array of shape (d,)
-    config : Regions
+        Periods of circular coordinates, ``inf`` elsewhere.
+    settings : Regions
     judged : int, optional
         Kernels are compared on a quarter of the first so many points; by default of all.
     """
@@ -37,53 +48,38 @@ class SupportVectors:
         points: np.ndarray,
         labels: np.ndarray,
         period: np.ndarray,
-        config: Regions,
+        settings: Regions,
         judged: int | None = None,
     ) -> None:
         self.period = period
         self.n_regions = int(labels.max()) + 1
-        raw = self._embed(points)
-        means = np.stack([raw[labels == k].mean(axis=0) for k in range(self.n_regions)])
-        centred = raw - means[labels]
-        # Whitening by the pooled within-region covariance makes distances comparable; units
-        # first, so that the floor on its eigenvalues cannot hide a coordinate of small scale.
-        unit = np.sqrt(np.maximum(np.mean(centred**2, axis=0), 1e-300))
-        values, vectors = np.linalg.eigh((centred / unit).T @ (centred / unit) / len(raw))
-        values = np.maximum(values, 1e-6 * values.max())
-        self._centre = raw.mean(axis=0)
-        self._whiten = vectors / np.sqrt(values) / unit[:, None]
-        features = self._features(points)
+        self._centre, self._whiten = _whitening(self._embed(points), labels)
+        features = self.features(points)
         row = np.arange(len(features))
-        held_out = (row % 4 == 0) & (row < (judged or len(row)))
-        kinds = [config.kernel] if config.kernel else ["linear", "rbf"]
+        held_out = (row % HELD_OUT_STRIDE == 0) & (row < (judged or len(row)))
+        kernels = [settings.kernel] if settings.kernel else ["linear", "rbf"]
         scores = []
-        for kind in kinds:
-            trained = _svc(kind, config.C, features).fit(features[~held_out], labels[~held_out])
-            scores.append(trained.score(features[held_out], labels[held_out]))
-        self.kernel = kinds[int(np.argmax(scores))]  # ties go to the linear one, listed first
+        for kernel in kernels:
+            svc = _svc(kernel, settings.C, features).fit(features[~held_out], labels[~held_out])
+            scores.append(svc.score(features[held_out], labels[held_out]))
+        self.kernel = kernels[int(np.argmax(scores))]  # a tie goes to the linear one, the first
         self.accuracy = float(max(scores))
-        self._unpack(_svc(self.kernel, config.C, features).fit(features, labels))
-        statuses = []
-        if self.accuracy < 0.9:
-            statuses.append(
-                Status("overlap", "regions",
-                       f"the regions overlap: {self.accuracy:.0%} of held-out points are labelled "
-                       "as their chains are.",
-                       "Weights of single regions depend on where the border is.", level="info")
-            )  # fmt: skip
-        self.statuses: tuple[Status, ...] = tuple(statuses)
+        self._unpack(_svc(self.kernel, settings.C, features).fit(features, labels))
+        self.statuses = _overlap_statuses(self.accuracy)
 
     def _embed(self, x: np.ndarray) -> np.ndarray:
+        """Replace each circular coordinate by its cosine and sine."""
         circular = np.isfinite(self.period)
         if not circular.any():
             return x
         angle = 2 * np.pi * x[:, circular] / self.period[circular]
         return np.hstack([x[:, ~circular], np.cos(angle), np.sin(angle)])
 
-    def _features(self, x: np.ndarray) -> np.ndarray:
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """Whitened coordinates that the classifier works on: (n, d) -> (n, features)."""
         return (self._embed(x) - self._centre) @ self._whiten
 
-    def _unpack(self, svc: SVC) -> None:
+    def _unpack(self, svc: Any) -> None:
         count = svc.n_support_
         first = np.concatenate([[0], np.cumsum(count)])
         i, j = np.triu_indices(self.n_regions, k=1)
@@ -100,8 +96,8 @@ class SupportVectors:
             (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
             shape=(len(i), first[-1]),
         )
-        self._intercept = svc.intercept_ if self.n_regions > 2 else svc.intercept_.copy()
-        # With two classes scikit-learn flips the sign of what it shows.
+        self._intercept = svc.intercept_
+        # With two classes scikit-learn flips the sign of the coefficients that it shows.
         if self.n_regions == 2:
             weights, self._intercept = -weights, -self._intercept
         if self.kernel == "linear":
@@ -112,7 +108,7 @@ class SupportVectors:
 
     def decisions(self, x: np.ndarray) -> np.ndarray:
         """Decision value of each pair of regions, positive for the first: (n, d) -> (n, pairs)."""
-        features = self._features(x)
+        features = self.features(x)
         if self.kernel == "linear":
             return features @ self._planes.T + self._intercept
         norm = np.einsum("ni,ni->n", features, features)
@@ -121,11 +117,11 @@ class SupportVectors:
         return np.asarray((self._weights @ kernel.T).T) + self._intercept
 
     def label(self, x: np.ndarray) -> np.ndarray:
-        """Region of each row."""
+        """Region of each row, shape (n,)."""
         decisions = self.decisions(x)
         i, j = self._pairs
-        # Votes first, as in LIBSVM; squashed confidences break ties, so that a label never
-        # depends on the order of the classes.
+        # Votes as in LIBSVM. Decision values, squashed below a third of a vote, break ties, so
+        # that a label never depends on the order of the classes.
         support = np.where(decisions > 0, 1.0, -1.0) + decisions / (3 * (1 + np.abs(decisions)))
         votes = np.zeros((len(x), self.n_regions))
         for k in range(self.n_regions):
@@ -133,6 +129,33 @@ class SupportVectors:
         return np.argmax(votes, axis=1)
 
 
-def _svc(kernel: str, penalty: float, features: np.ndarray) -> SVC:
-    # Distances between whitened points are about sqrt(2 d): gamma follows.
+def _whitening(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of all points, and a matrix that whitens the pooled within-region covariance.
+
+    Each coordinate is scaled to unit variance first, so that the floor on the eigenvalues
+    cannot hide a coordinate of small scale.
+    """
+    means = np.stack([x[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
+    centred = x - means[labels]
+    unit = np.sqrt(np.maximum(np.mean(centred**2, axis=0), MIN_VARIANCE))
+    values, vectors = np.linalg.eigh((centred / unit).T @ (centred / unit) / len(x))
+    values = np.maximum(values, MIN_EIGENVALUE * values.max())
+    return x.mean(axis=0), vectors / np.sqrt(values) / unit[:, None]
+
+
+def _svc(kernel: str, penalty: float, features: np.ndarray) -> Any:
+    from sklearn.svm import SVC
+
+    # Whitened points are about sqrt(2 f) apart, with f features: gamma is 1 / (2 f).
     return SVC(kernel=kernel, C=penalty, gamma=1.0 / (2.0 * features.shape[1]))
+
+
+def _overlap_statuses(accuracy: float) -> tuple[Status, ...]:
+    if accuracy >= MIN_ACCURACY:
+        return ()
+    return (
+        Status("overlap", "regions",
+               f"the regions overlap: {accuracy:.0%} of held-out points are labelled as their "
+               "chains are.",
+               "Weights of single regions depend on where the border is.", level="info"),
+    )  # fmt: skip

@@ -1,1 +1,29 @@
-"""The search for modes: optimisation from many starts."""
+"""The search for modes: climbs from many starts, batch by batch.
+
+>>> search = begin_search(density, settings, symmetry, rng)  # doctest: +SKIP
+>>> while not search.settled:  # doctest: +SKIP
+...     search = find_modes(density, search, settings, rng)
+>>> modes = modes_of(density, search, settings)  # doctest: +SKIP
+"""
+
+from pymc_multimodal.search.batches import begin_search, climb_from, find_modes
+from pymc_multimodal.search.curvature import triangular
+from pymc_multimodal.search.modes import Modes, modes_of
+from pymc_multimodal.search.optima import OptimumSet
+from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search.starts import StartDistribution, start_distribution
+from pymc_multimodal.search.state import Search
+
+__all__ = [
+    "ModeSearch",
+    "Modes",
+    "OptimumSet",
+    "Search",
+    "StartDistribution",
+    "begin_search",
+    "climb_from",
+    "find_modes",
+    "modes_of",
+    "start_distribution",
+    "triangular",
+]

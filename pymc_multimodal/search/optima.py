@@ -1,7 +1,8 @@
-"""The optima that a search for modes has found."""
+"""The distinct optima that a search for modes has found."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,146 +16,274 @@ if TYPE_CHECKING:
 
 __all__ = ["OptimumSet"]
 
+# A point is a known optimum if it is nearer than this (in standard deviations of the optimum's
+# normal approximation) and its log density differs by less than this (nats). Conventional: beyond
+# one standard deviation the normal approximation is half a nat lower.
+SAME_OPTIMUM_SDS, SAME_OPTIMUM_NATS = 1.0, 1.0
+# Nearest optima of each optimum to which paths are looked at.
+# Measured: examples/benchmarks/constants.py
+NEIGHBOURS = 5
+# Half a nat of allowed mass ratio for each dimension: Laplace's estimate errs by nats where a mode
+# is not Gaussian, and its error grows with the dimension.
+# Measured: examples/benchmarks/constants.py
+NEGLIGIBLE_PER_DIM = 0.5
+# Bhattacharyya coefficient exp(-2) of two normals with one centre corresponds to log volumes that
+# differ by sqrt(8 d): see `OptimumSet.joined`.
+ALIKE_VOLUMES = 8.0
 
+
+@dataclass(frozen=True)
 class OptimumSet:
-    """The distinct optima found so far, with their curvature; grows, never forgets.
+    """Distinct optima with their curvature. An optimum keeps its index: the set only grows.
 
-    Parameters
+    Attributes
     ----------
     spread : array of shape (d,)
-        Robust standard deviation of the starts: no optimum is taken to be wider.
-    symmetry : Symmetry, optional
-        Group under which all images of an optimum are one entry.
-    metric : array of shape (d, d)
-        Measures which image is nearest; needed with `symmetry`, which leaves it unchanged.
+        Robust standard deviation of the starts. No optimum is taken to be wider.
+    x : array of shape (p, d)
+        The optima.
+    logp : array of shape (p,)
+        Their log densities.
+    hessian : array of shape (p, d, d)
+        Their negative Hessians.
+    scale : array of shape (p, d, d)
+        Lower-triangular factors of the inverse negative Hessians.
+    log_mass : array of shape (p,)
+        Laplace's approximation of the log mass, without the constant ``(d / 2) log(2 pi)``.
+    group : array of int, shape (p,)
+        Optima of one group belong to one mode.
+    symmetry : Symmetry or None
+        Group of maps under which all images of an optimum are one entry.
+    metric : array of shape (d, d) or None
+        Precision matrix by which the nearest image is chosen; `symmetry` leaves it unchanged.
+    orbits : tuple of Orbit
+        Images of each optimum; empty without symmetry.
+    fixing : tuple of arrays of shape (j, d, d)
+        For each optimum, elements of `symmetry` that map its mode onto itself, though not the
+        optimum; empty without symmetry.
     """
 
-    def __init__(
-        self,
-        spread: np.ndarray,
-        symmetry: Symmetry | None = None,
-        metric: np.ndarray | None = None,
-    ) -> None:
-        dim = len(spread)
-        self.spread = spread
-        self.x = np.empty((0, dim))
-        self.logp = np.empty(0)
-        self.hessian = np.empty((0, dim, dim))
-        # Factors of the inverse Hessians, and Laplace's log masses but for a constant.
-        self.scale = np.empty((0, dim, dim))
-        self.log_mass = np.empty(0)
-        self.group = np.empty(0, dtype=int)
-        self.symmetry, self.metric = symmetry, metric
-        self.orbits: list[Orbit] = []
-        # For each optimum, elements that map its mode onto itself though not the optimum.
-        self.fixing: list[np.ndarray] = []
+    spread: np.ndarray
+    x: np.ndarray
+    logp: np.ndarray
+    hessian: np.ndarray
+    scale: np.ndarray
+    log_mass: np.ndarray
+    group: np.ndarray
+    symmetry: Symmetry | None = None
+    metric: np.ndarray | None = None
+    orbits: tuple[Orbit, ...] = ()
+    fixing: tuple[np.ndarray, ...] = ()
+
+    @classmethod
+    def empty(cls, spread: np.ndarray, symmetry: Symmetry | None = None) -> OptimumSet:
+        """Return a set without optima.
+
+        Parameters
+        ----------
+        spread : array of shape (d,)
+        symmetry : Symmetry, optional
+        """
+        d = len(spread)
+        return cls(
+            spread=spread,
+            x=np.empty((0, d)),
+            logp=np.empty(0),
+            hessian=np.empty((0, d, d)),
+            scale=np.empty((0, d, d)),
+            log_mass=np.empty(0),
+            group=np.empty(0, dtype=int),
+            symmetry=symmetry,
+            metric=None if symmetry is None else symmetry.metric(np.diag(spread**-2)),
+        )
 
     def __len__(self) -> int:
-        return len(np.unique(self.group))
+        return len(self.x)
 
     def nearest(self, density: Density, x: np.ndarray, logp: np.ndarray) -> np.ndarray:
-        """Index of the optimum that each point falls on, or -1."""
+        """Return the index of the optimum that each point falls on, or -1, shape (n,).
+
+        Parameters
+        ----------
+        density : Density
+            Its periods are used; it is not evaluated.
+        x, logp : arrays of shape (n, d) and (n,)
+            Points and their log densities.
+        """
         found = np.full(len(x), -1)
         for k in range(len(self.x)):
             here = self.orbits[k].fold(x)[0] if self.orbits else x
             step = density.unroll(here, self.x[k]) - self.x[k]
-            distance = np.einsum("ni,ij,nj->n", step, self.hessian[k], step)
-            found[(distance < 1.0) & (np.abs(logp - self.logp[k]) < 1.0) & (found < 0)] = k
+            squared = np.einsum("ni,ij,nj->n", step, self.hessian[k], step)
+            same = squared < SAME_OPTIMUM_SDS**2
+            same &= np.abs(logp - self.logp[k]) < SAME_OPTIMUM_NATS
+            found[same & (found < 0)] = k
         return found
 
-    def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> int:
-        """Take in an optimum with its log density and negative Hessian; returns its index."""
-        self.x = np.vstack([self.x, x])
-        self.logp = np.append(self.logp, logp)
-        self.hessian = np.concatenate([self.hessian, hessian[None]])
-        scale = inverse_scale(hessian[None], self.spread)
-        self.scale = np.concatenate([self.scale, scale])
-        self.log_mass = np.append(self.log_mass, logp + np.log(np.diagonal(scale[0])).sum())
-        new = self.group.max() + 1 if len(self.group) else 0
-        self.group = np.append(self.group, new)
-        if self.symmetry is not None and self.metric is not None:
-            self.orbits.append(Orbit(self.symmetry, x, self.metric))
-            self.fixing.append(np.empty((0, *hessian.shape)))
-        return len(self.x) - 1
+    def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> OptimumSet:
+        """Return the set with one optimum more, whose index is the length of the old set.
 
-    def towards_first(self, x: np.ndarray) -> np.ndarray:
-        """Image of a point that is nearest to the first optimum: so all are in one place."""
+        Parameters
+        ----------
+        x : array of shape (d,)
+        logp : float
+            Its log density.
+        hessian : array of shape (d, d)
+            Its negative Hessian.
+        """
+        scale = inverse_scale(hessian[None], self.spread)
+        log_mass = logp + np.log(np.diagonal(scale[0])).sum()
+        orbits, fixing = self.orbits, self.fixing
+        if self.symmetry is not None and self.metric is not None:
+            orbits = (*orbits, Orbit(self.symmetry, x, self.metric))
+            fixing = (*fixing, np.empty((0, *hessian.shape)))
+        return replace(
+            self,
+            x=np.vstack([self.x, x]),
+            logp=np.append(self.logp, logp),
+            hessian=np.concatenate([self.hessian, hessian[None]]),
+            scale=np.concatenate([self.scale, scale]),
+            log_mass=np.append(self.log_mass, log_mass),
+            group=np.append(self.group, self.group.max(initial=-1) + 1),
+            orbits=orbits,
+            fixing=fixing,
+        )
+
+    # ---------------------------------------------------------- modes
+
+    def neighbours(self, density: Density, k: int = NEIGHBOURS) -> np.ndarray:
+        """Return pairs (i < j) of each optimum with its k nearest, shape (n, 2)."""
+        step = density.unroll(self.x[:, None] - self.x[None], 0.0) / self.spread
+        squared = np.einsum("ijk,ijk->ij", step, step)
+        np.fill_diagonal(squared, np.inf)
+        near = np.argsort(squared, axis=1)[:, : min(k, len(self.x) - 1)]
+        pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(self.x)) for j in near[i]}
+        return np.array(sorted(pairs))
+
+    def joined(self, pairs: np.ndarray, saddle_logp: np.ndarray, barrier: float) -> OptimumSet:
+        """Group the optima to modes by the saddles between pairs of them.
+
+        Saddles are taken from the highest to the lowest. Let a saddle lie between two groups. The
+        group of less mass (by Laplace's approximation) is a mode of its own if its highest optimum
+        rises by `barrier` above the saddle; otherwise it belongs to the other group. This is
+        persistence (Chazal et al. 2013, doi:10.1145/2535927), by mass in place of height: a narrow
+        summit may be much higher than a wide one and hold less mass. A shoulder between two
+        modes goes to one of them and does not join both.
+
+        A saddle does not join optima of very different volume. In d dimensions, normals with a
+        common centre whose log volumes differ by ``sqrt(8 d)`` have a Bhattacharyya coefficient
+        below exp(-2) for large d: draws of the one do not come near the summit of the other. The
+        two ends of the path are compared, and not the groups, because the width of a ridge
+        changes along the ridge.
+
+        Parameters
+        ----------
+        pairs : array of int, shape (m, 2)
+        saddle_logp : array of shape (m,)
+            Log density of the highest known pass between the optima of each pair.
+        barrier : float
+            Nats.
+        """
+        mass, group = self.log_mass, np.arange(len(self.x))
+        log_volume = mass - self.logp
+        alike = np.sqrt(ALIKE_VOLUMES * self.x.shape[1])
+        for s in np.argsort(-saddle_logp, kind="stable"):
+            i, j = pairs[s]
+            large, small = group[i], group[j]
+            if large == small:
+                continue
+            if mass[group == large].max() < mass[group == small].max():
+                large, small = small, large
+            low = self.logp[group == small].max() - saddle_logp[s] < barrier
+            if low and abs(log_volume[i] - log_volume[j]) < alike:
+                group[group == small] = large
+        return replace(self, group=group)
+
+    def summits(self, negligible: float) -> np.ndarray:
+        """Return the index of the highest optimum of each mode, highest first, shape (K,).
+
+        Parameters
+        ----------
+        negligible : float
+            A mode is left out if the log mass of its highest optimum is below the largest by this
+            many nats and half a nat for each dimension.
+        """
+        if not len(self):
+            return np.empty(0, dtype=int)
+        rows = [np.flatnonzero(self.group == g) for g in np.unique(self.group)]
+        best = np.array([own[np.argmax(self.logp[own])] for own in rows])
+        best = best[np.argsort(-self.logp[best], kind="stable")]
+        mass = self.log_mass[best]
+        lowest = mass.max() - negligible - NEGLIGIBLE_PER_DIM * self.x.shape[1]
+        return best[mass > lowest]
+
+    def mode_of(self, summits: np.ndarray) -> np.ndarray:
+        """Return the mode (row of `summits`) of each optimum, or -1.
+
+        Shape (p + 1,): the last entry is -1, so that the label -1 of a point has mode -1.
+        """
+        mode = np.full(len(self) + 1, -1)
+        for k, summit in enumerate(summits):
+            mode[:-1][self.group == self.group[summit]] = k
+        return mode
+
+    # ---------------------------------------------------------- symmetry
+
+    def canonical_image(self, x: np.ndarray) -> np.ndarray:
+        """Return the image of a point, shape (d,), that is nearest to the first optimum."""
         return self.orbits[0].fold(x[None])[0][0] if self.orbits else x
 
     def images(self) -> np.ndarray:
         """Return all images of all optima, shape (n, d)."""
         return np.concatenate([o.points for o in self.orbits]) if self.orbits else self.x
 
-    def neighbours(self, density: Density, k: int = 5) -> np.ndarray:
-        """Pairs (i < j) of each optimum with its k nearest, shape (n, 2)."""
-        step = density.unroll(self.x[:, None] - self.x[None], 0.0) / self.spread
-        distance = np.einsum("ijk,ijk->ij", step, step)
-        np.fill_diagonal(distance, np.inf)
-        near = np.argsort(distance, axis=1)[:, : min(k, len(self.x) - 1)]
-        pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(self.x)) for j in near[i]}
-        return np.array(sorted(pairs))
+    def record_stabilisers(self, old: OptimumSet, index: np.ndarray) -> OptimumSet:
+        """Record which elements map a mode onto itself.
 
-    def join(self, saddles: dict[tuple[int, int], float], barrier: float) -> None:
-        """Group optima to modes, by the saddles between pairs of them (log densities).
-
-        Saddles are taken from the highest down. Where one joins two groups, the lighter is a
-        mode of its own if its summit rises by `barrier` above the saddle, and otherwise belongs
-        to the other (persistence, Chazal et al. 2013): so a shoulder between two modes goes to
-        one of them and does not bridge them. The lighter, by Laplace's estimate, and not the
-        lower: a narrow summit may tower over a wide one, and few ways lead into it and out.
-        Nor does a saddle join optima of such different volume that normals of these volumes with
-        a common centre would hardly overlap (in many dimensions, a Bhattacharyya coefficient
-        below exp(-2)): neither's draws then come near the summit of the other. The two ends of a
-        way are compared and not the groups: a ridge changes its width along the way.
-        """
-        mass, group = self.log_mass, np.arange(len(self.x))
-        log_volume = mass - self.logp
-        alike = np.sqrt(8.0 * self.x.shape[1])
-        for (i, j), saddle in sorted(saddles.items(), key=lambda item: -item[1]):
-            heavy, light = group[i], group[j]
-            if heavy == light:
-                continue
-            if mass[group == heavy].max() < mass[group == light].max():
-                heavy, light = light, heavy
-            joins = self.logp[group == light].max() - saddle < barrier
-            if joins and abs(log_volume[i] - log_volume[j]) < alike:
-                group[group == light] = heavy
-        self.group = group
-
-    def remember(self, old: OptimumSet, index: np.ndarray) -> None:
-        """Learn from an atlas without symmetry which modes hold several images of an optimum.
-
-        So a ring, which is one mode, is known to be its own mirror image.
+        Those are the elements between images of one optimum that one mode of a set without
+        symmetry holds: a ring, which is one mode, is known to be its own mirror image.
 
         Parameters
         ----------
         old : OptimumSet
-        index : array of int, shape (p,) or more
-            Each old optimum's index here, -1 for none.
+            The same optima, without symmetry.
+        index : array of int, shape (p,) or longer
+            Index in this set of each optimum of `old`, -1 for none.
         """
+        fixing = list(self.fixing)
         for k, orbit in enumerate(self.orbits):
-            same = np.flatnonzero(index[: len(old.x)] == k)
+            same = np.flatnonzero(index[: len(old)] == k)
             image = orbit.nearest(old.x[same])
             for g in np.unique(old.group[same]):
                 own = np.unique(image[old.group[same] == g])
-                more = orbit.inverses[own[0]] @ orbit.maps[own[1:]]
-                self.fixing[k] = np.concatenate([self.fixing[k], more])
+                elements = orbit.inverses[own[0]] @ orbit.maps[own[1:]]
+                fixing[k] = np.concatenate([fixing[k], elements])
+        return replace(self, fixing=tuple(fixing))
 
     def multiplicity(self, locations: np.ndarray) -> np.ndarray:
-        """Count the images of optima, shape (K,); those a rounding error apart count twice."""
+        """Return the number of images of the optima at given locations, shape (K,).
+
+        Images that differ by a rounding error count twice.
+        """
         if not self.orbits:
             return np.ones(len(locations), dtype=int)
-        return np.array([len(self.orbits[self._row(x)]) for x in locations])
-
-    def _row(self, x: np.ndarray) -> int:
-        """Index of the optimum at exactly x."""
-        return int((self.x == x).all(axis=1).argmax())
+        return np.array([len(self.orbits[self._index_at(x)]) for x in locations])
 
     def fixing_modes(self, locations: np.ndarray) -> list[np.ndarray]:
-        """Elements known to map the modes with given summits onto themselves."""
+        """Return the elements known to map each mode onto itself, arrays of shape (j, d, d).
+
+        Parameters
+        ----------
+        locations : array of shape (K, d)
+            An optimum of each mode.
+        """
         out = []
         for x in locations:
-            group = self.group[self._row(x)]
+            group = self.group[self._index_at(x)]
             own = [self.fixing[k] for k in np.flatnonzero(self.group == group)]
             out.append(np.concatenate(own))
         return out
+
+    def _index_at(self, x: np.ndarray) -> int:
+        """Return the index of the optimum at exactly x."""
+        return int((self.x == x).all(axis=1).argmax())

@@ -1,27 +1,97 @@
-"""Hill climbing from many starts at once."""
+"""The climbs: maximisation of the log density from many starts, with a gradient or without."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
 
+from pymc_multimodal.search.curvature import common_scale
+from pymc_multimodal.search.lbfgs import MEMORY, Climbs, climb
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
+    from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
-__all__ = ["ForwardDifferences", "climb", "climb_by_differences", "climb_without_gradient"]
+__all__ = ["ForwardDifferences", "climb_all", "optimiser_for"]
 
-# Climbs that are finished even after a limit of the fit; without gradient it is one.
-FINISHED = 8
-# Step of forward differences, in the units that are climbed in, for densities in double precision.
-DIFFERENCE = 1e-6
+# Dimensions up to which Powell's method costs little more than differences do.
+# Measured: examples/benchmarks/constants.py
+POWELL_DIM = 10
+# Step of forward differences, in the coordinates of the climb, for densities in double precision.
+# The best step is the square root of the rounding error of the log density over its curvature
+# (Nocedal & Wright 2006, section 8.1): 1.5e-6 for log densities of size 1e4. In other precisions
+# the step grows as their cube root. Measured: examples/benchmarks/constants.py
+DIFFERENCE_STEP = 1e-6
+# Iterations of gradient ascent and of the method of Nelder and Mead for one of `max_iter`: each
+# does less. Measured: examples/benchmarks/constants.py
+GRADIENT_ITERATIONS, SIMPLEX_ITERATIONS = 10, 20
+# Tolerances of SciPy's methods: in spreads of the starts, and in nats. Conventional.
+X_TOLERANCE, VALUE_TOLERANCE = 1e-4, 1e-5
+# Minus the log density outside of the support: large and finite, so that line searches stay
+# arithmetic.
+OUTSIDE = 1e100
+# Parts into which the path of a climb by SciPy is thinned. Conventional.
+PATH_PARTS = 5
+
+
+def optimiser_for(density: Density, settings: ModeSearch) -> str:
+    """Return the name of the optimiser that is asked for, or the default for the density."""
+    if settings.optimiser is not None:
+        return settings.optimiser
+    if density.has_gradient:
+        return "lbfgs"
+    return "powell" if density.dim <= POWELL_DIM else "differences"
+
+
+def climb_all(
+    density: Density,
+    settings: ModeSearch,
+    starts: np.ndarray,
+    spread: np.ndarray,
+    scale: np.ndarray,
+) -> Climbs:
+    """Maximise the log density from every start by the optimiser of the settings.
+
+    Parameters
+    ----------
+    density : Density
+    settings : ModeSearch
+    starts : array of shape (n, d)
+    spread : array of shape (d,)
+        Robust standard deviation of the starts.
+    scale : array of shape (K, d, d)
+        Factors of the inverse negative Hessians of the modes that are known.
+
+    Returns
+    -------
+    Climbs
+
+    Raises
+    ------
+    ValueError
+        If the optimiser needs a gradient that the density does not have.
+    """
+    method, max_iter = optimiser_for(density, settings), settings.max_iter
+    if method == "differences":
+        return climb_by_differences(density, starts, common_scale(scale, spread), max_iter=max_iter)
+    if method in ("powell", "nelder_mead"):
+        return climb_without_gradient(density, starts, spread, method=method, max_iter=max_iter)
+    if not density.has_gradient:
+        raise ValueError(
+            f"optimiser={method!r} needs a gradient, which this model does not have; "
+            "use 'differences', 'powell' or 'nelder_mead'."
+        )
+    if method == "gradient_descent":
+        return climb(density, starts, spread, memory=0, max_iter=GRADIENT_ITERATIONS * max_iter)
+    return climb(density, starts, spread, memory=MEMORY, max_iter=max_iter)
 
 
 class ForwardDifferences:
-    """A density in other coordinates, its gradient by forward differences.
+    """A density in other coordinates, with a gradient by forward differences.
 
     A gradient costs d + 1 evaluations.
 
@@ -29,20 +99,19 @@ class ForwardDifferences:
     ----------
     density : Density
     root : array of shape (d, d)
-        Points are ``x = root z``; the columns are the directions of the differences.
+        Points are ``x = root @ z``; the columns of `root` are the directions of the differences.
     """
 
     def __init__(self, density: Density, root: np.ndarray) -> None:
         self.density, self.root = density, root
-        # In single precision a point and its neighbour shall differ as well.
-        self.step = DIFFERENCE * np.cbrt(density.resolution / np.finfo(float).eps)
+        self.step = DIFFERENCE_STEP * np.cbrt(density.resolution / np.finfo(float).eps)
 
     def exhausted(self) -> bool:
-        """Ask the density."""
+        """Tell whether a limit of the fit under way is reached."""
         return self.density.exhausted()
 
     def wrap(self, z: np.ndarray) -> np.ndarray:
-        """Leave coordinates as they are: what is wrapped are the points x."""
+        """Return coordinates as they are: the points x are wrapped, not the coordinates z."""
         return z
 
     def logp_and_grad(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,202 +127,27 @@ class ForwardDifferences:
 
 def climb_by_differences(
     density: Density, starts: np.ndarray, root: np.ndarray, *, max_iter: int = 300
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Climbs:
     """Maximise the log density from every start by L-BFGS on forward differences.
-
-    Parameters
-    ----------
-    density, starts, max_iter
-        As for `climb`.
-    root : array of shape (d, d)
-        Coordinates to climb in, see `ForwardDifferences`, in units of the starts' spread.
-
-    Returns
-    -------
-    tuple of arrays
-        As of `climb`.
-    """
-    z = np.linalg.solve(root, starts.T).T
-    unit = np.ones(starts.shape[1])
-    z, logp, path, path_row, converged = climb(
-        ForwardDifferences(density, root), z, unit, max_iter=max_iter
-    )
-    x, path = density.wrap(z @ root.T), density.wrap(path @ root.T)
-    return x, logp, path, path_row, converged
-
-
-def climb(
-    density: Density | ForwardDifferences,
-    starts: np.ndarray,
-    spread: np.ndarray,
-    *,
-    memory: int = 10,
-    max_iter: int = 300,
-    tolerance: float = 1e-5,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Maximise the log density from every start by L-BFGS, all starts in one batch.
-
-    One batched evaluation serves every start still climbing, which is what makes this
-    quicker than a loop over a library's optimiser when evaluations are cheap, and lets
-    workers share them when they are dear. With ``memory=0`` it is gradient ascent.
 
     Parameters
     ----------
     density : Density
     starts : array of shape (n, d)
-    spread : array of shape (d,)
-        Unit of length of each coordinate.
-    memory : int
-        Number of correction pairs.
+    root : array of shape (d, d)
+        Coordinates of the climb, see `ForwardDifferences`, in units of the spread of the starts.
     max_iter : int
-    tolerance : float
-        A climb ends when its predicted gain falls below this many nats.
 
     Returns
     -------
-    x, logp : arrays of shape (n, d) and (n,)
-        Where each climb ended.
-    path, path_row : arrays of shape (m, d) and (m,)
-        Points passed on the way, thinned, with the row that passed them.
-    converged : array of bool, shape (n,)
+    Climbs
     """
-    n, d = starts.shape
-    z = starts / spread
-    value, grad = _evaluate(density, z, spread)
-    s = np.zeros((max(memory, 1), n, d))
-    y = np.zeros_like(s)
-    rho = np.zeros((max(memory, 1), n))
-    gamma = np.full(n, np.nan)
-    converged = np.zeros(n, dtype=bool)
-    active = np.isfinite(value)
-    path, path_row = [starts[active]], [np.flatnonzero(active)]
-    failures = np.zeros(n, dtype=int)
-    for iteration in range(max_iter):
-        if density.exhausted():
-            # Only the highest climbs are finished; the others lead nowhere.
-            rows = np.flatnonzero(active)
-            late = rows[np.argsort(-value[rows], kind="stable")[FINISHED:]]
-            value[late], active[late] = -np.inf, False
-        rows = np.flatnonzero(active)
-        if not len(rows):
-            break
-        g = grad[rows]
-        # The slot about to be overwritten holds the oldest pair.
-        age = (iteration + np.arange(len(s))) % len(s)
-        index = np.ix_(age, rows)
-        direction = _two_loop(g, s[index], y[index], rho[index], gamma[rows])
-        slope = np.einsum("ni,ni->n", g, direction)
-        uphill = slope > 0
-        direction[~uphill] = g[~uphill]
-        slope[~uphill] = np.einsum("ni,ni->n", g[~uphill], g[~uphill])
-        # No step longer than half the starts' spread: a longer one may leap over basins.
-        longest = 0.5 * np.sqrt(d)
-        norm = np.linalg.norm(direction, axis=1)
-        shrink = np.minimum(1.0, longest / np.maximum(norm, 1e-300))
-        done = (slope < tolerance) & np.isfinite(gamma[rows])
-        done |= norm == 0
-        converged[rows[done]] = True
-        active[rows[done]] = False
-        go = ~done
-        rows, g, direction = rows[go], g[go], direction[go] * shrink[go, None]
-        slope = slope[go] * shrink[go]
-        if not len(rows):
-            continue
-        new_z, new_value, new_grad, moved = _line_search(
-            density, spread, z[rows], value[rows], direction, slope
-        )
-        # A search that finds no higher point starts over from the bare gradient, once or twice.
-        stuck = rows[~moved]
-        failures[stuck] += 1
-        rho[:, stuck] = 0.0
-        gamma[stuck] = np.nan
-        over = stuck[failures[stuck] > 2]
-        active[over] = False
-        converged[over] = np.einsum("ni,ni->n", grad[over], grad[over]) < 1e-4
-        rows, step = rows[moved], (new_z - z[rows])[moved]
-        change = (grad[rows] - new_grad[moved]) if len(rows) else np.empty((0, d))
-        curvature = np.einsum("ni,ni->n", step, change)
-        size = np.einsum("ni,ni->n", change, change)
-        usable = curvature > np.maximum(
-            1e-10 * np.sqrt(size) * np.linalg.norm(step, axis=1), np.finfo(float).tiny
-        )
-        slot = iteration % max(memory, 1)
-        s[slot, rows], y[slot, rows] = step, change
-        rho[slot, rows] = np.where(usable, 1 / np.where(usable, curvature, 1.0), 0.0) * (memory > 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            first = np.einsum("ni,ni->n", step, step)
-            scale = np.where(usable, curvature / size, np.sqrt(first / np.maximum(size, 1e-300)))
-        gamma[rows] = np.where(np.isfinite(scale), scale, 1.0)
-        z[rows], value[rows], grad[rows] = new_z[moved], new_value[moved], new_grad[moved]
-        if iteration + 1 in (1, 2, 4, 8, 16, 32, 64):
-            path.append(density.wrap(z[rows] * spread))
-            path_row.append(rows)
-    return (
-        density.wrap(z * spread),
-        value,
-        np.concatenate(path),
-        np.concatenate(path_row),
-        converged,
+    z = np.linalg.solve(root, starts.T).T
+    unit = np.ones(starts.shape[1])
+    climbs = climb(ForwardDifferences(density, root), z, unit, max_iter=max_iter)
+    return replace(
+        climbs, x=density.wrap(climbs.x @ root.T), path=density.wrap(climbs.path @ root.T)
     )
-
-
-def _evaluate(
-    density: Density | ForwardDifferences, z: np.ndarray, spread: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    value, grad = density.logp_and_grad(density.wrap(z * spread))
-    return value, grad * spread
-
-
-def _two_loop(
-    g: np.ndarray, s: np.ndarray, y: np.ndarray, rho: np.ndarray, gamma: np.ndarray
-) -> np.ndarray:
-    """L-BFGS direction of each row, pairs ordered from old to new; zero `rho` skips a pair."""
-    q = g.copy()
-    alpha = np.zeros(rho.shape)
-    for i in range(len(s) - 1, -1, -1):
-        alpha[i] = rho[i] * np.einsum("ni,ni->n", s[i], q)
-        q -= alpha[i][:, None] * y[i]
-    norm = np.linalg.norm(g, axis=1)
-    first = 0.1 / np.maximum(norm, 1e-300)
-    q *= np.where(np.isfinite(gamma), gamma, first)[:, None]
-    for i in range(len(s)):
-        beta = rho[i] * np.einsum("ni,ni->n", y[i], q)
-        q += (alpha[i] - beta)[:, None] * s[i]
-    return q
-
-
-def _line_search(
-    density: Density | ForwardDifferences,
-    spread: np.ndarray,
-    z: np.ndarray,
-    value: np.ndarray,
-    direction: np.ndarray,
-    slope: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Backtrack until the gain is a fair share of the slope's promise (Armijo)."""
-    n = len(z)
-    new_z, new_value, new_grad = z.copy(), value.copy(), np.zeros_like(z)
-    moved = np.zeros(n, dtype=bool)
-    t = np.ones(n)
-    todo = np.arange(n)
-    for _ in range(25):
-        trial = z[todo] + t[todo, None] * direction[todo]
-        found, grad = _evaluate(density, trial, spread)
-        good = found >= value[todo] + 1e-4 * t[todo] * slope[todo]
-        hit = todo[good]
-        new_z[hit], new_value[hit], new_grad[hit] = trial[good], found[good], grad[good]
-        moved[hit] = True
-        missed, found = todo[~good], found[~good]
-        if not len(missed):
-            break
-        # The parabola through what is known proposes the next length, within [0.1, 0.5].
-        gain = found - value[missed] - t[missed] * slope[missed]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            best = -0.5 * slope[missed] * t[missed] / gain
-        best = np.where(np.isfinite(best), best, 0.1)
-        t[missed] *= np.clip(best, 0.1, 0.5)
-        todo = missed
-    return new_z, new_value, new_grad, moved
 
 
 def climb_without_gradient(
@@ -263,62 +157,71 @@ def climb_without_gradient(
     *,
     method: str = "powell",
     max_iter: int = 300,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Climbs:
     """Maximise the log density from every start by a derivative-free method of SciPy.
+
+    After a limit of the fit no further climb is begun, and the climb under way ends; the first
+    climb is always finished.
 
     Parameters
     ----------
-    density, starts, spread
-        As for `climb`.
+    density : Density
+    starts : array of shape (n, d)
+    spread : array of shape (d,)
+        Unit of length of each coordinate.
     method : {"powell", "nelder_mead"}
     max_iter : int
-        Iterations of Powell's method; Nelder and Mead's, which do less each, get 20 times more.
+        Most iterations of Powell's method; the method of Nelder and Mead gets 20 times more.
 
     Returns
     -------
-    tuple of arrays
-        As of `climb`.
+    Climbs
     """
-    powell = method == "powell"
-    options = {
-        "maxiter": max_iter * (1 if powell else 20),
-        "xtol" if powell else "xatol": 1e-4,
-        "ftol" if powell else "fatol": 1e-5,
-    }
-
-    def cost(z: np.ndarray) -> float:
-        # A large finite value keeps line searches arithmetic outside the support.
-        value = density.logp(density.wrap(z * spread)[None])[0]
-        return -value if np.isfinite(value) else 1e100
-
     ends, logps, path, rows, converged = [], [], [], [], []
     for i, start in enumerate(starts):
-        trail: list[np.ndarray] = [start]
         try:
             with density.limited(i > 0):
-                result = minimize(
-                    cost,
-                    start / spread,
-                    method="Powell" if powell else "Nelder-Mead",
-                    callback=lambda z, trail=trail: trail.append(np.array(z) * spread),
-                    options=options,
-                )
+                x, logp, success, trail = _minimise(density, start, spread, method, max_iter)
         except LimitReached:
             break
-        ends.append(result.x * spread)
-        logps.append(-float(result.fun))
-        passed = trail[:: max(1, len(trail) // 5)]
+        ends.append(x)
+        logps.append(logp)
+        converged.append(success)
+        passed = trail[:: max(1, len(trail) // PATH_PARTS)]
         path += passed
         rows += [i] * len(passed)
-        converged.append(bool(result.success))
     left = len(starts) - len(ends)
     ends += list(starts[len(ends) :])
-    logps += [-np.inf] * left
-    converged += [False] * left
-    return (
+    return Climbs(
         density.wrap(np.array(ends)),
-        np.array(logps),
+        np.array(logps + [-np.inf] * left),
         density.wrap(np.array(path)),
         np.array(rows),
-        np.array(converged),
+        np.array(converged + [False] * left),
     )
+
+
+def _minimise(
+    density: Density, start: np.ndarray, spread: np.ndarray, method: str, max_iter: int
+) -> tuple[np.ndarray, float, bool, list[np.ndarray]]:
+    """Climb from one start; returns the end, its log density, whether it converged, the path."""
+    powell = method == "powell"
+    options = {
+        "maxiter": max_iter * (1 if powell else SIMPLEX_ITERATIONS),
+        "xtol" if powell else "xatol": X_TOLERANCE,
+        "ftol" if powell else "fatol": VALUE_TOLERANCE,
+    }
+    trail = [start]
+
+    def cost(z: np.ndarray) -> float:
+        value = density.logp(density.wrap(z * spread)[None])[0]
+        return -value if np.isfinite(value) else OUTSIDE
+
+    result = minimize(
+        cost,
+        start / spread,
+        method="Powell" if powell else "Nelder-Mead",
+        callback=lambda z: trail.append(np.array(z) * spread),
+        options=options,
+    )
+    return result.x * spread, -float(result.fun), bool(result.success), trail

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
+
+from pymc_multimodal import checks
 
 __all__ = ["ModeSearch"]
 
@@ -23,41 +24,43 @@ class ModeSearch:
     ----------
     starts : int or array of shape (n, d), optional
         Number of starting points, or the points themselves (unconstrained space). By default
-        batches are drawn, from the prior, from the prior scaled about its median by factors up
-        to `stretch` and, once there are several optima, from their bounding box, until a batch
-        brings no new mode and every mode was found by ten starts (by two, of 1,024 and more):
-        at least two batches, and 512 starts as long as "lbfgs" needs no more than 20,000
-        evaluations for them.
+        batches are drawn from three sources: the prior; the prior scaled about its median by
+        factors up to `stretch`; and, once there are several optima, their bounding box. The
+        search ends when a batch brings no new mode and every mode was found by ten starts (by
+        two, of 1,024 starts and more). There are at least two batches, and 512 starts as long as
+        "lbfgs" needs no more than 20,000 evaluations for them.
     locations : array of shape (k, d), dict or list of dict, optional
         Known mode locations, unconstrained or as points in the model's variables. The search
         then starts from them alone.
     radius : float, optional
-        How far each coordinate of `locations` may be off: eight starts are drawn around each
+        How far each coordinate of `locations` may be off. Eight starts are drawn around each
         location with this standard deviation (unconstrained space).
     optimiser : {"lbfgs", "gradient_descent", "differences", "powell", "nelder_mead"}, optional
-        By default "lbfgs" (all starts in one batch) where there is a gradient; without one
-        "powell" up to ten dimensions, which stands noise in the density better, and beyond
-        "differences", which is "lbfgs" on forward differences.
+        By default "lbfgs" (all starts in one batch) if there is a gradient. Without a gradient
+        "powell" up to ten dimensions, which is less sensitive to noise in the density, and
+        "differences" beyond, which is "lbfgs" on forward differences.
     batch : int
         Size of the first batch of starts; each later one doubles their number.
     max_starts : int
         Most starting points to use.
     max_iter : int
-        Most iterations of one optimisation.
+        Most iterations of one climb.
     stretch : float
-        Largest factor by which starts are scaled about the prior median; the factors are
-        uniform between 0 and this, for narrow modes near the middle and modes far out.
+        Largest factor by which starts are scaled about the prior median. The factors are uniform
+        between 0 and this, for narrow modes near the middle and for modes far out.
     barrier : float
         Two optima are one mode if a path joins them on which the log density stays within
-        this many nats of the one with less mass (by Laplace's estimate).
+        this many nats of the optimum of less mass (by Laplace's approximation).
     negligible : float
-        A mode is left out if Laplace's estimate of its mass is below that of the largest by
-        this many nats and half a nat for each dimension.
+        A mode is left out if its mass (by Laplace's approximation) is below the largest by this
+        many nats and half a nat for each dimension.
 
     Raises
     ------
-    TypeError, ValueError
-        If a setting has the wrong type, or is out of range.
+    TypeError
+        If a setting has the wrong type.
+    ValueError
+        If a setting is out of range, or `radius` is given without `locations`.
 
     Notes
     -----
@@ -69,35 +72,63 @@ class ModeSearch:
     locations: Any = None
     radius: float | None = None
     optimiser: Optimiser | None = None
+    # Conventional: two chunks of evaluations (`target.density.CHUNK`), doubled six times at most.
     batch: int = 64
     max_starts: int = 4096
+    # Conventional: most climbs converge in 20 to 50 iterations.
     max_iter: int = 300
+    # Measured: examples/benchmarks/constants.py (stretch, barrier, negligible)
     stretch: float = 2.0
     barrier: float = 1.0
     negligible: float = 12.0
 
     def __post_init__(self) -> None:
-        if self.optimiser is not None and self.optimiser not in OPTIMISERS:
-            raise ValueError(
-                f"optimiser={self.optimiser!r} is not known; choose one of {OPTIMISERS}, or leave "
-                "it out."
-            )
-        if isinstance(self.starts, Mapping) or (
-            self.starts is not None and np.ndim(self.starts) == 0
-        ):
-            _check_whole("starts", self.starts, "; or give an array of shape (n, d)")
+        owner = type(self).__name__
+        if self.starts is not None:
+            _check_starts(owner, self.starts)
+        if self.locations is not None:
+            _check_locations(owner, self.locations)
+        if self.radius is not None:
+            checks.number(owner, "radius", self.radius, least=0)
+            if self.locations is None:
+                raise ValueError(
+                    f"{owner}(radius={self.radius}) says how far `locations` may be off, but none "
+                    "were given."
+                )
+        if self.optimiser is not None:
+            checks.choice(owner, "optimiser", self.optimiser, OPTIMISERS)
         for name in ("batch", "max_starts", "max_iter"):
-            _check_whole(name, getattr(self, name))
+            checks.count(owner, name, getattr(self, name))
         for name in ("stretch", "barrier", "negligible"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
-                raise ValueError(f"{name}={value!r} must be a positive number.")
-        if self.radius is not None and not self.radius >= 0:
-            raise ValueError(f"radius={self.radius} is a distance and cannot be negative.")
-        if self.radius is not None and self.locations is None:
-            raise ValueError("radius says how far `locations` may be off, but none were given.")
+            checks.positive(owner, name, getattr(self, name))
 
 
-def _check_whole(name: str, value: Any, instead: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r} must be an integer of at least 1{instead}.")
+def _check_starts(owner: str, starts: Any) -> None:
+    """Raise unless starts are a number of starts, or an array of numbers."""
+    if not isinstance(starts, Mapping) and np.ndim(starts):
+        _check_points(owner, "starts", starts)
+        return
+    try:
+        checks.count(owner, "starts", starts)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} Or give points, an array of shape (n, d).") from None
+
+
+def _check_locations(owner: str, locations: Any) -> None:
+    """Raise unless locations are points by variable name, or an array of numbers."""
+    points = [locations] if isinstance(locations, Mapping) else locations
+    named = isinstance(points, list | tuple) and any(isinstance(p, Mapping) for p in points)
+    if not named:
+        _check_points(owner, "locations", locations)
+    elif not all(isinstance(p, Mapping) for p in points):
+        raise TypeError(f"{owner}(locations=...) has points of which only some are dicts.")
+
+
+def _check_points(owner: str, name: str, points: Any) -> None:
+    """Raise TypeError unless points are an array of numbers; the shape is checked by the search."""
+    try:
+        np.asarray(points, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{owner}({name}=...) must be an array of numbers of shape (n, d): {error}."
+        ) from None

@@ -1,8 +1,9 @@
-"""Settings of the search for modes, and the points it starts from."""
+"""The points that climbs start from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -14,98 +15,192 @@ if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Starts"]
+__all__ = ["StartDistribution", "draw_starts", "first_starts", "start_distribution"]
+
+# Prior draws whose median and percentiles are the centre and spread of the starts. Conventional:
+# with 256 draws a median has an error of 0.08 standard deviations.
+REFERENCE_DRAWS = 256
+# Percentiles one standard deviation below and above the median of a normal. Conventional.
+PERCENTILES = (16, 84)
+# Spread of a coordinate that does not vary in the prior draws: relative to the centre, and at
+# least. Measured: examples/benchmarks/constants.py
+FALLBACK_SPREAD = 1e-3
+# Spread of such a coordinate where points were given: they say nothing about its unit.
+# Conventional.
+GIVEN_SPREAD = 1.0
+# Starts around each given location, if `ModeSearch.radius` is given. Documented there.
+STARTS_PER_LOCATION = 8
+# Attempts to draw starts at which the density is finite. Conventional.
+ATTEMPTS = 10
+# One start in two is scaled about the centre, one in three lies in the box of the optima.
+# Measured: examples/benchmarks/constants.py
+SCALED_EVERY, BOX_EVERY = 2, 3
+# Margins of the box of the optima: in lengths of the box, and in spreads of the starts.
+# Measured: examples/benchmarks/constants.py
+BOX_MARGIN, SPREAD_MARGIN = 0.1, 0.5
 
 
-class Starts:
-    """Draws starting points at which the density is finite."""
+@dataclass(frozen=True)
+class StartDistribution:
+    """What starts are drawn from.
 
-    def __init__(self, density: Density, config: ModeSearch, rng: np.random.Generator) -> None:
-        self.density, self.config, self.rng = density, config, rng
-        given = self._given()
-        self.fixed = given is not None or isinstance(config.starts, Integral)
-        self._points = given
-        try:
-            reference = density.prior_draws(256, rng)
-        except ModelError:
-            if given is None:
-                raise
-            reference = given
-        self.centre = np.median(reference, axis=0)
-        spread = np.percentile(reference, [16, 84], axis=0)
-        spread = 0.5 * (spread[1] - spread[0])
-        fallback = np.maximum(1e-3 * np.abs(self.centre), 1e-3) if given is None else 1.0
-        self.spread = np.where(spread > 0, spread, fallback)
-        self.spread = np.minimum(self.spread, density.period / 4)
+    Attributes
+    ----------
+    centre : array of shape (d,)
+        Median of prior draws, or of the given points.
+    spread : array of shape (d,)
+        Their robust standard deviation: half the distance between the 16th and 84th percentiles.
+    points : array of shape (n, d) or None
+        Starts that were given; None if starts are drawn from the prior.
+    """
 
-    def _given(self) -> np.ndarray | None:
-        config, dim = self.config, self.density.dim
-        if config.locations is not None:
-            where = config.locations
-            if isinstance(where, Mapping):
-                where = [where]
-            if len(where) and isinstance(where[0], Mapping):
-                where = self.density.to_unconstrained(where)
-            where = _rows(where, dim, "locations")
-            if config.radius:
-                noise = config.radius * self.rng.standard_normal((8, *where.shape))
-                where = (where + noise).reshape(-1, dim)
-            return self.density.wrap(where)
-        if config.starts is None or isinstance(config.starts, Integral):
+    centre: np.ndarray
+    spread: np.ndarray
+    points: np.ndarray | None = None
+
+
+def start_distribution(
+    density: Density, settings: ModeSearch, rng: np.random.Generator
+) -> StartDistribution:
+    """Find out what starts are drawn from; the density is not evaluated.
+
+    Parameters
+    ----------
+    density : Density
+    settings : ModeSearch
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    StartDistribution
+
+    Raises
+    ------
+    ModelError
+        If there is no prior to draw from, and no starts were given.
+    ValueError
+        If given points have the wrong shape, or are not finite.
+    """
+    points = _given_points(density, settings, rng)
+    try:
+        reference = density.prior_draws(REFERENCE_DRAWS, rng)
+    except ModelError:
+        if points is None:
+            raise
+        reference = points
+    centre = np.median(reference, axis=0)
+    low, high = np.percentile(reference, PERCENTILES, axis=0)
+    spread = 0.5 * (high - low)
+    fallback: np.ndarray | float = GIVEN_SPREAD
+    if points is None:
+        fallback = np.maximum(FALLBACK_SPREAD * np.abs(centre), FALLBACK_SPREAD)
+    spread = np.where(spread > 0, spread, fallback)
+    return StartDistribution(centre, np.minimum(spread, density.period / 4), points)
+
+
+def _given_points(
+    density: Density, settings: ModeSearch, rng: np.random.Generator
+) -> np.ndarray | None:
+    """Return the starts that the settings give, shape (n, d), or None."""
+    if settings.locations is None:
+        if settings.starts is None or isinstance(settings.starts, Integral):
             return None
-        return self.density.wrap(_rows(config.starts, dim, "starts"))
+        return density.wrap(_rows(settings.starts, density.dim, "starts"))
+    where = settings.locations
+    if isinstance(where, Mapping):
+        where = [where]
+    if len(where) and isinstance(where[0], Mapping):
+        where = density.to_unconstrained(where)
+    where = _rows(where, density.dim, "locations")
+    if settings.radius:
+        noise = settings.radius * rng.standard_normal((STARTS_PER_LOCATION, *where.shape))
+        where = (where + noise).reshape(-1, density.dim)
+    return density.wrap(where)
 
-    def first(self) -> np.ndarray:
-        """Return the first batch: the points that were given, or drawn ones."""
-        if self._points is not None:
-            return self._finite(self._points, "the given points")
-        size = self.config.starts if isinstance(self.config.starts, Integral) else self.config.batch
-        return self.draw(min(size, self.config.max_starts) if not self.fixed else size)
 
-    def draw(self, n: int, optima: np.ndarray | None = None) -> np.ndarray:
-        """Draw n starts, a third of them in the box of known optima if there are several.
+def first_starts(
+    density: Density,
+    distribution: StartDistribution,
+    settings: ModeSearch,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the first batch of starts, shape (n, d): the points that were given, or drawn ones.
 
-        Fewer, or none, where the density is hardly ever finite; none at all is an error as long
-        as no optima are known (None).
-        """
-        kept: list[np.ndarray] = []
-        for _ in range(10):
-            x = self.density.prior_draws(n, self.rng)
-            # In many dimensions all draws are far from the centre, and so is the mode of a
-            # spike: every other one is drawn in, or out, by a factor of its own.
-            scaled = np.arange(n) % 2 == 1
-            factor = self.config.stretch * self.rng.random((int(scaled.sum()), 1))
-            x[scaled] = self.centre + factor * (x[scaled] - self.centre)
-            if optima is not None and len(optima) > 1:
-                # A third of the starts fills the box of the optima known so far: modes
-                # between others have basins that starts from far out do not reach.
-                within = np.arange(n) % 3 == 2
-                low, high = optima.min(axis=0), optima.max(axis=0)
-                margin = 0.1 * (high - low) + 0.5 * self.spread
-                size = (int(within.sum()), self.density.dim)
-                x[within] = self.rng.uniform(low - margin, high + margin, size=size)
-            x = self.density.wrap(x)
-            kept.append(x[np.isfinite(self.density.logp(x))])
-            if sum(map(len, kept)) >= n:
-                break
-        x = np.concatenate(kept)[:n]
-        return x if optima is not None else self._finite(x, f"{10 * n} prior draws", checked=True)
+    Raises
+    ------
+    ModelError
+        If the log density is finite at none of them.
+    """
+    if (x := distribution.points) is not None:
+        what, x = "the given points", x[np.isfinite(density.logp(x))]
+    else:
+        size = min(settings.batch, settings.max_starts)
+        if isinstance(settings.starts, Integral):
+            size = int(settings.starts)
+        what = f"{ATTEMPTS * size} prior draws"
+        x = draw_starts(density, distribution, settings, size, rng)
+    if len(x):
+        return x
+    error = density.last_error
+    raise ModelError(
+        f"The log density is NaN or -inf at all of {what}. "
+        + (f"The model raised {type(error).__name__}: {error}. " if error else "")
+        + "Check the model with model.debug(), or give starting points where it is finite: "
+        "modes=ModeSearch(starts=array of shape (n, d))."
+    ) from error
 
-    def _finite(self, x: np.ndarray, what: str, checked: bool = False) -> np.ndarray:
-        if not checked:
-            x = x[np.isfinite(self.density.logp(x))]
-        if len(x):
-            return x
-        error = self.density.last_error
-        raise ModelError(
-            f"The log density is NaN or -inf at all of {what}. "
-            + (f"The model raised {type(error).__name__}: {error}. " if error else "")
-            + "Check the model with model.debug(), or give starting points where it is finite: "
-            "modes=ModeSearch(starts=array of shape (n, d))."
-        ) from error
+
+def draw_starts(
+    density: Density,
+    distribution: StartDistribution,
+    settings: ModeSearch,
+    n: int,
+    rng: np.random.Generator,
+    optima: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw starts at which the log density is finite.
+
+    Every other start is a prior draw scaled about the centre by a random factor: in many
+    dimensions all prior draws are far from the centre, but the mode of a spike may be near it. If
+    there are several optima, every third start is uniform in their bounding box: climbs that
+    begin far out do not reach the basin of a mode between others.
+
+    Parameters
+    ----------
+    density : Density
+    distribution : StartDistribution
+    settings : ModeSearch
+    n : int
+    rng : numpy.random.Generator
+    optima : array of shape (p, d), optional
+        The optima that are known.
+
+    Returns
+    -------
+    array of shape (at most n, d)
+        Fewer than n, or none, where the density is finite at few prior draws.
+    """
+    kept: list[np.ndarray] = []
+    for _ in range(ATTEMPTS):
+        x = density.prior_draws(n, rng)
+        scaled = np.arange(n) % SCALED_EVERY == SCALED_EVERY - 1
+        factor = settings.stretch * rng.random((int(scaled.sum()), 1))
+        x[scaled] = distribution.centre + factor * (x[scaled] - distribution.centre)
+        if optima is not None and len(optima) > 1:
+            in_box = np.arange(n) % BOX_EVERY == BOX_EVERY - 1
+            low, high = optima.min(axis=0), optima.max(axis=0)
+            margin = BOX_MARGIN * (high - low) + SPREAD_MARGIN * distribution.spread
+            size = (int(in_box.sum()), density.dim)
+            x[in_box] = rng.uniform(low - margin, high + margin, size=size)
+        x = density.wrap(x)
+        kept.append(x[np.isfinite(density.logp(x))])
+        if sum(map(len, kept)) >= n:
+            break
+    return np.concatenate(kept)[:n]
 
 
 def _rows(points: Any, dim: int, name: str) -> np.ndarray:
+    """Return given points as an array of shape (n, dim)."""
     points = np.atleast_2d(np.asarray(points, dtype=float))
     if points.ndim != 2 or points.shape[1] != dim:
         raise ValueError(

@@ -1,11 +1,11 @@
-"""The search for symmetries: exchangeable components and changes of sign, by testing them."""
+"""Symmetries of a density: exchanges of components and changes of sign, found by tests."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -13,41 +13,81 @@ from scipy.optimize import linear_sum_assignment
 from pymc_multimodal.target.group import Symmetry, generate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pymc_multimodal.target.density import Density
 
-__all__ = ["candidates", "check_symmetry", "find_symmetry", "holds", "suggested"]
+__all__ = [
+    "Candidate",
+    "Variable",
+    "check_symmetry",
+    "coordinates_of",
+    "find_symmetry",
+    "named_families",
+]
 
-# Evaluations that the search may cost, numbers in the matrices that it looks at, and relative
-# difference of log densities that counts as rounding.
-MAX_TESTS, MAX_NUMBERS, TOLERANCE = 600, 1e8, 1e-9
-# Variables of one length whose subsets are all tried.
+# Evaluations that the tests of candidates may cost. Measured: examples/benchmarks/symmetry.py
+MAX_TESTS = 600
+# Numbers in the matrices of all candidates: 0.8 GB in double precision, of which one family is
+# held at a time. Conventional.
+MAX_NUMBERS = 1e8
+# Relative difference of log densities that counts as rounding. Conventional: 10^6 times the
+# precision of doubles.
+RELATIVE_TOLERANCE = 1e-9
+# Variables with axes of one length whose subsets are all tried (2^6 - 1 subsets); of more
+# variables, single ones and all together. Conventional.
 MAX_SUBSETS = 6
-# Distance (in spreads of the starts) by which a map has to move some optimum to be of use.
-MOVES = 1e-2
-# Optima that are compared with one another, how much their log densities and (in spreads) their
-# coordinates may differ where one may be the image of the other, and pairs that are looked at.
-COMPARED, LEVEL, ALIKE, MAX_PAIRS = 256, 1e-3, 0.05, 1000
-# Coordinates that a description names.
-NAMED = 6
-
-# A map, what it does, and the variables that take part.
-Candidate: TypeAlias = tuple[frozenset[str], np.ndarray, str]
+# A map is of use if it moves a coordinate of some optimum by more than this (spreads of the
+# starts). Measured: examples/benchmarks/constants.py
+MIN_MOVE = 1e-2
+# Two maps are the same if their entries differ by less than this. Conventional: entries are small
+# fractions, known to rounding errors.
+SAME_MAP = 1e-6
+# Points at which a symmetry is tested: half near optima, half at starts; and how far each point is
+# moved (spreads of the starts), because a start may be symmetric itself. Conventional.
+TEST_POINTS, TEST_NOISE = 8, 0.05
+# Optima that are compared, and pairs of them. Conventional: bounds of the cost.
+MAX_OPTIMA, MAX_PAIRS = 256, 1000
+# Two optima may be images of one another if their log densities differ by less than this (nats)
+# and their coordinates by less than this (spreads of the starts). The climbs end with errors of
+# 1e-5 nats. Measured: examples/benchmarks/constants.py
+SAME_LOGP, SAME_COORDINATE = 1e-3, 0.05
+# Cost of moving a coordinate, so that coordinates stay where they are unless there is a reason.
+# Conventional: far below `SAME_COORDINATE`, far above rounding errors.
+MOVE_COST = 1e-4
+# Coordinates that a description names. Conventional.
+NAMED_COORDINATES = 6
 
 
 @dataclass(frozen=True)
-class Block:
+class Candidate:
+    """A linear map that may be a symmetry.
+
+    Attributes
+    ----------
+    element : array of shape (d, d)
+    description : str
+    parts : frozenset of str
+        The variables that take part.
+    """
+
+    element: np.ndarray
+    description: str
+    parts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Variable:
     """A variable with an axis of components.
 
     Attributes
     ----------
     name : str
     where : array of int
-        Its coordinates.
+        The coordinates of its entries.
     axis : int
     size : int
-        Number of components; one more than the axis has where it is that of a simplex.
+        Number of components; for a simplex it is the length of the axis plus one.
     simplex : bool
     """
 
@@ -57,11 +97,16 @@ class Block:
     size: int
     simplex: bool
 
-    def exchanged(self, d: int, i: int, j: int) -> np.ndarray:
-        """Map that exchanges components i and j, shape (d, d).
+    @property
+    def label(self) -> str:
+        """Name of the variable and its axis."""
+        return f"{self.name} axis {self.axis}"
 
-        PyMC's simplex transform is ``y = log x - mean(log x)`` without its last entry, so that
-        exchanging entries of x is linear in y.
+    def exchanged(self, d: int, i: int, j: int) -> np.ndarray:
+        """Return the map that exchanges components i and j, shape (d, d).
+
+        PyMC's simplex transform is ``y = log x - mean(log x)`` without its last entry. So
+        an exchange of entries of x is linear in y.
         """
         order = np.arange(self.size)
         order[[i, j]] = j, i
@@ -75,102 +120,120 @@ class Block:
         return out
 
     def negated(self, d: int, i: int) -> np.ndarray:
-        """Map that changes the sign of component i, shape (d, d)."""
+        """Return the map that changes the sign of component i, shape (d, d)."""
         return _negated(d, np.take(self.where, i, axis=self.axis))
 
 
 def _negated(d: int, where: np.ndarray) -> np.ndarray:
+    """Return the map that changes the sign of some coordinates, shape (d, d)."""
     sign = np.ones(d)
     sign[where] = -1.0
     return np.diag(sign)
 
 
-def variables(names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Coordinates of each variable in its own shape, read from names like ``mu[0,1]``."""
+# ---------------------------------------------------------- candidates by name
+
+
+def coordinates_of(names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the coordinates of each variable in its own shape.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the coordinates, such as ``mu[0,1]``. Variables of which entries are missing are left
+        out.
+    """
     found: dict[str, dict[tuple[int, ...], int]] = {}
-    for at, name in enumerate(names):
+    for coordinate, name in enumerate(names):
         match = re.fullmatch(r"(.*)\[([\d,]+)\]", name)
         base, index = (match[1], match[2]) if match else (name, "")
-        found.setdefault(base, {})[tuple(int(i) for i in index.split(",") if i)] = at
+        found.setdefault(base, {})[tuple(int(i) for i in index.split(",") if i)] = coordinate
     out = {}
     for base, entries in found.items():
         shape = tuple(np.max(list(entries), axis=0).astype(int) + 1) if () not in entries else ()
         if len(entries) != int(np.prod(shape)):
             continue
         where = np.empty(shape, dtype=int)
-        for index, at in entries.items():
-            where[index] = at
+        for index, coordinate in entries.items():
+            where[index] = coordinate
         out[base] = where
     return out
 
 
-def _blocks(shaped: dict[str, np.ndarray]) -> dict[int, list[Block]]:
-    """Variables with axes of components, by the number of components."""
-    out: dict[int, list[Block]] = {}
-    for name, where in shaped.items():
+def _by_size(coordinates: dict[str, np.ndarray]) -> dict[int, list[Variable]]:
+    """Return variables with an axis of components, by the number of components."""
+    out: dict[int, list[Variable]] = {}
+    for name, where in coordinates.items():
         for axis, length in enumerate(where.shape):
             simplex = name.endswith("_simplex__") and axis == where.ndim - 1
             size = length + simplex
             if size > 1:
-                out.setdefault(size, []).append(Block(name, where, axis, size, simplex))
+                out.setdefault(size, []).append(Variable(name, where, axis, size, simplex))
     return out
 
 
-def candidates(names: tuple[str, ...]) -> Iterator[list[Candidate]]:
-    """Families of maps that may be symmetries: one family for each thing that may be done.
+def named_families(names: Sequence[str]) -> Iterator[list[Candidate]]:
+    """Yield families of maps that the names of the coordinates suggest.
 
-    A family holds one map for each set of variables that take part, smallest sets first; a
-    set that contains one which is a symmetry by itself need not be tried.
+    A family holds one kind of map, such as the exchange of two components, for each set of
+    variables that may take part, the smallest sets first. A set that contains a smaller set which
+    is a symmetry by itself need not be tried. Families end when their matrices have taken
+    `MAX_NUMBERS` numbers.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the coordinates.
     """
-    d, shaped = len(names), variables(names)
-    whole = [(name, _negated(d, where.ravel())) for name, where in shaped.items()]
-    yield _family(whole, "sign of")
-    scalars = [(n, m) for (n, m), where in zip(whole, shaped.values(), strict=True)
-               if where.size == 1]  # fmt: skip
-    # Short axes first: components are few, and long vectors have too many pairs for all.
-    for size, blocks in sorted(_blocks(shaped).items()):
-        labels = [f"{b.name} axis {b.axis}" for b in blocks]
-        for i in range(size):
-            signs = [(t, b.negated(d, i)) for t, b in zip(labels, blocks, strict=True)
-                     if not b.simplex]  # fmt: skip
-            yield _family(signs, f"sign of component {i} of")
-        for i, j in combinations(range(size), 2):
-            swaps = [(t, b.exchanged(d, i, j)) for t, b in zip(labels, blocks, strict=True)]
-            # The log odds of two components change sign with their exchange.
-            named = {b.name for b in blocks}
-            swaps += [s for s in scalars if size == 2 and s[0] not in named]
-            yield _family(swaps, f"exchange of {i} and {j} in")
-
-
-def _within(families: Iterator[list[Candidate]], d: int) -> Iterator[list[Candidate]]:
-    """Yield families until their matrices have taken too many numbers."""
     left = MAX_NUMBERS
-    for family in families:
-        left -= len(family) * d**2
+    for family in _all_families(names):
+        left -= len(family) * len(names) ** 2
         if left < 0:
             return
         yield family
 
 
-def _family(parts: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
-    """Products of the maps of all subsets; of all and of single ones where they are many."""
-    sizes = range(1, len(parts) + 1) if len(parts) <= MAX_SUBSETS else (1, len(parts))
+def _all_families(names: Sequence[str]) -> Iterator[list[Candidate]]:
+    d, coordinates = len(names), coordinates_of(names)
+    whole = [(name, _negated(d, where.ravel())) for name, where in coordinates.items()]
+    yield _family(whole, "sign of")
+    scalars = [(n, m) for (n, m), where in zip(whole, coordinates.values(), strict=True)
+               if where.size == 1]  # fmt: skip
+    # Short axes come first: components are few, and long vectors have too many pairs.
+    for size, variables in sorted(_by_size(coordinates).items()):
+        for i in range(size):
+            signs = [(v.label, v.negated(d, i)) for v in variables if not v.simplex]
+            yield _family(signs, f"sign of component {i} of")
+        for i, j in combinations(range(size), 2):
+            swaps = [(v.label, v.exchanged(d, i, j)) for v in variables]
+            # The log odds of two components change sign when these are exchanged.
+            named = {v.name for v in variables}
+            swaps += [s for s in scalars if size == 2 and s[0] not in named]
+            yield _family(swaps, f"exchange of {i} and {j} in")
+
+
+def _family(maps: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
+    """Return products of the maps of all subsets, or of single ones and all if they are many."""
+    sizes = range(1, len(maps) + 1) if len(maps) <= MAX_SUBSETS else (1, len(maps))
     out = []
     for size in sizes:
-        for subset in combinations(parts, size):
+        for subset in combinations(maps, size):
             product = np.linalg.multi_dot([m for _, m in subset]) if size > 1 else subset[0][1]
-            taking = [name for name, _ in subset]
-            out.append((frozenset(taking), product, f"{what} {', '.join(taking)}"))
+            parts = [name for name, _ in subset]
+            out.append(Candidate(product, f"{what} {', '.join(parts)}", frozenset(parts)))
     return out
 
 
-def suggested(
+# ---------------------------------------------------------- candidates by optima
+
+
+def _optima_families(
     names: tuple[str, ...], optima: np.ndarray, height: np.ndarray, spread: np.ndarray
 ) -> Iterator[list[Candidate]]:
-    """List maps that take one optimum to another of the same height, the simplest first.
+    """Yield maps that take one optimum to another of the same height, the simplest first.
 
-    They rearrange coordinates and change signs in any way: of a triangular matrix of loadings,
-    say, or of components that are variables of their own.
+    The maps rearrange coordinates and change signs in any way: those of a triangular matrix of
+    loadings, or of components that are variables of their own.
 
     Parameters
     ----------
@@ -186,33 +249,45 @@ def suggested(
         Families of one map each.
     """
     d = len(spread)
-    top = np.argsort(-height, kind="stable")[:COMPARED]
-    optima, height = optima[top], height[top]
-    size = np.sort(np.abs(optima), axis=1)
-    first, second = np.nonzero(np.triu(np.abs(height[:, None] - height) <= LEVEL, 1))
-    alike = np.abs(size[first] - size[second]).max(axis=1) <= ALIKE * spread.max()
-    pairs = np.stack([first, second], axis=1)[alike][: min(MAX_PAIRS, int(MAX_NUMBERS / d**2))]
-    # Coordinates stay where they are unless there is a reason for them to move.
+    # Distances in the mean spread of the two coordinates.
     apart = 0.5 * (spread[:, None] + spread)
-    reluctance = 1e-4 * (1.0 - np.eye(d))
+    move_cost = MOVE_COST * (1.0 - np.eye(d))
     found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-    for p, q in optima[pairs]:
-        cost = np.abs(np.abs(q)[:, None] - np.abs(p)) / apart + reluctance
-        to, source = linear_sum_assignment(cost)
-        if cost[to, source].max() <= ALIKE:
-            turned = (q * p[source] < 0) & (np.abs(q) > ALIKE * spread)
+    for p, q in _similar_pairs(optima, height, spread):
+        cost = np.abs(np.abs(q)[:, None] - np.abs(p)) / apart + move_cost
+        target, source = linear_sum_assignment(cost)
+        if cost[target, source].max() <= SAME_COORDINATE:
+            turned = (q * p[source] < 0) & (np.abs(q) > SAME_COORDINATE * spread)
             found[source.tobytes() + turned.tobytes()] = source, turned
-    whole = np.arange(d)
-    for source, turned in sorted(found.values(), key=lambda e: np.sum((e[0] != whole) | e[1])):
+    identity = np.arange(d)
+    for source, turned in sorted(found.values(), key=lambda e: np.sum((e[0] != identity) | e[1])):
         element = np.zeros((d, d))
-        element[whole, source] = np.where(turned, -1.0, 1.0)
-        moved = [names[i] for i in np.flatnonzero((source != whole) | turned)]
-        what = "sign of" if (source == whole).all() else "exchange among"
-        more = f" and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
-        yield [(frozenset(), element, f"{what} {', '.join(moved[:NAMED])}{more}")]
+        element[identity, source] = np.where(turned, -1.0, 1.0)
+        moved = [names[i] for i in np.flatnonzero((source != identity) | turned)]
+        what = "sign of" if (source == identity).all() else "exchange among"
+        left = len(moved) - NAMED_COORDINATES
+        more = f" and {left} more" if left > 0 else ""
+        yield [Candidate(element, f"{what} {', '.join(moved[:NAMED_COORDINATES])}{more}")]
 
 
-def holds(density: Density, elements: np.ndarray, x: np.ndarray, logp: np.ndarray) -> np.ndarray:
+def _similar_pairs(optima: np.ndarray, height: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return pairs of optima of one height with the same sizes of coordinates, shape (m, 2, d)."""
+    d = len(spread)
+    top = np.argsort(-height, kind="stable")[:MAX_OPTIMA]
+    optima, height = optima[top], height[top]
+    sizes = np.sort(np.abs(optima), axis=1)
+    first, second = np.nonzero(np.triu(np.abs(height[:, None] - height) <= SAME_LOGP, 1))
+    alike = np.abs(sizes[first] - sizes[second]).max(axis=1) <= SAME_COORDINATE * spread.max()
+    most = min(MAX_PAIRS, int(MAX_NUMBERS / d**2))
+    return optima[np.stack([first, second], axis=1)[alike][:most]]
+
+
+# ---------------------------------------------------------- tests
+
+
+def _leave_unchanged(
+    density: Density, elements: np.ndarray, x: np.ndarray, logp: np.ndarray
+) -> np.ndarray:
     """Tell which maps leave the log density of all points unchanged.
 
     Parameters
@@ -229,11 +304,24 @@ def holds(density: Density, elements: np.ndarray, x: np.ndarray, logp: np.ndarra
     moved = np.einsum("mij,nj->mni", elements, x)
     there = density.logp(moved.reshape(-1, x.shape[1])).reshape(len(elements), len(x))
     with np.errstate(invalid="ignore"):
-        return (np.abs(there - logp) <= TOLERANCE * (1.0 + np.abs(logp))).all(axis=1)
+        return (np.abs(there - logp) <= RELATIVE_TOLERANCE * (1.0 + np.abs(logp))).all(axis=1)
 
 
 def check_symmetry(symmetry: Symmetry, density: Density, x: np.ndarray) -> None:
-    """Raise a ValueError if given maps do not leave the density of points unchanged."""
+    """Check that given maps leave the log density of points unchanged.
+
+    Parameters
+    ----------
+    symmetry : Symmetry
+    density : Density
+    x : array of shape (n, d)
+        The first 8 points are used.
+
+    Raises
+    ------
+    ValueError
+        If a map changes the log density or has the wrong shape, or if a coordinate is circular.
+    """
     d = density.dim
     if symmetry.generators[0].shape != (d, d):
         raise ValueError(
@@ -245,7 +333,8 @@ def check_symmetry(symmetry: Symmetry, density: Density, x: np.ndarray) -> None:
             "symmetry was given for a model with circular coordinates, for which folding is not "
             "defined; use symmetry=False."
         )
-    good = holds(density, np.stack(symmetry.generators), x[:8], density.logp(x[:8]))
+    x = x[:TEST_POINTS]
+    good = _leave_unchanged(density, np.stack(symmetry.generators), x, density.logp(x))
     if not good.all():
         raise ValueError(
             f"symmetry: generator {int(np.argmin(good))} changes the log density, so it is not a "
@@ -263,10 +352,10 @@ def find_symmetry(
 ) -> Symmetry | None:
     """Find the exchangeable components and changes of sign that move some optimum.
 
-    Candidates come from the coordinates' names (components are entries along axes of one
+    Candidates come from the names of the coordinates (components are entries along axes of one
     length, of several variables together) and from pairs of optima that look like images of one
-    another. Each is tested at one random point, and those that pass at more: a few about the
-    optima, and starts far away.
+    another. Each candidate is tested at one random point. Those that pass are tested at up to 8
+    points: some near the optima, some at starts.
 
     Parameters
     ----------
@@ -288,44 +377,58 @@ def find_symmetry(
     """
     if not len(optima) or np.isfinite(density.period).any():
         return None
-    near = optima[rng.integers(len(optima), size=4)]
-    far = starts[rng.integers(len(starts), size=4)]
-    # A start may happen to be symmetric itself: every point is moved a little.
-    x = np.concatenate([near, far]) + 0.05 * spread * rng.standard_normal((8, density.dim))
-    logp = density.logp(x)
-    x, logp = x[np.isfinite(logp)], logp[np.isfinite(logp)]
+    x, logp = _test_points(density, optima, starts, spread, rng)
     if len(x) < 2:
         return None
-    found: list[np.ndarray] = []
-    descriptions: list[str] = []
+    accepted: list[Candidate] = []
     known = np.eye(density.dim)[None]
     spent = 0
-    pairs = suggested(density.names, optima, height, spread)
-    for family in chain(_within(candidates(density.names), density.dim), pairs):
+    by_optima = _optima_families(density.names, optima, height, spread)
+    for family in chain(named_families(density.names), by_optima):
         if spent >= MAX_TESTS or density.exhausted():
             break
-        # Useless: what moves no optimum, and what is known already.
-        family = [c for c in family if _moves(c[1], optima, spread)]
-        family = [c for c in family if not (np.abs(known - c[1]).max(axis=(1, 2)) < 1e-6).any()]
+        family = [c for c in family if _is_new(c.element, known, optima, spread)]
         if not family or spent + len(family) > MAX_TESTS:
             continue
-        maps = np.stack([c[1] for c in family])
-        passed = np.flatnonzero(holds(density, maps, x[:1], logp[:1]))
+        maps = np.stack([c.element for c in family])
+        passed = np.flatnonzero(_leave_unchanged(density, maps, x[:1], logp[:1]))
         spent += len(family)
-        taken: list[frozenset[str]] = []
-        for k in passed:
-            taking, element, text = family[k]
-            if any(small < taking for small in taken):
+        smaller: list[frozenset[str]] = []
+        for candidate in (family[k] for k in passed):
+            if any(parts < candidate.parts for parts in smaller):
                 continue
             spent += len(x)
-            if holds(density, element[None], x, logp)[0]:
-                taken.append(taking)
-                if len(larger := generate((*found, element))):
-                    known = larger
-                    found.append(element)
-                    descriptions.append(text)
-    return Symmetry(tuple(found), tuple(descriptions)) if found else None
+            if _leave_unchanged(density, candidate.element[None], x, logp)[0]:
+                smaller.append(candidate.parts)
+                elements = (*(c.element for c in accepted), candidate.element)
+                if len(group := generate(elements)):
+                    known = group
+                    accepted.append(candidate)
+    if not accepted:
+        return None
+    return Symmetry(tuple(c.element for c in accepted), tuple(c.description for c in accepted))
 
 
-def _moves(element: np.ndarray, optima: np.ndarray, spread: np.ndarray) -> bool:
-    return bool((np.abs(optima @ element.T - optima) > MOVES * spread).any())
+def _test_points(
+    density: Density,
+    optima: np.ndarray,
+    starts: np.ndarray,
+    spread: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return random points near optima and starts with finite log densities, and these."""
+    half = TEST_POINTS // 2
+    near = optima[rng.integers(len(optima), size=half)]
+    far = starts[rng.integers(len(starts), size=half)]
+    noise = rng.standard_normal((TEST_POINTS, density.dim))
+    x = np.concatenate([near, far]) + TEST_NOISE * spread * noise
+    logp = density.logp(x)
+    finite = np.isfinite(logp)
+    return x[finite], logp[finite]
+
+
+def _is_new(element: np.ndarray, known: np.ndarray, optima: np.ndarray, spread: np.ndarray) -> bool:
+    """Tell whether a map moves some optimum, and is not among the known ones, shape (m, d, d)."""
+    if not (np.abs(optima @ element.T - optima) > MIN_MOVE * spread).any():
+        return False
+    return not (np.abs(known - element).max(axis=(1, 2)) < SAME_MAP).any()

@@ -244,6 +244,6 @@ def test_a_plain_score_is_learned_and_run(rng, monkeypatch):
     tools = load("score_tools")
     target = tools.two_normals(2, 4.0)
     x, test = target.draw(2000, rng)[0], target.draw(2000, rng)[0]
-    score = tools.plain_score(x, rng, steps=300)
+    score = tools.plain_score(x, rng, training_steps=300)
     assert tools.relative_error(score, test, target.score(test)) < 0.3
     assert score.run(x, rng, stop=0.2).shape == x.shape

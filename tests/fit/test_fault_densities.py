@@ -22,17 +22,16 @@ from densities import (
 )
 
 import pymc_multimodal as mm
-from pymc_multimodal.evidence.weights import BridgeSamples
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
-from pymc_multimodal.kernel import Kernel, count_jumps
+from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.fit.choose_kernel import choose_kernel
+from pymc_multimodal.kernel import make_kernel
 from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
 from pymc_multimodal.proposals.base import RegionFit
 from pymc_multimodal.target.density import Density
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
-PLAIN = mm.Hybrid(rungs=("gaussian", "mixture"))
+PLAIN = mm.Hybrid(families=("gaussian", "mixture"))
 # About a tenth of the narrow mode, which holds 0.6.
 TIP = 3.5
 
@@ -238,17 +237,16 @@ def test_chains_that_stick_where_the_generator_does_not_go_are_flagged(df, rng):
     target = StudentT(2, 1.0) if df == 1.0 else gaussian(np.zeros(2), np.eye(2))
     density, everywhere = target.density(), Everywhere()
     local = exact_local(target, everywhere.label, 1, rng)
-    narrow = EllipticalMixture(
-        np.zeros((1, 2)), np.eye(2)[None], np.ones(1), np.array([np.inf]), np.full(2, np.inf),
-        np.zeros(2), "gaussian",
-    )  # fmt: skip
+    narrow = EllipticalMixture.single(
+        np.zeros(2), np.eye(2), np.inf, np.full(2, np.inf), np.zeros(2)
+    )
     weighing = BridgeSamples(density, everywhere, RegionFit((narrow,)), rng)
     weighing.extend(np.array([2000]))
     weights = weighing.weigh(local)
     one = np.ones(1)
     tuning = MoveParameters(np.eye(2)[None], one, one.astype(int), 0.75 * one)
-    kernel = Kernel(everywhere, tuning, RegionalMixture((narrow,), one))
-    found = {s.code for s in count_jumps(density, kernel, local, weights, rng)[1]}
+    kernel = make_kernel(everywhere, tuning, RegionalMixture((narrow,), one))
+    found = {s.code for s in choose_kernel(Target(density), kernel, local, weights, rng)[1]}
     flagged = {s.code for s in weights.statuses if s.level == "warning"}
     if df == 1.0:
         assert "sticky" in found

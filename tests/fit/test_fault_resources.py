@@ -13,8 +13,7 @@ import pytest
 from densities import two_modes
 
 import pymc_multimodal as mm
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 
 FIT_AND_DRAW = """
 import errno, os, sys, tempfile

@@ -17,11 +17,8 @@ import pytest
 from densities import WideNormal, two_modes
 
 import pymc_multimodal as mm
-from pymc_multimodal.challenge.challenger import Challenger
-from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit import pipeline
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.challenge import Challenge, rounds
+from pymc_multimodal.fit import FitConfig, fit_density, pipeline
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.status import FitError
 from pymc_multimodal.target.density import CHUNK, Density
@@ -132,7 +129,7 @@ def test_an_interruption_of_a_second_fit_leaves_the_first(monkeypatch):
     fit = fit_density(TARGET.density(), FitConfig(modes=mm.ModeSearch(starts=TARGET.means[:1])))
     assert fit.n_modes == 1
     assert {"challenge", "interrupted"} < set(warnings_of(fit))
-    assert len(fit.verdict.starts)
+    assert len(fit.challenge.counterexamples)
 
 
 @pytest.mark.parametrize("name", ["count_jumps", "build"])
@@ -156,7 +153,7 @@ def test_pymc_draws_from_a_fit_that_was_interrupted(monkeypatch, caplog):
     def press(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Challenger, "seek", press)
+    monkeypatch.setattr(rounds, "tempered_smc", press)
     with models.unequal(), caplog.at_level(logging.WARNING):
         step = mm.MultimodalDiffusion(random_seed=1, progressbar=False, quiet=True)
         idata = pm.sample(
@@ -228,7 +225,7 @@ def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
     fit = fit_density(TARGET.density(), FitConfig(challenge=challenge, max_evals=limit))
     assert warnings_of(fit) == ["budget"]
     assert_right(fit)
-    assert fit.verdict is None
+    assert fit.challenge is None
     assert fit.n_logp_evals < limit + CHUNK + 500
 
 
@@ -236,8 +233,8 @@ def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict_and_what_they_foun
     whole = fit_density(TARGET.density(), FitConfig())
     assert whole.verdict.n_climbs > 500
     fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 1000))
-    assert 0 < fit.verdict.n_climbs < whole.verdict.n_climbs
-    assert fit.verdict.missed_mass == whole.verdict.missed_mass
+    assert 0 < fit.challenge.n_climbs < whole.verdict.n_climbs
+    assert fit.challenge.missed_mass == whole.verdict.missed_mass
     assert warnings_of(fit) == ["budget"]
     assert_right(fit)
 
@@ -248,7 +245,7 @@ def test_a_limit_in_a_second_fit_leaves_no_verdict_on_the_first():
     whole = fit_density(TARGET.density(), FitConfig(modes=search))
     fit = fit_density(TARGET.density(), FitConfig(modes=search, max_evals=whole.n_logp_evals // 2))
     assert fit.n_modes == 2
-    assert fit.verdict is None
+    assert fit.challenge is None
     assert "budget" in warnings_of(fit)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from densities import Mixture, VonMises, gaussian, two_modes
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.kernel import init, propose, step
 from pymc_multimodal.regions.settings import LocalSampling
 from pymc_multimodal.status import FitError, ModelError
@@ -97,8 +96,8 @@ def test_the_fitted_kernel_draws_from_the_posterior(fit, rng):
     for _ in range(steps):
         proposed = propose(Target(density), kernel, n * kernel.jumps, rng)
         state, accepted = step(Target(density), kernel, state, proposed, rng)
-        upper = TARGET.component(state.cloud.x)[:, None] == 1
-        total = total + np.concatenate([upper, state.cloud.x], axis=1) / steps
+        upper = TARGET.component(state.points.x)[:, None] == 1
+        total = total + np.concatenate([upper, state.points.x], axis=1) / steps
     assert accepted.mean() > 0.5
     mean = TARGET.weights @ TARGET.means
     z = (total.mean(axis=0) - [0.7, *mean]) / (total.std(axis=0) / np.sqrt(n))

@@ -5,18 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pymc as pm
 import pytest
-from densities import HalfSpace, Mixture, two_modes
+from densities import Mixture, two_modes
+from pymc_multimodal.search.finder import MAX_ESCAPES
 
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.moves.adaptation import fit_metric
-from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.regions.chains import LocalSampler
-from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.regions.settings import LocalSampling
 from pymc_multimodal.search.curvature import triangular
-from pymc_multimodal.search.finder import MAX_ESCAPES, ModeFinder
 from pymc_multimodal.search.optimise import ForwardDifferences
-from pymc_multimodal.search.settings import ModeSearch
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.density import Density
 
@@ -39,7 +34,7 @@ def test_a_prior_that_ignores_its_order_still_gives_finite_starts(rng):
     density = density_of(model)
     x = density.prior_draws(200, rng)
     assert np.isfinite(x).all()
-    modes = ModeFinder(density, ModeSearch(), rng).search()
+    modes = modes_found(density, rng)
     assert len(modes) == 1
     assert not modes.runaway
 
@@ -85,16 +80,14 @@ def test_steps_in_the_density_do_not_start_a_climb_from_every_point(rng):
     def prior(n, rng):
         return rng.normal(0, 2, (n, 2))
 
-    finder = ModeFinder(Density(stairs, 2, prior=prior), ModeSearch(), rng)
-    finder.search()
-    assert finder.n_escapes <= MAX_ESCAPES
+    search = settled_search(Density(stairs, 2, prior=prior), ModeSearch(), rng)
+    assert search.counts.escapes <= MAX_ESCAPES
     # Before escapes were rationed this took hundreds of thousands of evaluations.
     assert sum(calls) < 100_000
 
 
 def test_a_fit_says_what_it_is_in_one_line():
-    from pymc_multimodal.fit.pipeline import fit_density
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig, fit_density
 
     def normal(x):
         return -0.5 * (x**2).sum(axis=1), -x
@@ -110,10 +103,9 @@ def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
     modes = ModeFinder(density, ModeSearch(), rng).search()
     pilot = explore(density, modes, config, rng)
     sampler = LocalSampler(density, HalfSpace(0.0), modes, pilot, config, rng)
-    whole = EllipticalMixture(
-        np.zeros((1, 2)), 9.0 * np.eye(2)[None], np.ones(1), np.array([5.0]),
-        np.full(2, np.inf), np.zeros(2), "gaussian",
-    )  # fmt: skip
+    whole = EllipticalMixture.single(
+        np.zeros(2), 9.0 * np.eye(2), 5.0, np.full(2, np.inf), np.zeros(2)
+    )
     for k in (1, 0):
         sampler.connect({k: (whole, [whole])})
     sampler.extend(np.arange(2), 30)
@@ -144,13 +136,13 @@ def test_symmetry_is_looked_for_whatever_climbs(rng):
         (target.density(gradient=False), ModeSearch(max_starts=32)),
         (target.density(), ModeSearch(max_starts=32, optimiser="differences")),
     ):
-        finder = ModeFinder(density, config, rng, symmetry=True)
-        assert len(finder.search()) == 1
-        assert (finder.atlas.multiplicity(finder.atlas.x) >= 2).all()
+        search = settled_search(density, config, rng, symmetry=True)
+        assert len(modes_of(density, search, config)) == 1
+        assert (search.optima.multiplicity(search.optima.x) >= 2).all()
 
 
 def test_a_mode_stays_itself_when_more_of_its_optima_are_found(rng):
-    modes = ModeFinder(two_modes().density(), ModeSearch(), rng).search()
+    modes = modes_found(two_modes().density(), rng)
     assert modes.counterparts(modes).tolist() == [0, 1]
     shift = np.array([1e-7, 0.0])
     higher = replace(
@@ -159,12 +151,13 @@ def test_a_mode_stays_itself_when_more_of_its_optima_are_found(rng):
         log_density=modes.log_density + 1e-9,
         optima=np.concatenate([modes.optima, modes.optima + shift]),
         optimum_modes=np.tile(modes.optimum_modes, 2),
+        optimum_ids=np.concatenate([modes.optimum_ids, modes.optimum_ids + 2]),
     )
     assert higher.counterparts(modes).tolist() == [0, 1]
     # But a spike on top of it is news, and so is a mode of which nothing was known.
     spike = replace(higher, log_density=modes.log_density + np.array([2.0, 0.0]))
     assert spike.counterparts(modes).tolist() == [-1, 1]
-    other = replace(modes, optima=modes.optima + 1.0)
+    other = replace(modes, optima=modes.optima + 1.0, optimum_ids=modes.optimum_ids + 2)
     assert other.counterparts(modes).tolist() == [-1, -1]
 
 
@@ -176,12 +169,3 @@ def test_factors_of_long_thin_covariances_can_be_moved(rng):
     np.testing.assert_array_equal(np.triu(factor, 1), 0.0)
     z = np.linalg.solve(factor, root)
     np.testing.assert_allclose(z @ z.swapaxes(1, 2), np.broadcast_to(np.eye(3), z.shape), atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"explore_moves": 1}, {"draws": 0}, {"windows": (30, 0)}, {"max_draws": 50}],
-)
-def test_settings_that_leave_nothing_to_do_are_refused(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        LocalSampling(**settings)

@@ -1,12 +1,12 @@
-"""Chains within regions: right moments, honest diagnostics, and metrics that fit."""
+"""Chains within regions: right moments, honest diagnostics, and states that are never changed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from chains import prepared, z_of_means
+from chains import begun, prepared, run, z_of_means
 from densities import (
     Banana,
     Everywhere,
@@ -17,16 +17,26 @@ from densities import (
     moments,
     two_modes,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pymc_multimodal.moves.adaptation import _geometric_mean_with_inverse, fit_metric
 from pymc_multimodal.proposals import EllipticalMixture, Hybrid
-from pymc_multimodal.regions.chains import LocalSampler
-from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.regions.settings import LocalSampling
+from pymc_multimodal.regions import (
+    LocalSampling,
+    advance_chains,
+    connect_regions,
+    diagnostics_of,
+    draws_of,
+    escalate_regions,
+    explore,
+    extend_chains,
+    jumps_of,
+    n_draws,
+    positions,
+    short_regions,
+    skip_regions,
+    unmixed,
+)
 
-reproducible = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+ONE = np.array([0])
 
 
 def second_moments(x):
@@ -38,6 +48,13 @@ def exact_moments(target, rng, keep=lambda x: np.ones(len(x), bool), n=400_000):
     """Moments whose own error is a tenth of that of a few thousand draws."""
     x = target.draws(n, rng)
     return moments(x[keep(x)]).mean(axis=0)
+
+
+def small(rng, **settings):
+    """The chains of a standard normal in two dimensions, with their first batch."""
+    density = gaussian(np.zeros(2), np.eye(2)).density()
+    config, modes, pilot = prepared(density, rng, LocalSampling(**settings), starts=8)
+    return begun(density, Everywhere(), modes, pilot, config, rng)
 
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "random_walk"])
@@ -52,12 +69,12 @@ def test_a_gaussian_is_sampled_in_any_units(gradient, rng):
 
     density = target.density(gradient=gradient, prior=prior)
     config, modes, pilot = prepared(density, rng, starts=16)
-    sampler = LocalSampler(density, Everywhere(), modes, pilot, config, rng)
-    sampler.run()
-    local = sampler.result()
-    assert local.r_hat[0] < config.max_rhat
+    sampler, chains = begun(density, Everywhere(), modes, pilot, config, rng)
+    chains = run(sampler, chains, rng)
+    local, how = draws_of(sampler, chains), diagnostics_of(chains, sampler.settings)
+    assert how.r_hat[0] < config.max_rhat
     assert local.ess[0] > config.min_ess
-    assert not local.statuses
+    assert not how.statuses
     standard = local.x[0] / units - 3
     flat = (0.5 * np.eye(d) + 0.5)[np.triu_indices(d)]
     z = z_of_means(second_moments(standard), np.concatenate([np.zeros(d), flat]))
@@ -66,7 +83,7 @@ def test_a_gaussian_is_sampled_in_any_units(gradient, rng):
     np.testing.assert_allclose(local.logp[0].ravel(), target.logp(local.x[0].reshape(-1, d)))
     if gradient:
         # The metric was fitted to draws and gradients of a Gaussian: nearly exact.
-        ratio = np.linalg.solve(np.linalg.cholesky(covariance), local.tuning.scale[0])
+        ratio = np.linalg.solve(np.linalg.cholesky(covariance), chains.parameters.scale[0])
         np.testing.assert_allclose(np.linalg.svd(ratio, compute_uv=False), 1.0, atol=0.1)
     else:
         assert density.n_grad_evals == 0
@@ -78,28 +95,27 @@ def test_each_region_is_sampled_by_itself(rng):
     density, partition = target.density(), HalfSpace(0.2)
     config, modes, pilot = prepared(density, rng, barrier=0.5)
     order = np.argsort(modes.locations[:, 0])
-    sampler = LocalSampler(density, partition, modes.take(order), pilot, config, rng)
-    sampler.run()
-    local = sampler.result()
+    sampler, chains = begun(density, partition, modes.take(order), pilot.take(order), config, rng)
+    chains = run(sampler, chains, rng)
+    local = draws_of(sampler, chains)
     for k in (0, 1):
         assert np.all(partition.label(local.x[k].reshape(-1, 2)) == k)
         expected = exact_moments(target, rng, lambda x, k=k: partition.label(x) == k)
         z = z_of_means(second_moments(local.x[k]), expected)
         assert np.abs(z).max() < 4.5
-    assert np.all(local.crossings > 0)
+    assert np.all(diagnostics_of(chains, sampler.settings).crossings > 0)
 
 
 def test_a_circular_mode_on_the_seam_is_one_region(rng):
     target = VonMises([np.pi], [3.0], [1.0])
     density = target.density()
     config, modes, pilot = prepared(density, rng)
-    sampler = LocalSampler(density, Everywhere(), modes, pilot, config, rng)
-    sampler.run()
-    local = sampler.result()
-    x = local.x[0]
+    sampler, chains = begun(density, Everywhere(), modes, pilot, config, rng)
+    chains = run(sampler, chains, rng)
+    x = draws_of(sampler, chains).x[0]
     assert np.abs(x[..., 0]).max() <= np.pi
     # R-hat is judged on the unrolled coordinate; on the wrapped one chains would differ.
-    assert local.r_hat[0] < config.max_rhat
+    assert diagnostics_of(chains, sampler.settings).r_hat[0] < config.max_rhat
     both = np.stack([np.sin(x[..., 0]), x[..., 1]], axis=2)
     assert np.abs(z_of_means(both, 0.0)).max() < 4
     mean = target.draws(400_000, rng)
@@ -107,58 +123,59 @@ def test_a_circular_mode_on_the_seam_is_one_region(rng):
     assert abs(z[0]) < 4
 
 
-class ShiftsOnce(LocalSampler):
-    """Shifts into second gear as soon as it may, whether or not it has to."""
-
-    def _wants_shift(self, k, drawn):
-        return self._gear[k] < 1 and drawn >= 2 * self.config.draws
+# ------------------------------------------------------------------ regimes
 
 
 def wrong_jumps(local, rng, previous):
     """Densities that miss the mean and the width: proposals only, so draws must not show it."""
     d = local.x[0].shape[-1]
     return [
-        EllipticalMixture(
-            np.full((1, d), 0.7),
-            0.8 * np.eye(d)[None],
-            np.ones(1),
-            np.array([5.0]),
-            np.full(d, np.inf),
-            np.zeros(d),
-            "gaussian",
+        EllipticalMixture.single(
+            np.full(d, 0.7), 0.8 * np.eye(d), 5.0, np.full(d, np.inf), np.zeros(d)
         )
         for _ in range(len(local))
     ]
 
 
-def fitted_jumps(local, rng, previous):
-    return Hybrid().fit_regions(local, np.full(local.x[0].shape[-1], np.inf), rng).densities
+def wrong_jumps(draws, rng, previous):
+    """Densities that miss: they are proposals only, so that draws must not show it."""
+    return [wide(draws.x[0].shape[-1]) for _ in range(len(draws))]
+
+
+def fitted_jumps(draws, rng, previous):
+    return Hybrid().fit_regions(draws, np.full(draws.x[0].shape[-1], np.inf), rng).densities
+
+
+def escalated(sampler, chains, draws, rng):
+    """Chains of all regions in regime 1, whether or not they need it, with so many draws."""
+    chains = escalate_regions(sampler, chains, np.arange(sampler.n_regions), rng)
+    missing = draws - int(n_draws(chains)[0])
+    return extend_chains(sampler, chains, np.arange(sampler.n_regions), missing, rng)
 
 
 @pytest.mark.parametrize("jumps", [wrong_jumps, fitted_jumps])
-def test_second_gear_keeps_the_density(jumps, rng):
+def test_jumps_keep_the_density(jumps, rng):
     target = Banana(3, sd=1.0, bend=0.8, noise=0.7)
     density = target.density()
-    config = LocalSampling(draws=50, max_draws=1600, min_ess=1e9, max_leapfrog=16)
+    config = LocalSampling(draws=100, max_leapfrog=16)
     config, modes, pilot = prepared(density, rng, config, starts=16)
-    sampler = ShiftsOnce(density, Everywhere(), modes, pilot, config, rng, jumps)
-    sampler.run()
-    local = sampler.result()
-    assert local.gears[0] == 1
-    assert local.tuning.shortest[0] == 0.1
-    assert sampler.draws_of(0) == local.x[0].shape[1] >= 1600
+    sampler, chains = begun(density, Everywhere(), modes, pilot, config, rng, jumps)
+    chains = escalated(sampler, chains, 1600, rng)
+    local = draws_of(sampler, chains)
+    assert chains.regime[0] == 1
+    assert chains.parameters.shortest[0] == 0.1
+    assert n_draws(chains)[0] == local.x[0].shape[1] == 1600
     # Bounded quantities: the fourth moments of a banana are heavy.
     draws = np.tanh(second_moments(local.x[0]) / 2)
     expected = np.tanh(moments(target.draws(400_000, rng)) / 2).mean(axis=0)
     assert np.abs(z_of_means(draws, expected)).max() < 4.5
 
 
-def test_second_gear_stays_in_its_region(rng):
+def test_jumps_stay_in_their_region(rng):
     """Jumps too are restricted: a density of the whole space is offered to both halves."""
     target, partition = gaussian(np.zeros(2), np.eye(2)), HalfSpace(0.4)
     density = target.density()
-    config = LocalSampling(draws=50, max_draws=400, min_ess=1e9)
-    config, modes, _ = prepared(density, rng, config, starts=8)
+    config, modes, _ = prepared(density, rng, LocalSampling(draws=100), starts=8)
     # One Gaussian cut in two: both halves know its optimum and its pilot chains.
     both = replace(
         modes.take(np.zeros(2, dtype=int)),
@@ -166,14 +183,67 @@ def test_second_gear_stays_in_its_region(rng):
         optimum_modes=np.array([0, 1]),
     )
     pilot = explore(density, both, config, rng)
-    sampler = ShiftsOnce(density, partition, both, pilot, config, rng, wrong_jumps)
-    sampler.run()
-    local = sampler.result()
-    np.testing.assert_array_equal(local.gears, 1)
+    sampler, chains = begun(density, partition, both, pilot, config, rng, wrong_jumps)
+    chains = escalated(sampler, chains, 400, rng)
+    local = draws_of(sampler, chains)
+    np.testing.assert_array_equal(diagnostics_of(chains, sampler.settings).regime, 1)
     for k in (0, 1):
         assert np.all(partition.label(local.x[k].reshape(-1, 2)) == k)
         expected = exact_moments(target, rng, lambda x, k=k: partition.label(x) == k)
         assert np.abs(z_of_means(second_moments(local.x[k]), expected)).max() < 4.5
+
+
+def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
+    """Regression: accepted jumps were handed to the chains of other regions."""
+    density, partition = two_modes().density(), HalfSpace(0.0)
+    config, modes, pilot = prepared(density, rng, LocalSampling(draws=30))
+    sampler, chains = begun(density, partition, modes, pilot, config, rng)
+    q = wide(2, shift=0.0)
+    for k in (1, 0):
+        chains, changed = connect_regions(sampler, chains, {k: (q, [q])}, rng)
+        assert changed
+    local = draws_of(sampler, extend_chains(sampler, chains, np.arange(2), 30, rng))
+    for k in (0, 1):
+        assert np.all(partition.label(local.x[k].reshape(-1, 2)) == k)
+
+
+def test_regions_are_connected_once(rng):
+    sampler, chains = small(rng, draws=20)
+    own, other = wide(2), wide(2, shift=-0.7)
+    after, changed = connect_regions(sampler, chains, {0: (own, [other])}, rng)
+    assert changed
+    assert n_draws(after)[0] == 20
+    assert jumps_of(chains) == [None]
+    assert jumps_of(after) == [own]
+    again, changed = connect_regions(sampler, after, {0: (other, [own])}, rng)
+    assert not changed
+    assert again is after
+    # A refitted density still has the neighbours beside it.
+    refit = replace(sampler, fit_jumps=wrong_jumps)
+    later = escalate_regions(refit, after, ONE, rng)
+    assert later.jumps[0].others == (other,)
+    assert later.jumps[0].own is not own
+
+
+def test_a_region_that_is_far_from_passing_jumps(rng):
+    """Chains of a ring of two far modes differ until a fitted density carries them across."""
+    target = two_modes(distance=8.0)
+    density = target.density()
+    config = LocalSampling(draws=50)
+    config, modes, pilot = prepared(density, rng, config, locations=target.means)
+    one = np.zeros(2, dtype=int)
+    joined = modes.merged(one), pilot.merged(one)
+    sampler, chains = begun(density, Everywhere(), *joined, config, rng, fitted_jumps)
+    chains = run(sampler, chains, rng)
+    assert chains.regime[0] == 1
+    assert not len(unmixed(chains, sampler.settings))
+    x = draws_of(sampler, chains).x[0]
+    right = (x[..., :1] > 0).astype(float)
+    share = (target.draws(400_000, rng)[:, 0] > 0).mean()
+    assert abs(z_of_means(right, share, size=200)[0]) < 4.5
+
+
+# ------------------------------------------------------------------ states
 
 
 def test_chains_that_cannot_mix_are_reported(rng):
@@ -184,98 +254,103 @@ def test_chains_that_cannot_mix_are_reported(rng):
     config, modes, pilot = prepared(density, rng, config, locations=target.means)
     assert len(modes) == 2
     one = np.zeros(2, dtype=int)
-    joined = modes.merged(one), pilot.merged(one)
-    sampler = LocalSampler(density, Everywhere(), *joined, config, rng)
-    x = np.repeat(target.means, config.chains // 2, axis=0)
-    sampler._cloud = type(sampler._cloud)(x, *target(x), sampler._cloud.region)
-    sampler.run()
-    assert sampler.unmixed().tolist() == [0]
-    assert [s.code for s in sampler.result().statuses] == ["r_hat"]
-    assert len(sampler.positions(sampler.unmixed())) == config.chains
+    sampler, chains = begun(
+        density, Everywhere(), modes.merged(one), pilot.merged(one), config, rng
+    )
+    chains = run(sampler, chains, rng)
+    assert unmixed(chains, sampler.settings).tolist() == [0]
+    assert [s.code for s in diagnostics_of(chains, sampler.settings).statuses] == ["r_hat"]
+    assert len(positions(chains, unmixed(chains, sampler.settings))) == config.chains
 
 
-def test_a_sampler_goes_on_where_it_stopped(rng):
-    density = gaussian(np.zeros(2), np.eye(2)).density()
-    config, modes, pilot = prepared(density, rng, starts=8)
-    sampler = LocalSampler(density, Everywhere(), modes, pilot, config, rng)
-    sampler.extend(np.array([0]), 30)
-    before = sampler.result().x[0]
-    sampler.extend(np.array([0]), 20)
-    after = sampler.result().x[0]
-    assert after.shape == (config.chains, 50, 2)
+def test_chains_go_on_where_they_stopped(rng):
+    sampler, chains = small(rng, draws=30)
+    before = draws_of(sampler, chains).x[0]
+    after = draws_of(sampler, extend_chains(sampler, chains, ONE, 20, rng)).x[0]
+    assert after.shape == (sampler.settings.chains, 50, 2)
     np.testing.assert_array_equal(after[:, :30], before)
 
 
-def test_a_limit_stops_the_run(rng):
-    density = gaussian(np.zeros(2), np.eye(2)).density()
-    config, modes, pilot = prepared(density, rng, LocalSampling(min_ess=1e9), starts=8)
-    sampler = LocalSampler(density, Everywhere(), modes, pilot, config, rng)
-    sampler.run(proceed=lambda: False)
-    assert sampler.draws_of(0) == config.draws
+def test_draws_are_doubled_until_the_limit(rng):
+    sampler, chains = small(rng, draws=20, min_ess=1e9, max_draws=160)
+    assert n_draws(chains)[0] == 20
+    assert short_regions(chains, sampler.settings, until=20).tolist() == []
+    assert short_regions(chains, sampler.settings).tolist() == [0]
+    chains = advance_chains(sampler, chains, rng, until=80)
+    assert n_draws(chains)[0] == 40
+    chains = run(sampler, chains, rng, until=80)
+    assert n_draws(chains)[0] == 80
+    assert (chains.regime == 0).all()
+    assert advance_chains(sampler, chains, rng, until=80) is chains
+
+
+def frozen_copy(chains):
+    """Every array of a state, copied."""
+    found = {}
+    for field in fields(chains):
+        value = getattr(chains, field.name)
+        for i, part in enumerate(value if isinstance(value, tuple) else (value,)):
+            arrays = vars(part) if hasattr(part, "__dataclass_fields__") else {"": part}
+            found.update({(field.name, i, name): np.copy(a) for name, a in arrays.items()})
+    return found
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    "work",
     [
-        ({"chains": 4}, "chains=4"),
-        ({"target_accept": 1.5}, r"target_accept=1\.5"),
-        ({"windows": (50,)}, r"windows=\(50,\)"),
+        lambda s, c, rng: extend_chains(s, c, ONE, 10, rng),
+        lambda s, c, rng: escalate_regions(s, c, ONE, rng),
+        lambda s, c, rng: advance_chains(s, c, rng),
+        lambda s, c, rng: connect_regions(s, c, {0: (wide(2), [wide(2)])}, rng)[0],
+        lambda s, c, rng: skip_regions(c, np.array([True])),
     ],
+    ids=["extend", "escalate", "advance", "connect", "skip"],
 )
-def test_wrong_settings_are_named(config, message):
-    with pytest.raises(ValueError, match=message):
-        LocalSampling(**config)
+def test_a_state_is_never_changed_and_the_same_seed_gives_the_same(work, rng):
+    sampler, chains = small(rng, draws=20, min_ess=1e9)
+    sampler = replace(sampler, fit_jumps=wrong_jumps)
+    before = frozen_copy(chains)
+    first, second = (work(sampler, chains, np.random.default_rng(1)) for _ in range(2))
+    for key, value in frozen_copy(chains).items():
+        np.testing.assert_array_equal(value, before[key], err_msg=str(key))
+    np.testing.assert_array_equal(first.state.x, second.state.x)
+    np.testing.assert_array_equal(first.records[0].x, second.records[0].x)
 
 
-# ------------------------------------------------------------------ metrics
+def test_an_interruption_leaves_the_state_usable(rng):
+    sampler, chains = small(rng, draws=20)
+    function, calls = sampler.target._function, []
+
+    def interrupted(x):
+        calls.append(len(x))
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return function(x)
+
+    sampler.target._function = interrupted
+    before = frozen_copy(chains)
+    with pytest.raises(KeyboardInterrupt):
+        extend_chains(sampler, chains, ONE, 50, rng)
+    for key, value in frozen_copy(chains).items():
+        np.testing.assert_array_equal(value, before[key], err_msg=str(key))
+    assert n_draws(extend_chains(sampler, chains, ONE, 10, rng))[0] == 30
 
 
-@pytest.mark.parametrize("d", [1, 5, 20])
-@pytest.mark.parametrize("factor", [2, 10])
-def test_metric_of_a_gaussian_is_exact_from_few_draws(d, factor, rng):
-    """Errors come from the ridge alone, about 1e-3 of the draws' smallest variance."""
-    n = max(8, factor * d + 4)
-    basis = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    covariance = basis * np.geomspace(0.1, 10.0, d) @ basis.T
-    target = gaussian(np.ones(d), covariance)
-    x = target.draws(n, rng)
-    start = np.diag(np.sqrt(np.diag(covariance)))
-    fitted = fit_metric(x, target(x)[1], start)
-    assert np.allclose(fitted, np.tril(fitted))
-    relative = np.linalg.solve(np.linalg.cholesky(covariance), fitted)
-    np.testing.assert_allclose(np.linalg.svd(relative, compute_uv=False), 1.0, atol=0.05)
-    if factor == 2 and d > 1:
-        # The draws' covariance alone is far off with so few.
-        sample = np.linalg.solve(np.linalg.cholesky(covariance), np.linalg.cholesky(np.cov(x.T)))
-        assert np.linalg.svd(sample, compute_uv=False).min() < 0.7
+def test_a_batch_cut_by_a_limit_keeps_its_draws(rng):
+    sampler, chains = small(rng, draws=20)
+    target = sampler.target
+    stop = target.n_logp_evals + 40 * sampler.settings.chains
+    target.limit = lambda: target.n_logp_evals >= stop
+    after = extend_chains(sampler, chains, ONE, 1000, rng)
+    leapfrog = int(chains.parameters.leapfrog[0])
+    assert 20 + 40 // leapfrog - 1 <= n_draws(after)[0] <= 20 + max(40 // leapfrog, 16)
+    # After the limit a batch is as short as R-hat allows.
+    assert n_draws(extend_chains(sampler, after, ONE, 1000, rng))[0] == n_draws(after)[0] + 16
 
 
-def test_metric_without_gradient_is_the_shrunk_covariance(rng):
-    covariance = np.array([[2.0, 0.5], [0.5, 1.0]])
-    x = gaussian(np.zeros(2), covariance).draws(50_000, rng)
-    fitted = fit_metric(x, None, np.eye(2))
-    # Sample covariances of 50,000 draws are within 1 %.
-    np.testing.assert_allclose(fitted @ fitted.T, covariance, atol=0.04)
-
-
-def test_too_few_draws_leave_the_metric_as_it_was(rng):
-    x = rng.standard_normal((7, 3))
-    scale = np.diag([1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(fit_metric(x, -x, scale), scale)
-
-
-def spd(rng, d, decades):
-    basis = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    return basis * 10.0 ** rng.uniform(-decades, decades, d) @ basis.T
-
-
-@reproducible
-@given(seed=st.integers(0, 2**32 - 1), d=st.integers(1, 8), decades=st.floats(0.0, 2.0))
-def test_geometric_mean_solves_its_equation(seed, d, decades):
-    rng = np.random.default_rng(seed)
-    a, b = spd(rng, d, decades), spd(rng, d, decades)
-    s = _geometric_mean_with_inverse(a, b)
-    np.testing.assert_allclose(s, s.T)
-    assert np.linalg.eigvalsh(s).min() > 0
-    # Conditions of 1e4 each leave some 1e-16 * 1e8 of rounding at worst.
-    assert np.linalg.norm(s @ b @ s - a) <= 1e-7 * np.linalg.norm(a)
+def test_negligible_regions_need_no_more_draws(rng):
+    sampler, chains = small(rng, draws=20, min_ess=1e9)
+    skipped = skip_regions(chains, np.array([True]))
+    assert short_regions(chains, sampler.settings).tolist() == [0]
+    assert short_regions(skipped, sampler.settings).tolist() == []
+    assert unmixed(sampler, replace(skipped, r_hat=np.array([2.0]))).tolist() == []

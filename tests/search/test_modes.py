@@ -15,17 +15,13 @@ from densities import (
     gaussian,
     two_modes,
 )
+from searches import modes_found, settled_search
 
+from pymc_multimodal.search import ModeSearch, climb_from, modes_of, start_distribution
 from pymc_multimodal.search.curvature import negative_hessian
-from pymc_multimodal.search.finder import ModeFinder
-from pymc_multimodal.search.settings import ModeSearch
-from pymc_multimodal.search.starts import Starts
+from pymc_multimodal.search.starts import draw_starts
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.density import Density
-
-
-def search(density, rng, **config):
-    return ModeFinder(density, ModeSearch(**config), rng).search()
 
 
 def codes(result):
@@ -47,7 +43,7 @@ def match(locations, expected):
 
 def test_all_modes_of_a_mixture_are_found_with_their_curvature(rng):
     target = five_modes()
-    modes = search(target.density(), rng)
+    modes = modes_found(target.density(), rng)
     assert len(modes) == 5
     index, off = match(modes.locations, target.means)
     # Other components' tails move a summit by about exp(-9) of their distance.
@@ -65,7 +61,7 @@ def test_all_modes_of_a_mixture_are_found_with_their_curvature(rng):
 
 def test_the_search_counts_its_evaluations_and_repeats(rng):
     density = five_modes().density()
-    first, again = (search(density, np.random.default_rng(3)) for _ in range(2))
+    first, again = (modes_found(density, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first.locations, again.locations)
     np.testing.assert_array_equal(first.points, again.points)
     assert density.n_logp_evals > 2 * first.n_starts
@@ -74,7 +70,7 @@ def test_the_search_counts_its_evaluations_and_repeats(rng):
 def test_a_narrow_mode_beside_a_wide_one_is_a_mode_of_its_own(rng):
     """Hardly a valley lies between the summits, in 64 dimensions, but all of the draws' way."""
     target = two_modes(dim=64)
-    modes = search(target.density(), rng, starts=target.means)
+    modes = modes_found(target.density(), rng, starts=target.means)
     assert len(modes) == 2
     assert match(modes.locations, target.means)[1] < 1e-2
 
@@ -88,18 +84,21 @@ def hyperbola(x):
 
 def test_a_ridge_that_changes_its_width_is_one_mode(rng):
     density = Density(hyperbola, 2, prior=lambda n, rng: 100.0 * rng.standard_normal((n, 2)))
-    assert len(search(density, rng)) == 2
+    assert len(modes_found(density, rng)) == 2
 
 
 def test_starts_are_many_where_climbs_are_cheap(rng):
-    assert search(gaussian(np.zeros(2), np.eye(2)).density(), rng).n_starts == 512
-    assert search(gaussian(np.zeros(2), np.eye(2)).density(gradient=False), rng).n_starts == 128
-    assert search(two_modes().density(), rng, max_starts=100).n_starts == 100
+    assert modes_found(gaussian(np.zeros(2), np.eye(2)).density(), rng).n_starts == 512
+    assert (
+        modes_found(gaussian(np.zeros(2), np.eye(2)).density(gradient=False), rng).n_starts == 128
+    )
+    assert modes_found(two_modes().density(), rng, max_starts=100).n_starts == 100
 
 
 def test_some_starts_are_near_the_centre_and_some_far_out(rng):
     density = gaussian(np.zeros(64), np.eye(64)).density()
-    x = Starts(density, ModeSearch(), rng).draw(1000)
+    distribution = start_distribution(density, ModeSearch(), rng)
+    x = draw_starts(density, distribution, ModeSearch(), 1000, rng)
     assert x.shape == (1000, 64)
     size = np.linalg.norm(x, axis=1) / np.linalg.norm(density.prior_draws(1000, rng), axis=1).mean()
     assert np.mean(size < 0.3) == pytest.approx(0.075, abs=0.03)
@@ -109,13 +108,13 @@ def test_some_starts_are_near_the_centre_and_some_far_out(rng):
 @pytest.mark.parametrize("optimiser", ["lbfgs", "gradient_descent", "powell", "nelder_mead"])
 def test_every_optimiser_finds_both_modes(optimiser, rng):
     target = two_modes()
-    modes = search(target.density(), rng, starts=24, optimiser=optimiser)
+    modes = modes_found(target.density(), rng, starts=24, optimiser=optimiser)
     assert len(modes) == 2
     assert match(modes.locations, target.means)[1] < 0.01
 
 
 def test_a_ring_is_one_mode(rng):
-    modes = search(Ring().density(), rng)
+    modes = modes_found(Ring().density(), rng)
     assert len(modes) == 1
     assert len(modes.optima) > 5
     assert np.all(modes.optimum_modes == 0)
@@ -123,7 +122,7 @@ def test_a_ring_is_one_mode(rng):
 
 def test_modes_on_a_circle_are_told_apart_across_the_seam(rng):
     target = VonMises([np.pi, 0.3], [20.0, 10.0], [0.6, 0.4])
-    modes = search(target.density(), rng)
+    modes = modes_found(target.density(), rng)
     assert len(modes) == 2
     # The first sits on the seam: pi and -pi are one place.
     assert np.isclose(np.abs(modes.locations[0, 0]), np.pi, atol=1e-3)
@@ -132,14 +131,14 @@ def test_modes_on_a_circle_are_told_apart_across_the_seam(rng):
 
 def test_a_saddle_is_no_mode_but_leads_to_those_beside_it(rng):
     target = Mixture([[-4.0, 0.0], [4.0, 0.0]], [np.eye(2)] * 2, [0.5, 0.5])
-    modes = search(target.density(), rng, starts=np.zeros((1, 2)))
+    modes = modes_found(target.density(), rng, starts=np.zeros((1, 2)))
     assert len(modes) == 2
     np.testing.assert_allclose(np.sort(modes.locations[:, 0]), [-4.0, 4.0], atol=1e-3)
 
 
 def test_a_flat_place_is_no_mode(rng):
     # Most starts land where the floor is flat to rounding error.
-    modes = search(Plateau().density(prior=WideNormal(2, sd=20.0)), rng, starts=60)
+    modes = modes_found(Plateau().density(prior=WideNormal(2, sd=20.0)), rng, starts=60)
     assert len(modes) == 1
     np.testing.assert_allclose(modes.locations[0], 0.0, atol=1e-3)
     assert "flat" in codes(modes)
@@ -147,7 +146,7 @@ def test_a_flat_place_is_no_mode(rng):
 
 def test_a_shoulder_does_not_bridge_two_modes(rng):
     """Regression: both barriers to the shoulder are low, that between the summits is not."""
-    modes = search(Shoulder().density(), rng)
+    modes = modes_found(Shoulder().density(), rng)
     assert len(modes) == 2
     np.testing.assert_allclose(np.sort(modes.locations[:, 0]), [-4.0, 4.0], atol=0.01)
     assert np.any(np.abs(modes.optima[:, 0]) < 0.1), "the shoulder itself was not found"
@@ -156,21 +155,21 @@ def test_a_shoulder_does_not_bridge_two_modes(rng):
 @pytest.mark.parametrize(("barrier", "expected"), [(3.0, 2), (5.0, 1)])
 def test_the_barrier_decides_what_is_one_mode(barrier, expected, rng):
     """The summits rise 4 nats above the saddles."""
-    assert len(search(Shoulder().density(), rng, barrier=barrier)) == expected
+    assert len(modes_found(Shoulder().density(), rng, barrier=barrier)) == expected
 
 
 @pytest.mark.parametrize(("log_weight", "expected"), [(-8.0, 2), (-30.0, 1)])
 def test_a_mode_without_mass_is_left_out(log_weight, expected, rng):
     small = np.exp(log_weight)
     target = Mixture([[-8.0, 0.0], [8.0, 0.0]], [np.eye(2)] * 2, [1 - small, small])
-    modes = search(target.density(prior=WideNormal(2, sd=8.0)), rng)
+    modes = modes_found(target.density(prior=WideNormal(2, sd=8.0)), rng)
     assert len(modes) == expected
     assert ("negligible" in codes(modes)) == (expected == 1)
 
 
 def test_locations_are_refined_and_nothing_else_is_searched(rng):
     target = five_modes()
-    modes = search(target.density(), rng, locations=target.means[:2] + 0.2)
+    modes = modes_found(target.density(), rng, locations=target.means[:2] + 0.2)
     assert len(modes) == 2
     assert match(modes.locations, target.means[:2])[1] < 2e-3
     assert modes.n_starts == 2
@@ -182,25 +181,25 @@ def test_locations_are_refined_and_nothing_else_is_searched(rng):
 
 def test_radius_draws_eight_starts_around_each_location(rng):
     target = five_modes()
-    modes = search(target.density(), rng, locations=target.means[:2], radius=0.1)
+    modes = modes_found(target.density(), rng, locations=target.means[:2], radius=0.1)
     assert modes.n_starts == 16
     np.testing.assert_array_equal(modes.hits, [8, 8])
 
 
 def test_locations_need_no_prior(rng):
     target = two_modes()
-    modes = search(Density(target, 2), rng, locations=target.means)
+    modes = modes_found(Density(target, 2), rng, locations=target.means)
     assert len(modes) == 2
 
 
 @pytest.mark.parametrize("starts", [7, 200])
 def test_a_number_of_starts_is_kept_to(starts, rng):
-    assert search(two_modes().density(), rng, starts=starts).n_starts == starts
+    assert modes_found(two_modes().density(), rng, starts=starts).n_starts == starts
 
 
 def test_starts_given_as_points_are_used(rng):
     target = five_modes()
-    modes = search(target.density(), rng, starts=target.means[[1, 1, 3]] + 0.1)
+    modes = modes_found(target.density(), rng, starts=target.means[[1, 1, 3]] + 0.1)
     assert modes.n_starts == 3
     assert sorted(modes.hits) == [1, 2]
 
@@ -219,22 +218,22 @@ def test_starts_given_as_points_are_used(rng):
 )
 def test_wrong_settings_are_named(config, message, rng):
     with pytest.raises(ValueError, match=message):
-        search(two_modes().density(), rng, **config)
+        modes_found(two_modes().density(), rng, **config)
 
 
 def test_an_optimiser_that_needs_a_gradient_says_so(rng):
     with pytest.raises(ValueError, match="needs a gradient"):
-        search(two_modes().density(gradient=False), rng, optimiser="lbfgs")
+        modes_found(two_modes().density(gradient=False), rng, optimiser="lbfgs")
 
 
 def test_nowhere_to_start_from_is_an_error(rng):
     density = Density(lambda x: (np.full(len(x), np.nan), np.zeros_like(x)), 2, prior=WideNormal(2))
     with pytest.raises(ModelError, match="NaN or -inf at all of 640 prior draws"):
-        search(density, rng)
+        modes_found(density, rng)
 
 
 def test_a_density_that_grows_without_end_is_recognised(rng):
-    modes = search(Funnel().density(prior=WideNormal(6, sd=1.0)), rng, starts=200)
+    modes = modes_found(Funnel().density(prior=WideNormal(6, sd=1.0)), rng, starts=200)
     assert modes.runaway
     assert len(modes) == 1
     assert "runaway" in codes(modes)
@@ -250,7 +249,7 @@ def test_unseen_basins_are_estimated_from_singletons(rng):
     def prior(n, rng):
         return rng.uniform([-6, -6], [90, 54], (n, 2))
 
-    few = search(target.density(prior=prior), rng, starts=64, stretch=1.0)
+    few = modes_found(target.density(prior=prior), rng, starts=64, stretch=1.0)
     missed = 1 - len(few) / 40
     assert 0 < missed < 0.5
     # Good-Turing: the number of singletons is about Poisson, so its error is its root.
@@ -259,7 +258,7 @@ def test_unseen_basins_are_estimated_from_singletons(rng):
     assert missed < few.unseen_start_mass_upper <= 1
     assert few.singletons.sum() == round(n_once)
     assert "singletons" in codes(few)
-    many = search(target.density(prior=prior), rng, starts=1000, stretch=1.0)
+    many = modes_found(target.density(prior=prior), rng, starts=1000, stretch=1.0)
     assert len(many) == 40
     assert many.unseen_start_mass == 0
     assert np.isclose(many.unseen_start_mass_upper, 3 / 1000)
@@ -268,7 +267,7 @@ def test_unseen_basins_are_estimated_from_singletons(rng):
 def test_without_gradient_none_is_ever_asked_for(rng):
     target = two_modes()
     density = target.density(gradient=False)
-    modes = search(density, rng, starts=30)
+    modes = modes_found(density, rng, starts=30)
     assert len(modes) == 2
     assert match(modes.locations, target.means)[1] < 0.01
     assert density.n_grad_evals == 0
@@ -281,8 +280,8 @@ def test_climbs_by_differences_learn_the_curvature_from_the_first_ones(rng):
     covariance = (turn * np.geomspace(1e-3, 1.0, d)) @ turn.T
     target = Mixture(np.outer([-3.0, 3.0], np.ones(d)), [covariance] * 2, [0.6, 0.4])
     few, many = target.density(gradient=False), target.density(gradient=False)
-    search(few, np.random.default_rng(1), optimiser="differences", starts=4)
-    modes = search(many, np.random.default_rng(1), optimiser="differences", starts=64)
+    modes_found(few, np.random.default_rng(1), optimiser="differences", starts=4)
+    modes = modes_found(many, np.random.default_rng(1), optimiser="differences", starts=64)
     assert len(modes) == 2
     assert match(modes.locations, target.means)[1] < 0.02
     assert many.n_logp_evals < 64 / 4 * few.n_logp_evals / 3
@@ -290,9 +289,11 @@ def test_climbs_by_differences_learn_the_curvature_from_the_first_ones(rng):
 
 def test_the_search_goes_on_from_points_found_later(rng):
     target = two_modes(distance=12.0)
-    finder = ModeFinder(target.density(), ModeSearch(locations=target.means[:1]), rng)
-    assert len(finder.search()) == 1
-    modes, labels = finder.extend(target.means[[1, 0, 1]] + 0.1)
+    density, settings = target.density(), ModeSearch(locations=target.means[:1])
+    search = settled_search(density, settings, rng)
+    assert len(modes_of(density, search, settings)) == 1
+    search, labels = climb_from(density, search, settings, target.means[[1, 0, 1]] + 0.1)
+    modes = modes_of(density, search, settings)
     assert len(modes) == 2
     assert modes.n_starts == 1
     assert labels[0] == labels[2] != labels[1]
@@ -300,7 +301,7 @@ def test_the_search_goes_on_from_points_found_later(rng):
 
 
 def test_merging_and_renumbering_keep_what_belongs_together(rng):
-    modes = search(five_modes().density(), rng)
+    modes = modes_found(five_modes().density(), rng)
     order = np.array([3, 0, 4, 2, 1])
     moved = modes.take(order)
     np.testing.assert_array_equal(moved.locations, modes.locations[order])

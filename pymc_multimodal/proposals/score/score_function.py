@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-__all__ = ["Frame", "GaussianParts", "LearnedScore", "Perceptron"]
+if TYPE_CHECKING:
+    from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
+
+__all__ = ["ExactScore", "GaussianParts", "LearnedScore", "Perceptron"]
 
 # Rows evaluated together: bounds memory, not the result.
 CHUNK = 2048
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Affine coordinates ``x = centre + basis z``, in which a typical mode has unit spread.
-
-    Attributes
-    ----------
-    centre : array of shape (d,)
-    basis : array of shape (d, r)
-        Its columns span the directions in which draws vary at all, r <= d.
-    """
-
-    centre: np.ndarray
-    basis: np.ndarray
-
-    @cached_property
-    def inverse(self) -> np.ndarray:
-        """Pseudo-inverse of the basis, shape (r, d)."""
-        return np.linalg.pinv(self.basis)
-
-    def to_z(self, x: np.ndarray) -> np.ndarray:
-        """Coordinates z, shape (n, r), of points x, shape (n, d)."""
-        return (x - self.centre) @ self.inverse.T
-
-    def to_x(self, z: np.ndarray) -> np.ndarray:
-        """Points x, shape (n, d), of coordinates z, shape (n, r)."""
-        return self.centre + z @ self.basis.T
-
-    def moved(self, mean: np.ndarray, factor: np.ndarray) -> Frame:
-        """Frame of coordinates y with ``z = mean + factor y``."""
-        return Frame(self.centre + self.basis @ mean, self.basis @ factor)
 
 
 @dataclass(frozen=True)
@@ -140,7 +113,7 @@ class GaussianParts:
 class Perceptron:
     """A network of two hidden tanh layers, whose divergence has a closed form.
 
-    Its output is bounded, so that far out the mixture's pull towards the draws prevails.
+    Its output is bounded, so that far out the mixture's drift towards the draws prevails.
 
     Attributes
     ----------
@@ -180,27 +153,27 @@ class Perceptron:
 
 @dataclass(frozen=True)
 class LearnedScore:
-    """Score of the mixture plus the network, in the frame's coordinates.
+    """Score of a Gaussian mixture plus a network.
 
     Attributes
     ----------
-    parts : GaussianParts
+    mixture : GaussianParts
     network : Perceptron or None
         None where held-out draws found no gain in one.
     """
 
-    parts: GaussianParts
+    mixture: GaussianParts
     network: Perceptron | None = None
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Score at each row, shape (n, d)."""
-        out = self.parts.score(z)
-        return out if self.network is None else out + self.network(z)
+        score = self.mixture.score(z)
+        return score if self.network is None else score + self.network(z)
 
     def moved(self, mean: np.ndarray, factor: np.ndarray) -> LearnedScore:
         """Return the same score in coordinates y with ``z = mean + factor y``."""
         network = None if self.network is None else self.network.moved(mean, factor)
-        return LearnedScore(self.parts.moved(mean, factor), network)
+        return LearnedScore(self.mixture.moved(mean, factor), network)
 
     def objective(self, z: np.ndarray) -> np.ndarray:
         r"""Terms :math:`2 \nabla \cdot s + |s|^2` of the implicit objective, shape (n,).
@@ -208,10 +181,30 @@ class LearnedScore:
         Their mean over draws is the squared score error less ``E|grad log mu|^2``, which does
         not depend on s (Hyvarinen 2005).
         """
-        divergence = self.parts.divergence(z)
+        divergence = self.mixture.divergence(z)
         if self.network is not None:
             divergence = divergence + self.network.divergence(z)
         return 2 * divergence + np.sum(self(z) ** 2, axis=1)
+
+
+@dataclass(frozen=True)
+class ExactScore:
+    """A given score of points x as a score of their coordinates z.
+
+    Attributes
+    ----------
+    function : callable
+        ``(n, d) -> (n, d)``.
+    coordinates : AffineCoordinates
+    """
+
+    function: Callable[[np.ndarray], np.ndarray]
+    coordinates: AffineCoordinates
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Score at each row, shape (n, r)."""
+        score = np.asarray(self.function(self.coordinates.to_x(z)), dtype=float)
+        return score @ self.coordinates.basis
 
 
 def _chunks(z: np.ndarray) -> list[np.ndarray]:

@@ -1,9 +1,9 @@
-"""Stored draws as one array, whatever they come in, with a way back to named variables."""
+"""Stored draws as one array, with a way back to named variables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +13,31 @@ from pymc_multimodal._compat import get_dataset, group_names
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Stored", "read_draws"]
+__all__ = ["StoredDraws", "read_draws"]
 
-# Fewest distinct draws that anything is learned from.
-MIN_DRAWS = 20
-# Distinct draws per coordinate under which the spread is known badly.
-FEW = 5
-# Consecutive draws of a chain that are held out together, since neighbours are alike.
-BLOCKS = 25
+# Fewest distinct draws that anything is learned from. Conventional: a fifth of them, four, judge.
+MIN_DISTINCT_DRAWS = 20
+# Distinct draws for each coordinate below which the spread is known badly. Conventional.
+MIN_DRAWS_PER_COORDINATE = 5
+# Share of distinct draws below which repeated ones have a status. Conventional.
+MIN_DISTINCT_SHARE = 0.9
+# Range of a coordinate, relative to its size, at which it is constant. Conventional: rounding is
+# 2e-16.
+MIN_RELATIVE_RANGE = 1e-12
+# Share of the draws that are held out. Conventional.
+HELD_OUT_SHARE = 0.2
+# Blocks of consecutive draws of a chain that are held out together, since neighbours are alike.
+# Measured: examples/benchmarks/constants.py.
+BLOCKS_PER_CHAIN = 25
+# An angle that is cut at its seam has more than this share of the draws within this distance of
+# both pi and -pi. Conventional.
+SEAM_SHARE, SEAM_DISTANCE = 0.01, 0.3
+# Distance from pi that the farthest draw of such an angle does not exceed. Conventional.
+SEAM_REACH = 0.1
+# Names that a status lists at most.
+MAX_NAMES = 8
 
 _FORWARD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log": np.log,
@@ -35,8 +50,8 @@ _BACK: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Draws of named variables, flattened.
+class StoredDraws:
+    """Draws of named variables as the rows of one array.
 
     Attributes
     ----------
@@ -47,8 +62,9 @@ class Stored:
     transforms : dict
         "log" or "logit" for variables that are learned on another scale.
     chains : int
-        Chains that the rows come from, one after the other; 0 for rows in no order.
+        Number of chains that the rows come from, one after the other; 0 for rows in no order.
     statuses : tuple of Status
+        What is wrong with the draws.
     """
 
     x: np.ndarray
@@ -66,31 +82,40 @@ class Stored:
             for index in np.ndindex(*shape)
         )
 
-    def to_dict(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Arrays of shape (n, ...) by variable, on the variables' own scale."""
-        out, at = {}, 0
+    @property
+    def columns(self) -> Iterator[tuple[str, slice]]:
+        """Name of each variable with its columns."""
+        first = 0
         for name, shape in self.shapes.items():
             size = int(np.prod(shape))
-            part = x[:, at : at + size].reshape(len(x), *shape)
-            out[name] = _BACK[self.transforms[name]](part) if name in self.transforms else part
-            at += size
-        return out
+            yield name, slice(first, first + size)
+            first += size
 
-    def held_out(self, rng: np.random.Generator, share: float = 0.2) -> np.ndarray:
-        """Mask of the rows to judge by, shape (n,); no copy of them is among the others.
+    def to_dict(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays of shape (n, ...) by variable, on the variables' own scale; x is (n, d)."""
+        variables = {}
+        for name, columns in self.columns:
+            values = x[:, columns].reshape(len(x), *self.shapes[name])
+            if name in self.transforms:
+                values = _BACK[self.transforms[name]](values)
+            variables[name] = values
+        return variables
 
-        Rows of chains are held out in blocks, rows of one array at random.
+    def held_out(self, rng: np.random.Generator) -> np.ndarray:
+        """Choose rows to judge by: a mask of shape (n,). No copy of them is among the others.
+
+        Rows of chains are held out in blocks, rows in no order at random.
         """
         n = len(self.x)
-        _, same = np.unique(self.x, axis=0, return_inverse=True)
-        same = same.ravel()
-        block = same
+        _, row_value = np.unique(self.x, axis=0, return_inverse=True)
+        row_value = row_value.ravel()
+        block = row_value
         if self.chains:
-            block = np.arange(n) // max(1, n // (self.chains * BLOCKS))
-        count = block.max() + 1
-        chosen = rng.permutation(count)[: max(1, round(share * count))]
+            block = np.arange(n) // max(1, n // (self.chains * BLOCKS_PER_CHAIN))
+        n_blocks = block.max() + 1
+        chosen = rng.permutation(n_blocks)[: max(1, round(HELD_OUT_SHARE * n_blocks))]
         mask = np.isin(block, chosen)
-        mask &= ~np.isin(same, same[~mask])
+        mask &= ~np.isin(row_value, row_value[~mask])
         return mask
 
 
@@ -98,7 +123,7 @@ def read_draws(
     draws: Any,
     var_names: Sequence[str] | None = None,
     transforms: Mapping[str, str] | None = None,
-) -> Stored:
+) -> StoredDraws:
     """Read and check stored draws.
 
     Parameters
@@ -112,6 +137,10 @@ def read_draws(
     transforms : mapping, optional
         "log" for positive variables, "logit" for those between 0 and 1.
 
+    Returns
+    -------
+    StoredDraws
+
     Raises
     ------
     TypeError, ValueError
@@ -119,59 +148,47 @@ def read_draws(
     """
     arrays, chains = _arrays(draws)
     if var_names is not None:
-        if isinstance(var_names, str):
-            var_names = [var_names]
-        if missing := [v for v in var_names if v not in arrays]:
-            raise ValueError(
-                f"var_names holds {missing}, which the draws do not have; they have "
-                f"{sorted(arrays)}."
-            )
-        if not len(var_names):
-            raise ValueError("var_names=[] leaves no variable; leave it out for all of them.")
-        arrays = {name: arrays[name] for name in var_names}
-    chosen = dict(transforms or {})
-    for name, value in arrays.items():
-        if not np.issubdtype(value.dtype, np.number) or np.iscomplexobj(value):
-            raise TypeError(
-                f"draws of {name!r} are of dtype {value.dtype}; give real numbers, or leave the "
-                "variable out by var_names."
-            )
-        value = value.astype(float)
-        if bad := int(np.sum(~np.isfinite(value))):
-            raise ValueError(
-                f"draws of {name!r} hold {bad} values that are NaN or infinite; drop those draws "
-                "or leave the variable out by var_names."
-            )
-        arrays[name] = _transform(name, value, chosen.get(name))
-    if unknown := set(chosen) - set(arrays):
+        arrays = _chosen(arrays, var_names)
+    kinds = dict(transforms or {})
+    if unknown := set(kinds) - set(arrays):
         raise ValueError(f"transforms names {sorted(unknown)}, which the draws do not have.")
+    arrays = {
+        name: _transformed(name, _finite(name, value), kinds.get(name))
+        for name, value in arrays.items()
+    }
     shapes = {name: value.shape[1:] for name, value in arrays.items()}
     x = np.concatenate([v.reshape(len(v), -1) for v in arrays.values()], axis=1)
-    stored = Stored(x, shapes, chosen, chains)
-    return Stored(x, shapes, chosen, chains, tuple(_judge(stored)))
+    stored = StoredDraws(x, shapes, kinds, chains)
+    varying = np.ptp(x, axis=0) > MIN_RELATIVE_RANGE * (1.0 + np.abs(x).max(axis=0))
+    n_distinct = len(np.unique(x, axis=0))
+    _check_enough(stored, varying, n_distinct)
+    statuses = _number_statuses(stored, varying, n_distinct) + _seam_statuses(stored, varying)
+    return replace(stored, statuses=tuple(statuses))
+
+
+def _chosen(arrays: dict[str, np.ndarray], var_names: str | Sequence[str]) -> dict[str, np.ndarray]:
+    names = [var_names] if isinstance(var_names, str) else var_names
+    if missing := [v for v in names if v not in arrays]:
+        raise ValueError(
+            f"var_names holds {missing}, which the draws do not have; they have {sorted(arrays)}."
+        )
+    if not len(names):
+        raise ValueError("var_names=[] leaves no variable; leave it out for all of them.")
+    return {name: arrays[name] for name in names}
 
 
 def _arrays(draws: Any) -> tuple[dict[str, np.ndarray], int]:
     """Variables as arrays of shape (n, ...), and the number of chains: 0 for unordered rows."""
-    if isinstance(draws, xr.DataTree) or hasattr(draws, "groups"):
-        if not isinstance(draws, xr.Dataset) and "posterior" in group_names(draws):
-            draws = get_dataset(draws, "posterior")
-        elif not isinstance(draws, xr.Dataset):
+    if not isinstance(draws, xr.Dataset) and (
+        isinstance(draws, xr.DataTree) or hasattr(draws, "groups")
+    ):
+        if "posterior" not in group_names(draws):
             raise ValueError(
                 f"draws has the groups {group_names(draws)} and none called 'posterior'."
             )
+        draws = get_dataset(draws, "posterior")
     if isinstance(draws, xr.Dataset):
-        if not {"chain", "draw"} <= set(draws.dims):
-            raise ValueError(
-                f"draws has the dimensions {sorted(map(str, draws.dims))}; a posterior has "
-                "'chain' and 'draw'."
-            )
-        arrays = {}
-        for name, value in draws.data_vars.items():
-            if {"chain", "draw"} <= set(value.dims):
-                ordered = value.transpose("chain", "draw", ...).values
-                arrays[str(name)] = ordered.reshape(-1, *ordered.shape[2:])
-        return arrays, int(draws.sizes["chain"])
+        return _arrays_of_dataset(draws)
     if isinstance(draws, Mapping):
         arrays = {str(name): np.asarray(value) for name, value in draws.items()}
         lengths = {v.shape[:1] for v in arrays.values()}
@@ -189,7 +206,37 @@ def _arrays(draws: Any) -> tuple[dict[str, np.ndarray], int]:
     return {"x": x.reshape(len(x), -1)}, 0
 
 
-def _transform(name: str, value: np.ndarray, kind: str | None) -> np.ndarray:
+def _arrays_of_dataset(draws: xr.Dataset) -> tuple[dict[str, np.ndarray], int]:
+    if not {"chain", "draw"} <= set(draws.dims):
+        raise ValueError(
+            f"draws has the dimensions {sorted(map(str, draws.dims))}; a posterior has 'chain' "
+            "and 'draw'."
+        )
+    arrays = {}
+    for name, value in draws.data_vars.items():
+        if {"chain", "draw"} <= set(value.dims):
+            ordered = value.transpose("chain", "draw", ...).values
+            arrays[str(name)] = ordered.reshape(-1, *ordered.shape[2:])
+    return arrays, int(draws.sizes["chain"])
+
+
+def _finite(name: str, value: np.ndarray) -> np.ndarray:
+    """Return the draws of a variable as floats; raise unless they are finite real numbers."""
+    if not np.issubdtype(value.dtype, np.number) or np.iscomplexobj(value):
+        raise TypeError(
+            f"draws of {name!r} are of dtype {value.dtype}; give real numbers, or leave the "
+            "variable out by var_names."
+        )
+    value = value.astype(float)
+    if bad := int(np.sum(~np.isfinite(value))):
+        raise ValueError(
+            f"draws of {name!r} hold {bad} values that are NaN or infinite; drop those draws "
+            "or leave the variable out by var_names."
+        )
+    return value
+
+
+def _transformed(name: str, value: np.ndarray, kind: str | None) -> np.ndarray:
     if kind is None:
         return value
     if kind not in _FORWARD:
@@ -202,52 +249,64 @@ def _transform(name: str, value: np.ndarray, kind: str | None) -> np.ndarray:
     return out
 
 
-def _judge(stored: Stored) -> list[Status]:
-    """Raise for draws that nothing can be learned from; say what else is wrong with them."""
-    x, found = stored.x, []
-    n = len(x)
-    distinct = len(np.unique(x, axis=0))
-    varying = np.ptp(x, axis=0) > 1e-12 * (1.0 + np.abs(x).max(axis=0))
+def _check_enough(stored: StoredDraws, varying: np.ndarray, n_distinct: int) -> None:
+    """Raise ValueError for draws that nothing can be learned from."""
     if not varying.any():
-        raise ValueError(f"draws holds {n} equal rows: there is no distribution to learn.")
-    if distinct < MIN_DRAWS:
         raise ValueError(
-            f"draws has {distinct} distinct rows; at least {MIN_DRAWS} are needed. Sample more."
+            f"draws holds {len(stored.x)} equal rows: there is no distribution to learn."
         )
-    if distinct <= varying.sum():
+    if n_distinct < MIN_DISTINCT_DRAWS:
         raise ValueError(
-            f"draws has {distinct} distinct rows for {varying.sum()} coordinates: in some "
+            f"draws has {n_distinct} distinct rows; at least {MIN_DISTINCT_DRAWS} are needed. "
+            "Sample more."
+        )
+    if n_distinct <= varying.sum():
+        raise ValueError(
+            f"draws has {n_distinct} distinct rows for {varying.sum()} coordinates: in some "
             "directions they do not vary at all. Sample more, or choose fewer variables by "
             "var_names."
         )
-    if distinct < FEW * varying.sum():
+
+
+def _number_statuses(stored: StoredDraws, varying: np.ndarray, n_distinct: int) -> list[Status]:
+    """Statuses of few draws, repeated draws and constant coordinates."""
+    n, found = len(stored.x), []
+    wanted = MIN_DRAWS_PER_COORDINATE * varying.sum()
+    if n_distinct < wanted:
         found.append(
-            Status("few_draws", "draws",
-                   f"{distinct} distinct draws for {varying.sum()} coordinates leave the spread "
-                   "uncertain in most directions.", f"Store at least {FEW * varying.sum()}.")
+            Status("few_draws", "proposals",
+                   f"{n_distinct} distinct draws for {varying.sum()} coordinates leave the spread "
+                   "uncertain in most directions.", f"Store at least {wanted}.")
         )  # fmt: skip
-    if distinct < 0.9 * n:
+    if n_distinct < MIN_DISTINCT_SHARE * n:
         found.append(
-            Status("duplicates", "draws",
-                   f"only {distinct} of {n} draws are distinct: weights and shape are known as "
-                   "well as so many draws tell.", "Run longer chains, or thin less.")
+            Status("duplicates", "proposals",
+                   f"only {n_distinct} of {n} draws are distinct: weights and shape are known as "
+                   f"well as from {n_distinct} draws.", "Run longer chains, or thin less.")
         )  # fmt: skip
     if not varying.all():
         names = [m for m, v in zip(stored.names, varying, strict=True) if not v]
         found.append(
-            Status("constant", "draws",
-                   f"{', '.join(names[:8])} did not vary: generated draws repeat the value.",
-                   "Leave out by var_names what is no unknown.")
+            Status("constant", "proposals",
+                   f"{', '.join(names[:MAX_NAMES])} did not vary: generated draws repeat the "
+                   "value.", "Leave constants out by var_names.")
         )  # fmt: skip
+    return found
+
+
+def _seam_statuses(stored: StoredDraws, varying: np.ndarray) -> list[Status]:
+    """Statuses of coordinates that look like angles with draws on both sides of their seam."""
+    found = []
     for j in np.flatnonzero(varying):
-        column = x[:, j]
-        inside = np.abs(column).max() <= np.pi + 1e-9
-        ends = min(np.mean(column > np.pi - 0.3), np.mean(column < 0.3 - np.pi))
-        if inside and ends > 0.01 and np.abs(column).max() > np.pi - 0.1:
+        column = stored.x[:, j]
+        reach = np.abs(column).max()
+        at_ends = min(
+            np.mean(column > np.pi - SEAM_DISTANCE), np.mean(column < SEAM_DISTANCE - np.pi)
+        )
+        if np.pi - SEAM_REACH < reach <= np.pi + 1e-9 and at_ends > SEAM_SHARE:
             found.append(
-                Status("seam", "draws",
+                Status("seam", "proposals",
                        f"{stored.names[j]} fills both ends of (-pi, pi): if it is an angle, the "
-                       "seam cuts a mode in two.",
-                       "Store its cosine and sine instead.")
+                       "seam cuts a mode in two.", "Store its cosine and sine instead.")
             )  # fmt: skip
     return found

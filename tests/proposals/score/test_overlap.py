@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.linalg import eigh
 from scipy.stats import norm
 
-from pymc_multimodal.proposals.score.langevin import run
+from pymc_multimodal.proposals.score.clusters import analyse_clusters, crossing_rates
+from pymc_multimodal.proposals.score.langevin import run_langevin
 from pymc_multimodal.proposals.score.overlap import (
-    analyse,
-    crossing_rates,
     log_sobolev_bound,
     overlap_matrix,
-    poincare_bound,
+    spanning_tree_paths,
 )
 from pymc_multimodal.proposals.score.score_function import GaussianParts
+
+MIN_OVERLAP = 0.05
+
+
+def poincare_bound(overlap, weights, constants):
+    """The Poincare constant bounded as `log_sobolev_bound` bounds the log-Sobolev constant."""
+    load = np.zeros(len(weights))
+    for (i, j), path in spanning_tree_paths(overlap).items():
+        for a, b in pairwise(path):
+            edge = 2 * (1 / overlap[a, b] - 1)
+            load[[a, b]] += weights[i] * weights[j] * (len(path) - 1) * edge
+    return np.max(constants * (1 + load / weights))
 
 
 def line(means, variances=None, weights=None):
@@ -61,7 +74,7 @@ def test_a_bound_where_the_chi_square_divergence_is_infinite(rng):
         parts = GaussianParts(
             np.array([0.5, 0.5]), np.zeros((2, dim)), np.stack([np.eye(dim), 2 * np.eye(dim)])
         )
-        found = analyse(parts, rng)
+        found = analyse_clusters(parts, rng, MIN_OVERLAP)
         assert len(found) == 1
         assert found.overlap[0, 1] > 0.25
         bound = log_sobolev_bound(found.overlap, parts.weights, np.array([1.0, 2.0]))
@@ -117,30 +130,32 @@ def test_the_bound_grows_as_one_over_the_overlap():
 
 def test_clusters_are_numbered_by_weight_and_times_scale(rng):
     parts = line([0.0, 1.0, 30.0, 90.0], weights=[0.1, 0.1, 0.3, 0.5])
-    found = analyse(parts, rng)
+    found = analyse_clusters(parts, rng, MIN_OVERLAP)
     np.testing.assert_array_equal(found.cluster, [2, 2, 1, 0])
     np.testing.assert_allclose(found.weights, [0.5, 0.3, 0.2])
-    assert np.all(found.leaving(10.0) < 1e-9)
-    assert set(found.pairs(10.0).values()) == {"apart"}
-    assert found.verdict(10.0).count("keeps the weight") == 3
+    assert np.all(found.departure_probability(10.0) < 1e-9)
+    assert set(found.pair_mixing(10.0).values()) == {"apart"}
+    assert found.describe(10.0).count("keeps the weight") == 3
     assert np.isinf(found.log_sobolev_all)
-    one = analyse(line([0.0]), rng)
-    assert "nothing is known of modes" in one.verdict(1.0)
+    one = analyse_clusters(line([0.0]), rng, MIN_OVERLAP)
+    assert "nothing is known of modes" in one.describe(1.0)
 
 
 @pytest.mark.parametrize("distance", [4.0, 4.5, 5.0, 6.0, 8.0])
 def test_the_verdict_agrees_with_crossings_that_are_counted(distance, rng):
     parts = line([0.0, distance], weights=[0.3, 0.7])
-    found = analyse(parts, rng)
+    found = analyse_clusters(parts, rng, MIN_OVERLAP)
     assert len(found) == 2
     step, n = 0.05, 2_000
     z, _ = parts.draw(n, rng)
     home = found.cluster[parts.label(z)]
     marks = [20, 100, 1000]
-    for mark, end in zip(marks, run(parts.score, z, np.eye(1), step, marks, rng), strict=True):
+    for mark, end in zip(
+        marks, run_langevin(parts.score, z, np.eye(1), step, marks, rng), strict=True
+    ):
         moved = found.cluster[parts.label(end)] != home
-        verdict = found.pairs(step * mark)[0, 1]
-        expected = found.leaving(step * mark)
+        verdict = found.pair_mixing(step * mark)[0, 1]
+        expected = found.departure_probability(step * mark)
         for c in (0, 1):
             share = np.mean(moved[home == c])
             error = np.sqrt(max(share * (1 - share), 1 / n) / np.sum(home == c))

@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 import xarray as xr
 from densities import Banana, HalfSpace, Mixture, VonMises, exact_local, two_modes, z_scores
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.proposals.ladder import expected_acceptance
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreGenerator, ScoreLangevin
-from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import TARGETS, mixture_2d
 from pymc_multimodal.model.build import density_of
-from pymc_multimodal.proposals.ladder import expected_acceptance
-from pymc_multimodal.proposals.score.langevin import permutation_test, run, sharpness
-from pymc_multimodal.proposals.score.langevin_paths import ScoreProposals, gradient
-from pymc_multimodal.proposals.score.parts import _sizes
+from pymc_multimodal.proposals.score.components import component_counts
+from pymc_multimodal.proposals.score.langevin import largest_curvature, run_langevin
+from pymc_multimodal.proposals.score.langevin_paths import elliptical_score
+from pymc_multimodal.proposals.score.path_proposals import ScoreProposals
 from pymc_multimodal.proposals.score.score_function import GaussianParts, LearnedScore, Perceptron
-from pymc_multimodal.proposals.score.score_training import _Network, train_score
+from pymc_multimodal.proposals.score.score_training import TorchPerceptron, train_score
+from pymc_multimodal.proposals.score.two_sample import permutation_test
 from pymc_multimodal.status import FitError
 
-QUICK = ScoreLangevin(steps=200, max_components=4)
+QUICK = ScoreLangevin(training_steps=200, max_components=4)
 EXACT = ScoreLangevin(objective="exact")
 
 
@@ -48,6 +50,13 @@ def some_parts(d, rng, k=3):
     return GaussianParts(
         weights / weights.sum(), 2 * rng.standard_normal((k, d)), factors @ factors.swapaxes(1, 2)
     )
+
+
+def score_error(generator, x, exact):
+    """``E |s - exact|^2 / E |exact|^2`` in the learned coordinates, at draws of shape (n, d)."""
+    basis = generator.coordinates.basis
+    miss = (generator.score(x) - exact) @ basis
+    return np.sum(miss**2) / np.sum((exact @ basis) ** 2)
 
 
 def jacobian(f, z, h=1e-5):
@@ -87,7 +96,7 @@ def test_the_objective_is_the_score_error_up_to_a_constant(rng):
 def test_the_trace_in_torch(rng):
     """Exact it is NumPy's, and Hutchinson's estimate is unbiased."""
     network = some_network(4, rng)
-    made = _Network(network, "cpu")
+    made = TorchPerceptron(network, "cpu")
     z = rng.standard_normal((10, 4))
     out, divergence = (t.detach().numpy() for t in made(made.tensor(z), None))
     np.testing.assert_allclose(out, network(z), atol=1e-5)
@@ -103,7 +112,7 @@ def test_the_trace_in_torch(rng):
     [
         {},
         {"trace": "hutchinson"},
-        {"objective": "denoising", "noise": 0.2},
+        {"objective": "denoising", "noise_sd": 0.2},
         {"objective": "exact"},
     ],
 )
@@ -112,8 +121,8 @@ def test_every_objective_finds_the_score(settings, rng):
     target = separated(2, distance=4.0)
     x, held_out, test = (target.draws(n, rng) for n in (4_000, 1_000, 4_000))
     one = GaussianParts(np.ones(1), x.mean(axis=0)[None], np.cov(x.T)[None])
-    config = ScoreLangevin(steps=600, **settings)
-    learned = train_score(one, x, held_out, config, rng, target(x)[1])
+    config = ScoreLangevin(training_steps=600, **settings)
+    learned = train_score(LearnedScore(one), x, held_out, config, rng, target(x)[1])
     assert learned.network is not None
     exact = target(test)[1]
     before, after = (np.mean((s(test) - exact) ** 2) for s in (one.score, learned))
@@ -125,7 +134,9 @@ def test_few_draws_do_not_spoil_the_score(rng):
     target = separated(8)
     x, held_out, test = (target.draws(n, rng) for n in (60, 20, 4_000))
     parts = GaussianParts(target.weights, target.means, target.covariances)
-    learned = train_score(parts, x, held_out, ScoreLangevin(steps=2_000), rng)
+    learned = train_score(
+        LearnedScore(parts), x, held_out, ScoreLangevin(training_steps=2_000), rng
+    )
     error = np.mean((learned(test) - target(test)[1]) ** 2)
     assert error < 0.3, "parts alone are exact here"
 
@@ -139,19 +150,19 @@ def test_the_spread_of_a_gaussian_run(averaged, rng):
     metric = np.array([[2.0, 0.0], [0.7, 0.5]])
     precision = np.linalg.inv(metric @ metric.T)
     start = rng.standard_normal((n, 2)) @ metric.T
-    [z] = run(lambda z: -z @ precision, start, metric, step, [40], rng, averaged=averaged)
+    [z] = run_langevin(lambda z: -z @ precision, start, metric, step, [40], rng, averaged=averaged)
     y = z @ np.linalg.inv(metric).T
     exact = 1.0 if averaged else 1 / (1 - step / 2)
     assert np.abs(z_scores(y**2, exact)).max() < 4
     assert abs(z_scores(y[:, 0] * y[:, 1], 0.0)) < 4
 
 
-def test_sharpness_is_the_largest_curvature(rng):
+def test_it_is_the_largest_curvature(rng):
     precision = np.diag([1.0, 9.0, 25.0])
     z = rng.standard_normal((100, 3))
     eye, half = (np.tile(f * np.eye(3), (100, 1, 1)) for f in (1.0, 0.5))
-    assert np.isclose(sharpness(lambda z: -z @ precision, z, eye, rng), 25.0, rtol=0.02)
-    assert np.isclose(sharpness(lambda z: -z @ precision, z, half, rng), 25 / 4, rtol=0.02)
+    assert np.isclose(largest_curvature(lambda z: -z @ precision, z, eye, rng), 25.0, rtol=0.02)
+    assert np.isclose(largest_curvature(lambda z: -z @ precision, z, half, rng), 25 / 4, rtol=0.02)
 
 
 def test_the_two_sample_test_has_its_level_and_power(rng):
@@ -173,14 +184,14 @@ def test_weights_and_shapes_are_kept(dim, rng):
     target = separated(dim, weight=0.85)
     x = target.draws(2_000, rng)
     fitted = ScoreLangevin.from_draws(x, random_seed=1)
-    assert len(fitted.components) == 2
+    assert len(fitted.clusters) == 2
     old = target.component(x)
     share = np.mean(old == 0)
     made = fitted.generate(20_000, rng)
     error = np.sqrt(share * (1 - share) / len(x))
     assert abs(np.mean(target.component(made) == 0) - share) < 2 * error
-    assert abs(fitted.components.weights[0] - 0.85) < 4 * fitted.components.weights_se[0]
-    assert np.isclose(fitted.components.weights_se[0], error, rtol=0.05)
+    assert abs(fitted.clusters.weights[0] - 0.85) < 4 * fitted.clusters.weights_se[0]
+    assert np.isclose(fitted.clusters.weights_se[0], error, rtol=0.05)
     noise = fitted.refresh(rng.standard_normal((4_000, dim)), rng)
     assert abs(np.mean(target.component(noise) == 0) - 0.85) > 0.1
     for k in (0, 1):
@@ -210,10 +221,10 @@ def test_few_draws_become_many_that_are_no_copies(rng):
     fresh = target.draws(2_000, rng)
     nearest = [np.median(cdist(a, x).min(axis=1)) for a in (made[:2_000], fresh)]
     assert nearest[0] > 0.85 * nearest[1]
-    assert fitted.curve.at(fitted.curve.memory) < 0.1
-    assert fitted.curve.memory[0] == pytest.approx(1.0)
-    assert fitted.curve.copies[0] == 0.0
-    assert fitted.score_error(fresh, target(fresh)[1]) < 0.15
+    assert fitted.trial.at_stop(fitted.trial.start_correlation) < 0.1
+    assert fitted.trial.start_correlation[0] == pytest.approx(1.0)
+    assert fitted.trial.nearest_ratio[0] == 0.0
+    assert score_error(fitted, fresh, target(fresh)[1]) < 0.15
 
 
 def test_long_runs_lose_what_short_ones_keep(rng):
@@ -225,11 +236,11 @@ def test_long_runs_lose_what_short_ones_keep(rng):
     arguments = {"config": config, "score": lambda x: target(x)[1], "random_seed": 1}
     fitted = ScoreLangevin.from_draws(tilted, **arguments)
     assert abs(np.mean(target.component(fitted.generate(4_000, rng)) == 0) - 0.5) < 0.15
-    slow = ScoreLangevin(objective="exact", stop=300.0)
+    slow = ScoreLangevin(objective="exact", stop_time=300.0)
     arguments["config"] = slow
     long = ScoreLangevin.from_draws(tilted, **arguments)
     assert abs(np.mean(target.component(long.generate(4_000, rng)) == 0) - 0.9) < 0.05
-    assert long.components.pairs(300.0)[0, 1] == "mixes"
+    assert long.clusters.pair_mixing(300.0)[0, 1] == "mixes"
     assert "mixes with mode" in long.report()
     assert "mixing" in [s.code for s in long.statuses]
     assert "shape" in [s.code for s in long.statuses], "held-out draws have other weights"
@@ -255,7 +266,7 @@ def test_named_variables_travel(rng):
     assert only.names == ("b[0]", "b[1]")
     mapping = ScoreLangevin.from_draws({"a": x[:, :, 0].ravel()}, config=QUICK)
     assert mapping.generate(3, 1).shape == (3, 1)
-    assert 0 < fitted.components.weights_se[0] < 0.1
+    assert 0 < fitted.clusters.weights_se[0] < 0.1
 
 
 def test_bounded_variables_stay_within_their_bounds(rng, caplog):
@@ -283,7 +294,7 @@ def test_a_previous_generator_helps_where_new_draws_are_few(rng):
         ScoreLangevin.from_draws(few, config=QUICK, previous=p, random_seed=2)
         for p in (None, before)
     )
-    errors = [g.score_error(test, new(test)[1]) for g in (alone, warm)]
+    errors = [score_error(g, test, new(test)[1]) for g in (alone, warm)]
     assert errors[1] < 0.8 * errors[0]
     assert "previous" in [s.code for s in warm.statuses]
     other = ScoreLangevin.from_draws(rng.standard_normal((50, 2)), config=QUICK, previous=before)
@@ -335,7 +346,11 @@ def test_draws_that_nothing_can_be_learned_from(draws, error, says):
         ({"transforms": {"x": "log"}}, ValueError, "outside its range"),
         ({"transforms": {"x": "sqrt"}}, ValueError, "choose from"),
         ({"transforms": {"y": "log"}}, ValueError, r"\['y'\]"),
-        ({"config": ScoreLangevin(steps=0, step_size=9.0)}, FitError, "step_size=9 is too large"),
+        (
+            {"config": ScoreLangevin(training_steps=0, step_size=9.0)},
+            FitError,
+            "step_size=9 is too large",
+        ),
         ({"var_names": []}, ValueError, "leave it out for all"),
         ({"config": EXACT, "score": lambda x: np.full_like(x, np.nan)}, ValueError, "or NaN"),
         ({"config": EXACT, "score": lambda x: x[:, :1]}, ValueError, r"shape \(8, 1\)"),
@@ -347,7 +362,9 @@ def test_wrong_arguments_are_named(arguments, error, says, rng):
 
 
 def test_wrong_requests_are_named(rng):
-    fitted = ScoreLangevin.from_draws(rng.standard_normal((100, 2)), config=ScoreLangevin(steps=0))
+    fitted = ScoreLangevin.from_draws(
+        rng.standard_normal((100, 2)), config=ScoreLangevin(training_steps=0)
+    )
     with pytest.raises(ValueError, match="n=-5"):
         fitted.generate(-5)
     with pytest.raises(TypeError, match=r"n=2\.5"):
@@ -357,7 +374,7 @@ def test_wrong_requests_are_named(rng):
     with pytest.raises(ValueError, match="no arrays of one first length"):
         ScoreLangevin.from_draws({"a": 3.0})
     with pytest.raises(ValueError, match="shorter than a step"):
-        ScoreLangevin(stop=0.1, step_size=0.4)
+        ScoreLangevin(stop_time=0.1, step_size=0.4)
 
 
 def test_the_order_of_chains_does_not_matter_to_the_number_of_parts():
@@ -367,15 +384,15 @@ def test_the_order_of_chains_does_not_matter_to_the_number_of_parts():
     circle = 30 + 3 * np.column_stack([np.cos(angle), np.sin(angle)])
     wide, small = rng.standard_normal((20_000, 2)), circle + 0.3 * rng.standard_normal((20_000, 2))
     x = np.stack([wide[:10_000], wide[10_000:], small[:10_000], small[10_000:]])
-    fitted = ScoreLangevin.from_draws(x, config=ScoreLangevin(steps=0), random_seed=0)
-    assert len(fitted.parts.weights) >= 6
+    fitted = ScoreLangevin.from_draws(x, config=ScoreLangevin(training_steps=0), random_seed=0)
+    assert len(fitted.mixture.weights) >= 6
 
 
 def test_as_many_parts_as_asked_for_may_be_used():
-    assert _sizes(30)[-2:] == [24, 30]
-    assert _sizes(64)[-1] == 64
-    assert _sizes(200)[-3:] == [156, 195, 200]
-    assert _sizes(1) == [1]
+    assert component_counts(30)[-2:] == [24, 30]
+    assert component_counts(64)[-1] == 64
+    assert component_counts(200)[-3:] == [156, 195, 200]
+    assert component_counts(1) == [1]
 
 
 def test_stuck_chains_do_not_stop_the_run():
@@ -386,7 +403,7 @@ def test_stuck_chains_do_not_stop_the_run():
         x = target.draws(4000, rng)
         k = target.component(x)
         chains = np.stack([x[k == c][i * 400 : (i + 1) * 400] for c in (0, 1) for i in (0, 1)])
-        config = ScoreLangevin(steps=0, max_components=2)
+        config = ScoreLangevin(training_steps=0, max_components=2)
         fitted = ScoreLangevin.from_draws(chains, config=config, random_seed=seed)
         flagged += "copies" in [s.code for s in fitted.statuses]
     assert flagged <= 1
@@ -399,9 +416,9 @@ def test_one_chain_is_a_chain():
     own = target.component(x)
     x = np.where(k[:, None] == 0, x[own == 0][:1][0], x[own == 1][:1][0])
     x = x + rng.standard_normal(x.shape)
-    config = ScoreLangevin(steps=0, max_components=2)
+    config = ScoreLangevin(training_steps=0, max_components=2)
     ordered, loose = (
-        ScoreLangevin.from_draws(a, config=config, random_seed=0).components.weights_se[0]
+        ScoreLangevin.from_draws(a, config=config, random_seed=0).clusters.weights_se[0]
         for a in (x[None], x)
     )
     assert ordered > 3 * loose
@@ -409,14 +426,14 @@ def test_one_chain_is_a_chain():
 
 @pytest.mark.parametrize("stop", [0.05, 0.3, 1.0])
 def test_the_time_asked_for_is_the_time_run(stop, rng):
-    config = ScoreLangevin(steps=0, stop=stop)
+    config = ScoreLangevin(training_steps=0, stop_time=stop)
     fitted = ScoreLangevin.from_draws(rng.standard_normal((300, 3)), config=config)
-    assert fitted.curve.stop == pytest.approx(stop)
+    assert fitted.trial.stop_time == pytest.approx(stop)
     assert fitted.step_size <= stop / 2
 
 
 def codes(draws, **settings):
-    config = ScoreLangevin(steps=0, max_components=2, **settings)
+    config = ScoreLangevin(training_steps=0, max_components=2, **settings)
     return [s.code for s in ScoreLangevin.from_draws(draws, config=config, random_seed=0).statuses]
 
 
@@ -424,7 +441,7 @@ def codes(draws, **settings):
 def test_smeared_shapes_are_flagged(name, rng):
     """Of few components over thin rings or many modes, which an energy distance hardly sees."""
     target = TARGETS[name]()
-    assert "smeared" in codes(target.draws(300, rng), stop=3.0)
+    assert "smeared" in codes(target.draws(300, rng), stop_time=3.0)
     assert "smeared" not in codes(two_modes(2).draws(300, rng))
 
 
@@ -434,11 +451,11 @@ def test_what_cannot_be_known_is_said(rng):
     assert "duplicates" in codes(np.repeat(x[:60], 3, axis=0))
     assert "few_draws" in codes(rng.standard_normal((30, 10)))
     assert "step_size" in codes(x, step_size=1.3)
-    assert "copies" in codes(x, stop=0.1)
+    assert "copies" in codes(x, stop_time=0.1)
     assert "seam" in codes(np.pi - np.abs(x[:, 0]) % 0.5 - 2 * np.pi * (x[:, 1] > 0) * 0.92)
     flat = np.column_stack([x, np.full(200, 3.0), x[:, 0] + x[:, 1]])
     assert {"constant", "dependent"} <= set(codes(flat))
-    fitted = ScoreLangevin.from_draws(flat, config=ScoreLangevin(steps=0), random_seed=0)
+    fitted = ScoreLangevin.from_draws(flat, config=ScoreLangevin(training_steps=0), random_seed=0)
     made = fitted.generate(500, rng)
     np.testing.assert_allclose(made[:, 3], 3.0)
     np.testing.assert_allclose(made[:, 4], made[:, 0] + made[:, 1], atol=1e-8)
@@ -453,14 +470,14 @@ def test_gradients_of_regional_densities(rng):
     local = exact_local(target, HalfSpace().label, 2, rng)
     x = 3 * rng.standard_normal((20, 3))
     for q in ScoreLangevin().fit_regions(local, np.full(3, np.inf), rng).densities:
-        np.testing.assert_allclose(gradient(q, x), jacobian(q.log_density, x), atol=1e-6)
+        np.testing.assert_allclose(elliptical_score(q, x), jacobian(q.log_density, x), atol=1e-6)
 
 
 @pytest.mark.parametrize("objective", ["implicit", "exact"])
 def test_proposals_are_never_worse_than_their_start(objective, rng):
     target = two_modes(3, log_z=0.0)
     local = exact_local(target, HalfSpace().label, 2, rng)
-    config = ScoreLangevin(objective=objective, steps=200)
+    config = ScoreLangevin(objective=objective, training_steps=200)
     fitted = config.fit_regions(local, np.full(3, np.inf), rng)
     q = config.build(fitted, local, target.weights, rng, target.density())
     assert isinstance(q, ScoreProposals)
@@ -473,12 +490,12 @@ def test_proposals_are_never_worse_than_their_start(objective, rng):
     assert with_paths > alone - 0.02
     made = q.generate(8_000, rng)
     assert abs(np.mean(target.component(made)) - 0.7) < 0.02
-    assert q.runs.score_error(x, target(x)[1]) < 0.05
+    assert score_error(q.uncorrected, x, target(x)[1]) < 0.05
 
 
 def test_a_fit_with_the_score(rng):
     target = two_modes(2, distance=6.0)
-    config = FitConfig(generator=ScoreLangevin(steps=100), target_se=0.02, random_seed=1)
+    config = FitConfig(generator=ScoreLangevin(training_steps=100), target_se=0.02, random_seed=1)
     fit = fit_density(target.density(), config)
     # Weights are those of regions, which are not quite those of the components.
     inside = np.mean(fit.label(target.draws(40_000, rng)) == 0)
@@ -511,9 +528,9 @@ def test_a_bent_mode_is_learned_better_by_a_network(rng):
     config = ScoreLangevin(max_components=1)
     plain, learned = (
         ScoreLangevin.from_draws(x, config=c, random_seed=1)
-        for c in (ScoreLangevin(max_components=1, steps=0), config)
+        for c in (ScoreLangevin(max_components=1, training_steps=0), config)
     )
-    errors = [g.score_error(test, target(test)[1]) for g in (plain, learned)]
+    errors = [score_error(g, test, target(test)[1]) for g in (plain, learned)]
     assert errors[1] < 0.5 * errors[0]
     assert learned.objective < plain.objective
     assert {"shape", "copies"} & {s.code for s in plain.statuses}
@@ -531,8 +548,8 @@ def test_the_score_error_is_measured_on_the_gallery(name, rng):
         pytest.skip("circular, or without a gradient to compare with")
     x, test = target.draws(3_000, rng), target.draws(1_000, rng)
     fitted = ScoreLangevin.from_draws(x, random_seed=1)
-    error = fitted.score_error(test, density.logp_and_grad(test)[1])
-    print(f"{name}: score error {error:.3f}, {len(fitted.components)} clusters, {fitted.statuses}")
+    error = score_error(fitted, test, density.logp_and_grad(test)[1])
+    print(f"{name}: score error {error:.3f}, {len(fitted.clusters)} clusters, {fitted.statuses}")
     assert 0 <= error < 1.1
 
 

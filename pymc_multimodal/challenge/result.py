@@ -1,0 +1,133 @@
+"""What is challenged, and what the challenge says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.challenge.statuses import inconclusive_status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymc_multimodal.evidence import Weights
+    from pymc_multimodal.moves.local import MoveParameters
+    from pymc_multimodal.proposals import RegionDensity
+    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions.partition import Partition
+    from pymc_multimodal.search import Modes
+    from pymc_multimodal.status import Status
+    from pymc_multimodal.target.target import Target
+
+__all__ = ["ChallengeResult", "FitCandidate"]
+
+
+@dataclass(frozen=True)
+class FitCandidate:
+    """A fit of K regions that is to be challenged.
+
+    Attributes
+    ----------
+    known : Modes
+        All modes that the fit knows, before some were joined to one region.
+    partition : Partition
+    densities : sequence of RegionDensity
+        Fitted to each region.
+    draws : RegionDraws
+    parameters : MoveParameters
+        Of the moves inside of the regions.
+    weights : Weights
+    target : Target
+        What was sampled: the density, folded where it is symmetric.
+    """
+
+    known: Modes
+    partition: Partition
+    densities: Sequence[RegionDensity]
+    draws: RegionDraws
+    parameters: MoveParameters
+    weights: Weights
+    target: Target
+
+
+@dataclass(frozen=True)
+class ChallengeResult:
+    """What a tempered search and further climbs say of a fit of K regions.
+
+    Attributes
+    ----------
+    counterexamples : array of shape (n, d)
+        Points that prove the fit incomplete; none if it stands.
+    log_mass, log_mass_se : arrays of shape (K,)
+        Log evidence of each region by the tempered search (nats), and its standard error; -inf and
+        NaN for a region in which no particle ended. An estimate can be far too small, where the
+        search missed a mode, and is hardly ever too large: it contradicts the bridge only if it is
+        larger.
+    gap : array of shape (K,)
+        Error of each region's log evidence that the challenge found (nats), 0 for none. It is the
+        largest of three: by how much `log_mass` exceeds the bridge's estimate, if that is more than
+        4 joint standard errors; what the particles amount to that ended where the region's chains
+        have not been; what the modes that climbs found would add, by Laplace's approximation.
+    effective : float
+        Number of independent particles that the masses are estimated from.
+    missed_by_fit : float
+        Share of the tempered search's mass in places that the first fit did not know.
+    missed_by_search : float
+        Weight of the regions in which no particle ended.
+    missed_mass : float
+        Estimate of the posterior mass that both missed; NaN if there are too few independent
+        particles, or if climbs found modes that the fit does not have.
+    missed_by_fit_upper : float
+        Upper 95 % bound of what the first fit missed, if the particles were posterior draws.
+    inconclusive : str
+        Why the tempered search cannot tell what was missed; empty if it can.
+    n_climbs : int
+        Further climbs to modes, in all rounds.
+    statuses : tuple of Status
+
+    Notes
+    -----
+    `missed_mass` is the capture-recapture estimate of Lincoln (1930) and Petersen (1896) with the
+    correction of Chapman (1951). It assumes that the two searches miss independently of one
+    another. Both miss spikes that are far narrower than the distances between particles: no
+    estimate holds for such spikes.
+    """
+
+    counterexamples: np.ndarray
+    log_mass: np.ndarray
+    log_mass_se: np.ndarray
+    gap: np.ndarray
+    effective: float
+    missed_by_fit: float
+    missed_by_search: float
+    missed_mass: float
+    missed_by_fit_upper: float
+    inconclusive: str
+    n_climbs: int
+    statuses: tuple[Status, ...]
+
+    @classmethod
+    def unknown(cls, n_regions: int, dim: int, cause: str) -> ChallengeResult:
+        """Return the result of a tempered search that says nothing, and why it does not."""
+        nan = float("nan")
+        return cls(
+            counterexamples=np.empty((0, dim)),
+            log_mass=np.full(n_regions, -np.inf),
+            log_mass_se=np.full(n_regions, nan),
+            gap=np.zeros(n_regions),
+            effective=0.0,
+            missed_by_fit=nan,
+            missed_by_search=nan,
+            missed_mass=nan,
+            missed_by_fit_upper=1.0,
+            inconclusive=cause,
+            n_climbs=0,
+            statuses=(inconclusive_status(cause),),
+        )
+
+    def take(self, order: np.ndarray) -> ChallengeResult:
+        """Renumber the regions: new region i is old region ``order[i]``; statuses stay."""
+        names = ("log_mass", "log_mass_se", "gap")
+        return replace(self, **{name: getattr(self, name)[order] for name in names})

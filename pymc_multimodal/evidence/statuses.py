@@ -1,0 +1,96 @@
+"""What the statuses say of the evidences of the regions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from pymc_multimodal.status import Status
+
+if TYPE_CHECKING:
+    from pymc_multimodal.evidence.bridge import Bridge
+
+__all__ = ["HEAVY_TAIL", "MAX_TERM", "border_status", "bridge_statuses"]
+
+# Tail index k-hat above which importance ratios are called heavy-tailed: the bound of Vehtari et
+# al. (2024, JMLR 25:72). A distribution with a tail index above 1 has no mean.
+HEAVY_TAIL, NO_MEAN = 0.7, 1.0
+# Share of a mean in its largest term above which the mean is not trusted.
+# Measured: examples/benchmarks/constants.py
+MAX_TERM = 0.02
+# Standard error of a log evidence (nats) above which it is reported; and above which heavy tails
+# are reported as a warning. Conventional.
+MAX_ERROR, SMALL_ERROR = 0.25, 0.1
+# A draw is out of reach of the proposals if its log ratio exceeds the largest of theirs by more
+# nats than this. Measured: examples/benchmarks/constants.py
+OUT_OF_REACH = 2.0
+# Draws out of reach are reported if they are more than this share of all, and more than so many
+# times the inverse of the number of proposals. Measured: examples/benchmarks/constants.py
+MAX_UNREACHED, MAX_UNREACHED_PROPOSALS = 0.01, 20.0
+
+
+def bridge_statuses(
+    k: int, found: Bridge, draws: np.ndarray, proposals: np.ndarray, tail: float
+) -> list[Status]:
+    """Report what makes the bridge of region k uncertain.
+
+    Parameters
+    ----------
+    k : int
+    found : Bridge
+    draws, proposals : arrays of shape (chains, n) and (m,)
+        Log ratios.
+    tail : float
+        Tail index of the proposals' ratios.
+
+    Returns
+    -------
+    list of Status
+    """
+    statuses = []
+    error = np.sqrt(found.from_draws + found.from_proposals)
+    if not error <= MAX_ERROR:
+        statuses.append(
+            Status("evidence_error", "evidence",
+                   f"the evidence of this region is uncertain by {error:.0%}.",
+                   "The generator does not fit the region: raise LocalSampling.max_draws or "
+                   "lower target_se.", mode=k)
+        )  # fmt: skip
+    finite = proposals[np.isfinite(proposals)]
+    largest = finite.max(initial=-np.inf)
+    unreached = float(np.mean(draws > largest + OUT_OF_REACH))
+    if unreached > max(MAX_UNREACHED, MAX_UNREACHED_PROPOSALS / max(len(finite), 1)):
+        statuses.append(
+            Status("overlap", "evidence",
+                   f"{unreached:.0%} of the region's draws have a density ratio that no proposal "
+                   "reached: the generator misses part of it.",
+                   "Its weight may be too small.", mode=k)
+        )  # fmt: skip
+    if tail > HEAVY_TAIL:
+        # A piece of the region with larger ratios also has a large k-hat, though the mean is good.
+        # A mean is bad where single terms are a large share of it.
+        largest_term = np.exp(largest - logsumexp(finite))
+        harmless = error <= SMALL_ERROR and (tail <= NO_MEAN or largest_term <= MAX_TERM)
+        statuses.append(
+            Status("pareto_k", "evidence",
+                   f"the importance ratios of this region are heavy-tailed (k-hat {tail:.2f}).",
+                   "The bridge is more robust than they are, but look at its error.", mode=k,
+                   level="info" if harmless else "warning")
+        )  # fmt: skip
+    return statuses
+
+
+def border_status(k: int, difference: float) -> Status:
+    """Report that the cross-check contradicts the bridge of region k by a difference in nats."""
+    return Status(
+        "border",
+        "evidence",
+        f"the proposals of all regions give an evidence that differs by {difference:+.1%} from the "
+        "evidence by the region's own chains: the chains miss a piece of the region, or stay in it "
+        "too long.",
+        "The weight and the evidence of this region are wrong by about as much; more "
+        "LocalSampling.explore_moves shape the regions better.",
+        mode=k,
+    )

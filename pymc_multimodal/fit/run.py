@@ -1,0 +1,196 @@
+"""The run of a fit: limits, random streams, interruption, and the record of what was spent."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+from zlib import crc32
+
+import numpy as np
+
+from pymc_multimodal.status import Status
+
+if TYPE_CHECKING:
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.target.density import Density
+
+__all__ = ["Entry", "Report", "Run"]
+
+Report: TypeAlias = Callable[[str, str], None]
+
+_log = logging.getLogger("pymc.multimodal")
+
+# A standard error is itself uncertain by some per cent: an excess of a tenth is not reported.
+# Conventional.
+PRECISE_ENOUGH = 1.1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the journal of a fit: a step that was made, and what it cost.
+
+    Attributes
+    ----------
+    step : str
+        Name of the step.
+    outcome : {"done", "gave up"}
+        "gave up" where a limit was reached amid the step; the state is then that before it.
+    evals : int
+        Evaluations of the log density.
+    seconds : float
+        Wall-clock time.
+    """
+
+    step: str
+    outcome: str
+    evals: int
+    seconds: float
+
+
+class Run:
+    """What travels beside the state of a fit: the one object of a fit that changes.
+
+    Parameters
+    ----------
+    density : Density
+        It counts the evaluations.
+    settings : FitConfig
+    report : callable
+        ``report(stage, text)`` is called when a step begins.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Whether the user has interrupted the fit (Ctrl-C).
+    stopped : str
+        The limit because of which steps were left out; empty if there were none.
+    journal : tuple of Entry
+        The steps so far.
+    """
+
+    def __init__(self, density: Density, settings: FitConfig, report: Report) -> None:
+        self.density, self.settings, self.report = density, settings, report
+        self.interrupted, self.stopped = False, ""
+        self.journal: tuple[Entry, ...] = ()
+        self._first_errors = replace(density.tally)
+        self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
+        self._began = time.monotonic()
+
+    # ------------------------------------------------------------ limits
+
+    @property
+    def evals(self) -> int:
+        """Evaluations of the log density so far."""
+        return self.density.n_logp_evals - self._first_logp
+
+    @property
+    def gradient_evals(self) -> int:
+        """Evaluations of the gradient so far."""
+        return self.density.n_grad_evals - self._first_grad
+
+    @property
+    def closed(self) -> bool:
+        """Whether a limit is reached, or the user has interrupted: only needed steps follow."""
+        return bool(self.limit_reached())
+
+    def limit_reached(self, share: float = 1.0) -> str:
+        """Name the limit of which this share is used up; empty if there is none.
+
+        Parameters
+        ----------
+        share : float
+            Part of each limit, in (0, 1].
+        """
+        limits = self.settings
+        if self.interrupted:
+            return "an interruption by the user"
+        if limits.max_evals is not None and self.evals >= share * limits.max_evals:
+            return f"max_evals={limits.max_evals}"
+        seconds = time.monotonic() - self._began
+        if limits.max_seconds is not None and seconds >= share * limits.max_seconds:
+            return f"max_seconds={limits.max_seconds}"
+        return ""
+
+    @contextmanager
+    def limits_known(self) -> Iterator[None]:
+        """Let the density know the limits for as long as the fit lasts."""
+        self.density.limit = lambda: self.closed
+        try:
+            yield
+        finally:
+            self.density.limit = None
+
+    def interrupt(self) -> None:
+        """Close the run: the user has interrupted for the first time."""
+        self.interrupted = True
+        _log.warning("Interrupted: the fit ends with what has been found so far.")
+
+    # ------------------------------------------------------------ randomness
+
+    def rng(self, step: str) -> np.random.Generator:
+        """Return the random stream of a step: a function of seed, name and times it was made.
+
+        Nothing has to be stored to go on with a fit, and a new step leaves the streams of all
+        others as they are.
+        """
+        times = sum(entry.step == step for entry in self.journal)
+        return np.random.default_rng([self.settings.random_seed, crc32(step.encode()), times])
+
+    # ------------------------------------------------------------ record
+
+    @contextmanager
+    def recorded(self, step: str) -> Iterator[None]:
+        """Write an entry in the journal when a step ends, however it ends."""
+        evals, began, outcome = self.evals, time.monotonic(), "gave up"
+        try:
+            yield
+            outcome = "done"
+        finally:
+            cost = (self.evals - evals, time.monotonic() - began)
+            self.journal = (*self.journal, Entry(step, outcome, *cost))
+
+    def seconds(self) -> dict[str, float]:
+        """Return the wall-clock seconds of each step."""
+        total: dict[str, float] = {}
+        for entry in self.journal:
+            total[entry.step] = total.get(entry.step, 0.0) + entry.seconds
+        return total
+
+    # ------------------------------------------------------------ statuses
+
+    def statuses(self, largest_se: float) -> list[Status]:
+        """Return the statuses of the whole run.
+
+        Parameters
+        ----------
+        largest_se : float
+            Largest standard error of a weight.
+        """
+        errors = self.density.tally.since(self._first_errors)
+        return [
+            *errors.statuses(self.evals, self.density.last_error),
+            *self._unfinished(largest_se),
+        ]
+
+    def _unfinished(self, largest_se: float) -> list[Status]:
+        target_se = self.settings.target_se
+        if largest_se <= PRECISE_ENOUGH * target_se and not self.stopped:
+            return []
+        short = f"the largest standard error of a weight is {largest_se:.2g}, target_se={target_se}"
+        if self.interrupted:
+            return [
+                Status("interrupted", "fit", f"the user interrupted the fit; {short}.",
+                       "The steps that were left out, such as the challenge, are made by a new "
+                       "fit.")
+            ]  # fmt: skip
+        if self.stopped:
+            cause = f"the fit stopped at {self.stopped}; {short}."
+            return [Status("budget", "fit", cause, "Raise the limit, or target_se.")]
+        return [
+            Status("precision", "fit", f"the precision asked for was not reached: {short}.",
+                   "Raise LocalSampling.max_draws, or target_se.")
+        ]  # fmt: skip

@@ -1,0 +1,215 @@
+"""The state of a fit: frozen records of what each step has found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from pymc_multimodal.target.target import Target
+
+if TYPE_CHECKING:
+    from pymc_multimodal.challenge import ChallengeResult, ChallengeState
+    from pymc_multimodal.evidence import BridgeSamples, CrossCheck, Weights
+    from pymc_multimodal.kernel import Kernel
+    from pymc_multimodal.proposals import Generator
+    from pymc_multimodal.regions import Chains, Partition, Pilot, RegionDraws
+    from pymc_multimodal.search import Modes, Search
+    from pymc_multimodal.status import Status
+    from pymc_multimodal.target.cells import Cells
+    from pymc_multimodal.target.density import Density
+
+__all__ = ["Division", "Exploration", "State", "known", "matching_modes", "region_of_modes"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Short unrestricted chains from every mode, and the modes that their ends climb to.
+
+    Attributes
+    ----------
+    modes : Modes
+        Modes from which the chains began.
+    pilot : Pilot
+    misplaced_modes : array of int, shape (m,)
+        For each point of `State.misplaced` the index in `modes` of its mode, or -1.
+    """
+
+    modes: Modes
+    pilot: Pilot
+    misplaced_modes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Division:
+    """The regions.
+
+    Attributes
+    ----------
+    cells : Cells or None
+        Where the density is symmetric.
+    known : Modes
+        All modes, one of each orbit.
+    modes : Modes
+        Modes of the regions: those of `known` among which chains move freely are one.
+    region_of_known : array of int
+        Region of each mode of `known`.
+    pilot : Pilot
+        Short chains of each region.
+    partition : Partition
+    """
+
+    cells: Cells | None
+    known: Modes
+    modes: Modes
+    region_of_known: np.ndarray
+    pilot: Pilot
+    partition: Partition
+
+
+@dataclass(frozen=True)
+class State:
+    """What a fit knows. A step maps a state to a new one; no state changes.
+
+    Attributes
+    ----------
+    search : Search
+    must_visit : array of shape (n, d)
+        Points at which chains have to start: where a challenge proved an earlier fit incomplete.
+    misplaced : array of shape (m, d)
+        `must_visit`, and points that an earlier partition put into a wrong region.
+    explorations : int
+        How often chains have explored the space since the last challenge.
+    exploration : Exploration or None
+    division : Division or None
+    chains : Chains or None
+    connections : int
+        How often the regions were searched for mass of their neighbours' modes.
+    labels_checked : bool
+        Whether the chains that do not mix were found in the regions of their modes.
+    symmetry_confirmed : bool
+        Whether images of draws of all regions have the log density of the draws.
+    draws : RegionDraws or None
+        Draws of the chains when `weights` was estimated.
+    samples : BridgeSamples or None
+    fitted_draws : array of int, shape (K,), or None
+        Draws of a chain of each region when its proposal density was fitted.
+    bridges : int
+        How often the evidences were estimated.
+    weights : Weights or None
+        Estimates of the bridge alone; see `final_weights`.
+    cross_check : CrossCheck or None
+    challenge : ChallengeState or None
+    challenge_result : ChallengeResult or None
+    generator : Generator or None
+    kernel : Kernel or None
+    symmetry_broken : bool
+        Whether an earlier fit was given up since the density is not symmetric.
+    kernel_statuses : tuple of Status
+    fallback : State or None
+        The last presentable state before a challenge made the fit begin again.
+    """
+
+    search: Search
+    must_visit: np.ndarray
+    misplaced: np.ndarray
+    explorations: int = 0
+    exploration: Exploration | None = None
+    division: Division | None = None
+    chains: Chains | None = None
+    connections: int = 0
+    labels_checked: bool = False
+    symmetry_confirmed: bool = False
+    draws: RegionDraws | None = None
+    samples: BridgeSamples | None = None
+    fitted_draws: np.ndarray | None = None
+    bridges: int = 0
+    weights: Weights | None = None
+    cross_check: CrossCheck | None = None
+    challenge: ChallengeState | None = None
+    challenge_result: ChallengeResult | None = None
+    generator: Generator | None = None
+    kernel: Kernel | None = None
+    symmetry_broken: bool = False
+    kernel_statuses: tuple[Status, ...] = ()
+    fallback: State | None = None
+
+    @classmethod
+    def begun(cls, search: Search, *, symmetry_broken: bool = False) -> State:
+        """Return the first state of a fit: a search that has not climbed yet."""
+        nowhere = np.empty((0, len(search.spread)))
+        return cls(search, nowhere, nowhere, symmetry_broken=symmetry_broken)
+
+    @property
+    def best(self) -> State | None:
+        """The newest state from which a result can be made; None if there is none yet."""
+        return self if self.weights is not None else self.fallback
+
+    @property
+    def final_weights(self) -> Weights:
+        """Weights with errors that allow for what the cross-check and the challenge found."""
+        weights = known(self.weights)
+        if self.cross_check is not None:
+            weights = weights.widened(self.cross_check.gap)
+        if self.challenge_result is not None:
+            weights = weights.widened(self.challenge_result.gap)
+        return weights
+
+    def target(self, density: Density) -> Target:
+        """Return what is sampled: the density, folded where it is symmetric."""
+        return Target(density, None if self.division is None else self.division.cells)
+
+    def restarted(self, search: Search, points: np.ndarray) -> State:
+        """Return the state that begins again from more modes, and from points to be visited."""
+        visit = np.concatenate([self.must_visit, points])
+        return State(
+            search,
+            must_visit=visit,
+            misplaced=visit,
+            challenge=self.challenge,
+            symmetry_broken=self.symmetry_broken,
+            fallback=self.best,
+        )
+
+    def redivided(self, search: Search, points: np.ndarray) -> State:
+        """Return the state before the last exploration, with points that were misplaced."""
+        return replace(
+            self.restarted(search, self.must_visit[:0]),
+            misplaced=np.concatenate([self.misplaced, points]),
+            explorations=self.explorations,
+            fallback=self.fallback,
+        )
+
+
+def known(record: T | None) -> T:
+    """Return a record of a state that an earlier step has made."""
+    assert record is not None
+    return record
+
+
+def matching_modes(found: Modes, before: Modes) -> np.ndarray | None:
+    """Index in `before` of each mode of `found`; None if they are not the same modes."""
+    if len(found) != len(before):
+        return None
+    same = found.counterparts(before)
+    return same if len(np.unique(same)) == len(before) and same.min() >= 0 else None
+
+
+def region_of_modes(labels: np.ndarray, same: np.ndarray | None, group: np.ndarray) -> np.ndarray:
+    """Regions of points that a later search labelled by mode, -1 where that cannot be said.
+
+    Parameters
+    ----------
+    labels : array of int, shape (n,)
+        Mode of each point in the later search, -1 for none.
+    same : array of int or None
+        What `matching_modes` returned.
+    group : array of int
+        Region of each mode of the earlier search.
+    """
+    if same is None:
+        return np.full(len(labels), -1)
+    return np.where(labels >= 0, group[same[labels]], -1)

@@ -1,0 +1,115 @@
+"""Steps that find the modes and divide the space into their regions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.fit.images import fold_pilot
+from pymc_multimodal.fit.state import Division, Exploration, known, matching_modes, region_of_modes
+from pymc_multimodal.fit.steps.base import NeededStep, Step
+from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
+from pymc_multimodal.search import climb_from, find_modes, modes_of
+
+if TYPE_CHECKING:
+    from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit.state import State
+
+__all__ = ["MAX_EXPLORATIONS", "Divide", "Explore", "FindModes"]
+
+# Explorations of the space until new modes and misplaced chains are left to the challenge.
+# Conventional: the third changes regions in fewer than one fit in a hundred.
+MAX_EXPLORATIONS = 3
+# Draws from which the classifier of the regions is trained: its cost grows with their square.
+MAX_TRAINING_DRAWS = 4000
+
+
+class FindModes(Step):
+    """Climb from one batch of starts."""
+
+    name = "search"
+    text = "searching for modes"
+    share = 0.25
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Until a batch brings no new mode, and every mode was found often."""
+        return not state.search.settled
+
+    def needed(self, state: State) -> bool:
+        """Before the first batch."""
+        return state.search.counts.starts == 0
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Make one batch."""
+        settings, rng = run.settings.modes, run.rng(self.name)
+        return replace(state, search=find_modes(run.density, state.search, settings, rng))
+
+
+class Explore(NeededStep):
+    """Run short unrestricted chains from every mode, and climb from where they end."""
+
+    name = "explore"
+    text = "short chains from each mode"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Until the chains reach no unknown mode."""
+        return state.exploration is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Explore once."""
+        density, settings = run.density, run.settings
+        modes = modes_of(density, state.search, settings.modes)
+        pilot = explore(density, modes, settings.local, run.rng(self.name))
+        ends = pilot.draws[:, :, -1].reshape(-1, density.dim)
+        points = np.concatenate([ends, state.misplaced])
+        search, labels = climb_from(density, state.search, settings.modes, points)
+        same = matching_modes(modes_of(density, search, settings.modes), modes)
+        state = replace(state, search=search, explorations=state.explorations + 1)
+        if same is None and state.explorations < MAX_EXPLORATIONS and not run.closed:
+            return state
+        every = np.arange(len(modes))
+        misplaced = region_of_modes(labels[len(ends) :], same, every)
+        return replace(state, exploration=Exploration(modes, pilot, misplaced))
+
+
+class Divide(NeededStep):
+    """Divide the space into one region for each mode, or for several among which chains move."""
+
+    name = "divide"
+    text = "dividing the space into regions"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """When the chains have explored the space."""
+        return state.division is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Fold the density where it is symmetric, join modes, and train the classifier."""
+        exploration = known(state.exploration)
+        target, found, pilot = fold_pilot(
+            run.density, state.search.optima, exploration.modes, exploration.pilot
+        )
+        group = mixing_groups(target, pilot.draws)
+        modes = found
+        if group.max() + 1 < len(found):
+            modes, pilot = found.merged(group), pilot.merged(group)
+        where = exploration.misplaced_modes
+        region = np.where(where >= 0, group[where], -1)
+        partition = divide(
+            target,
+            _training_draws(pilot.draws),
+            run.settings.regions,
+            extra=LabelledPoints(modes.points, modes.point_modes),
+            corrections=LabelledPoints(target.fold(state.misplaced), region),
+        )
+        division = Division(target.cells, found, modes, group, pilot, partition)
+        return replace(state, division=division)
+
+
+def _training_draws(draws: np.ndarray) -> np.ndarray:
+    """Thin the second half of the short chains, (K, chains, moves, d), to (K, m, d)."""
+    late = draws[:, :, draws.shape[2] // 2 :]
+    stride = max(1, int(np.ceil(late[..., 0].size / MAX_TRAINING_DRAWS)))
+    return late[:, :, ::stride].reshape(len(draws), -1, draws.shape[3])

@@ -1,0 +1,172 @@
+"""Steps that sample the regions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.evidence import leaked_mass, negligible_regions
+from pymc_multimodal.fit.images import confirm_symmetry
+from pymc_multimodal.fit.state import known, matching_modes, region_of_modes
+from pymc_multimodal.fit.steps.base import NeededStep, Step
+from pymc_multimodal.fit.steps.common import region_sampler
+from pymc_multimodal.fit.steps.modes import MAX_EXPLORATIONS
+from pymc_multimodal.proposals import Hybrid, laplace
+from pymc_multimodal.regions import (
+    advance_chains,
+    begin_chains,
+    connect_regions,
+    draws_of,
+    positions,
+    short_regions,
+    skip_regions,
+    unmixed,
+)
+from pymc_multimodal.search import climb_from, modes_of
+
+if TYPE_CHECKING:
+    from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit.state import State
+
+__all__ = ["BeginChains", "CheckLabels", "ConfirmSymmetry", "ConnectRegions", "RunChains"]
+
+# Searches of the regions for their neighbours' mass: a first one before long runs, a second one
+# when the shapes of the regions are known well.
+CONNECTIONS = 2
+# Part of a region's mass that has the shape of a neighbour's mode from which the region's chains
+# jump to that shape. Measured: examples/benchmarks/constants.py
+MIN_LEAKED = 1e-3
+
+
+class BeginChains(NeededStep):
+    """Start the chains of every region, adapt their moves, and make the first draws."""
+
+    name = "begin chains"
+    text = "adapting the chains of each region"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """When the regions are known."""
+        return state.chains is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Begin with Laplace densities as first proposals of independence jumps."""
+        modes, sampler = known(state.division).modes, region_sampler(state, run)
+        period = run.density.period
+        shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
+        guesses = [laplace(x, scale, period) for x, scale in shapes]
+        visit = state.target(run.density).fold(state.must_visit)
+        chains = begin_chains(
+            sampler, modes, known(state.division).pilot, guesses, visit, run.rng(self.name)
+        )
+        return replace(state, chains=chains)
+
+
+class RunChains(Step):
+    """Add draws to the chains that have not mixed, or change how these chains move."""
+
+    name = "chains"
+    text = "sampling each region"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Until all regions pass their checks or have the most draws allowed."""
+        if state.chains is None or state.weights is not None:
+            return False
+        return len(short_regions(state.chains, settings.local, _until(state, settings))) > 0
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Make one pass over the regions that have not mixed."""
+        sampler, rng = region_sampler(state, run), run.rng(self.name)
+        until = _until(state, run.settings)
+        chains = advance_chains(sampler, known(state.chains), rng, until)
+        return replace(state, chains=chains)
+
+
+class ConnectRegions(Step):
+    """Find regions that hold mass of their neighbours' modes, and let their chains jump there."""
+
+    name = "connect regions"
+    text = "comparing neighbouring regions"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """After the first draws, and again when the chains have mixed."""
+        if state.division is None or state.weights is not None:
+            return False
+        return state.division.partition.n_regions > 1 and state.connections < CONNECTIONS
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Fit quick densities; leave negligible regions alone; connect the others."""
+        sampler, rng = region_sampler(state, run), run.rng(self.name)
+        draws = draws_of(sampler, known(state.chains))
+        quick = (
+            Hybrid()
+            .regional.without_network()
+            .fit_regions(draws, run.density.period, rng)
+            .densities
+        )
+        negligible = negligible_regions(draws, quick, run.settings.target_se)
+        chains = skip_regions(known(state.chains), negligible)
+        share = leaked_mass(sampler.target, sampler.partition, quick, draws, rng)
+        neighbours = {
+            int(k): (quick[k], [quick[j] for j in np.flatnonzero(share[k] > MIN_LEAKED)])
+            for k in np.flatnonzero(~negligible)
+        }
+        leaking = {k: pair for k, pair in neighbours.items() if pair[1]}
+        chains, _ = connect_regions(sampler, chains, leaking, rng)
+        return replace(state, chains=chains, connections=state.connections + 1)
+
+
+class CheckLabels(Step):
+    """Climb from chains that do not mix: they may be in an unknown mode, or in a wrong region."""
+
+    name = "check labels"
+    text = "climbing from chains that do not mix"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Once, when the chains have run, unless the space was explored often enough."""
+        if state.chains is None or state.labels_checked or state.weights is not None:
+            return False
+        return state.explorations < MAX_EXPLORATIONS
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Divide again where a climb ends in a mode of another region."""
+        division = known(state.division)
+        points = positions(known(state.chains), unmixed(known(state.chains), run.settings.local))
+        checked = replace(state, labels_checked=True)
+        if division.modes.runaway or not len(points):
+            return checked
+        settings = run.settings.modes
+        search, labels = climb_from(run.density, state.search, settings, points)
+        same = matching_modes(modes_of(run.density, search, settings), division.known)
+        climbed = region_of_modes(labels, same, division.region_of_known)
+        if (climbed == division.partition.label(points)).all():
+            return replace(checked, search=search)
+        return state.redivided(search, points)
+
+
+class ConfirmSymmetry(NeededStep):
+    """Compare the log densities of draws with those of their images."""
+
+    name = "confirm symmetry"
+    text = "confirming the symmetry"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Once, where the density is folded."""
+        if state.division is None or state.division.cells is None:
+            return False
+        return not state.symmetry_confirmed
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Compare; `SymmetryBroken` is raised where they differ."""
+        sampler = region_sampler(state, run)
+        target = state.target(run.density)
+        confirm_symmetry(target, draws_of(sampler, known(state.chains)), run.rng(self.name))
+        return replace(state, symmetry_confirmed=True)
+
+
+def _until(state: State, settings: FitConfig) -> int | None:
+    """Most draws of a chain before the regions were compared for the first time."""
+    single = known(state.division).partition.n_regions == 1
+    return 2 * settings.local.draws if state.connections == 0 and not single else None

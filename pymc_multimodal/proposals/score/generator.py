@@ -1,0 +1,187 @@
+"""Fresh draws from stored ones: the record of what was learned, and its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal import checks
+from pymc_multimodal.proposals.score.diagnostics import describe_run
+from pymc_multimodal.proposals.score.langevin import run_langevin
+from pymc_multimodal.status import FitError, Status
+
+if TYPE_CHECKING:
+    from pymc_multimodal.proposals.score.clusters import ClusterAnalysis
+    from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
+    from pymc_multimodal.proposals.score.score_function import (
+        ExactScore,
+        GaussianParts,
+        LearnedScore,
+    )
+    from pymc_multimodal.proposals.score.settings import ScoreSettings
+    from pymc_multimodal.proposals.score.stored import StoredDraws
+    from pymc_multimodal.proposals.score.trial_run import TrialRun
+
+__all__ = ["ScoreGenerator"]
+
+# Points that are run together: bounds the memory. Conventional; the random numbers follow it.
+CHUNK_POINTS = 10_000
+
+
+@dataclass(frozen=True, repr=False)
+class ScoreGenerator:
+    """Early-stopped Langevin dynamics from stored draws; made by `ScoreLangevin.from_draws`.
+
+    Attributes
+    ----------
+    config : ScoreLangevin
+    stored : StoredDraws
+        The draws, with the names and shapes of their variables.
+    coordinates : AffineCoordinates
+        Coordinates in which the score is learned.
+    learned : LearnedScore or ExactScore
+    mixture : GaussianParts
+        The Gaussian mixture behind the cluster analysis.
+    factors : array of shape (C, r, r)
+        Factor of the run's preconditioner in each cluster.
+    clusters : ClusterAnalysis
+        Clusters of overlapping components, and the passages between them.
+    trial : TrialRun
+        What a trial run did over time, and the time to stop.
+    step_size : float
+    objective : float
+        Held-out implicit objective: the squared score error up to a constant of the draws, in
+        the learned coordinates. NaN for a given score.
+    statuses : tuple of Status
+    """
+
+    config: ScoreSettings
+    stored: StoredDraws
+    coordinates: AffineCoordinates
+    learned: LearnedScore | ExactScore
+    mixture: GaussianParts
+    factors: np.ndarray
+    clusters: ClusterAnalysis
+    trial: TrialRun
+    step_size: float
+    objective: float
+    statuses: tuple[Status, ...]
+
+    def __repr__(self) -> str:
+        """Say in one line what was learned."""
+        n, d = self.stored.x.shape
+        return (
+            f"<ScoreGenerator of {n} draws of {d} coordinates: {len(self.clusters)} clusters, "
+            f"stop at {self.trial.stop_time:.3g}>"
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each coordinate."""
+        return self.stored.names
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know before using the draws."""
+        return tuple(str(s) for s in self.statuses if s.level == "warning")
+
+    def generate(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
+        """Fresh draws, each from its own run; every stored draw starts as many as any other.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator or int, optional
+
+        Returns
+        -------
+        array of shape (n, d)
+            On the scale that was learned on, see `to_dict`.
+
+        Raises
+        ------
+        FitError
+            If a run diverged.
+        TypeError, ValueError
+            If n is no whole number, or negative.
+        """
+        checks.count("generate", "n", n, 0)
+        rng = np.random.default_rng(rng)
+        n_stored = len(self.stored.x)
+        rounds = [rng.permutation(n_stored) for _ in range(-(-n // n_stored))]
+        rows = np.concatenate([*rounds, np.empty(0, dtype=int)])[:n]
+        x = np.empty((n, self.stored.x.shape[1]))
+        for first in range(0, n, CHUNK_POINTS):
+            chunk = slice(first, first + CHUNK_POINTS)
+            x[chunk] = self._run(self.stored.x[rows[chunk]], rng)
+        return x
+
+    def refresh(self, x: np.ndarray, rng: np.random.Generator | int | None = None) -> np.ndarray:
+        """Run from given points instead of the stored draws.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+        rng : numpy.random.Generator or int, optional
+
+        Returns
+        -------
+        array of shape (n, d)
+
+        Raises
+        ------
+        FitError
+            If a run diverged.
+        ValueError
+            If x has another shape, or holds NaN or infinity.
+        """
+        x = np.asarray(x, dtype=float)
+        if x.ndim != 2 or x.shape[1] != len(self.names) or not np.isfinite(x).all():
+            raise ValueError(
+                f"refresh(x=...) of shape {x.shape} holds no points: give finite ones, of shape "
+                f"(n, {len(self.names)})."
+            )
+        return self._run(x, np.random.default_rng(rng))
+
+    def _run(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Run from each point until the stop, with the preconditioner of its cluster."""
+        z = self.coordinates.to_z(x)
+        cluster = self.label_z(z)
+        marks = [round(self.trial.stop_time / self.step_size)]
+        averaged = self.config.integrator == "averaged"
+        for c in np.unique(cluster):
+            inside = cluster == c
+            [z[inside]] = run_langevin(
+                self.learned, z[inside], self.factors[c], self.step_size, marks, rng,
+                averaged=averaged,
+            )  # fmt: skip
+        if not np.isfinite(z).all():
+            raise FitError(
+                f"the Langevin run diverged with step_size={self.step_size:.3g}. Use a smaller "
+                "one, or more draws."
+            )
+        return self.coordinates.to_x(z)
+
+    def to_dict(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays of shape (n, ...) by variable, transforms undone; x has shape (n, d)."""
+        return self.stored.to_dict(np.asarray(x, dtype=float))
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """Learned score at points of shape (n, d), in their coordinates; shape (n, d)."""
+        z = self.coordinates.to_z(np.asarray(x, dtype=float))
+        return self.learned(z) @ self.coordinates.inverse
+
+    def label(self, x: np.ndarray) -> np.ndarray:
+        """Cluster of each row, shape (n,), numbered as in `clusters`."""
+        return self.label_z(self.coordinates.to_z(np.asarray(x, dtype=float)))
+
+    def label_z(self, z: np.ndarray) -> np.ndarray:
+        """Cluster of rows in the learned coordinates, shape (n,)."""
+        out: np.ndarray = self.clusters.cluster[self.mixture.label(z)]
+        return out
+
+    def report(self) -> str:
+        """Say in words what is and what is not guaranteed."""
+        return describe_run(self.stored, self.clusters, self.trial, self.step_size, self.warnings)

@@ -1,0 +1,299 @@
+"""One batch of a search: starts, climbs, merging, symmetry, and the rule that ends the search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.search.classify import ClimbEnd, identify
+from pymc_multimodal.search.curvature import barriers
+from pymc_multimodal.search.optima import OptimumSet
+from pymc_multimodal.search.optimise import climb_all, optimiser_for
+from pymc_multimodal.search.starts import draw_starts, first_starts, start_distribution
+from pymc_multimodal.search.state import Search
+from pymc_multimodal.search.symmetries import check_symmetry, find_symmetry
+from pymc_multimodal.target.group import Symmetry
+
+if TYPE_CHECKING:
+    from pymc_multimodal.search.lbfgs import Climbs
+    from pymc_multimodal.search.settings import ModeSearch
+    from pymc_multimodal.target.density import Density
+
+__all__ = ["begin_search", "climb_from", "find_modes"]
+
+# Starts that every mode is to be found by; of this many starts and more, 2 starts. A basin that one
+# start in fifty falls into may have a neighbour that one in a few hundred falls into.
+# Measured: examples/benchmarks/missed.py
+MIN_HITS, MANY_STARTS, MIN_HITS_OF_MANY = 10, 1024, 2
+# Fewest starts of a search by L-BFGS, as long as the search has cost fewer evaluations than this, a
+# small part of a fit. Measured: examples/benchmarks/missed.py
+MIN_STARTS, CHEAP_EVALS = 512, 20_000
+# Fewest batches, in sizes of the first one. Conventional: a second batch tells whether the first
+# one found everything.
+MIN_BATCHES = 2
+# Climbs by differences cost d + 1 evaluations for each gradient: this many find the modes'
+# curvature first, which then makes the others shorter.
+# Measured: examples/benchmarks/constants.py
+SCOUTS = 4
+# Seed of the points at which symmetries are tested, which shall not depend on the seed of the fit.
+SYMMETRY_SEED = 0
+
+
+def begin_search(
+    density: Density,
+    settings: ModeSearch,
+    symmetry: Symmetry | bool,
+    rng: np.random.Generator,
+) -> Search:
+    """Begin a search for modes. The density is not evaluated.
+
+    Parameters
+    ----------
+    density : Density
+    settings : ModeSearch
+    symmetry : Symmetry or bool
+        Group under which all images of a mode count as one mode. True: a group is looked for after
+        the first batch. False: none is.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Search
+
+    Raises
+    ------
+    ModelError
+        If there is no prior to draw starts from, and none were given.
+    ValueError
+        If given points have the wrong shape, or are not finite.
+    """
+    return Search.empty(start_distribution(density, settings, rng), symmetry)
+
+
+def find_modes(
+    density: Density, search: Search, settings: ModeSearch, rng: np.random.Generator
+) -> Search:
+    """Climb from one batch of starts.
+
+    Each batch doubles the number of starts. After the first one a symmetry is looked for.
+
+    Parameters
+    ----------
+    density : Density
+    search : Search
+        It stays valid if an exception is raised.
+    settings : ModeSearch
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Search
+        `Search.settled` tells whether no further batch is needed.
+
+    Raises
+    ------
+    ModelError
+        If the log density is finite at none of the first starts.
+    SymmetryBroken
+        If an image of an optimum has another log density.
+    ValueError
+        If the optimiser needs a gradient that the density does not have, or a given symmetry is
+        not one of the density.
+    """
+    first = not search.counts.starts
+    evals = density.n_logp_evals
+    if first:
+        points = first_starts(density, search.distribution, settings, rng)
+        evals = density.n_logp_evals
+        if optimiser_for(density, settings) == "differences" and len(points) > SCOUTS:
+            search = _climb(density, search, settings, points[:SCOUTS])[0]
+            points = points[SCOUTS:]
+    else:
+        images = search.optima.images()
+        size = _next_size(search, settings)
+        points = draw_starts(density, search.distribution, settings, size, rng, images)
+        if not len(points):
+            return replace(search, settled=True)
+    before = len(search.optima.summits(settings.negligible))
+    search = _climb(density, search, settings, points)[0]
+    if not search.symmetry_sought and len(search.optima):
+        search = _seek_symmetry(density, search, settings)
+    search = replace(search, n_evals=search.n_evals + density.n_logp_evals - evals)
+    if first:
+        search = replace(search, first_size=search.counts.starts)
+    return replace(search, settled=_is_settled(density, search, settings, before))
+
+
+def climb_from(
+    density: Density, search: Search, settings: ModeSearch, points: np.ndarray
+) -> tuple[Search, np.ndarray]:
+    """Climb from points that do not count as starts.
+
+    Parameters
+    ----------
+    density : Density
+    search : Search
+        It stays valid if an exception is raised.
+    settings : ModeSearch
+    points : array of shape (n, d)
+
+    Returns
+    -------
+    search : Search
+    labels : array of int, shape (n,)
+        Mode of `modes_of` that each climb ended in, or -1.
+
+    Raises
+    ------
+    LimitReached
+        If a limit of the fit was reached inside of ``density.limited()``.
+    SymmetryBroken
+        If an image of an optimum has another log density.
+    """
+    counts = search.counts
+    search, labels = _climb(density, search, settings, points, count=False)
+    # Neither do their ends count, only the saddles that they left: those are rationed.
+    search = replace(search, counts=replace(counts, escapes=search.counts.escapes))
+    mode = search.optima.mode_of(search.optima.summits(settings.negligible))
+    return search, mode[labels]
+
+
+# ---------------------------------------------------------- one batch
+
+
+def _climb(
+    density: Density,
+    search: Search,
+    settings: ModeSearch,
+    starts: np.ndarray,
+    count: bool = True,
+) -> tuple[Search, np.ndarray]:
+    """Climb from points; returns the search and the index of each one's optimum, or -1."""
+    summits = search.optima.summits(settings.negligible)
+    climbs = climb_all(density, settings, starts, search.spread, search.optima.scale[summits])
+    search, labels = _identify_all(density, search, climbs, settings.max_iter)
+    if count:
+        counts, cut_off = search.counts, int(np.sum(np.isneginf(climbs.logp)))
+        search = replace(
+            search,
+            counts=replace(
+                counts,
+                starts=counts.starts + len(starts),
+                unfinished=counts.unfinished + cut_off * density.exhausted(),
+            ),
+            starts=np.concatenate([search.starts, starts]),
+            start_optima=np.concatenate([search.start_optima, labels]),
+        )
+    search = replace(
+        search,
+        points=np.concatenate([search.points, climbs.path]),
+        point_optima=np.concatenate([search.point_optima, labels[climbs.path_row]]),
+    )
+    return _join_optima(density, search, settings.barrier), labels
+
+
+def _identify_all(
+    density: Density, search: Search, climbs: Climbs, max_iter: int
+) -> tuple[Search, np.ndarray]:
+    """Assign the end of each climb to an optimum, or -1; new optima are added."""
+    labels = search.optima.nearest(density, climbs.x, climbs.logp)
+    # The highest come first, so that an unfinished climb is compared with the optimum it nears.
+    for i in np.argsort(-climbs.logp):
+        if labels[i] >= 0:
+            continue
+        x, logp = climbs.x[i : i + 1], climbs.logp[i : i + 1]
+        labels[i] = search.optima.nearest(density, x, logp)[0]
+        if labels[i] < 0:
+            end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]))
+            search, labels[i] = identify(density, search, end, max_iter)
+    return search, labels
+
+
+def _join_optima(density: Density, search: Search, barrier: float) -> Search:
+    """Join optima between which the log density does not fall by `barrier` nats to one mode."""
+    optima = search.optima
+    if len(optima) < 2:
+        return search
+    known = set(map(tuple, search.saddle_pairs.tolist()))
+    near = optima.neighbours(density)
+    new = np.array([pair for pair in near if tuple(pair.tolist()) not in known])
+    if len(new):
+        height = barriers(density, optima.x, optima.logp, optima.scale, new)
+        lower = np.minimum(optima.logp[new[:, 0]], optima.logp[new[:, 1]])
+        search = replace(
+            search,
+            saddle_pairs=np.concatenate([search.saddle_pairs, new]),
+            saddle_logp=np.concatenate([search.saddle_logp, lower - height]),
+        )
+    return replace(search, optima=optima.joined(search.saddle_pairs, search.saddle_logp, barrier))
+
+
+# ---------------------------------------------------------- symmetry
+
+
+def _seek_symmetry(density: Density, search: Search, settings: ModeSearch) -> Search:
+    """Look for a symmetry, or check the given one; from then on all images are one optimum."""
+    search = replace(search, symmetry_sought=True)
+    old, wanted = search.optima, search.symmetry_wanted
+    if wanted is False:
+        return search
+    if isinstance(wanted, Symmetry):
+        check_symmetry(wanted, density, search.starts)
+        symmetry: Symmetry | None = wanted
+    else:
+        rng = np.random.default_rng(SYMMETRY_SEED)
+        symmetry = find_symmetry(density, old.x, old.logp, search.starts, search.spread, rng)
+    if symmetry is None:
+        return search
+    search = replace(search, optima=OptimumSet.empty(search.spread, symmetry))
+    # The last entry serves the label -1.
+    index = np.full(len(old) + 1, -1)
+    for i in np.argsort(-old.logp):
+        index[i] = search.optima.nearest(density, old.x[i : i + 1], old.logp[i : i + 1])[0]
+        if index[i] < 0:
+            end = ClimbEnd(old.x[i], float(old.logp[i]), converged=True)
+            search, index[i] = identify(density, search, end, settings.max_iter)
+    search = replace(
+        search,
+        optima=search.optima.record_stabilisers(old, index),
+        start_optima=index[search.start_optima],
+        point_optima=index[search.point_optima],
+        saddle_pairs=search.saddle_pairs[:0],
+        saddle_logp=search.saddle_logp[:0],
+    )
+    return _join_optima(density, search, settings.barrier)
+
+
+# ---------------------------------------------------------- the stop rule
+
+
+def _next_size(search: Search, settings: ModeSearch) -> int:
+    """Return the size of the next batch: as many starts as there were so far."""
+    return min(search.counts.starts, settings.max_starts - search.counts.starts)
+
+
+def _is_settled(density: Density, search: Search, settings: ModeSearch, before: int) -> bool:
+    """Tell whether no further batch is needed.
+
+    Parameters
+    ----------
+    density, search, settings
+        As for `find_modes`.
+    before : int
+        Number of modes before the last batch.
+    """
+    n = search.counts.starts
+    given = search.distribution.points is not None or isinstance(settings.starts, Integral)
+    if given or _next_size(search, settings) <= 0:
+        return True
+    summits = search.optima.summits(settings.negligible)
+    enough = n >= MIN_BATCHES * search.first_size and len(summits) <= before
+    if optimiser_for(density, settings) == "lbfgs" and search.n_evals < CHEAP_EVALS:
+        enough &= n >= MIN_STARTS
+    modes = search.optima.mode_of(summits)[search.start_optima]
+    hits = np.bincount(modes[modes >= 0], minlength=len(summits))
+    wanted = MIN_HITS if n < MANY_STARTS else MIN_HITS_OF_MANY
+    return enough and int(hits.min(initial=n)) >= wanted

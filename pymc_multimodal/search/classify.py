@@ -1,0 +1,211 @@
+"""What the end point of a climb is: an optimum, a saddle, a flat place, or none of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from pymc_multimodal.search.curvature import negative_hessian
+from pymc_multimodal.search.lbfgs import climb
+from pymc_multimodal.status import SymmetryBroken
+from pymc_multimodal.target.errors import same_density
+
+if TYPE_CHECKING:
+    from pymc_multimodal.search.optima import OptimumSet
+    from pymc_multimodal.search.state import Search
+    from pymc_multimodal.target.density import Density
+
+__all__ = ["ClimbEnd", "EndPoint", "classify", "identify"]
+
+# Eigenvalues of the negative Hessian are in nats, coordinates being in spreads of the starts. A
+# direction of a smaller eigenvalue does not curve: over a whole spread the log density changes by
+# less than half of this. Measured: examples/benchmarks/constants.py
+FLAT_CURVATURE = 1e-2
+# The point is a saddle if the smallest eigenvalue is below minus this part of the largest (of 1
+# nat, if that is more): differences err by less. Measured: examples/benchmarks/constants.py
+SADDLE_CURVATURE = 1e-3
+# Predicted gain of a Newton step (nats) from which on it is taken. Conventional: a tenth of the
+# gain at which a climb ends (`lbfgs.TOLERANCE`).
+NEWTON_GAIN = 1e-6
+# The climb is a runaway if the slope along directions without curvature is larger than this (nats
+# per spread), or if a climb that has not converged would gain more than this by a Newton step
+# (nats). Measured: examples/benchmarks/constants.py
+MAX_SLOPE, MAX_GAIN = 0.5, 1.0
+# Length of the step that leaves a saddle (spreads of the starts).
+# Measured: examples/benchmarks/constants.py
+ESCAPE_STEP = 0.05
+# Saddles in a row that one climb may leave, and saddles that a search leaves in all. A rough
+# density looks like a saddle wherever a climb ends, and every escape costs two climbs.
+# Measured: examples/benchmarks/constants.py
+MAX_DEPTH, MAX_ESCAPES = 2, 24
+
+Kind = Literal["optimum", "saddle", "flat", "runaway", "none"]
+
+
+@dataclass(frozen=True)
+class ClimbEnd:
+    """Where one climb ended.
+
+    Attributes
+    ----------
+    x : array of shape (d,)
+    logp : float
+    converged : bool
+    """
+
+    x: np.ndarray
+    logp: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class EndPoint:
+    """What the end of a climb is.
+
+    Attributes
+    ----------
+    kind : {"optimum", "saddle", "flat", "runaway", "none"}
+        "saddle" is a saddle to be left along `direction`; "none" is a saddle that is not left, or
+        a point outside of the support.
+    x : array of shape (d,)
+        The point, improved by a Newton step where that helps.
+    logp : float
+    hessian : array of shape (d, d), optional
+        Negative Hessian there, of an optimum.
+    direction : array of shape (d,), optional
+        Direction of least curvature, of a saddle, one spread of the starts long.
+    """
+
+    kind: Kind
+    x: np.ndarray
+    logp: float
+    hessian: np.ndarray | None = None
+    direction: np.ndarray | None = None
+
+
+def classify(
+    density: Density, optima: OptimumSet, end: ClimbEnd, *, may_escape: bool = True
+) -> EndPoint:
+    """Decide what the end of a climb is.
+
+    Parameters
+    ----------
+    density : Density
+    optima : OptimumSet
+        Its symmetry is checked at the point, and the canonical image of the point is used.
+    end : ClimbEnd
+    may_escape : bool
+        Whether a saddle may be left.
+
+    Returns
+    -------
+    EndPoint
+
+    Raises
+    ------
+    SymmetryBroken
+        If an image of the point has another log density.
+    """
+    x, logp, spread = end.x, end.logp, optima.spread
+    if not np.isfinite(logp):
+        return EndPoint("none", x, logp)
+    x = _checked_image(density, optima, x, logp)
+    hessian = negative_hessian(density, x, spread)
+    values, vectors = np.linalg.eigh(hessian * np.outer(spread, spread))
+    largest = np.abs(values).max()
+    if largest < FLAT_CURVATURE:
+        return EndPoint("flat", x, logp)
+    if not density.has_gradient:
+        return EndPoint("optimum", x, logp, hessian)
+    saddle = values.min() < -SADDLE_CURVATURE * max(1.0, largest)
+    curved = values > FLAT_CURVATURE
+    slope = vectors.T @ (density.logp_and_grad(x[None])[1][0] * spread)
+    gain = float(np.sum(slope[curved] ** 2 / values[curved]))
+    if saddle and may_escape:
+        return EndPoint("saddle", x, logp, direction=spread * vectors[:, 0])
+    if gain > NEWTON_GAIN and end.converged:
+        newton = spread * (vectors[:, curved] @ (slope[curved] / values[curved]))
+        better = density.wrap(x + newton)[None]
+        value = density.logp(better)[0]
+        if value >= logp:
+            x, logp = better[0], float(value)
+    if np.linalg.norm(slope[~curved]) > MAX_SLOPE or (not end.converged and gain > MAX_GAIN):
+        return EndPoint("runaway", x, logp)
+    return EndPoint("none", x, logp) if saddle else EndPoint("optimum", x, logp, hessian)
+
+
+def _checked_image(density: Density, optima: OptimumSet, x: np.ndarray, logp: float) -> np.ndarray:
+    """Return the canonical image of a point whose images have to have its log density."""
+    if optima.symmetry is None:
+        return x
+    images = np.stack(optima.symmetry.generators) @ x
+    if not same_density(density.logp(images), np.full(len(images), logp)):
+        raise SymmetryBroken
+    return optima.canonical_image(x)
+
+
+def identify(
+    density: Density, search: Search, end: ClimbEnd, max_iter: int, depth: int = 0
+) -> tuple[Search, int]:
+    """Find out which optimum a climb has ended at; a new one is added.
+
+    A saddle is left on both sides, and the higher of the two optima that are reached counts.
+
+    Parameters
+    ----------
+    density : Density
+    search : Search
+    end : ClimbEnd
+    max_iter : int
+        Most iterations of a climb that leaves a saddle.
+    depth : int
+        Saddles that the climb has left already.
+
+    Returns
+    -------
+    search : Search
+    index : int
+        Index of the optimum, or -1.
+
+    Raises
+    ------
+    SymmetryBroken
+        If an image of the point has another log density.
+    """
+    may_escape = depth < MAX_DEPTH and search.counts.escapes < MAX_ESCAPES
+    point = classify(density, search.optima, end, may_escape=may_escape)
+    counts = search.counts
+    if point.kind == "saddle":
+        assert point.direction is not None
+        search = replace(search, counts=replace(counts, escapes=counts.escapes + 1))
+        ends = []
+        for side in (1, -1):
+            start = density.wrap(point.x + ESCAPE_STEP * (point.direction * side))
+            search, index = _climb_away(density, search, start, max_iter, depth)
+            ends.append(index)
+        return search, max(ends, key=lambda k: search.optima.logp[k] if k >= 0 else -np.inf)
+    if point.kind == "flat":
+        return replace(search, counts=replace(counts, flat=counts.flat + 1)), -1
+    if point.kind == "runaway":
+        return replace(search, counts=replace(counts, runaway=counts.runaway + 1)), -1
+    if point.hessian is None:
+        return search, -1
+    known = search.optima.nearest(density, point.x[None], np.array([point.logp]))[0]
+    if known >= 0:
+        return search, int(known)
+    optima = search.optima.add(point.x, point.logp, point.hessian)
+    return replace(search, optima=optima), len(search.optima)
+
+
+def _climb_away(
+    density: Density, search: Search, start: np.ndarray, max_iter: int, depth: int
+) -> tuple[Search, int]:
+    """Climb from beside a saddle; returns the search and the index of the optimum, or -1."""
+    climbs = climb(density, start[None], search.spread, max_iter=max_iter)
+    known = search.optima.nearest(density, climbs.x, climbs.logp)[0]
+    if known >= 0:
+        return search, int(known)
+    end = ClimbEnd(climbs.x[0], float(climbs.logp[0]), bool(climbs.converged[0]))
+    return identify(density, search, end, max_iter, depth + 1)

@@ -1,0 +1,116 @@
+"""The state of a search for modes: plain data that says what is known and what is needed next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.search.optima import OptimumSet
+
+if TYPE_CHECKING:
+    from pymc_multimodal.search.starts import StartDistribution
+    from pymc_multimodal.target.group import Symmetry
+
+__all__ = ["Counts", "Search"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of what a search has met.
+
+    Attributes
+    ----------
+    starts : int
+        Starts that climbs began from.
+    unfinished : int
+        Climbs that a limit of the fit cut off.
+    runaway : int
+        Climbs that ended where the log density still grows along a direction without curvature.
+    flat : int
+        Climbs that ended where the log density does not change over the spread of the starts.
+    escapes : int
+        Saddles that were left on both sides.
+    """
+
+    starts: int = 0
+    unfinished: int = 0
+    runaway: int = 0
+    flat: int = 0
+    escapes: int = 0
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for modes.
+
+    Attributes
+    ----------
+    distribution : StartDistribution
+        What starts are drawn from.
+    optima : OptimumSet
+    starts, start_optima : arrays of shape (n, d) and (n,)
+        Starts so far, with the index of the optimum that each climb ended at, or -1.
+    points, point_optima : arrays of shape (m, d) and (m,)
+        Starts and points on the paths of the climbs, with the optimum that each climb ended at.
+    saddle_pairs, saddle_logp : arrays of shape (s, 2) and (s,)
+        Pairs of optima with the log density of the highest pass that is known between them.
+    counts : Counts
+    first_size : int
+        Number of starts of the first batch.
+    n_evals : int
+        Evaluations of the log density in all batches; drawing the first batch is not counted.
+    symmetry_wanted : Symmetry or bool
+        What the user gave: a symmetry, or whether one is looked for.
+    symmetry_sought : bool
+        Whether `symmetry_wanted` was looked for, or checked; the result is ``optima.symmetry``.
+    settled : bool
+        Whether no further batch is needed: the stop rule is satisfied, or the starts are used up.
+    """
+
+    distribution: StartDistribution
+    optima: OptimumSet
+    starts: np.ndarray
+    start_optima: np.ndarray
+    points: np.ndarray
+    point_optima: np.ndarray
+    saddle_pairs: np.ndarray
+    saddle_logp: np.ndarray
+    counts: Counts = field(default_factory=Counts)
+    first_size: int = 0
+    n_evals: int = 0
+    symmetry_wanted: Symmetry | bool = False
+    symmetry_sought: bool = False
+    settled: bool = False
+
+    @classmethod
+    def empty(cls, distribution: StartDistribution, symmetry: Symmetry | bool) -> Search:
+        """Return a search that has not climbed yet."""
+        d = len(distribution.spread)
+        return cls(
+            distribution=distribution,
+            optima=OptimumSet.empty(distribution.spread),
+            starts=np.empty((0, d)),
+            start_optima=np.empty(0, dtype=int),
+            points=np.empty((0, d)),
+            point_optima=np.empty(0, dtype=int),
+            saddle_pairs=np.empty((0, 2), dtype=int),
+            saddle_logp=np.empty(0),
+            symmetry_wanted=symmetry,
+        )
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Median of the distribution of the starts, shape (d,)."""
+        return self.distribution.centre
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Robust standard deviation of the starts, shape (d,)."""
+        return self.distribution.spread
+
+    @property
+    def symmetry(self) -> Symmetry | None:
+        """The symmetry that was found, or given and checked."""
+        return self.optima.symmetry

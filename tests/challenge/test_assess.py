@@ -1,0 +1,132 @@
+"""What a tempered search says of fits that are right, and of fits that miss something."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from densities import Banana, Everywhere, HalfSpace, exact_local, gaussian, two_modes
+from regional import begun
+from searches import settled_search
+
+from pymc_multimodal.challenge import (
+    Challenge,
+    FitCandidate,
+    Reference,
+    begin_challenge,
+    extend_particles,
+)
+from pymc_multimodal.challenge.assess import assess_particles, with_missed_mass
+from pymc_multimodal.evidence import estimate
+from pymc_multimodal.moves.local import MoveParameters
+from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.search import ModeSearch, modes_of
+from pymc_multimodal.target.target import Target
+
+
+def assessed(target, partition, label, rng, *, budget=40_000, search=None):
+    """Assess exact draws of each region, as far as `label` gives them to one."""
+    density = target.density()
+    k = partition.n_regions
+    local = exact_local(target, label, k, rng, draws=200)
+    fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng)
+    samples = begun(density, partition, fitted, [2000] * k, rng)
+    weights = estimate(samples, local, density)
+    settings = search or ModeSearch()
+    found = settled_search(density, settings, np.random.default_rng(6))
+    one = np.ones(k)
+    parameters = MoveParameters(
+        np.stack([np.eye(target.dim)] * k), one, one.astype(int), 0.75 * one
+    )
+    candidate = FitCandidate(
+        modes_of(density, found, settings), partition, fitted.densities, local, parameters,
+        weights, Target(density),
+    )  # fmt: skip
+    reference = Reference(found.centre, found.spread, density.period)
+    state = begin_challenge(Challenge(), target.dim)
+    state = extend_particles(density, reference, state, budget, np.random.default_rng(7))
+    assert state.pilot is not None
+    _, result = assess_particles(
+        candidate, found, settings, state.pilot, state.particles, np.random.default_rng(8)
+    )
+    return result, state, weights
+
+
+def test_a_region_with_chains_in_one_of_its_two_pieces_is_proved_wrong(rng):
+    """All modes are known, the region holds both, and its draws are of one alone."""
+    target = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
+    first = HalfSpace(0.0)
+    result, _, weights = assessed(
+        target, Everywhere(), lambda x: np.where(first.label(x) == 1, 0, -1), rng
+    )
+    assert abs(weights.total - target.log_z) > 20 * weights.total_se
+    assert not weights.statuses
+    assert [s.mode for s in result.statuses][:1] == [0]
+    assert (first.label(result.counterexamples) == 0).any()
+    assert 0.1 < result.missed_by_fit < 0.8
+
+
+def test_a_banana_cut_in_two_with_an_arm_in_the_wrong_region_is_proved_wrong(rng):
+    """Region 0 has one arm and the tip of the other, which its chains never enter."""
+    target = Banana(2, sd=2.0, bend=1.0, noise=0.4)
+
+    class Cut:
+        n_regions, statuses = 2, ()
+
+        def label(self, x):
+            return ((x[:, 0] > -0.5) & (x[:, 0] < 2.0)).astype(int)
+
+    cut = Cut()
+    result, _, weights = assessed(
+        target, cut, lambda x: np.where((cut.label(x) == 0) & (x[:, 0] > 0), -1, cut.label(x)), rng
+    )
+    assert abs(weights.total) > 10 * weights.total_se
+    assert 0 in [s.mode for s in result.statuses]
+    assert (result.counterexamples[:, 0] > 2.0).any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_right_fit_stands(seed):
+    target = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
+    partition = HalfSpace(0.0)
+    result, _, weights = assessed(target, partition, partition.label, np.random.default_rng(seed))
+    assert not len(result.counterexamples)
+    assert not result.statuses
+    assert result.missed_by_fit == 0
+    assert 0 < result.missed_mass < 0.01
+    # One-sided by design; both sides hold where the search is good.
+    z = (result.log_mass - weights.log_evidence) / result.log_mass_se
+    assert np.abs(z).max() < 4
+
+
+def test_the_search_does_not_depend_on_the_fitted_draws(rng):
+    """Only how much is spent is taken from the fit."""
+    target, everywhere = gaussian(np.ones(2), np.eye(2)), Everywhere()
+    runs = [
+        assessed(target, everywhere, label, np.random.default_rng(seed))[1]
+        for seed, label in ((1, everywhere.label), (2, lambda x: np.where(x[:, 0] > 1, 0, -1)))
+    ]
+    np.testing.assert_array_equal(runs[0].particles.x, runs[1].particles.x)
+    np.testing.assert_array_equal(runs[0].particles.log_weight, runs[1].particles.log_weight)
+
+
+def test_too_short_a_search_says_so(rng):
+    result, _, _ = assessed(gaussian(np.zeros(2), np.eye(2)), Everywhere(), Everywhere().label, rng,
+                           budget=100)  # fmt: skip
+    assert np.isnan(result.missed_mass)
+    assert [s.level for s in result.statuses] == ["info"]
+    assert "inconclusive" in result.statuses[0].cause
+
+
+def test_what_both_missed_is_chapmans_estimate(rng):
+    """Of 100 independent particles 10 are in places that the fit did not know."""
+    result, _, _ = assessed(
+        gaussian(np.zeros(2), np.eye(2)), Everywhere(), Everywhere().label, rng, budget=30_000
+    )
+    known = replace(result, effective=99.0, missed_by_search=0.04)
+    found = with_missed_mass(known, 10 / 99)
+    # (10 + 1) (99 * 0.04 + 1) / 100^2; and a Poisson bound of the count.
+    assert np.isclose(found.missed_mass, 11 * 4.96 / 1e4)
+    assert np.isclose(found.missed_by_fit_upper, (10 + 2 * np.sqrt(10) + 3) / 99)
+    assert np.isnan(with_missed_mass(replace(known, effective=9.0), 0.0).missed_mass)

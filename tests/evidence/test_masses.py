@@ -1,0 +1,133 @@
+"""Weights and evidences are right within their errors, and the errors are right as well."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from densities import Everywhere, HalfSpace, exact_local, gaussian, two_modes, z_scores
+from regional import begun, regional
+
+from pymc_multimodal.evidence import estimate
+from pymc_multimodal.proposals.base import RegionFit
+from pymc_multimodal.target.density import Density
+
+# The root mean square of 200 standard normal scores is 1 within 0.05.
+REPLICATES = 200
+TARGET = two_modes(dim=2, distance=8.0, weights=(0.3, 0.7), log_z=1.3)
+HALVES = HalfSpace(-0.6)
+
+
+def weights_of(rng, counts=(800, 800), draws=50, fitted=None, target=TARGET):
+    fitted = fitted or regional(TARGET.means + 0.2, [1.2, 0.7])
+    density = target.density()
+    samples = begun(density, HALVES, fitted, counts, rng)
+    return estimate(samples, exact_local(target, HALVES.label, 2, rng, draws=draws), density)
+
+
+def exact_weights():
+    """Exact for this border, by plain Monte Carlo with negligible error."""
+    labels = HALVES.label(TARGET.draws(2_000_000, np.random.default_rng(0)))
+    return np.bincount(labels, minlength=2) / len(labels)
+
+
+def test_weights_and_their_errors_over_replicates(rng):
+    """Weights, evidences, total: right on average, with errors that say how far off they are."""
+    truth = exact_weights()
+    runs = [weights_of(rng) for _ in range(REPLICATES)]
+    z_weight = np.array([(r.weight[0] - truth[0]) / r.weight_se[0] for r in runs])
+    z_total = np.array([(r.total - TARGET.log_z) / r.total_se for r in runs])
+    z_parts = np.array(
+        [(r.log_evidence - TARGET.log_z - np.log(truth)) / r.log_evidence_se for r in runs]
+    )
+    for z in (z_weight, z_total, *z_parts.T):
+        assert 0.8 < np.sqrt(np.mean(z**2)) < 1.25
+        assert abs(z_scores(z[:, None], 0)[0]) < 3.5
+    # 95 % intervals cover the truth in 95 +- 1.5 % of 200 runs.
+    covered = [r.interval[0, 0] < truth[0] < r.interval[0, 1] for r in runs]
+    assert 0.89 < np.mean(covered) < 0.995
+
+
+def test_weights_are_consistent(rng):
+    found = weights_of(rng)
+    assert np.isclose(found.weight.sum(), 1.0)
+    assert np.all((found.interval[:, 0] < found.weight) & (found.weight < found.interval[:, 1]))
+    # Of two weights each is one minus the other.
+    assert np.isclose(found.weight_se[0], found.weight_se[1])
+    np.testing.assert_allclose(found.interval[0], 1 - found.interval[1, ::-1])
+    np.testing.assert_allclose(found.log_evidence_se**2, found.from_draws + found.from_proposals)
+    assert np.isclose(found.total, np.logaddexp(*found.log_evidence))
+    assert not found.statuses
+    moved = found.take(np.array([1, 0]))
+    np.testing.assert_array_equal(moved.weight, found.weight[::-1])
+    np.testing.assert_array_equal(moved.interval, found.interval[::-1])
+    np.testing.assert_array_equal(moved.iterations[0], found.iterations[1])
+
+
+def test_more_proposals_lower_their_part_of_the_error(rng):
+    few, many = weights_of(rng, counts=(500, 500)), weights_of(rng, counts=(50_000, 50_000))
+    # A hundredth, if nothing else changed; with more proposals the bridge leans on them.
+    assert np.all(many.from_proposals < 0.05 * few.from_proposals)
+
+
+def test_a_region_that_no_proposal_reaches_is_flagged(rng):
+    found = weights_of(rng, fitted=regional(np.array([TARGET.means[0], [-30.0, 0.0]]), [1.0, 0.1]))
+    assert found.weight[1] == 0
+    assert found.log_evidence[1] == -np.inf
+    assert not np.isfinite(found.weight_se[1])
+    # What nobody knows of a part nobody knows of the whole.
+    assert found.total_se == found.widened(np.array([0.1, 0.0])).total_se == np.inf
+    assert "evidence_error" in {s.code for s in found.statuses if s.mode == 1}
+
+
+def test_a_generator_that_misses_part_of_a_region_is_flagged(rng):
+    """One region of two equal halves, of which proposals know only one."""
+    target = two_modes(distance=14.0, weights=(0.5, 0.5))
+    [only] = regional(target.means[:1], [1.0]).densities
+    density = target.density()
+    samples = begun(density, Everywhere(), RegionFit((only,)), [2_000], rng)
+    found = estimate(samples, exact_local(target, Everywhere().label, 1, rng), density)
+    assert {"overlap", "evidence_error"} & {s.code for s in found.statuses}
+
+
+def test_a_single_region_has_all_the_mass(rng):
+    target = gaussian(np.zeros(2), np.eye(2), log_z=-3.0)
+    fitted = regional(np.zeros((1, 2)), [1.1])
+    density = target.density()
+    samples = begun(density, Everywhere(), fitted, [1_000], rng)
+    found = estimate(samples, exact_local(target, Everywhere().label, 1, rng), density)
+    assert found.weight.tolist() == [1.0]
+    assert found.weight_se.tolist() == [0.0]
+    assert abs(found.total + 3.0) < 4 * found.total_se
+    # Nothing but the evidence itself can need more.
+    assert not found.needs(0.5, 1.0).any()
+    assert found.needs(1e-6, 1.0).all()
+
+
+@pytest.mark.parametrize("regions", [1, 2])
+def test_regions_that_no_proposal_reached_get_more(regions, rng):
+    partition = Everywhere() if regions == 1 else HALVES
+    target = gaussian(np.zeros(2), np.eye(2)) if regions == 1 else TARGET
+    density = Density(lambda x: (np.full(len(x), -np.inf), np.zeros_like(x)), 2)
+    fitted = regional(target.means[:regions], np.ones(regions))
+    samples = begun(density, partition, fitted, [200] * regions, rng)
+    found = estimate(samples, exact_local(target, partition.label, regions, rng), density)
+    assert found.needs(0.01, 0.1).all()
+    # More proposals are what is missing, not draws.
+    assert (found.from_proposals > found.from_draws).all()
+    assert np.isfinite(found.weight).all()
+    assert np.isclose(found.weight.sum(), 1.0)
+    assert not np.isfinite(found.total)
+
+
+def test_needs_names_what_is_short_of_the_asked_precision(rng):
+    found = weights_of(rng)
+    assert not found.needs(0.5, 10.0).any()
+    assert found.needs(1e-9, 10.0).any()
+    assert found.needs(0.5, 1e-9).all()
+
+
+def test_needs_is_met_by_what_was_reached(rng):
+    found = weights_of(rng)
+    reached = float(found.weight_se.max())
+    assert not found.needs(1.01 * reached, 10.0).any()
+    assert found.needs(0.99 * reached, 10.0).any()
