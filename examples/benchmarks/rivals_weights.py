@@ -30,7 +30,7 @@ from weights import SUITE, Runs, true_shares
 
 from pymc_multimodal.challenge import Reference, tempered_smc
 from pymc_multimodal.fit import FitConfig, fit_density
-from pymc_multimodal.gallery import TARGETS, Target
+from pymc_multimodal.gallery import TARGETS, GalleryTarget
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.search import ModeSearch, start_distribution
 from pymc_multimodal.target.density import Density
@@ -44,7 +44,7 @@ FIT, NUTS, SMC = "fit", "NUTS", "sample_smc"
 RIVAL: dict[str, Any] = {"max_temperatures": 1000, "moves": 5, "leapfrog": 3, "keep": 0.9}
 
 
-def by_pymc(method: str, target: Target, seed: int) -> np.ndarray:
+def by_pymc(method: str, target: GalleryTarget, seed: int) -> np.ndarray:
     """Draws of PyMC's own samplers, shape (n, d); the targets have one unconstrained variable."""
     settings = {"chains": 4, "cores": 1, "random_seed": seed, "progressbar": False}
     settings["compute_convergence_checks"] = False

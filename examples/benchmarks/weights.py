@@ -20,7 +20,7 @@ import numpy as np
 
 from pymc_multimodal._compat import ess
 from pymc_multimodal.fit import Fit, FitConfig, fit_density
-from pymc_multimodal.gallery import TARGETS, Target
+from pymc_multimodal.gallery import TARGETS, GalleryTarget
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.plugin import sampler
 from pymc_multimodal.target.density import Density
@@ -47,7 +47,9 @@ SUITE = {
 EXACT, BLOCK = 10**6, 50_000
 
 
-def true_shares(target: Target, fit: Fit, seed: int, n: int) -> tuple[np.ndarray, int] | None:
+def true_shares(
+    target: GalleryTarget, fit: Fit, seed: int, n: int
+) -> tuple[np.ndarray, int] | None:
     """Mass of each region from n exact draws (n is 0 for an exact answer); None if unknown."""
     if target.draws is None:
         exact = target.weights is not None and fit.n_modes == len(target.weights)
@@ -94,7 +96,9 @@ def mixing(density: Density, fit: Fit, seed: int, draws: int, chains: int = 4) -
     return found
 
 
-def run(target: Target, density: Density, seed: int, target_se: float, draws: int, exact: int):
+def run(
+    target: GalleryTarget, density: Density, seed: int, target_se: float, draws: int, exact: int
+):
     """Fit once and compare with the truth."""
     began, cpu = time.monotonic(), time.process_time()
     fit = fit_density(density, FitConfig(target_se=target_se, random_seed=seed))

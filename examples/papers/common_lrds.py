@@ -8,7 +8,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from pymc_multimodal.gallery.base import Target
+from pymc_multimodal.gallery import GalleryTarget
 from pymc_multimodal.model import build
 from pymc_multimodal.target.density import Density
 
@@ -19,7 +19,7 @@ PUBLISHED_EVALS = 4096 * 1024
 CHALLENGE = False
 
 
-def density_of(target: Target, gradient: bool = True) -> Density:
+def density_of(target: GalleryTarget, gradient: bool = True) -> Density:
     """Density of a target: its model's, or, without a gradient, the function itself."""
     model = build.density_of(target.model)
     if gradient:
@@ -32,7 +32,7 @@ def density_of(target: Target, gradient: bool = True) -> Density:
     )
 
 
-def component_weights(target: Target, fit, means: np.ndarray) -> np.ndarray:
+def component_weights(target: GalleryTarget, fit, means: np.ndarray) -> np.ndarray:
     """Weights of a fit by component, shape (K,): those of the regions that means lie in.
 
     Components that share a region share its weight as their true weights do; a component whose

@@ -32,7 +32,7 @@ import numpy as np
 
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS
-from pymc_multimodal.gallery.base import Target, mixture_target
+from pymc_multimodal.gallery.base import GalleryTarget, mixture_target
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.target.density import Density
@@ -48,7 +48,7 @@ MAX_EVALS = 1_000_000
 STYLE = {"gaussian": "C7", "+ mixture": "C9", "+ network": "C0"}
 
 
-def funnel_and_ridge(dim: int = 30, neck: int = 5, rho: float = 0.95) -> Target:
+def funnel_and_ridge(dim: int = 30, neck: int = 5, rho: float = 0.95) -> GalleryTarget:
     """Two modes of weights 0.6 and 0.4: a funnel, and a Gaussian ridge with correlation `rho`.
 
     The funnel's first coordinate v is standard normal, the next `neck` are normal with standard
@@ -103,7 +103,9 @@ class Timed(Hybrid):
             self.seconds.append(time.monotonic() - began)
 
 
-def measure(target: Target, density: Density, families: tuple[str, ...], seed: int, quick: bool):
+def measure(
+    target: GalleryTarget, density: Density, rungs: tuple[str, ...], seed: int, quick: bool
+):
     """Fit once and compare with what is known."""
     generator = Timed(families=families)
     config = FitConfig(

@@ -1,8 +1,8 @@
 """Targets whose answer is known, as PyMC models.
 
-The synthetic ones have one vector variable ``x`` with a wide normal prior and a Potential that
-divides the prior out again: the density is exactly the target's, while draws from the prior
-are wide starting points that know nothing of the answer.
+A synthetic target has one vector variable ``x`` with a wide normal prior, and a Potential that
+divides the prior out. So the density is exactly that of the target, while draws from the prior are
+wide starting points that do not depend on the modes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from pymc_multimodal.gallery.base import Target
+from pymc_multimodal.gallery.base import GalleryTarget
 from pymc_multimodal.gallery.gaussian import (
     forty_modes,
     gaussian_mixture_100d,
@@ -37,7 +37,7 @@ from pymc_multimodal.gallery.shapes import (
 
 __all__ = [
     "TARGETS",
-    "Target",
+    "GalleryTarget",
     "checkerboard",
     "eight_schools_centered",
     "eight_schools_noncentered",
@@ -57,7 +57,7 @@ __all__ = [
     "unimodal_gaussian",
 ]
 
-TARGETS: dict[str, Callable[[], Target]] = {
+TARGETS: dict[str, Callable[[], GalleryTarget]] = {
     "unimodal_gaussian_5": unimodal_gaussian,
     "mixture_2d_well": partial(mixture_2d, "well"),
     "mixture_2d_weak": partial(mixture_2d, "weak"),

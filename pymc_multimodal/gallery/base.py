@@ -1,4 +1,4 @@
-"""What a target is, and how a density becomes a PyMC model with a wide prior."""
+"""Targets with a known answer, and PyMC models with a given density and a wide prior."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from scipy.special import log_ndtr as _numpy_log_ndtr
 
 Draws: TypeAlias = Callable[[int, np.random.Generator], np.ndarray]
 ArrayFunction: TypeAlias = Callable[[np.ndarray], np.ndarray]
-# A function of a point (or of points, one a row) and of the namespace to compute in, which is
-# `numpy` or `pytensor.tensor`: each density is written once and cannot differ between the two.
-Density: TypeAlias = Callable[[Any, Any], Any]
+DensityExpression: TypeAlias = Callable[[Any, Any], Any]
+"""A log density ``density(x, xp)`` of points x, shape (..., d).
+
+`xp` is the namespace to compute in, `numpy` or `pytensor.tensor`. One function for both cannot give
+two different densities.
+"""
 
 
 @dataclass(frozen=True)
-class Target:
-    """A PyMC model together with what is known about its posterior.
+class GalleryTarget:
+    """A PyMC model whose posterior is known.
 
-    "Unconstrained" below is the space of ``model.value_vars``, raveled and joined in that order.
+    Points are rows of the unconstrained space: the values of ``model.value_vars``, raveled and
+    joined in that order.
 
     Parameters
     ----------
     name : str
-        Snake case, the key in ``TARGETS`` for the default instances.
+        In snake case; the key in ``TARGETS``, if the target is there.
     model : pymc.Model
-        The model; ``exp(model.logp())`` is the density, not always normalised.
+        Its density is ``exp(model.logp())``, which is not always normalised.
     dim : int
         Dimension of the unconstrained space.
     draws : callable or None
@@ -39,16 +43,16 @@ class Target:
         Log of the integral of ``exp(model.logp())`` over the unconstrained space (over one period
         for circular variables); None if unknown.
     weights : numpy.ndarray or None
-        Weights of the components in descending order, shape (K,); None if there are none.
+        Weights of the components in descending order, shape (K,); None if they are unknown.
     log_density : callable or None
         ``log_density(x)`` with x of shape (n, dim) returns ``model.logp()`` of each row, shape
         (n,), without PyTensor; None for real models.
     note : str
-        Where the reference comes from, in one line.
+        The source of the known answer, in one line.
     membership : callable or None
         ``membership(x)`` with x of shape (n, dim) returns the probabilities, shape (n, K), that
-        each row came from each component, in the order of `weights`. Its mean over posterior
-        draws estimates `weights` without bias even where components overlap.
+        each row came from each component, in the order of `weights`. The mean over posterior
+        draws estimates `weights` without bias, also where components overlap.
     """
 
     name: str
@@ -63,24 +67,24 @@ class Target:
 
 
 def logsumexp(a: Any, xp: Any) -> Any:
-    """Log of the sum of exponentials over the last axis, stable whatever is rewritten."""
-    # PyTensor's own logsumexp is stable only after a rewrite, and its gradient never is where
-    # everything underflows; an explicit maximum is, in every mode.
+    """Compute the log of the sum of exponentials over the last axis without overflow."""
+    # PyTensor's own logsumexp is stable only after a rewrite, and its gradient is not stable where
+    # all exponentials underflow. With an explicit maximum both are stable in every mode.
     top = xp.max(a, axis=-1, keepdims=True)
     return xp.sum(top, axis=-1) + xp.log(xp.sum(xp.exp(a - top), axis=-1))
 
 
 def softplus(a: Any, xp: Any) -> Any:
-    """``log(1 + exp(a))`` without overflow."""
+    """Compute ``log(1 + exp(a))`` without overflow."""
     return pt.softplus(a) if xp is pt else np.logaddexp(0.0, a)
 
 
 def log_ndtr(a: Any, xp: Any) -> Any:
-    """Log of the standard normal distribution function, accurate in both tails."""
+    """Compute the log of the standard normal distribution function, accurate in both tails."""
     if xp is not pt:
         return _numpy_log_ndtr(a)
-    # Each branch sees only arguments it can take: a branch that overflowed would spoil the
-    # gradient of the other (zero times infinity).
+    # Each branch gets arguments at which it does not overflow. Otherwise the gradient of `switch`
+    # would be NaN (zero times infinity).
     tail = -pt.minimum(a, -1.0) / np.sqrt(2.0)
     low = pt.log(0.5 * pt.erfcx(tail)) - tail**2
     high = pt.log1p(-0.5 * pt.erfc(pt.maximum(a, -1.0) / np.sqrt(2.0)))
@@ -88,7 +92,7 @@ def log_ndtr(a: Any, xp: Any) -> Any:
 
 
 def stack_maps(maps: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Join one affine map per component, so that matrix products serve all components at once.
+    """Join the affine maps of all components, to apply them in one matrix product.
 
     Parameters
     ----------
@@ -110,17 +114,19 @@ def stack_maps(maps: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.concatenate(list(maps), axis=1), offset, sums
 
 
-def potential_model(dim: int, scale: float, density: Density) -> pm.Model:
-    """Model whose density is `density`, with normal prior draws as wide starting points.
+def potential_model(dim: int, scale: float, density: DensityExpression) -> pm.Model:
+    """Build a model with a given density, whose prior draws are normal.
+
+    The density does not depend on the prior, because a Potential divides the prior out.
 
     Parameters
     ----------
     dim : int
         Length of the one variable ``x``.
     scale : float
-        Standard deviation of the prior, which covers the modes and does not know them.
+        Standard deviation of the prior; the prior is to cover the modes.
     density : callable
-        ``density(x, xp)``: the log density at x of shape (..., dim).
+        See `DensityExpression`.
     """
     with pm.Model() as model:
         x = pm.Normal("x", 0.0, scale, shape=dim)
@@ -133,19 +139,19 @@ def mixture_target(
     *,
     name: str,
     weights: np.ndarray,
-    log_components: Density,
+    log_components: DensityExpression,
     draw_component: Callable[[int, int, np.random.Generator], np.ndarray],
     dim: int,
     note: str,
     scale: float | None = None,
-    make_model: Callable[[Density], pm.Model] | None = None,
-) -> Target:
-    """Target from normalised components.
+    make_model: Callable[[DensityExpression], pm.Model] | None = None,
+) -> GalleryTarget:
+    """Build a target from normalised components.
 
     Parameters
     ----------
     name, dim, note
-        As in `Target`.
+        See `GalleryTarget`.
     weights : numpy.ndarray
         Shape (K,), descending, adding to one.
     log_components : callable
@@ -155,7 +161,12 @@ def mixture_target(
     scale : float, optional
         Prior standard deviation for `potential_model`.
     make_model : callable, optional
-        Makes the model of a mixture density that does not suit `potential_model`.
+        ``make_model(density)`` builds the model instead, from the mixture's `DensityExpression`.
+
+    Raises
+    ------
+    ValueError
+        If neither `scale` nor `make_model` is given.
     """
     log_weights = np.log(weights)
 
@@ -179,8 +190,8 @@ def mixture_target(
     elif scale is not None:
         model = potential_model(dim, scale, density)
     else:
-        raise ValueError("scale and make_model are both None: give one of them to make the model")
-    return Target(
+        raise ValueError("scale=None and make_model=None: give one of them to build the model.")
+    return GalleryTarget(
         name=name,
         model=model,
         dim=dim,
@@ -196,4 +207,4 @@ def mixture_target(
 def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{argument}={value!r} is not a known choice: use one of {choices}")
+        raise ValueError(f"{argument}={value!r} is not a known choice: use one of {choices}.")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pymc_multimodal.gallery.base import Target, check_choice, mixture_target, stack_maps
+from pymc_multimodal.gallery.base import GalleryTarget, check_choice, mixture_target, stack_maps
 
 
 def gaussian_mixture(
@@ -17,7 +17,7 @@ def gaussian_mixture(
     *,
     scale: float,
     note: str,
-) -> Target:
+) -> GalleryTarget:
     """Mixture of Gaussians with given parameters.
 
     Parameters
@@ -80,7 +80,7 @@ def two_modes(
     *,
     rotated: bool = False,
     separation: float = 1.0,
-) -> Target:
+) -> GalleryTarget:
     """Two Gaussians of weights 2/3 and 1/3 at ``-a 1`` and ``+a 1`` with the same covariance.
 
     Parameters
@@ -118,7 +118,7 @@ def two_modes(
     )
 
 
-def many_modes(n_modes: int = 16) -> Target:
+def many_modes(n_modes: int = 16) -> GalleryTarget:
     """Gaussians of variance 0.5 in 8-D, weights log-spaced over a factor of 3.
 
     Parameters
@@ -152,7 +152,7 @@ def _distant_means(n: int, dim: int, half: float, least: float) -> np.ndarray:
     return means
 
 
-def forty_modes(dim: int = 2, ratio: float = 1.0) -> Target:
+def forty_modes(dim: int = 2, ratio: float = 1.0) -> GalleryTarget:
     """Forty unit Gaussians with means uniform in ``[-40, 40]^dim``, no two closer than 5.
 
     Parameters
@@ -168,7 +168,9 @@ def forty_modes(dim: int = 2, ratio: float = 1.0) -> Target:
     and without its overlapping pairs, so that there are forty modes to count.
     """
     if ratio < 1.0:
-        raise ValueError(f"ratio={ratio} is below 1: give the largest weight over the smallest")
+        raise ValueError(
+            f"ratio={ratio} must be at least 1: it is the largest weight over the smallest."
+        )
     name = "forty_modes" if dim == 2 else f"forty_modes_{dim}"
     return gaussian_mixture(
         name if ratio == 1.0 else f"{name}_unequal",
@@ -180,7 +182,7 @@ def forty_modes(dim: int = 2, ratio: float = 1.0) -> Target:
     )
 
 
-def mixture_2d(separation: Literal["well", "weak", "overlap"] = "well") -> Target:
+def mixture_2d(separation: Literal["well", "weak", "overlap"] = "well") -> GalleryTarget:
     """Four Gaussians in 2-D with unequal weights and different covariances.
 
     Parameters
@@ -214,7 +216,7 @@ def mixture_2d(separation: Literal["well", "weak", "overlap"] = "well") -> Targe
     )
 
 
-def gaussian_mixture_100d() -> Target:
+def gaussian_mixture_100d() -> GalleryTarget:
     """Five Gaussians in 100-D with full covariances of condition number 30.
 
     Notes
@@ -236,7 +238,7 @@ def gaussian_mixture_100d() -> Target:
     )
 
 
-def unimodal_gaussian(dim: int = 5) -> Target:
+def unimodal_gaussian(dim: int = 5) -> GalleryTarget:
     """One Gaussian with correlation ``0.7^|i - j|`` and standard deviations 1 to 2.
 
     Parameters

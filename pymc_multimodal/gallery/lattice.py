@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pymc_multimodal.gallery.base import Target, logsumexp, potential_model
+from pymc_multimodal.gallery.base import GalleryTarget, logsumexp, potential_model
 
 
-def phi4(dim: int = 32, field: float = 0.0) -> Target:
+def phi4(dim: int = 32, field: float = 0.0) -> GalleryTarget:
     """Chain of phi^4: many correlated coordinates, two modes, weights set by the field.
 
     Parameters
@@ -31,7 +31,9 @@ def phi4(dim: int = 32, field: float = 0.0) -> Target:
     over their cells, which adds less than 0.1 per cent to a conditional variance.
     """
     if field < 0.0:
-        raise ValueError(f"field={field} is negative: use its absolute value and flip the signs")
+        raise ValueError(
+            f"field={field} must not be negative: give |field|, and change the sign of x."
+        )
     coupling, well = 20.0 * 0.1 * dim, 20.0 / (0.1 * dim)
 
     def site(x: Any) -> Any:
@@ -75,7 +77,7 @@ def phi4(dim: int = 32, field: float = 0.0) -> Target:
         negative = x[:, middle] <= 0.0
         return np.stack([negative, ~negative], axis=1).astype(float)
 
-    return Target(
+    return GalleryTarget(
         name=f"phi4_{dim}" + ("" if field == 0.0 else "_field"),
         model=potential_model(dim, 2.0, density),
         dim=dim,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pymc as pm
 
-from pymc_multimodal.gallery.base import Target
+from pymc_multimodal.gallery.base import GalleryTarget
 
 
-def symmetric_mixture() -> Target:
+def symmetric_mixture() -> GalleryTarget:
     """Two-component normal mixture of 60 points whose labels are free to swap.
 
     Notes
@@ -29,7 +29,7 @@ def symmetric_mixture() -> Target:
         ordered = x[:, 0] < x[:, 1]
         return np.stack([ordered, ~ordered], axis=1).astype(float)
 
-    return Target(
+    return GalleryTarget(
         name="symmetric_mixture",
         model=model,
         dim=5,
@@ -47,7 +47,7 @@ _ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 _SCHOOLS = {"school": list("ABCDEFGH")}
 
 
-def eight_schools_centered() -> Target:
+def eight_schools_centered() -> GalleryTarget:
     """Eight schools, centred: the density is unbounded as tau goes to zero.
 
     Notes
@@ -60,7 +60,7 @@ def eight_schools_centered() -> Target:
         tau = pm.HalfCauchy("tau", 5.0)
         theta = pm.Normal("theta", mu, tau, dims="school")
         pm.Normal("y", theta, _ERRORS, observed=_EFFECTS, dims="school")
-    return Target(
+    return GalleryTarget(
         name="eight_schools_centered",
         model=model,
         dim=10,
@@ -72,7 +72,7 @@ def eight_schools_centered() -> Target:
     )
 
 
-def eight_schools_noncentered() -> Target:
+def eight_schools_noncentered() -> GalleryTarget:
     """Eight schools, non-centred: the same posterior of mu, tau and theta, easy to sample.
 
     Notes
@@ -86,7 +86,7 @@ def eight_schools_noncentered() -> Target:
         eta = pm.Normal("eta", 0.0, 1.0, dims="school")
         theta = pm.Deterministic("theta", mu + tau * eta, dims="school")
         pm.Normal("y", theta, _ERRORS, observed=_EFFECTS, dims="school")
-    return Target(
+    return GalleryTarget(
         name="eight_schools_noncentered",
         model=model,
         dim=10,

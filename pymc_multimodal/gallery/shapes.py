@@ -10,8 +10,8 @@ import pytensor.tensor as pt
 from scipy.special import erfc, gammaln, ive
 
 from pymc_multimodal.gallery.base import (
-    Density,
-    Target,
+    DensityExpression,
+    GalleryTarget,
     log_ndtr,
     mixture_target,
     softplus,
@@ -19,7 +19,7 @@ from pymc_multimodal.gallery.base import (
 )
 
 
-def rings() -> Target:
+def rings() -> GalleryTarget:
     """Three concentric rings in 2-D, each holding mass in proportion to its radius.
 
     Notes
@@ -57,7 +57,7 @@ def rings() -> Target:
     )
 
 
-def checkerboard(edge: float = 0.05) -> Target:
+def checkerboard(edge: float = 0.05) -> GalleryTarget:
     """Eight squares of side 2 on ``[-4, 4]^2`` with weights 3:1 in turn and soft edges.
 
     Parameters
@@ -98,7 +98,7 @@ def checkerboard(edge: float = 0.05) -> Target:
     )
 
 
-def skew_normal_mixture(dim: int = 20) -> Target:
+def skew_normal_mixture(dim: int = 20) -> GalleryTarget:
     """Three rotated skew-normal components, ``mu_k + R_k (s_k * e)``.
 
     Parameters
@@ -151,7 +151,7 @@ def _banana_mixture(
     *,
     scale: float,
     note: str,
-) -> Target:
+) -> GalleryTarget:
     """Mixture of products of curved pairs ``a = u``, ``b = bend (u^2 - 1) + thin e``.
 
     Here u and e are standard normal; `bend` and `thin` have shape (K, pairs), `means`
@@ -190,11 +190,13 @@ def _banana_mixture(
 def _check_pairs(dim: int, least: int) -> int:
     """Half of an even dimension that is large enough."""
     if dim < least or dim % 2:
-        raise ValueError(f"dim={dim} does not split into pairs: use an even number from {least} up")
+        raise ValueError(
+            f"dim={dim} does not split into pairs: give an even number of at least {least}."
+        )
     return dim // 2
 
 
-def two_bananas(dim: int = 10) -> Target:
+def two_bananas(dim: int = 10) -> GalleryTarget:
     """Two components of weights 0.7 and 0.3, each with one curved pair, the rest Gaussian.
 
     Parameters
@@ -222,7 +224,7 @@ def two_bananas(dim: int = 10) -> Target:
     )
 
 
-def five_bananas(ratio: float = 5.0) -> Target:
+def five_bananas(ratio: float = 5.0) -> GalleryTarget:
     """Two components of weights 0.65 and 0.35 in 10-D, each a product of five thin bananas.
 
     Parameters
@@ -236,7 +238,7 @@ def five_bananas(ratio: float = 5.0) -> Target:
     Each component has one maximum, yet neither one metric nor a small Gaussian mixture fits it.
     """
     if not ratio > 0.0:
-        raise ValueError(f"ratio={ratio} is not positive: give length over thickness, 3 to 7")
+        raise ValueError(f"ratio={ratio} must be positive: it is length over thickness, 3 to 7.")
     bend = np.array([1.0, -1.0, 1.0, -1.0, 1.0])
     return _banana_mixture(
         "five_bananas" if ratio == 5.0 else f"five_bananas_{ratio:g}",
@@ -249,7 +251,7 @@ def five_bananas(ratio: float = 5.0) -> Target:
     )
 
 
-def student_t_modes(dim: int = 10, *, concentric: bool = False) -> Target:
+def student_t_modes(dim: int = 10, *, concentric: bool = False) -> GalleryTarget:
     """Two multivariate Student-t components of very different width, on 5 and 4 degrees of freedom.
 
     Parameters
@@ -294,7 +296,7 @@ def student_t_modes(dim: int = 10, *, concentric: bool = False) -> Target:
     )
 
 
-def torus() -> Target:
+def torus() -> GalleryTarget:
     """Two modes on the torus, weights 0.7 and 0.3, the second across the seam at ``+-pi``.
 
     Notes
@@ -317,7 +319,7 @@ def torus() -> Target:
         phi = rng.vonmises(centres[k], kappa[k], (n, 2))
         return np.mod(phi + np.pi, 2 * np.pi) - np.pi
 
-    def make_model(density: Density) -> pm.Model:
+    def make_model(density: DensityExpression) -> pm.Model:
         flat = 1e-3
         with pm.Model() as model:
             phi = pm.VonMises("phi", 0.0, flat, shape=2)

@@ -1,1 +1,8 @@
-"""Where a density comes from: a PyMC model, compiled."""
+"""Where a density comes from: a PyMC model."""
+
+from __future__ import annotations
+
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.model.layout import layout, unflatten
+
+__all__ = ["density_of", "layout", "unflatten"]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pymc as pm
 from pymc.distributions.transforms import CircularTransform
 from pymc.initial_point import make_initial_point_fn
 
-from pymc_multimodal.model.compiled import PriorDraws, check_model, compile_model, flatten, layout
+from pymc_multimodal.model.check import check_model
+from pymc_multimodal.model.compiled import compile_density
+from pymc_multimodal.model.layout import flatten, layout
+from pymc_multimodal.model.prior import PriorDraws
 from pymc_multimodal.status import ModelError
-from pymc_multimodal.target.density import Density
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pymc as pm
+from pymc_multimodal.target import Density
 
 __all__ = ["density_of"]
 
@@ -44,12 +44,29 @@ def density_of(
     Raises
     ------
     ModelError
-        If the model has no free or has discrete variables, or a random log density.
+        If the model has no free variables, or discrete ones, or a random log density, or one that
+        does not depend on the variables.
     """
     check_model(model)
     point = layout(model)
-    function, has_gradient = compile_model(model, point, dict(compile_kwargs or {}))
-    period, names = [], []
+    function = compile_density(model, point, compile_kwargs or {})
+    names, period = _coordinates(model, point)
+    return Density(
+        function,
+        len(names),
+        has_gradient=function.has_gradient,
+        period=period,
+        names=names,
+        prior=PriorDraws(model, point),
+        points_by_name=partial(_rows_of, model),
+        workers=workers,
+    )
+
+
+def _coordinates(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
+    """Return a name and a period for each unconstrained coordinate."""
+    names: list[str] = []
+    period: list[float] = []
     for value in model.value_vars:
         transform = model.rvs_to_transforms[model.values_to_rvs[value]]
         shape = np.shape(point[value.name])
@@ -59,16 +76,7 @@ def density_of(
             f"{value.name}[{','.join(map(str, index))}]" if shape else value.name
             for index in np.ndindex(*shape)
         ]
-    return Density(
-        function,
-        len(names),
-        has_gradient=has_gradient,
-        period=np.array(period),
-        names=names,
-        prior=PriorDraws(model, point),
-        points_by_name=partial(_rows_of, model),
-        workers=workers,
-    )
+    return names, np.array(period)
 
 
 def _rows_of(model: pm.Model, points: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -1,1 +1,22 @@
-"""What a user of PyMC and ArviZ calls."""
+"""What users of PyMC and ArviZ call."""
+
+from __future__ import annotations
+
+from pymc_multimodal.plugin.inference_data import attach
+from pymc_multimodal.plugin.plots import plot_modes
+from pymc_multimodal.plugin.relabel import relabel
+from pymc_multimodal.plugin.sampler import fit, sample
+from pymc_multimodal.plugin.settings import FitSettings
+from pymc_multimodal.plugin.step import MultimodalDiffusion
+from pymc_multimodal.plugin.tables import mode_table
+
+__all__ = [
+    "FitSettings",
+    "MultimodalDiffusion",
+    "attach",
+    "fit",
+    "mode_table",
+    "plot_modes",
+    "relabel",
+    "sample",
+]

@@ -1,63 +1,65 @@
-"""Draws with their labels put in one order, for summaries of single components."""
+"""Draws whose labels are put in one order, for summaries of single components."""
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
+import xarray as xr
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names
-from pymc_multimodal.target.group import Orbit, Symmetry
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import xarray as xr
+from pymc_multimodal.target import Orbit, Symmetry
 
 __all__ = ["acts_as", "read_action", "relabel"]
 
 _log = logging.getLogger("pymc.multimodal")
 
-# What a map may do to an entry x of a variable: keep it, change its sign, or turn a
-# probability into that of the other outcome. As x -> sign * x + shift.
-_WAYS = ((1.0, 0.0), (-1.0, 0.0), (-1.0, 1.0))
+# What a symmetry may do to an entry x of a variable, as x -> sign * x + shift: keep it, change its
+# sign, or turn a probability into that of the other outcome.
+_MAPS = ((1.0, 0.0), (-1.0, 0.0), (-1.0, 1.0))
+# Two entries are equal but for rounding if they differ by less. Conventional.
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-6, 1e-9
+# Standard deviation below which an entry counts as constant. Conventional.
+MIN_SPREAD = 1e-12
 
-
-# Behind an entry after the map: the variable and flat index it comes from, sign and shift.
 Source: TypeAlias = tuple[str, int, float, float]
+"""Where an entry comes from: variable and flat index before the map, sign and shift."""
 
 
-def read_action(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> dict:
+def read_action(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
     """Read off what a symmetry does to each variable, from a draw and its image.
 
     Parameters
     ----------
     before, after : mappings of arrays
-        The value of every variable at both.
+        The value of every variable at the draw, and at its image.
 
     Returns
     -------
     dict
-        For each variable that changes, a list with variable, flat index, sign and shift behind
-        each entry; None where the image is no rearrangement.
+        For each variable that changes, the list of the sources of its entries (`Source`); None
+        where the image is no rearrangement.
     """
     old = {n: np.ravel(v) for n, v in before.items()}
     new = {n: np.ravel(v) for n, v in after.items()}
-    changed = [n for n in old if not np.allclose(old[n], new[n], rtol=1e-6, atol=1e-9)]
+    changed = [n for n in old if not _equal(old[n], new[n])]
     sources = {n: [_source(n, old[n], float(target)) for target in new[n]] for n in changed}
     taken = {source[:2] for entries in sources.values() for source in entries if source}
     for name in changed:
         for i, target in enumerate(new[name]):
             if sources[name][i]:
                 continue
-            # From another variable, if it is one that moves: a copy is taken once only.
+            # From another variable that changes. An entry is the source of one entry only.
             others = (_source(n, old[n], float(target)) for n in changed if n != name)
             if source := next((s for s in others if s and s[:2] not in taken), None):
                 sources[name][i] = source
                 taken.add(source[:2])
-    # Equal entries leave open which one moved: that cannot be told from one draw.
+    # Where entries are equal, one draw does not tell which of them moved.
     return {
         n: entries if len({e[:2] for e in entries if e}) == len(entries) else None
         for n, entries in sources.items()
@@ -65,22 +67,37 @@ def read_action(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray
 
 
 def acts_as(entries: list[Source], before: Mapping[str, np.ndarray], after: np.ndarray) -> bool:
-    """Tell whether an action that was read off one draw takes another to its image."""
+    """Tell whether an action that was read off one draw maps another draw onto its image.
+
+    Parameters
+    ----------
+    entries : list of Source
+        The action on one variable.
+    before : mapping of arrays
+        The value of every variable at the other draw.
+    after : array
+        The variable at the image.
+    """
     moved = [sign * np.ravel(before[n])[at] + shift for n, at, sign, shift in entries]
-    return bool(np.allclose(moved, np.ravel(after), rtol=1e-6, atol=1e-9))
+    return _equal(moved, np.ravel(after))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return bool(np.allclose(a, b, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE))
 
 
 def _source(name: str, old: np.ndarray, target: float) -> Source | None:
-    for sign, shift in _WAYS:
+    """Find the entry of a variable, and the map, that give a target; None if there is none."""
+    for sign, shift in _MAPS:
         gap = np.abs(sign * old + shift - target)
         at = int(np.argmin(gap))
-        if gap[at] <= 1e-6 * abs(target) + 1e-9:
+        if gap[at] <= RELATIVE_TOLERANCE * abs(target) + ABSOLUTE_TOLERANCE:
             return name, at, sign, shift
     return None
 
 
 def _closed(names: list[str], actions: list[dict]) -> list[str]:
-    """Leave out variables that receive entries of variables which are not among the names."""
+    """Leave out variables that have a source outside of the names, until there is none."""
     kept = [n for n in names if all(e[0] in names for action in actions for e in action.get(n, ()))]
     return kept if kept == names else _closed(kept, actions)
 
@@ -88,10 +105,10 @@ def _closed(names: list[str], actions: list[dict]) -> list[str]:
 def relabel(idata: Any) -> Any:
     """Give exchangeable components, and signs, the same order in every draw.
 
-    Every draw is moved by the element of the model's symmetry group that brings it closest to
-    the first mode (coordinates in units of that mode's standard deviations). Posterior
-    expectations of functions that do not depend on labels stay as they are; marginals, R-hat and
-    summaries of single components begin to mean something.
+    Every draw is moved by the element of the model's symmetry group that brings it closest to the
+    first mode; distances are in standard deviations of that mode. Posterior expectations of
+    functions that do not depend on the labels stay the same. Marginals, R-hat and summaries of
+    single components describe one component afterwards.
 
     Parameters
     ----------
@@ -102,19 +119,21 @@ def relabel(idata: Any) -> Any:
     Returns
     -------
     InferenceData or DataTree
-        A copy with a relabelled posterior: variables that a symmetry rearranges, Deterministics
-        among them. All else, the draws' modes in ``sample_stats`` too, is as it was. A copy
-        without changes where the model has no symmetry.
+        A copy whose group `posterior` is relabelled: the variables that the symmetry rearranges,
+        Deterministics among them. A warning is logged for variables that change in another way;
+        they stay as they are. All else stays too, also the draws' modes in ``sample_stats``.
+        Without a symmetry the copy is unchanged.
 
     Raises
     ------
     ValueError
-        If there is no group `modes` written with a fit.
+        If there is no group `modes` that was written with a fit.
 
     Notes
     -----
-    Where components overlap, their labels are a convention: the order goes by the nearest
-    image (Stephens 2000, "Dealing with label switching in mixture models", discusses such rules).
+    Where components overlap, their labels are a convention. Here each draw gets the labels of its
+    nearest image; Stephens (2000, "Dealing with label switching in mixture models", J. R. Stat.
+    Soc. B 62, 795-809) discusses such rules.
     """
     attributes = get_dataset(idata, "modes").attrs if "modes" in group_names(idata) else {}
     if "symmetry" not in attributes:
@@ -125,48 +144,102 @@ def relabel(idata: Any) -> Any:
     out = idata.copy()
     actions = json.loads(attributes["symmetry"])
     posterior = get_dataset(idata, "posterior")
-    names = sorted({n for a in actions for n in a if n in posterior})
     reference = get_dataset(idata, "mode_posterior").isel(mode=0)
-    every = [n for n in names if n in reference]
-    names = [n for n in every if all(a.get(n, ()) is not None for a in actions)]
-    # A group that acts on long vectors is too large to be listed: the longest are left out.
-    names.sort(key=lambda n: (posterior[n][0, 0].size, n))
-    while names := _closed(names, actions):
-        flat = _Flat({n: posterior[n] for n in names})
-        try:
-            symmetry, centre = flat.symmetry(actions)
-            break
-        except ValueError:
-            names.pop()
-    if lost := sorted(set(every) - set(names)):
+    moved = {n for action in actions for n in action if n in posterior and n in reference}
+    variables, symmetry, centre = _largest_group(posterior, actions, moved)
+    if lost := sorted(moved - set(variables.names)):
         _log.warning("relabel left %s as they were: compute them anew from the others.", lost)
-    if not names:
+    if symmetry is None:
         return out
-    near = np.concatenate([reference[n].values.reshape(reference.sizes["draw"], -1)
-                           for n in names], axis=1)  # fmt: skip
-    spread = np.maximum(near.std(axis=0), 1e-12)
+    near = variables.rows(reference)
+    spread = np.maximum(near.std(axis=0), MIN_SPREAD)
     orbit = Orbit(symmetry, near.mean(axis=0) - centre, symmetry.metric(np.diag(spread**-2.0)))
-    moved = orbit.fold(flat.values - centre)[0] + centre
-    add_group(out, "posterior", posterior.assign(flat.restored(moved)))
+    rows = orbit.fold(variables.rows(posterior) - centre)[0] + centre
+    add_group(out, "posterior", posterior.assign(variables.restored(posterior, rows)))
     return out
 
 
-class _Flat:
-    """The variables of a posterior side by side: rows of all their entries."""
+def _largest_group(
+    posterior: xr.Dataset, actions: list[dict], moved: set[str]
+) -> tuple[_Columns, Symmetry | None, np.ndarray]:
+    """Choose variables that a listed group rearranges, as many as possible.
 
-    def __init__(self, variables: dict[str, xr.DataArray]) -> None:
-        self.variables = {n: v.transpose("chain", "draw", ...) for n, v in variables.items()}
-        parts = [v.values.reshape(v.shape[0] * v.shape[1], -1) for v in self.variables.values()]
-        self.values = np.concatenate(parts, axis=1).astype(float)
-        ends = np.cumsum([0, *(p.shape[1] for p in parts)])
-        self.where = {n: slice(a, b) for n, a, b in zip(variables, ends, ends[1:], strict=False)}
+    Returns
+    -------
+    columns : _Columns
+        The variables.
+    symmetry : Symmetry or None
+        The group of their entries; None where no variable is left.
+    centre : array of shape (d,)
+        The point that the group fixes.
+    """
+    names = [n for n in moved if all(action.get(n, ()) is not None for action in actions)]
+    names.sort(key=lambda n: (posterior[n][0, 0].size, n))
+    while names := _closed(names, actions):
+        columns = _Columns({n: posterior[n][0, 0].size for n in names})
+        try:
+            return columns, *columns.symmetry(actions)
+        except ValueError:
+            # The matrices of a group that acts on long vectors are too large: drop the longest.
+            names.pop()
+    return _Columns({}), None, np.zeros(0)
+
+
+class _Columns:
+    """Columns that the entries of some variables take, side by side.
+
+    Parameters
+    ----------
+    sizes : dict
+        Number of entries of each variable, by name.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        ends = np.cumsum([0, *sizes.values()])
+        self.dim = int(ends[-1])
+        self.where = {n: slice(a, b) for n, a, b in zip(sizes, ends, ends[1:], strict=False)}
+
+    @property
+    def names(self) -> list[str]:
+        """The variables."""
+        return list(self.where)
+
+    def rows(self, dataset: xr.Dataset) -> np.ndarray:
+        """Join the variables of each draw, shape (n, d)."""
+        leading = ("chain", "draw") if "chain" in dataset.dims else ("draw",)
+        n = int(np.prod([dataset.sizes[dim] for dim in leading]))
+        parts = [dataset[name].transpose(*leading, ...).values for name in self.names]
+        return np.concatenate([p.reshape(n, -1) for p in parts], axis=1).astype(float)
+
+    def restored(self, dataset: xr.Dataset, rows: np.ndarray) -> dict[str, xr.DataArray]:
+        """Return the variables of a dataset with other values, given as rows of shape (n, d)."""
+        variables = {n: dataset[n].transpose("chain", "draw", ...) for n in self.names}
+        return {
+            n: v.copy(data=rows[:, self.where[n]].reshape(v.shape)) for n, v in variables.items()
+        }
 
     def symmetry(self, actions: list[dict]) -> tuple[Symmetry, np.ndarray]:
-        """Group of the entries, linear about a centre: 1/2 for probabilities, 0 for others."""
-        d = self.values.shape[1]
-        centre, generators = np.zeros(d), []
+        """Build the group of the entries, linear around a centre.
+
+        Parameters
+        ----------
+        actions : list of dict
+            See `read_action`.
+
+        Returns
+        -------
+        symmetry : Symmetry
+        centre : array of shape (d,)
+            1/2 for probabilities that become those of the other outcome, 0 for other entries.
+
+        Raises
+        ------
+        ValueError
+            If the group is too large to be listed.
+        """
+        centre, generators = np.zeros(self.dim), []
         for action in actions:
-            matrix = np.eye(d)
+            matrix = np.eye(self.dim)
             for name, where in self.where.items():
                 for i, (source, at, sign, shift) in enumerate(action.get(name, ())):
                     row = where.start + i
@@ -175,10 +248,3 @@ class _Flat:
                     centre[row] = centre[row] or shift / 2
             generators.append(matrix)
         return Symmetry(tuple(generators)), centre
-
-    def restored(self, values: np.ndarray) -> dict[str, xr.DataArray]:
-        """Return the variables with other values."""
-        return {
-            n: v.copy(data=values[:, self.where[n]].reshape(v.shape))
-            for n, v in self.variables.items()
-        }

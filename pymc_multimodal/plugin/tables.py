@@ -1,19 +1,19 @@
-"""Tables and warnings for people."""
+"""The table of modes, and a fit in one line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from pymc_multimodal._compat import get_dataset, group_names
-
-if TYPE_CHECKING:
-    from pymc_multimodal.fit import Fit
+from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.modes_group import modes_group
 
 __all__ = ["mode_table", "summary_line"]
 
+# Columns of the table, in order; then come the locations.
 _COLUMNS = (
     "weight",
     "weight_se",
@@ -26,6 +26,10 @@ _COLUMNS = (
     "r_hat",
     "pareto_k",
 )
+# Variables of the group `modes` that are neither in the table nor locations.
+_LEFT_OUT = ("acceptance", "crossings", "weight_interval")
+# Weights in the line of text. Conventional.
+MAX_WEIGHTS_IN_LINE = 5
 
 
 def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
@@ -36,7 +40,7 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
     idata : InferenceData or DataTree
         With the group `modes`, which ``sample`` writes and ``attach`` adds.
     max_elements : int
-        Variables with more elements than this are left out of the location columns.
+        Variables with more elements have no location columns.
 
     Returns
     -------
@@ -48,45 +52,52 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
     ValueError
         If there is no group `modes`.
     """
-    if "modes" not in group_names(idata):
-        raise ValueError("There is no group 'modes' yet: call attach(idata) or attach(idata, fit).")
-    modes = get_dataset(idata, "modes")
+    modes = modes_group(idata)
     table = pd.DataFrame(index=pd.Index(modes["mode"].values, name="mode"))
     for name in _COLUMNS:
-        single = name == "images" and (modes.get(name, np.ones(1)) == 1).all()
-        if name in modes and modes[name].dims == ("mode",) and not single:
-            table[name] = modes[name].values
-    skip = {*_COLUMNS, "acceptance", "crossings", "weight_interval"}
-    for name in (str(n) for n in modes.data_vars if n not in skip):
-        values = modes[name].transpose("mode", ...)
-        shape = values.shape[1:]
-        if int(np.prod(shape)) > max_elements:
+        # Without a fit, a variable of the model may have the name of a column.
+        if name not in modes or modes[name].dims != ("mode",):
             continue
-        for index in np.ndindex(*shape):
-            coords = [
-                str(values.coords[dim].values[i]) if dim in values.coords else str(i)
-                for dim, i in zip(values.dims[1:], index, strict=True)
-            ]
-            label = f"{name}[{', '.join(coords)}]" if coords else name
-            table[label] = values.values[(slice(None), *index)]
+        # The number of images says nothing where each mode stands for itself.
+        if name != "images" or (modes[name] != 1).any():
+            table[name] = modes[name].values
+    for name in (str(n) for n in modes.data_vars if n not in {*_COLUMNS, *_LEFT_OUT}):
+        values = modes[name].transpose("mode", ...)
+        if values[0].size <= max_elements:
+            for label, column in _elements(name, values):
+                table[label] = column
     return table
 
 
+def _elements(name: str, values: xr.DataArray) -> list[tuple[str, np.ndarray]]:
+    """Return a label, with coordinates, and the values over the modes of each element."""
+    found = []
+    for index in np.ndindex(*values.shape[1:]):
+        coords = [
+            str(values.coords[dim].values[i]) if dim in values.coords else str(i)
+            for dim, i in zip(values.dims[1:], index, strict=True)
+        ]
+        label = f"{name}[{', '.join(coords)}]" if coords else name
+        found.append((label, values.values[(slice(None), *index)]))
+    return found
+
+
 def summary_line(fit: Fit) -> str:
-    """Say in one line what a fit found."""
-    w = fit.weights
-    one = "one mode" if fit.n_modes == 1 else f"{fit.n_modes} modes"
-    shown = ", ".join(
-        f"{x:.3f}±{s:.3f}" for x, s in zip(w.weight[:5], w.weight_se[:5], strict=True)
-    )
-    more = ", ..." if fit.n_modes > 5 else ""
-    weights = "" if fit.n_modes == 1 else f", weights {shown}{more}"
-    missed = fit.challenge.missed_mass if fit.challenge is not None else float("nan")
-    challenge = f"missed mass about {missed:.1g}; " if missed == missed else ""
-    climbs = fit.challenge.n_climbs if fit.challenge is not None else 0
-    further = f" and {climbs} further climbs" if climbs else ""
+    """Return one line of text: modes, weights, log evidence, missed mass and cost of a fit."""
+    w, challenge = fit.weights, fit.challenge
+    modes = "one mode" if fit.n_modes == 1 else f"{fit.n_modes} modes"
+    weights = ""
+    if fit.n_modes > 1:
+        pairs = list(zip(w.weight, w.weight_se, strict=True))
+        shown = ", ".join(f"{x:.3f}±{s:.3f}" for x, s in pairs[:MAX_WEIGHTS_IN_LINE])
+        weights = f", weights {shown}" + (", ..." if len(pairs) > MAX_WEIGHTS_IN_LINE else "")
+    climbs = missed = ""
+    if challenge is not None:
+        climbs = f" and {challenge.n_climbs} further climbs" if challenge.n_climbs else ""
+        if not np.isnan(challenge.missed_mass):
+            missed = f"missed mass about {challenge.missed_mass:.1g}; "
     return (
-        f"Found {one} from {fit.modes.n_starts} starts{further}{weights}; log evidence "
-        f"{w.total:.3f}±{w.total_se:.3f}; {challenge}{fit.n_logp_evals} density evaluations, "
+        f"Found {modes} from {fit.modes.n_starts} starts{climbs}{weights}; log evidence "
+        f"{w.total:.3f}±{w.total_se:.3f}; {missed}{fit.n_logp_evals} density evaluations, "
         f"{sum(fit.seconds.values()):.1f} s."
     )

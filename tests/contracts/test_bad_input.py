@@ -31,20 +31,20 @@ def no_fit(monkeypatch):
     def begin(*args, **kwargs):
         pytest.fail("a fit began before the error")
 
-    monkeypatch.setattr("pymc_multimodal.plugin.step.fit_density", begin)
+    monkeypatch.setattr("pymc_multimodal.plugin.fitting.fit_density", begin)
 
 
 @pytest.fixture
 def no_sampling(monkeypatch):
     """Fail as soon as a fit goes on to a stage after the search for modes."""
 
-    def tick(stage, text):
-        assert stage == "modes", f"the stage {stage!r} began before the error"
+    def report(stage, text):
+        assert stage == "search", f"the stage {stage!r} began before the error"
 
     def search(density, config, **kwargs):
-        return fit_density(density, config, report=tick)
+        return fit_density(density, config, report=report)
 
-    monkeypatch.setattr("pymc_multimodal.plugin.step.fit_density", search)
+    monkeypatch.setattr("pymc_multimodal.plugin.fitting.fit_density", search)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def no_evaluations(monkeypatch):
         densities.append(density)
         return fit_density(density, *args, **kwargs)
 
-    monkeypatch.setattr("pymc_multimodal.plugin.step.fit_density", recorded)
+    monkeypatch.setattr("pymc_multimodal.plugin.fitting.fit_density", recorded)
     yield
     assert [density.spent() for density in densities] == [0]
 
@@ -240,8 +240,7 @@ def test_fit_of_another_model_with_the_same_variables(no_fit, fitted):
         ("max_evals", -1, "max_evals=-1.*positive"),
         ("max_seconds", 0, "max_seconds=0.*positive"),
         ("generator", "nope", "nope.*not known.*hybrid"),
-        ("workers", 0, "workers=0"),
-        ("workers", 1.5, "workers=1.5"),
+        ("workers", 0, "workers=0.*at least 1"),
     ],
 )
 def test_settings_out_of_range(no_fit, unimodal, enter, name, value, says):
@@ -249,13 +248,65 @@ def test_settings_out_of_range(no_fit, unimodal, enter, name, value, says):
         enter(unimodal, **{name: value})
 
 
+@every_entry
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("draws", 0), ("draws", 10.0), ("draws", "many"), ("tune", -1), ("chains", 0)],
+    ("name", "value", "says"),
+    [
+        ("workers", 1.5, "workers=1.5.*whole number"),
+        ("compile_kwargs", "FAST_RUN", "compile_kwargs='FAST_RUN'"),
+        ("random_seed", "today", "seed|int"),
+        ("max_eval", 3, r"no argument 'max_eval'; did you mean 'max_evals'\?.*random_seed"),
+        ("zeal", 3, r"\(\) has no argument 'zeal'\. Its arguments are .*target_se"),
+    ],
 )
-def test_numbers_of_draws(no_fit, unimodal, name, value):
-    with pytest.raises(ValueError, match=f"{name}=.*integer"):
+def test_settings_of_a_wrong_type_or_name(no_fit, unimodal, enter, name, value, says):
+    with pytest.raises(TypeError, match=says):
+        enter(unimodal, **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("progressbar", "yes"), ("quiet", 1)])
+def test_flags_are_true_or_false(no_fit, unimodal, name, value):
+    with pytest.raises(TypeError, match=rf"{name}={value!r}\) must be True or False"):
+        mm.fit(unimodal, **{"quiet": True, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("draws", 0, ValueError),
+        ("draws", 10.0, TypeError),
+        ("draws", "many", TypeError),
+        ("tune", -1, ValueError),
+        ("chains", 0, ValueError),
+        ("chains", True, TypeError),
+    ],
+)
+def test_numbers_of_draws(no_fit, unimodal, name, value, error):
+    says = "whole number" if error is TypeError else "at least"
+    with pytest.raises(error, match=f"{name}={value!r}.*{says}"):
         mm.sample(model=unimodal, **{name: value})
+
+
+@pytest.mark.parametrize("entry", ["step", "sample"])
+@pytest.mark.parametrize("name", ["target_se", "modes", "challenge", "max_seconds"])
+def test_settings_beside_a_fit_are_refused(no_fit, fitted, entry, name):
+    model, fit = fitted
+    value = getattr(fit.config, name) or 10.0
+    with pytest.raises(TypeError, match=f"{name}= cannot be given together with fit="):
+        ENTRIES[entry](model, fit=fit, **{name: value})
+
+
+def test_a_seed_beside_a_fit_is_for_the_chains_of_sample_alone(no_fit, fitted):
+    model, fit = fitted
+    with pytest.raises(TypeError, match="random_seed= cannot be given together with fit="):
+        MultimodalDiffusion(model=model, fit=fit, random_seed=1)
+    ENTRIES["sample"](model, fit=fit, random_seed=1)
+
+
+@pytest.mark.parametrize("entry", ["step", "sample"])
+def test_what_is_given_as_a_fit_has_to_be_one(no_fit, unimodal, entry):
+    with pytest.raises(TypeError, match=r"fit=3 is a int; give the result of fit\(\)"):
+        ENTRIES[entry](unimodal, fit=3)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pytensor.graph.replace import vectorize_graph
 from scipy.stats import multivariate_t
 
 from pymc_multimodal import gallery
-from pymc_multimodal.gallery import TARGETS, Target
+from pymc_multimodal.gallery import TARGETS, GalleryTarget
 
 # One small instance of each density is enough to compile.
 COMPILED = {
@@ -57,7 +57,7 @@ GRIDS = {
 
 
 @cache
-def target(name: str) -> Target:
+def target(name: str) -> GalleryTarget:
     return TARGETS[name]()
 
 
@@ -99,7 +99,7 @@ def test_fields_are_consistent(name):
 
 
 def test_every_constructor_is_in_targets():
-    constructors = set(gallery.__all__) - {"TARGETS", "Target"}
+    constructors = set(gallery.__all__) - {"TARGETS", "GalleryTarget"}
     named = {getattr(f, "func", f).__name__ for f in TARGETS.values()}
     assert named == constructors
 

@@ -378,7 +378,7 @@ def test_quiet_hides_the_progress(cheap, monkeypatch):
         shown.append(progressbar)
         return create_simple_progress(progressbar=False, **kwargs)
 
-    monkeypatch.setattr("pymc_multimodal.plugin.step.create_simple_progress", create)
+    monkeypatch.setattr("pymc_multimodal.plugin.fitting.create_simple_progress", create)
     monkeypatch.setattr("pymc_multimodal.plugin.sampler.create_simple_progress", create)
     settings = {"draws": 5, "chains": 1, "model": cheap, "random_seed": 1, "target_se": 0.05}
     mm.sample(**settings, progressbar=True, quiet=True)

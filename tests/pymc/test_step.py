@@ -13,10 +13,10 @@ from pymc.step_methods import STEP_METHODS
 from pymc.step_methods.compound import Competence
 
 import pymc_multimodal as mm
-import pymc_multimodal.plugin.step as step_module
 from pymc_multimodal import MultimodalDiffusion
 from pymc_multimodal._compat import ess, get_dataset, group_names, load, rhat, save
-from pymc_multimodal.model.compiled import layout, unflatten
+from pymc_multimodal.model import layout, unflatten
+from pymc_multimodal.plugin import fitting
 
 SCALARS = {"lp", "mode", "accepted", "log_ratio"}
 VECTORS = {"mode_weight", "mode_weight_se", "mode_log_evidence", "mode_log_evidence_se"}
@@ -26,14 +26,14 @@ VECTORS = {"mode_weight", "mode_weight_se", "mode_log_evidence", "mode_log_evide
 def fits():
     """The densities that were fitted in this process while the module's tests run."""
     calls = []
-    original = step_module.fit_density
+    original = fitting.fit_density
 
     def counted(density, *args, **kwargs):
         calls.append(density.names)
         return original(density, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_module, "fit_density", counted)
+        patch.setattr(fitting, "fit_density", counted)
         yield calls
 
 
@@ -256,7 +256,7 @@ def test_the_inline_call(model, fits):
 def test_one_seed_for_fit_and_chains_is_no_common_stream(step):
     """PyMC spawns its chains' generators from the seed, and a fit those of its stages."""
     [stage], [chain] = np.random.default_rng(3).spawn(1), np.random.default_rng(3).spawn(1)
-    step._begin_chain(chain)
+    step.set_rng(chain)
     ours = step.rng.bit_generator.state["state"]
     assert ours not in (stage.bit_generator.state["state"], chain.bit_generator.state["state"])
 

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.fit import FitConfig, fit_density
-from pymc_multimodal.plugin.inference_data import total_error
+from pymc_multimodal.plugin.modes_group import total_error
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.group import Symmetry

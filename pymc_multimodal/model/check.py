@@ -1,0 +1,45 @@
+"""Models that this package cannot sample."""
+
+from __future__ import annotations
+
+import pymc as pm
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.random.type import RandomType
+
+from pymc_multimodal.status import ModelError
+
+__all__ = ["check_model"]
+
+
+def check_model(model: pm.Model) -> None:
+    """Raise if the package cannot sample a model.
+
+    Raises
+    ------
+    ModelError
+        If the model has no free variables, or discrete ones, or a random log density.
+    """
+    if not model.free_RVs:
+        raise ModelError("The model has no free variables: there is nothing to sample.")
+    if model.discrete_value_vars:
+        names = ", ".join(v.name for v in model.discrete_value_vars)
+        raise ModelError(
+            f"The model has discrete variables ({names}), and modes are searched for on a "
+            "continuous space. Marginalise them first, with pymc_extras.marginalize or by a "
+            "pm.Mixture."
+        )
+    random = [
+        node
+        for node in ancestors([model.logp()])
+        if isinstance(node.type, RandomType)
+        or (node.owner is not None and isinstance(node.owner.op, RandomVariable))
+    ]
+    if random:
+        named = sorted({str(n.name) for n in random if n.name})
+        raise ModelError(
+            "The model's log density is random: two evaluations at one point differ"
+            + (f" (through {', '.join(named)})" if named else "")
+            + ". pm.Minibatch and pm.Simulator give such densities; use the full data, or a "
+            "likelihood that can be evaluated."
+        )

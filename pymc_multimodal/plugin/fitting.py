@@ -1,0 +1,93 @@
+"""From a PyMC model to a fit of it, with progress, a summary and warnings."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pymc as pm
+from pymc.progress_bar import create_simple_progress
+from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
+
+from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
+from pymc_multimodal.model import density_of
+from pymc_multimodal.plugin.locks import globally_locked
+from pymc_multimodal.plugin.settings import RunOptions
+from pymc_multimodal.plugin.tables import summary_line
+from pymc_multimodal.target import Density
+
+__all__ = ["fit_model", "load_fit"]
+
+_log = logging.getLogger("pymc.multimodal")
+
+# Length of the progress bar: the number of steps with different names.
+N_STAGES = len({step.name for step in STEPS})
+
+
+@globally_locked
+def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Density, Fit]:
+    """Compile the density of a model and fit it; threads wait for each other.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    config : FitConfig
+    run : RunOptions
+
+    Returns
+    -------
+    density : Density
+        Its worker processes are stopped.
+    fit : Fit
+    """
+    density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
+    if not density.has_gradient and not run.quiet:
+        _log.info("The model has no gradient: searching and sampling by density values alone.")
+    try:
+        # PyMC's bar that shows nothing returns None from its context.
+        with (progress := create_simple_progress(progressbar=run.shows_progress)):
+            bar = _StageBar(progress)
+            fit = fit_density(density, config, report=bar.report)
+            bar.finish()
+    finally:
+        density.close()
+    if not run.quiet:
+        _log.info(summary_line(fit))
+    log_warnings([
+        SamplerWarning(WarningType.CONVERGENCE, str(s), "warn")
+        for s in fit.statuses if s.level == "warning"
+    ])  # fmt: skip
+    return density, fit
+
+
+@globally_locked
+def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
+    """Compile the density of a model for which there is a fit.
+
+    Raises
+    ------
+    FitError
+        If the fit is of another model, or of other data.
+    """
+    density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
+    fit.check_density(density)
+    return density
+
+
+class _StageBar:
+    """A progress bar that shows the stage of a fit and how many stages it has begun."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._task = progress.add_task("Modes", total=N_STAGES)
+        self._begun: dict[str, None] = {}
+
+    def report(self, stage: str, text: str) -> None:
+        """Show the text; a stage that was not reported before moves the bar on."""
+        self._begun[stage] = None
+        done = min(len(self._begun), N_STAGES) - 1  # a step may report under another name
+        self._progress.update(self._task, description=text.capitalize(), completed=done)
+
+    def finish(self) -> None:
+        """Fill the bar."""
+        self._progress.update(self._task, completed=N_STAGES)

@@ -1,0 +1,280 @@
+"""The keywords that `fit`, `sample` and `MultimodalDiffusion` share."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from numbers import Integral
+from typing import Any, TypedDict, TypeVar
+
+import numpy as np
+
+from pymc_multimodal import checks
+from pymc_multimodal.challenge import Challenge
+from pymc_multimodal.fit import Fit, FitConfig
+from pymc_multimodal.proposals import GeneratorConfig
+from pymc_multimodal.regions import LocalSampling, Regions
+from pymc_multimodal.search import ModeSearch
+from pymc_multimodal.target import Symmetry
+
+__all__ = [
+    "FitSettings",
+    "RunOptions",
+    "fit_config",
+    "refuse_beside_fit",
+    "resolve_seed",
+    "split_settings",
+    "with_fit_settings",
+]
+
+_log = logging.getLogger("pymc.multimodal")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a fit is run, which does not change its result.
+
+    Parameters
+    ----------
+    workers : int
+        Processes that share a batch of evaluations.
+    progressbar, quiet : bool
+    compile_kwargs : mapping, optional
+        Passed to ``pymc.compile``.
+    """
+
+    workers: int = 1
+    progressbar: bool = True
+    quiet: bool = False
+    compile_kwargs: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        checks.count("fit", "workers", self.workers)
+        checks.flag("fit", "progressbar", self.progressbar)
+        checks.flag("fit", "quiet", self.quiet)
+        if self.compile_kwargs is not None:
+            checks.kind("fit", "compile_kwargs", self.compile_kwargs, Mapping)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a progress bar is shown."""
+        return self.progressbar and not self.quiet
+
+
+class FitSettings(TypedDict, total=False):
+    """Keywords of `fit`, `sample` and `MultimodalDiffusion`: settings of a fit, and how it is run.
+
+    None stands for the default.
+
+    Attributes
+    ----------
+    generator : str or GeneratorConfig, optional
+        How proposals for all regions together are learned: ``"hybrid"`` (the default), ``"lrds"``
+        (the default for models without a gradient), ``"score"``, ``"published"``, or a
+        configuration such as ``Hybrid(...)``.
+    modes : ModeSearch, optional
+        The search for modes.
+    regions : Regions, optional
+        The partition into regions, one around each mode.
+    local : LocalSampling, optional
+        The chains of each region.
+    challenge : Challenge or bool, optional
+        The tempered search that tests the fit; False leaves it out.
+    symmetry : Symmetry or bool, optional
+        A symmetry of the posterior, such as exchangeable components or signs; one of all equivalent
+        modes is fitted. By default it is looked for; False fits all modes.
+    target_se : float
+        Standard error of the mode weights at which a fit ends.
+    max_evals : int, optional
+        Evaluations of the density from which on every stage does its least (some 1,000 evaluations
+        for each mode, and 1,500 in all) and the challenge is left out. The search for modes begins
+        no batch of starts after a quarter of them.
+    max_seconds : float, optional
+        The same limit in seconds; compiling the model is not counted.
+    random_seed : int, array of int, SeedSequence or Generator, optional
+        Seed of the fit. A fit without a seed draws one, records it and logs it.
+    workers : int
+        Processes that share the evaluations of the fit, in pieces of 32 points. They pay for models
+        with expensive evaluations. They are spawned: a script has to keep its calls under
+        ``if __name__ == "__main__":``.
+    progressbar : bool
+        Whether to show progress.
+    quiet : bool
+        Whether to leave out progress and messages. Warnings are shown always.
+    compile_kwargs : mapping, optional
+        Passed to ``pymc.compile``.
+    """
+
+    generator: str | GeneratorConfig | None
+    modes: ModeSearch | None
+    regions: Regions | None
+    local: LocalSampling | None
+    challenge: Challenge | bool | None
+    symmetry: Symmetry | bool | None
+    target_se: float | None
+    max_evals: int | None
+    max_seconds: float | None
+    random_seed: Any
+    workers: int
+    progressbar: bool
+    quiet: bool
+    compile_kwargs: Mapping[str, Any] | None
+
+
+def _defaults(settings: type) -> dict[str, Any]:
+    """Return the default of each field; None stands for one that is made by a factory."""
+    return {f.name: None if f.default is MISSING else f.default for f in fields(settings)}
+
+
+_FIT_DEFAULTS = {**_defaults(FitConfig), "random_seed": None}
+_RUN_DEFAULTS = _defaults(RunOptions)
+
+
+def with_fit_settings(function: _F, hide: Sequence[str] = ()) -> _F:
+    """Write the keywords of `FitSettings` into the signature that `help` and notebooks show.
+
+    Editors and type checkers read the annotation ``**settings: Unpack[FitSettings]``, but
+    `inspect.signature` shows no more than ``**settings``.
+
+    Parameters
+    ----------
+    function : callable
+        A function or class that takes ``**settings``.
+    hide : sequence of str
+        Parameters to leave out.
+
+    Returns
+    -------
+    callable
+        The function itself.
+    """
+    called: Any = vars(function)["__init__"] if isinstance(function, type) else function
+    signature = inspect.signature(called)
+    own = [
+        p for name, p in signature.parameters.items()
+        if p.kind is not p.VAR_KEYWORD and name not in ("self", *hide)
+    ]  # fmt: skip
+    annotations = inspect.get_annotations(FitSettings)
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value,
+                          annotation=annotations[name].__forward_arg__)
+        for name, value in {**_FIT_DEFAULTS, **_RUN_DEFAULTS}.items()
+    ]  # fmt: skip
+    full = signature.replace(parameters=[*own, *shared])
+    function.__signature__ = full  # type: ignore[attr-defined]
+    return function
+
+
+def split_settings(
+    function: Callable[..., Any], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], RunOptions]:
+    """Part the keywords of a call into settings of the fit and options of its run.
+
+    Parameters
+    ----------
+    function : callable
+        The function that was called, decorated by `with_fit_settings`.
+    settings : mapping
+        Its ``**settings``.
+
+    Returns
+    -------
+    fit_settings : dict
+        Without those that are None.
+    run : RunOptions
+
+    Raises
+    ------
+    TypeError
+        If the function has no such keyword, or an option has the wrong type.
+    """
+    for name in settings:
+        if name not in _FIT_DEFAULTS and name not in _RUN_DEFAULTS:
+            known = list(inspect.signature(function).parameters)
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(
+                f"{function.__name__}() has no argument {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else ".")
+                + f" Its arguments are {', '.join(known)}."
+            )
+    run = {name: settings[name] for name in _RUN_DEFAULTS if name in settings}
+    given = {n: v for n, v in settings.items() if n in _FIT_DEFAULTS and v is not None}
+    return given, RunOptions(**run)
+
+
+def refuse_beside_fit(fit: object, settings: Mapping[str, Any]) -> Fit:
+    """Check that an earlier fit is one, and that no settings of a new fit are given with it.
+
+    Parameters
+    ----------
+    fit : Fit
+    settings : mapping
+        Settings of a fit that were given in the same call.
+
+    Returns
+    -------
+    Fit
+        The fit itself.
+
+    Raises
+    ------
+    TypeError
+        If `fit` is no Fit, or there are settings.
+    """
+    if not isinstance(fit, Fit):
+        raise TypeError(f"fit={fit!r} is a {type(fit).__name__}; give the result of fit().")
+    if settings:
+        names = ", ".join(f"{name}=" for name in settings)
+        raise TypeError(
+            f"{names} cannot be given together with fit=, whose settings are those of fit.config. "
+            "Leave them out, or leave fit= out to fit anew."
+        )
+    return fit
+
+
+def fit_config(settings: Mapping[str, Any], *, quiet: bool) -> FitConfig:
+    """Build the configuration of a fit; where no seed is given, draw one and log it."""
+    if settings.get("random_seed") is not None:
+        return FitConfig(**{**settings, "random_seed": resolve_seed(settings["random_seed"])})
+    seed = resolve_seed(None)
+    if not quiet:
+        _log.info(
+            "The fit was given no seed of its own (pm.sample does not pass its seed on to it): it "
+            "uses random_seed=%d.", seed,
+        )  # fmt: skip
+    return FitConfig(**{**settings, "random_seed": seed})
+
+
+def resolve_seed(random_seed: Any) -> int:
+    """Turn what users give as a seed into an integer that can be recorded.
+
+    Parameters
+    ----------
+    random_seed : int, array of int, SeedSequence, Generator or None
+        An integer is returned as it is; a generator is asked for a number; None draws a seed from
+        the operating system.
+
+    Raises
+    ------
+    ValueError
+        If the seed is a negative number.
+    TypeError
+        If NumPy takes no such seed.
+    """
+    if isinstance(random_seed, np.random.Generator):
+        return int(random_seed.integers(2**62))
+    if isinstance(random_seed, Integral):
+        if random_seed < 0:
+            raise ValueError(f"random_seed={random_seed} must not be negative.")
+        return int(random_seed)
+    sequence = (
+        random_seed
+        if isinstance(random_seed, np.random.SeedSequence)
+        else np.random.SeedSequence(random_seed)
+    )
+    return int(sequence.generate_state(1, np.uint32)[0])

@@ -1,0 +1,83 @@
+"""Unconstrained draws recorded as PyMC records them: all variables, with sample stats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pymc as pm
+from pymc.backends.ndarray import NDArray
+
+from pymc_multimodal.model import layout, unflatten
+
+__all__ = ["STATS", "chain_records", "check_var_names"]
+
+STATS: dict[str, tuple[Any, list]] = {
+    "lp": (np.float64, []),
+    "mode": (np.int64, []),
+    "accepted": (np.float64, []),
+    "log_ratio": (np.float64, []),
+    "mode_weight": (object, [None]),
+    "mode_weight_se": (object, [None]),
+    "mode_log_evidence": (object, [None]),
+    "mode_log_evidence_se": (object, [None]),
+}
+"""Sample stats of every draw: types and shapes as step methods declare them."""
+
+
+def check_var_names(model: pm.Model, var_names: Sequence[str] | None) -> None:
+    """Raise a ValueError if the model does not have all of these variables."""
+    known = {v.name for v in model.unobserved_RVs}
+    if missing := set(var_names or ()) - known:
+        raise ValueError(
+            f"var_names holds {sorted(missing)}, which the model does not have; it has "
+            f"{sorted(known)}."
+        )
+
+
+def chain_records(
+    model: pm.Model,
+    chains: Sequence[np.ndarray],
+    stats: Sequence[Sequence[Mapping[str, Any]]] | None = None,
+    var_names: Sequence[str] | None = None,
+    template: NDArray | None = None,
+) -> list[NDArray]:
+    """Record unconstrained draws.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    chains : sequence of arrays of shape (draws, d)
+    stats : sequence of sequences of mappings, optional
+        For each chain and draw, the values of `STATS`.
+    var_names : sequence of str, optional
+        Variables to record; all by default.
+    template : NDArray, optional
+        A record of the same variables, whose compiled function is used again. Without it the
+        function that computes the variables is compiled, once for all chains.
+
+    Returns
+    -------
+    list of NDArray
+        One for each chain.
+    """
+    variables = None
+    if var_names is not None:
+        check_var_names(model, var_names)
+        # Evaluating the random variables themselves would draw new values.
+        variables = model.replace_rvs_by_values(
+            [v for v in model.unobserved_RVs if v.name in set(var_names)]
+        )
+    declared = None if stats is None else [{name: dtype for name, (dtype, _) in STATS.items()}]
+    records: list[NDArray] = []
+    like = layout(model)
+    for c, x in enumerate(chains):
+        known = template or (records[0] if records else None)
+        shared = {"fn": known.fn, "vars": known.vars} if known else {"vars": variables}
+        record = NDArray(model=model, test_point=like, **shared)
+        record.setup(len(x), c, declared)
+        for i, point in enumerate(unflatten(like, x)):
+            record.record(point, None if stats is None else [stats[c][i]], in_warmup=False)
+        records.append(record)
+    return records
