@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from densities import Mixture
+
 from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of
 
 
@@ -17,3 +20,16 @@ def modes_found(density, rng, **settings):
     """The modes of a settled search with some settings, without symmetry."""
     settings = ModeSearch(**settings)
     return modes_of(density, settled_search(density, settings, rng), settings)
+
+
+def five_modes():
+    means = np.array([[0, 0, 0], [6, 0, 0], [0, 6, 0], [0, 0, 6], [-5, -5, -5]], float)
+    sizes = [1.0, 0.5, 0.3, 1.5, 0.8]
+    covariances = [s * (np.eye(3) + 0.3 * (1 - np.eye(3))) for s in sizes]
+    return Mixture(means, covariances, [0.1, 0.3, 0.2, 0.25, 0.15])
+
+
+def match(locations, expected):
+    """Index of the location nearest to each expected one, and the largest distance."""
+    distance = np.linalg.norm(locations[None] - expected[:, None], axis=2)
+    return distance.argmin(axis=1), distance.min(axis=1).max()

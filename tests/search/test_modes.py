@@ -12,33 +12,15 @@ from densities import (
     Shoulder,
     VonMises,
     WideNormal,
-    gaussian,
     two_modes,
 )
-from searches import modes_found, settled_search
+from searches import five_modes, match, modes_found
 
-from pymc_multimodal.search import ModeSearch, climb_from, modes_of, start_distribution
-from pymc_multimodal.search.curvature import negative_hessian
-from pymc_multimodal.search.starts import draw_starts
-from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.density import Density
 
 
 def codes(result):
     return {s.code for s in result.statuses}
-
-
-def five_modes():
-    means = np.array([[0, 0, 0], [6, 0, 0], [0, 6, 0], [0, 0, 6], [-5, -5, -5]], float)
-    sizes = [1.0, 0.5, 0.3, 1.5, 0.8]
-    covariances = [s * (np.eye(3) + 0.3 * (1 - np.eye(3))) for s in sizes]
-    return Mixture(means, covariances, [0.1, 0.3, 0.2, 0.25, 0.15])
-
-
-def match(locations, expected):
-    """Index of the location nearest to each expected one, and the largest distance."""
-    distance = np.linalg.norm(locations[None] - expected[:, None], axis=2)
-    return distance.argmin(axis=1), distance.min(axis=1).max()
 
 
 def test_all_modes_of_a_mixture_are_found_with_their_curvature(rng):
@@ -85,32 +67,6 @@ def hyperbola(x):
 def test_a_ridge_that_changes_its_width_is_one_mode(rng):
     density = Density(hyperbola, 2, prior=lambda n, rng: 100.0 * rng.standard_normal((n, 2)))
     assert len(modes_found(density, rng)) == 2
-
-
-def test_starts_are_many_where_climbs_are_cheap(rng):
-    assert modes_found(gaussian(np.zeros(2), np.eye(2)).density(), rng).n_starts == 512
-    assert (
-        modes_found(gaussian(np.zeros(2), np.eye(2)).density(gradient=False), rng).n_starts == 128
-    )
-    assert modes_found(two_modes().density(), rng, max_starts=100).n_starts == 100
-
-
-def test_some_starts_are_near_the_centre_and_some_far_out(rng):
-    density = gaussian(np.zeros(64), np.eye(64)).density()
-    distribution = start_distribution(density, ModeSearch(), rng)
-    x = draw_starts(density, distribution, ModeSearch(), 1000, rng)
-    assert x.shape == (1000, 64)
-    size = np.linalg.norm(x, axis=1) / np.linalg.norm(density.prior_draws(1000, rng), axis=1).mean()
-    assert np.mean(size < 0.3) == pytest.approx(0.075, abs=0.03)
-    assert np.mean(size > 1.5) == pytest.approx(0.125, abs=0.04)
-
-
-@pytest.mark.parametrize("optimiser", ["lbfgs", "gradient_descent", "powell", "nelder_mead"])
-def test_every_optimiser_finds_both_modes(optimiser, rng):
-    target = two_modes()
-    modes = modes_found(target.density(), rng, starts=24, optimiser=optimiser)
-    assert len(modes) == 2
-    assert match(modes.locations, target.means)[1] < 0.01
 
 
 def test_a_ring_is_one_mode(rng):
@@ -197,41 +153,6 @@ def test_a_number_of_starts_is_kept_to(starts, rng):
     assert modes_found(two_modes().density(), rng, starts=starts).n_starts == starts
 
 
-def test_starts_given_as_points_are_used(rng):
-    target = five_modes()
-    modes = modes_found(target.density(), rng, starts=target.means[[1, 1, 3]] + 0.1)
-    assert modes.n_starts == 3
-    assert sorted(modes.hits) == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"locations": np.zeros((2, 3))}, r"locations has shape \(2, 3\).*shape \(n, 2\)"),
-        ({"starts": np.zeros((2, 2, 2))}, r"starts has shape \(2, 2, 2\)"),
-        ({"starts": [[0.0, np.nan]]}, "starts holds NaN"),
-        ({"locations": [[0.0, np.inf]]}, "locations holds NaN"),
-        ({"optimiser": "newton"}, "optimiser='newton'"),
-        ({"starts": 0}, "starts=0"),
-        ({"radius": 1.0}, "radius"),
-    ],
-)
-def test_wrong_settings_are_named(config, message, rng):
-    with pytest.raises(ValueError, match=message):
-        modes_found(two_modes().density(), rng, **config)
-
-
-def test_an_optimiser_that_needs_a_gradient_says_so(rng):
-    with pytest.raises(ValueError, match="needs a gradient"):
-        modes_found(two_modes().density(gradient=False), rng, optimiser="lbfgs")
-
-
-def test_nowhere_to_start_from_is_an_error(rng):
-    density = Density(lambda x: (np.full(len(x), np.nan), np.zeros_like(x)), 2, prior=WideNormal(2))
-    with pytest.raises(ModelError, match="NaN or -inf at all of 640 prior draws"):
-        modes_found(density, rng)
-
-
 def test_a_density_that_grows_without_end_is_recognised(rng):
     modes = modes_found(Funnel().density(prior=WideNormal(6, sd=1.0)), rng, starts=200)
     assert modes.runaway
@@ -264,42 +185,6 @@ def test_unseen_basins_are_estimated_from_singletons(rng):
     assert np.isclose(many.unseen_start_mass_upper, 3 / 1000)
 
 
-def test_without_gradient_none_is_ever_asked_for(rng):
-    target = two_modes()
-    density = target.density(gradient=False)
-    modes = modes_found(density, rng, starts=30)
-    assert len(modes) == 2
-    assert match(modes.locations, target.means)[1] < 0.01
-    assert density.n_grad_evals == 0
-
-
-def test_climbs_by_differences_learn_the_curvature_from_the_first_ones(rng):
-    """A few climbs pay for the condition number, the others go in the modes' own coordinates."""
-    d = 20
-    turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    covariance = (turn * np.geomspace(1e-3, 1.0, d)) @ turn.T
-    target = Mixture(np.outer([-3.0, 3.0], np.ones(d)), [covariance] * 2, [0.6, 0.4])
-    few, many = target.density(gradient=False), target.density(gradient=False)
-    modes_found(few, np.random.default_rng(1), optimiser="differences", starts=4)
-    modes = modes_found(many, np.random.default_rng(1), optimiser="differences", starts=64)
-    assert len(modes) == 2
-    assert match(modes.locations, target.means)[1] < 0.02
-    assert many.n_logp_evals < 64 / 4 * few.n_logp_evals / 3
-
-
-def test_the_search_goes_on_from_points_found_later(rng):
-    target = two_modes(distance=12.0)
-    density, settings = target.density(), ModeSearch(locations=target.means[:1])
-    search = settled_search(density, settings, rng)
-    assert len(modes_of(density, search, settings)) == 1
-    search, labels = climb_from(density, search, settings, target.means[[1, 0, 1]] + 0.1)
-    modes = modes_of(density, search, settings)
-    assert len(modes) == 2
-    assert modes.n_starts == 1
-    assert labels[0] == labels[2] != labels[1]
-    assert match(modes.locations[labels[:2]], target.means[[1, 0]])[1] < 2e-3
-
-
 def test_merging_and_renumbering_keep_what_belongs_together(rng):
     modes = modes_found(five_modes().density(), rng)
     order = np.array([3, 0, 4, 2, 1])
@@ -312,33 +197,3 @@ def test_merging_and_renumbering_keep_what_belongs_together(rng):
     assert len(joined) == 3
     np.testing.assert_array_equal(joined.locations, modes.locations[[0, 1, 3]])
     assert joined.hits.sum() == modes.hits.sum()
-
-
-class LogCosh:
-    """A logistic-like peak: minus sum of log cosh(x / size), curvature 1 / size^2 at zero."""
-
-    def __init__(self, size):
-        self.size = np.asarray(size)
-
-    def __call__(self, x):
-        y = x / self.size
-        return -np.log(np.cosh(y)).sum(axis=1), -np.tanh(y) / self.size
-
-
-@pytest.mark.parametrize("exponent", [-8, -4, 0, 4, 8])
-@pytest.mark.parametrize("wider", [1.0, 30.0, 1e3])
-@pytest.mark.parametrize("gradient", [True, False])
-def test_curvature_is_measured_in_any_units(exponent, wider, gradient):
-    """Starts may be spread `wider` than the peak, whose coordinates have different units."""
-    size = 10.0 ** np.array([exponent, -exponent, 0.0])
-    covariance = np.array([[1.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 1.0]])
-    target = gaussian(np.zeros(3), covariance * np.outer(size, size))
-    hessian = negative_hessian(target.density(gradient=gradient), np.zeros(3), wider * size)
-    expected = np.linalg.inv(covariance)
-    # Values alone have the step's square as error and rounding over the step's square.
-    tolerance = 1e-6 if gradient else 1e-4
-    np.testing.assert_allclose(hessian * np.outer(size, size), expected, atol=tolerance)
-    peak = Density(LogCosh(size), 3)
-    found = negative_hessian(peak, np.zeros(3), wider * size) * np.outer(size, size)
-    # The last step is at most 3e-3 of the width that the first one saw.
-    np.testing.assert_allclose(found, np.eye(3), atol=1e-3)
