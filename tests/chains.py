@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from searches import modes_found
+from pymc_multimodal.search.finder import ModeFinder
 
 from pymc_multimodal._compat import ess
 from pymc_multimodal.regions import (
@@ -14,12 +14,13 @@ from pymc_multimodal.regions import (
     explore,
     short_regions,
 )
+from pymc_multimodal.search.settings import ModeSearch
 
 
 def prepared(density, rng, config=None, **search):
     """The stages before local sampling: config, modes and pilot chains."""
     config = config or LocalSampling()
-    modes = modes_found(density, rng, **search)
+    modes = ModeFinder(density, ModeSearch(**search), rng).search()
     return config, modes, explore(density, modes, config, rng)
 
 

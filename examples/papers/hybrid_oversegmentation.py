@@ -90,9 +90,15 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
 
 def refit(density, fit, partition: Slices, target_se: float, seed: int):
     """Sample, weigh and learn the pieces; the result is a fit like any other."""
+    from pymc_multimodal.evidence import begin_samples, extend_samples
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.regions import (
+        RegionSampler,
+        advance_chains,
+        begin_chains,
         diagnostics_of,
+        draws_of,
+        short_regions,
     )
 
     before = density.n_logp_evals, density.n_grad_evals
@@ -101,11 +107,11 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     modes, pilot = stages_before(fit, partition, streams[0], config.local.chains)
 
     def learn(local, rng, previous):
-        return config.generator.regional.fit_regions(local, density.period, rng, previous).densities
+        return config.generator.fit_regions(local, density.period, rng, previous).densities
 
     sampler = RegionSampler(density, partition, config.local, modes.locations, learn)
     chains = begin_chains(sampler, modes, pilot, (), None, streams[1])
-    while len(short_regions(sampler, chains)):
+    while len(short_regions(chains, sampler.settings)):
         chains = advance_chains(sampler, chains, streams[1])
     fitted = config.generator.fit_regions(draws_of(sampler, chains), density.period, streams[2])
     samples = begin_samples(fitted, density.dim)
@@ -158,7 +164,9 @@ def summed(fit, pieces: int) -> tuple[float, float]:
 
 
 def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
-    from pymc_multimodal.fit import FitConfig, fit_density
+    from pymc_multimodal.fit.pipeline import fit_density
+
+    from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.gallery import two_bananas
     from pymc_multimodal.model.build import density_of
     from pymc_multimodal.proposals import Hybrid
@@ -166,7 +174,7 @@ def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
     target = two_bananas()
     density = density_of(target.model)
     # Without networks, so that what is seen is what the cut does to a region's shape.
-    generator = Hybrid(families=("gaussian", "mixture"))
+    generator = Hybrid(rungs=("gaussian", "mixture"))
     config = FitConfig(generator=generator, target_se=0.02, random_seed=seed)
     whole = fit_density(density, config)
     partition = cut(whole, CUTS[kind], pieces)

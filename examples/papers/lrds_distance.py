@@ -23,14 +23,16 @@ import time
 import common
 import common_lrds
 import numpy as np
+from pymc_multimodal.fit.pipeline import fit_density
+from pymc_multimodal.search.finder import ModeFinder
 
-from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
 from pymc_multimodal.proposals import LRDS
-from pymc_multimodal.regions import LocalSampling, explore
+from pymc_multimodal.regions.chains import LocalSampling
+from pymc_multimodal.regions.pilot import explore
 from pymc_multimodal.search.settings import ModeSearch
-from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of
 
 HALF_DISTANCES = (1, 2, 4, 8, 16)
 RADII = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -92,9 +94,7 @@ def close(dim: int, correlation: float, apart: float, seed: int) -> dict:
     )  # fmt: skip
     density = common_lrds.density_of(target)
     rng = np.random.default_rng([seed, 4])
-    settings = ModeSearch(locations=means)
-    search = find_modes(density, begin_search(density, settings, False, rng), settings, rng)
-    modes = modes_of(density, search, settings)
+    modes = ModeFinder(density, ModeSearch(locations=means), rng).search()
     pilot = explore(density, modes, LocalSampling(), rng)
     side = target.membership(pilot.draws).argmax(axis=3)
     home = target.membership(modes.locations).argmax(axis=1)

@@ -21,17 +21,12 @@ from dataclasses import replace
 import common
 import common_lrds
 import numpy as np
+from pymc_multimodal.fit.pipeline import fit_density
 
-from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.proposals import LRDS, ControlNetwork
 from pymc_multimodal.proposals.acceptance import expected_acceptance
-from pymc_multimodal.proposals.lrds.control_fit import fit_control, path_ess
-from pymc_multimodal.proposals.lrds.noising import geometric, variance_preserving
-from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
-from pymc_multimodal.proposals.lrds.pool import Pool
-from pymc_multimodal.proposals.lrds.reference import MixtureReference
-from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.proposals.lrds import (
     MixtureReference,
     PathGenerator,

@@ -10,7 +10,8 @@ from pymc_multimodal.regions.draws import ChainDiagnostics
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
-    from pymc_multimodal.regions.chains import Chains, RegionSampler
+    from pymc_multimodal.regions.chains import Chains
+    from pymc_multimodal.regions.settings import LocalSampling
 
 __all__ = ["diagnostics_of", "unmixed"]
 
@@ -19,23 +20,23 @@ __all__ = ["diagnostics_of", "unmixed"]
 FLAGGED_EXCESS = 2.0
 
 
-def _mixed(sampler: RegionSampler, chains: Chains) -> np.ndarray:
+def _mixed(chains: Chains, settings: LocalSampling) -> np.ndarray:
     """Whether the R-hat of each region can be trusted: bool array of shape (K,)."""
-    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (sampler.settings.max_rhat - 1.0)
+    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (settings.max_rhat - 1.0)
 
 
-def unmixed(sampler: RegionSampler, chains: Chains) -> np.ndarray:
+def unmixed(chains: Chains, settings: LocalSampling) -> np.ndarray:
     """Regions whose R-hat is too large to be trusted, without the negligible ones: int array."""
-    return np.flatnonzero(~(_mixed(sampler, chains) | chains.negligible))
+    return np.flatnonzero(~(_mixed(chains, settings) | chains.negligible))
 
 
-def diagnostics_of(sampler: RegionSampler, chains: Chains) -> ChainDiagnostics:
+def diagnostics_of(chains: Chains, settings: LocalSampling) -> ChainDiagnostics:
     """Diagnostics of the chains so far.
 
     Parameters
     ----------
-    sampler : RegionSampler
     chains : Chains
+    settings : LocalSampling
 
     Returns
     -------
@@ -46,13 +47,13 @@ def diagnostics_of(sampler: RegionSampler, chains: Chains) -> ChainDiagnostics:
         acceptance=np.array([float(np.mean(record.acceptance)) for record in chains.records]),
         crossings=np.array([float(np.mean(record.crossed)) for record in chains.records]),
         regime=chains.regime,
-        statuses=_statuses(sampler, chains),
+        statuses=_statuses(chains, settings),
     )
 
 
-def _statuses(sampler: RegionSampler, chains: Chains) -> tuple[Status, ...]:
+def _statuses(chains: Chains, settings: LocalSampling) -> tuple[Status, ...]:
     statuses = []
-    for k in unmixed(sampler, chains):
+    for k in unmixed(chains, settings):
         statuses.append(
             Status("r_hat", "local",
                    f"the chains of this region did not mix (R-hat {chains.r_hat[k]:.2f}, "
@@ -60,7 +61,7 @@ def _statuses(sampler: RegionSampler, chains: Chains) -> tuple[Status, ...]:
                    "Its weight and shape are not to be trusted; raise "
                    "LocalSampling.max_draws or reparametrise.", mode=int(k))
         )  # fmt: skip
-    for k in np.flatnonzero(chains.negligible & ~_mixed(sampler, chains)):
+    for k in np.flatnonzero(chains.negligible & ~_mixed(chains, settings)):
         statuses.append(
             Status("negligible_region", "local",
                    "the region holds next to no mass, and its chains were not run until they mix "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.moves.jumps import JumpDensity
     from pymc_multimodal.regions.chains import Chains, RegionSampler
     from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions.settings import LocalSampling
 
 __all__ = [
     "advance_chains",

@@ -43,11 +43,10 @@ from pymc_multimodal.proposals.lrds import (
     tweedie_steps,
 )
 from pymc_multimodal.proposals.published import PublishedGenerator, SupervisedMap
-from pymc_multimodal.proposals.published.generator import PublishedGenerator, SupervisedMap
 from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
-from pymc_multimodal.proposals.score.langevin_paths import LangevinPath, ScoreProposals
+from pymc_multimodal.proposals.score.langevin_paths import LangevinPath
 from pymc_multimodal.proposals.score.path_proposals import ScoreProposals
-from pymc_multimodal.proposals.score.score_function import GaussianParts, LearnedScore, Perceptron
+from pymc_multimodal.proposals.score.score_function import LearnedScore, Perceptron
 
 LINE = np.full(2, np.inf)
 CIRCLE = np.array([2 * np.pi, np.inf])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pymc_multimodal as mm
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig
 from pymc_multimodal.proposals import RegionalFamilies
 
 SETTINGS = (

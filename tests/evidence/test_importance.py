@@ -11,8 +11,6 @@ from regional import PAIR, SHAPES, Sliver, bridge_samples, elliptical, exact_mas
 from scipy.stats import norm
 
 from pymc_multimodal.evidence import cross_check, estimate, leaked_mass, negligible_regions
-from pymc_multimodal.fit import FitConfig, fit_density
-from pymc_multimodal.moves.jumps import MixtureProposal
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit
 

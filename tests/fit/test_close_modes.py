@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from densities import Mixture, WideNormal
 
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.proposals import Hybrid
 
 

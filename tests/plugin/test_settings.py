@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pymc_multimodal as mm
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig
 from pymc_multimodal.plugin.settings import RunOptions, fit_config, resolve_seed, split_settings
 
 SHARED = {f.name for settings in (FitConfig, RunOptions) for f in fields(settings)}

@@ -127,15 +127,12 @@ def test_a_circular_mode_on_the_seam_is_one_region(rng):
 # ------------------------------------------------------------------ regimes
 
 
-def wrong_jumps(local, rng, previous):
-    """Densities that miss the mean and the width: proposals only, so draws must not show it."""
-    d = local.x[0].shape[-1]
-    return [
-        EllipticalMixture.single(
-            np.full(d, 0.7), 0.8 * np.eye(d), 5.0, np.full(d, np.inf), np.zeros(d)
-        )
-        for _ in range(len(local))
-    ]
+def wide(d, shift=0.7, df=5.0):
+    """A density that misses the mean and the width of a standard normal."""
+    return EllipticalMixture(
+        np.full((1, d), shift), 0.8 * np.eye(d)[None], np.ones(1), np.array([df]),
+        np.full(d, np.inf), np.zeros(d), "gaussian",
+    )  # fmt: skip
 
 
 def wrong_jumps(draws, rng, previous):

@@ -27,13 +27,13 @@ from pymc_multimodal.status import worst
 def test_negligible_regions_are_left_alone(rng):
     config, modes, pilot = prepared(PAIR.density(), rng, LocalSampling(draws=20))
     sampler, chains = begun(PAIR.density(), HalfSpace(), modes, pilot, config, rng)
-    assert len(unmixed(sampler, chains)) == 2
+    assert len(unmixed(chains, sampler.settings)) == 2
     chains = skip_regions(chains, np.array([False, True]))
-    assert unmixed(sampler, chains).tolist() == [0]
+    assert unmixed(chains, sampler.settings).tolist() == [0]
     chains = run(sampler, chains, rng)
     assert n_draws(chains)[0] > n_draws(chains)[1] == 20
     # No warning, but the table does not call such a mode sound.
-    statuses = diagnostics_of(sampler, chains).statuses
+    statuses = diagnostics_of(chains, sampler.settings).statuses
     assert worst(statuses, 1) == "negligible_region"
     assert not [s for s in statuses if s.level == "warning" and s.mode == 1]
 

@@ -115,7 +115,7 @@ def add_control(
 def failed_training(what: str, cause: str) -> Status:
     """Make the status of a training that was not possible."""
     return Status(
-        "control", "generator", f"no {what} was trained: {cause}.",
+        "control", "proposals", f"no {what} was trained: {cause}.",
         "The Gaussian mixture serves alone; draws stay exact.",
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def _missed_regions(log_ratio: np.ndarray, region: np.ndarray, middle: float) ->
         if excess > MISSED_LOG_RATIO:
             found.append(
                 Status(
-                    "reference", "generator",
+                    "reference", "proposals",
                     "the reference of the diffusion sampler misses this region: the log ratios of "
                     f"its draws are {excess:.0f} above those of the others.",
                     "Its proposals come from the defensive share, draws stay exact; leave out "
@@ -187,7 +187,7 @@ def _missed_regions(log_ratio: np.ndarray, region: np.ndarray, middle: float) ->
 
 def _useless_training(before: float, after: float) -> Status:
     return Status(
-        "control", "generator",
+        "control", "proposals",
         "training did not improve the diffusion sampler (expected acceptance "
         f"{before:.2f} before, {after:.2f} after): its reference serves alone.",
         "Draws stay exact; ControlNetwork(evaluations=..., steps=...) trains longer.",
@@ -197,7 +197,7 @@ def _useless_training(before: float, after: float) -> Status:
 
 def _ends_outside(finite_share: float) -> Status:
     return Status(
-        "outside", "generator",
+        "outside", "proposals",
         f"the model has a finite density at only {finite_share:.0%} of the ends of the paths of "
         "the diffusion sampler.",
         "The other ends are rejected, draws stay exact; transform a variable with sharp bounds "

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from densities import Banana, HalfSpace, Mixture, VonMises, exact_local, two_modes, z_scores
-from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.proposals.ladder import expected_acceptance
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreGenerator, ScoreLangevin
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, mixture_2d
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.proposals.score.components import component_counts
