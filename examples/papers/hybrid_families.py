@@ -104,7 +104,7 @@ class Timed(Hybrid):
 
 
 def measure(
-    target: GalleryTarget, density: Density, rungs: tuple[str, ...], seed: int, quick: bool
+    target: GalleryTarget, density: Density, families: tuple[str, ...], seed: int, quick: bool
 ):
     """Fit once and compare with what is known."""
     generator = Timed(families=families)

@@ -28,7 +28,7 @@ from score_tools import OURS, PLAIN, STORED
 
 from pymc_multimodal import ScoreLangevin
 from pymc_multimodal.gallery import TARGETS
-from pymc_multimodal.proposals.score.score_function import GaussianParts
+from pymc_multimodal.proposals.mixture import GaussianMixture
 
 ANNEALED = "annealed"
 STYLE = {**tools.STYLE, ANNEALED: "C2"}
@@ -113,16 +113,16 @@ class Annealed:
 class Mixture:
     """A mixture as a target."""
 
-    def __init__(self, parts: GaussianParts):
-        self.parts, self.weights = parts, parts.weights
+    def __init__(self, mixture: GaussianMixture):
+        self.mixture, self.weights = mixture, mixture.weights
 
     def draws(self, n, rng):
         """Exact draws, shape (n, d)."""
-        return self.parts.draw(n, rng)[0]
+        return self.mixture.sample(n, rng)
 
     def membership(self, x):
         """Component of each row, one-hot, shape (n, K)."""
-        return np.eye(len(self.weights))[self.parts.label(x)]
+        return np.eye(len(self.weights))[tools.label(self.mixture, x)]
 
 
 CASES = {

@@ -78,7 +78,7 @@ def draw(records: dict[int, list[dict]], stem: str) -> None:
     middle, grid = np.linspace(-9, 9, 73)[:-1] + 0.125, GRID[::8]
     for row, (dim, own) in zip(axes, records.items(), strict=True):
         exact = tools.two_normals(1, DISTANCE)
-        truth = np.exp(exact.log_mixture(grid[:, None]))
+        truth = np.exp(exact.log_density(grid[:, None]))
         first = own[0]
         if dim == 1:
             row[0].plot(grid, exact.score(grid[:, None])[:, 0], color="0.6", lw=3, label="exact")

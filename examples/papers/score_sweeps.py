@@ -27,9 +27,9 @@ from scipy.stats import norm
 from score_tools import OURS, PLAIN, STORED, STYLE
 
 from pymc_multimodal import ScoreLangevin
+from pymc_multimodal.proposals.mixture import GaussianMixture
 from pymc_multimodal.proposals.score.langevin import run_langevin
 from pymc_multimodal.proposals.score.overlap import log_sobolev_bound
-from pymc_multimodal.proposals.score.score_function import GaussianParts
 
 SEPARATIONS = (2.0, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0)
 LONGER = (1, 10, 100)
@@ -41,12 +41,12 @@ SWEEPS = {
 SETS = 2
 
 
-def grid_of_normals(k: int, rng: np.random.Generator) -> GaussianParts:
+def grid_of_normals(k: int, rng: np.random.Generator) -> GaussianMixture:
     """Place k unit normals in the plane, 8 apart from their neighbours, with unequal weights."""
     side = int(np.ceil(np.sqrt(k)))
     cells = np.stack(np.meshgrid(*[np.arange(side)] * 2), axis=-1).reshape(-1, 2)[:k]
     weights = rng.dirichlet(np.full(k, 4.0))
-    return GaussianParts(weights, 8.0 * cells, np.stack([np.eye(2)] * k))
+    return GaussianMixture(weights, 8.0 * cells, np.stack([np.eye(2)] * k))
 
 
 def cell(sweep: str, value: int, seed: int, quick: bool) -> dict:
@@ -67,16 +67,18 @@ def separation(distance: float, seed: int, quick: bool) -> dict:
     rng = np.random.default_rng([seed, round(10 * distance)])
     target = tools.two_normals(2, distance)
     config = ScoreLangevin(training_steps=100 if quick else 1500)
-    x, _ = target.draw(2000, rng)
+    x = target.sample(2000, rng)
     fitted = ScoreLangevin.from_draws(x, config=config, random_seed=seed)
     even = replace(target, weights=np.full(2, 0.5))
-    start, _ = even.draw(1000 if quick else 4000, rng)
+    start = even.sample(1000 if quick else 4000, rng)
     made = fitted.generate(20_000, rng)
     found = {
         "overlap": 2 * norm.cdf(-distance / 2),
         "clusters": len(fitted.clusters),
         "stop": fitted.trial.stop_time,
-        "error": abs(np.mean(target.label(made) == 0) - np.mean(target.label(x) == 0)),
+        "error": abs(
+            np.mean(tools.label(target, made) == 0) - np.mean(tools.label(target, x) == 0)
+        ),
     }
     both = np.array([[1.0, found["overlap"]], [found["overlap"], 1.0]])
     found["bound"] = log_sobolev_bound(both, target.weights, np.ones(2))
@@ -86,13 +88,14 @@ def separation(distance: float, seed: int, quick: bool) -> dict:
     marks = [
         round(k * fitted.trial.stop_time / fitted.step_size) for k in LONGER[: 2 if quick else 3]
     ]
-    given = np.mean(target.label(start) == 0)
-    truth = np.mean(target.label(target.draw(200_000, rng)[0]) == 0)
+    given = np.mean(tools.label(target, start) == 0)
+    truth = np.mean(tools.label(target, target.sample(200_000, rng)) == 0)
     ends = run_langevin(
         fitted.learned, z, fitted.factors[fitted.label_z(z)], fitted.step_size, marks, rng
     )
     found["kept"] = [
-        left(np.mean(target.label(fitted.coordinates.to_x(end)) == 0), given, truth) for end in ends
+        left(np.mean(tools.label(target, fitted.coordinates.to_x(end)) == 0), given, truth)
+        for end in ends
     ]
     times = [mark * fitted.step_size for mark in marks]
     two = len(fitted.clusters) == 2
@@ -101,7 +104,9 @@ def separation(distance: float, seed: int, quick: bool) -> dict:
         fitted.clusters.pair_mixing(t)[0, 1] if two else "one cluster" for t in times
     ]
     alone = tools.plain_score(x, rng, training_steps=config.training_steps)
-    found["kept alone"] = left(np.mean(target.label(alone.run(start, rng)) == 0), given, truth)
+    found["kept alone"] = left(
+        np.mean(tools.label(target, alone.run(start, rng)) == 0), given, truth
+    )
     return found
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreLangevin
+from pymc_multimodal.proposals.mixture import GaussianMixture
 from pymc_multimodal.proposals.score.components import whiten_components
 from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
 from pymc_multimodal.proposals.score.langevin import run_langevin
-from pymc_multimodal.proposals.score.score_function import GaussianParts, LearnedScore
+from pymc_multimodal.proposals.score.score_function import LearnedScore
 
 OURS, PLAIN, STORED, NOISE = "ScoreLangevin", "network alone", "stored draws", "from N(0, I)"
 STYLE = {OURS: "C0", PLAIN: "C1", STORED: "0.35", NOISE: "C3"}
@@ -35,12 +36,17 @@ def quiet() -> None:
     logging.getLogger("pymc.multimodal").setLevel(logging.ERROR)
 
 
-def two_normals(dim: int, distance: float, weight: float = 0.8) -> GaussianParts:
+def two_normals(dim: int, distance: float, weight: float = 0.8) -> GaussianMixture:
     """Two normals of unit covariance along the diagonal, the heavier one on the negative side."""
     mean = np.full(dim, 0.5 * distance / np.sqrt(dim))
-    return GaussianParts(
+    return GaussianMixture(
         np.array([weight, 1 - weight]), np.stack([-mean, mean]), np.stack([np.eye(dim)] * 2)
     )
+
+
+def label(target: GaussianMixture, x: np.ndarray) -> np.ndarray:
+    """Component that most likely made each row of x, shape (n,)."""
+    return np.argmax(target.log_parts(x), axis=1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,9 @@ def plain_score(x: np.ndarray, rng: np.random.Generator, **settings) -> PlainSco
     """Learn the score of draws by one network and vanilla score matching."""
     from pymc_multimodal.proposals.score.score_training import train_score
 
-    one = GaussianParts(np.ones(1), x.mean(axis=0)[None], np.atleast_2d(np.cov(x.T))[None])
+    one = GaussianMixture.from_covariances(
+        np.ones(1), x.mean(axis=0)[None], np.atleast_2d(np.cov(x.T))[None]
+    )
     coordinates, parts = whiten_components(x, one)
     z = coordinates.to_z(rng.permutation(x))
     held_out = len(z) // 5
@@ -116,7 +124,7 @@ def within(made: list[np.ndarray], stored: list[np.ndarray], exact: list[np.ndar
 
 
 def study(
-    target: GaussianParts, m: int, rng: np.random.Generator, n: int = 20_000, **settings
+    target: GaussianMixture, m: int, rng: np.random.Generator, n: int = 20_000, **settings
 ) -> dict[str, dict]:
     """Learn from m draws of a mixture in both ways, generate n, and compare with what is known.
 
@@ -125,16 +133,15 @@ def study(
     `made` and `stored`, see `within`; `noise`, the distance from the truth of shares after the
     same run from N(0, I); `seconds`.
     """
-    x, _ = target.draw(m, rng)
-    pool, _ = target.draw(n, rng)
+    x, pool = target.sample(m, rng), target.sample(n, rng)
     k = len(target.weights)
-    home = target.label(x)
+    home = label(target, x)
 
     def shares(points):
-        return np.bincount(target.label(points), minlength=k) / len(points)
+        return np.bincount(label(target, points), minlength=k) / len(points)
 
     def split(points):
-        own = target.label(points)
+        own = label(target, points)
         return [points[own == j] for j in range(k)]
 
     found = {STORED: {"error": total_variation(shares(x), target.weights), "shares": shares(x)}}

@@ -42,7 +42,15 @@ from pymc_multimodal.proposals.lrds import (
     geometric,
     tweedie_steps,
 )
+from pymc_multimodal.proposals.lrds.control import Control
+from pymc_multimodal.proposals.lrds.noising import geometric
+from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
+from pymc_multimodal.proposals.lrds.potential import Potential
+from pymc_multimodal.proposals.lrds.reference import MixtureReference
+from pymc_multimodal.proposals.lrds.stepped import SteppedReference, tweedie_steps
+from pymc_multimodal.proposals.mixture import GaussianMixture
 from pymc_multimodal.proposals.published import PublishedGenerator, SupervisedMap
+from pymc_multimodal.proposals.published.generator import PublishedGenerator, SupervisedMap
 from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
 from pymc_multimodal.proposals.score.langevin_paths import LangevinPath
 from pymc_multimodal.proposals.score.path_proposals import ScoreProposals
@@ -119,13 +127,15 @@ def paths(rate, step=0.2):
         elliptical(centre=PLANE.means[1], size=1.2),
     )
     frame = AffineCoordinates(np.array([0.3, -0.2]), np.array([[1.5, 0.0], [0.4, 0.8]]))
-    parts = GaussianParts(PLANE.weights, PLANE.means + 0.3, 1.4 * PLANE.covariances)
+    mixture = GaussianMixture.from_covariances(
+        PLANE.weights, PLANE.means + 0.3, 1.4 * PLANE.covariances
+    )
     rng = np.random.default_rng(3)
     network = Perceptron(
         tuple(0.5 * rng.standard_normal(shape) for shape in ((6, 2), (6, 6), (2, 6))),
         tuple(0.1 * rng.standard_normal(size) for size in (6, 6, 2)),
     )
-    score = LearnedScore(parts.moved(frame.centre, frame.basis), network)
+    score = LearnedScore(mixture.in_coordinates(frame.centre, frame.basis), network)
     factors = np.stack([np.linalg.cholesky([[1.0, 0.3], [0.3, 0.7]]), 0.6 * np.eye(2)])
     path = LangevinPath(score, frame, starts, factors, step, rate, 3)
     return ScoreProposals(starts, np.array([0.6, 0.4]), path, 0.1)

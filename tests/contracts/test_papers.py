@@ -243,7 +243,7 @@ def test_a_plain_score_is_learned_and_run(rng, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     tools = load("score_tools")
     target = tools.two_normals(2, 4.0)
-    x, test = target.draw(2000, rng)[0], target.draw(2000, rng)[0]
+    x, test = target.sample(2000, rng), target.sample(2000, rng)
     score = tools.plain_score(x, rng, training_steps=300)
     assert tools.relative_error(score, test, target.score(test)) < 0.3
     assert score.run(x, rng, stop=0.2).shape == x.shape

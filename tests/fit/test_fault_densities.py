@@ -22,6 +22,7 @@ from densities import (
 )
 
 import pymc_multimodal as mm
+from pymc_multimodal.evidence import begin_samples, estimate, extend_samples
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.fit.choose_kernel import choose_kernel
 from pymc_multimodal.kernel import make_kernel
@@ -29,6 +30,7 @@ from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
 from pymc_multimodal.proposals.base import RegionFit
 from pymc_multimodal.target.density import Density
+from pymc_multimodal.target.target import Target
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
 PLAIN = mm.Hybrid(families=("gaussian", "mixture"))
@@ -240,13 +242,14 @@ def test_chains_that_stick_where_the_generator_does_not_go_are_flagged(df, rng):
     narrow = EllipticalMixture.single(
         np.zeros(2), np.eye(2), np.inf, np.full(2, np.inf), np.zeros(2)
     )
-    weighing = BridgeSamples(density, everywhere, RegionFit((narrow,)), rng)
-    weighing.extend(np.array([2000]))
-    weights = weighing.weigh(local)
+    target_ = Target(density)
+    samples = begin_samples(RegionFit((narrow,)), 2)
+    samples = extend_samples(samples, target_, everywhere, np.array([2000]), rng)
+    weights = estimate(samples, local, target_)
     one = np.ones(1)
     tuning = MoveParameters(np.eye(2)[None], one, one.astype(int), 0.75 * one)
     kernel = make_kernel(everywhere, tuning, RegionalMixture((narrow,), one))
-    found = {s.code for s in choose_kernel(Target(density), kernel, local, weights, rng)[1]}
+    found = {s.code for s in choose_kernel(target_, kernel, local, weights, rng)[1]}
     flagged = {s.code for s in weights.statuses if s.level == "warning"}
     if df == 1.0:
         assert "sticky" in found

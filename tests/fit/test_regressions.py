@@ -6,14 +6,12 @@ import numpy as np
 import pymc as pm
 import pytest
 from densities import Mixture, two_modes
-from pymc_multimodal.search.finder import MAX_ESCAPES
 from searches import modes_found, settled_search
 
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.moves.adaptation import fit_metric
 from pymc_multimodal.search import ModeSearch, modes_of, triangular
 from pymc_multimodal.search.classify import MAX_ESCAPES
-from pymc_multimodal.search.curvature import triangular
 from pymc_multimodal.search.optimise import ForwardDifferences
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.density import Density

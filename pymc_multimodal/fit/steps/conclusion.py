@@ -44,7 +44,6 @@ class ChallengeFit(Step):
             weights=state.final_weights,
             target=state.target(run.density),
         )
-        search_rng, move_rng, climb_rng = run.rng(self.name).spawn(3)
         after, search, result = challenge(
             candidate,
             state.search,
@@ -52,7 +51,7 @@ class ChallengeFit(Step):
             run.settings.challenge,
             run.settings.modes,
             run.evals,
-            (search_rng, move_rng, climb_rng),
+            run.rng(self.name),
         )
         state = replace(state, search=search, challenge=after, challenge_result=result)
         if not after.repeat or run.closed:

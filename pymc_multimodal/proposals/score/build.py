@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from pymc_multimodal import checks
 from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.proposals.hybrid import Hybrid
+from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.score.generator import ScoreGenerator
 from pymc_multimodal.proposals.score.langevin_paths import LangevinPath
 from pymc_multimodal.proposals.score.learn import LearningData, learn_score
@@ -179,16 +179,10 @@ class ScoreLangevin(ScoreSettings):
                 _log.warning("%s", status)
         return generator
 
-    def fit_regions(
-        self,
-        local: RegionDraws,
-        period: np.ndarray,
-        rng: np.random.Generator,
-        previous: Sequence[RegionDensity | None] | None = None,
-    ) -> RegionFit:
-        """Fit the elliptical densities that bridge the weights and start the proposals."""
-        hybrid = Hybrid(rungs=("gaussian", "mixture"))
-        return hybrid.fit_regions(local, period, rng, previous)
+    @property
+    def regional(self) -> RegionalFamilies:
+        """Elliptical densities of the regions, which bridge the weights and start the proposals."""
+        return RegionalFamilies(families=("gaussian", "mixture"))
 
     def build(
         self,

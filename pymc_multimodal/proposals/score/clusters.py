@@ -12,9 +12,15 @@ from scipy.sparse.csgraph import connected_components
 from pymc_multimodal.proposals.score.overlap import log_sobolev_bound, overlap_matrix
 
 if TYPE_CHECKING:
-    from pymc_multimodal.proposals.score.score_function import GaussianParts
+    from pymc_multimodal.proposals.mixture import GaussianMixture
 
-__all__ = ["ClusterAnalysis", "analyse_clusters", "cluster_covariance", "crossing_rates"]
+__all__ = [
+    "ClusterAnalysis",
+    "analyse_clusters",
+    "cluster_covariance",
+    "cluster_labels",
+    "crossing_rates",
+]
 
 # Draws of the mixture by which overlaps are estimated. Conventional: an overlap of 0.05 has then
 # a standard error of at most 0.002.
@@ -142,13 +148,13 @@ class ClusterAnalysis:
 
 
 def analyse_clusters(
-    mixture: GaussianParts, rng: np.random.Generator, min_overlap: float
+    mixture: GaussianMixture, rng: np.random.Generator, min_overlap: float
 ) -> ClusterAnalysis:
     """Cluster the components of a mixture by overlap, and estimate the passages between clusters.
 
     Parameters
     ----------
-    mixture : GaussianParts
+    mixture : GaussianMixture
     rng : numpy.random.Generator
     min_overlap : float
         Overlap from which two components are connected.
@@ -158,8 +164,8 @@ def analyse_clusters(
     ClusterAnalysis
         The locations are in the mixture's coordinates, `weights_se` is zero.
     """
-    z, _ = mixture.draw(OVERLAP_DRAWS, rng)
-    overlap, error = overlap_matrix(mixture.log_densities(z), mixture.weights)
+    z = mixture.sample(OVERLAP_DRAWS, rng)
+    overlap, error = overlap_matrix(mixture.log_parts(z), mixture.weights)
     cluster, weights = _connected(overlap >= min_overlap, mixture.weights)
     n_clusters = len(weights)
     metric = np.stack([cluster_covariance(mixture, cluster == c) for c in range(n_clusters)])
@@ -213,15 +219,20 @@ def _between_clusters(rates: np.ndarray, cluster: np.ndarray, weights: np.ndarra
     return out
 
 
-def cluster_covariance(mixture: GaussianParts, which: np.ndarray) -> np.ndarray:
+def cluster_covariance(mixture: GaussianMixture, which: np.ndarray) -> np.ndarray:
     """Covariance, shape (d, d), of the components that a mask of shape (K,) chooses."""
-    w = mixture.weights[which] / mixture.weights[which].sum()
-    step = mixture.means[which] - w @ mixture.means[which]
-    inner: np.ndarray = np.einsum("k,kij->ij", w, mixture.covariances[which])
-    return inner + np.einsum("k,ki,kj->ij", w, step, step)
+    return mixture.take(which).moments()[1]
 
 
-def crossing_rates(mixture: GaussianParts, metric: np.ndarray | None = None) -> np.ndarray:
+def cluster_labels(
+    clusters: ClusterAnalysis, mixture: GaussianMixture, z: np.ndarray
+) -> np.ndarray:
+    """Cluster of the component that most likely made each row of z, shape (n,)."""
+    out: np.ndarray = clusters.cluster[np.argmax(mixture.log_parts(z), axis=1)]
+    return out
+
+
+def crossing_rates(mixture: GaussianMixture, metric: np.ndarray | None = None) -> np.ndarray:
     r"""Rates at which Langevin dynamics passes from the mean of one component to another mean.
 
     .. math:: 1 / r_{ij} = \frac{1}{D} \int_{m_i}^{m_j} \frac{du}{p(u)} \int_{-\infty}^u p(v) dv
@@ -232,7 +243,7 @@ def crossing_rates(mixture: GaussianParts, metric: np.ndarray | None = None) -> 
 
     Parameters
     ----------
-    mixture : GaussianParts
+    mixture : GaussianMixture
     metric : array of shape (K, d, d), optional
         Preconditioner of a run that starts in each component; the identity by default.
 

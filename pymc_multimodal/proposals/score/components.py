@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
-from pymc_multimodal.proposals.score.score_function import GaussianParts
 from pymc_multimodal.status import Status
 
 __all__ = ["component_counts", "fit_components", "whiten_components"]
 
+Shape: TypeAlias = Literal["diag", "tied", "full"]
+
+# Shapes of the covariances that are tried for each number of components, from few parameters to
+# many.
+SHAPES: tuple[Shape, ...] = get_args(Shape)
 # Draws that expectation maximisation works on at most. Measured: examples/benchmarks/constants.py.
 MAX_EM_DRAWS = 4000
 # Numbers of components that are tried in turn: steps of at most 1.34, from 6 on. Conventional.
@@ -46,7 +51,7 @@ MIN_SINGULAR_VALUE, MIN_RELATIVE_SD = 1e-7, 1e-12
 
 def fit_components(
     x: np.ndarray, held_out: np.ndarray, max_components: int, rng: np.random.Generator
-) -> tuple[AffineCoordinates, GaussianParts, list[Status]]:
+) -> tuple[AffineCoordinates, GaussianMixture, list[Status]]:
     """Fit Gaussian mixtures of growing size, and keep the one that held-out draws prefer.
 
     Parameters
@@ -59,7 +64,7 @@ def fit_components(
     -------
     coordinates : AffineCoordinates
         Whitened by the covariance within components.
-    mixture : GaussianParts
+    mixture : GaussianMixture
         In these coordinates.
     statuses : list of Status
     """
@@ -77,11 +82,11 @@ def fit_components(
     ]
     for count in affordable or [1]:
         without_gain += 1
-        for covariance_type in ("diag", "tied", "full"):
-            mixture = _fit_mixture(z, count, covariance_type, rng)
+        for shape in SHAPES:
+            mixture = _fit_mixture(z, count, shape, rng)
             if mixture is None:
                 continue
-            log_density = mixture.log_mixture(other)
+            log_density = mixture.log_density(other)
             if best is None or _clearly_positive(log_density - best_log_density):
                 best, best_log_density, without_gain = mixture, log_density, 0
         if without_gain >= MAX_COUNTS_WITHOUT_GAIN:
@@ -94,29 +99,29 @@ def fit_components(
                    "Raise it, lest neighbouring modes share one component.")
         )  # fmt: skip
     mean, factor = best.weights @ best.means, _factor_within(best)
-    return coordinates.moved(mean, factor), best.moved(mean, factor), statuses
+    return coordinates.moved(mean, factor), best.in_coordinates(mean, factor), statuses
 
 
 def whiten_components(
-    x: np.ndarray, mixture: GaussianParts
-) -> tuple[AffineCoordinates, GaussianParts]:
+    x: np.ndarray, mixture: GaussianMixture
+) -> tuple[AffineCoordinates, GaussianMixture]:
     """Whiten by the covariance within the components of a given mixture.
 
     Parameters
     ----------
     x : array of shape (n, d)
         Draws, whose mean is the origin of the coordinates.
-    mixture : GaussianParts
+    mixture : GaussianMixture
         In the coordinates of x.
 
     Returns
     -------
     coordinates : AffineCoordinates
-    mixture : GaussianParts
+    mixture : GaussianMixture
         In these coordinates.
     """
     coordinates = AffineCoordinates(x.mean(axis=0), _factor_within(mixture))
-    return coordinates, mixture.moved(coordinates.centre, coordinates.basis)
+    return coordinates, mixture.in_coordinates(coordinates.centre, coordinates.basis)
 
 
 def component_counts(max_components: int) -> list[int]:
@@ -127,7 +132,7 @@ def component_counts(max_components: int) -> list[int]:
     return [*(count for count in counts if count < max_components), max_components]
 
 
-def _factor_within(mixture: GaussianParts) -> np.ndarray:
+def _factor_within(mixture: GaussianMixture) -> np.ndarray:
     """Factor of the mean covariance of the components, shape (d, d)."""
     return np.linalg.cholesky(np.einsum("k,kij->ij", mixture.weights, mixture.covariances))
 
@@ -158,36 +163,25 @@ def _standardise(x: np.ndarray) -> tuple[AffineCoordinates, list[Status]]:
 
 
 def _fit_mixture(
-    z: np.ndarray, count: int, covariance_type: str, rng: np.random.Generator
-) -> GaussianParts | None:
+    z: np.ndarray, count: int, shape: Shape, rng: np.random.Generator
+) -> GaussianMixture | None:
     """Fit a mixture of `count` components; None where one of them has no draws to itself."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    n, d = z.shape
-    model = GaussianMixture(
-        count,
-        covariance_type=covariance_type,
-        reg_covar=VARIANCE_FLOOR,
-        max_iter=MAX_EM_ITERATIONS,
-        init_params="k-means++" if count > MAX_KMEANS_COMPONENTS else "kmeans",
-        random_state=int(rng.integers(2**31)),
+    init: Literal["kmeans", "k-means++"] = (
+        "k-means++" if count > MAX_KMEANS_COMPONENTS else "kmeans"
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        try:
-            model.fit(z)
-        except ValueError:
-            return None
-    if np.min(model.weights_) * n < MIN_COMPONENT_DRAWS:
+    try:
+        mixture = fit_em(
+            z, count, floor=VARIANCE_FLOOR, init=init, iterations=MAX_EM_ITERATIONS, rng=rng,
+            shape=shape,
+        )  # fmt: skip
+    except MixtureError:
         return None
-    covariances = model.covariances_
-    if covariance_type == "tied":
-        covariances = np.stack([covariances] * count)
-    elif covariance_type == "diag":
-        covariances = covariances[:, :, None] * np.eye(d)
-    else:
-        # The off-diagonal entries of a covariance of few draws are mostly noise.
-        share = np.minimum(MAX_SHRINKAGE, d / (2.0 * n * model.weights_))[:, None, None]
-        covariances = (1 - share) * covariances + share * covariances * np.eye(d)
-    return GaussianParts(model.weights_, model.means_, covariances)
+    n, d = z.shape
+    if np.min(mixture.weights) * n < MIN_COMPONENT_DRAWS:
+        return None
+    if shape != "full":
+        return mixture
+    # The off-diagonal entries of a covariance of few draws are mostly noise.
+    share = np.minimum(MAX_SHRINKAGE, d / (2.0 * n * mixture.weights))[:, None, None]
+    covariances = (1 - share) * mixture.covariances + share * mixture.covariances * np.eye(d)
+    return GaussianMixture.from_covariances(mixture.weights, mixture.means, covariances)

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal import checks
+from pymc_multimodal.proposals.score.clusters import cluster_labels
 from pymc_multimodal.proposals.score.diagnostics import describe_run
 from pymc_multimodal.proposals.score.langevin import run_langevin
 from pymc_multimodal.status import FitError, Status
 
 if TYPE_CHECKING:
+    from pymc_multimodal.proposals.mixture import GaussianMixture
     from pymc_multimodal.proposals.score.clusters import ClusterAnalysis
     from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
-    from pymc_multimodal.proposals.score.score_function import (
-        ExactScore,
-        GaussianParts,
-        LearnedScore,
-    )
+    from pymc_multimodal.proposals.score.score_function import ExactScore, LearnedScore
     from pymc_multimodal.proposals.score.settings import ScoreSettings
     from pymc_multimodal.proposals.score.stored import StoredDraws
     from pymc_multimodal.proposals.score.trial_run import TrialRun
@@ -42,7 +40,7 @@ class ScoreGenerator:
     coordinates : AffineCoordinates
         Coordinates in which the score is learned.
     learned : LearnedScore or ExactScore
-    mixture : GaussianParts
+    mixture : GaussianMixture
         The Gaussian mixture behind the cluster analysis.
     factors : array of shape (C, r, r)
         Factor of the run's preconditioner in each cluster.
@@ -61,7 +59,7 @@ class ScoreGenerator:
     stored: StoredDraws
     coordinates: AffineCoordinates
     learned: LearnedScore | ExactScore
-    mixture: GaussianParts
+    mixture: GaussianMixture
     factors: np.ndarray
     clusters: ClusterAnalysis
     trial: TrialRun
@@ -179,8 +177,7 @@ class ScoreGenerator:
 
     def label_z(self, z: np.ndarray) -> np.ndarray:
         """Cluster of rows in the learned coordinates, shape (n,)."""
-        out: np.ndarray = self.clusters.cluster[self.mixture.label(z)]
-        return out
+        return cluster_labels(self.clusters, self.mixture, z)
 
     def report(self) -> str:
         """Say in words what is and what is not guaranteed."""

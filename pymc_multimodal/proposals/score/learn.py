@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal._compat import ess
-from pymc_multimodal.proposals.score.clusters import analyse_clusters, cluster_covariance
+from pymc_multimodal.proposals.score.clusters import (
+    analyse_clusters,
+    cluster_covariance,
+    cluster_labels,
+)
 from pymc_multimodal.proposals.score.components import fit_components, whiten_components
 from pymc_multimodal.proposals.score.diagnostics import bound_statuses, run_statuses
 from pymc_multimodal.proposals.score.generator import ScoreGenerator
@@ -21,10 +25,10 @@ from pymc_multimodal.status import FitError, Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pymc_multimodal.proposals.mixture import GaussianMixture
     from pymc_multimodal.proposals.score.clusters import ClusterAnalysis
     from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
     from pymc_multimodal.proposals.score.langevin import Score
-    from pymc_multimodal.proposals.score.score_function import GaussianParts
     from pymc_multimodal.proposals.score.settings import ScoreSettings
     from pymc_multimodal.proposals.score.stored import StoredDraws
     from pymc_multimodal.proposals.score.trial_run import TrialRun
@@ -62,7 +66,7 @@ class LearningData:
     stored : StoredDraws
     held_out : bool array of shape (n,)
         Rows to judge by.
-    mixture : GaussianParts, optional
+    mixture : GaussianMixture, optional
         A mixture of the draws, in their coordinates; by default one is fitted.
     gradient : array of shape (n, d), optional
         Gradients of the log density at the draws, for ``objective="exact"``.
@@ -74,7 +78,7 @@ class LearningData:
 
     stored: StoredDraws
     held_out: np.ndarray
-    mixture: GaussianParts | None = None
+    mixture: GaussianMixture | None = None
     gradient: np.ndarray | None = None
     score: Callable[[np.ndarray], np.ndarray] | None = None
     previous: ScoreGenerator | None = None
@@ -130,8 +134,7 @@ def learn_score(
     score = learned if data.score is None else ExactScore(data.score, coordinates)
 
     def label(points: np.ndarray) -> np.ndarray:
-        out: np.ndarray = clusters.cluster[mixture.label(points)]
-        return out
+        return cluster_labels(clusters, mixture, points)
 
     starts = _trial_starts(z, factors, label, rng)
     trial, step, found = _trial(settings, score, starts, held_out_z, label, rng)
@@ -214,12 +217,12 @@ def _train(
 
 def _with_stored_weights(
     clusters: ClusterAnalysis,
-    mixture: GaussianParts,
+    mixture: GaussianMixture,
     coordinates: AffineCoordinates,
     stored: StoredDraws,
 ) -> ClusterAnalysis:
     """Replace the weights and locations of the mixture by those of the stored draws."""
-    label = clusters.cluster[mixture.label(coordinates.to_z(stored.x))]
+    label = cluster_labels(clusters, mixture, coordinates.to_z(stored.x))
     n, n_clusters = len(label), len(clusters)
     weights = np.bincount(label, minlength=n_clusters) / n
     effective = np.full(n_clusters, float(n))

@@ -12,7 +12,7 @@ __all__ = ["log_sobolev_bound", "overlap_matrix", "spanning_tree_paths"]
 HALF_ROUNDING = 1e-9
 
 
-def overlap_matrix(log_densities: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def overlap_matrix(log_parts: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""Estimate pairwise overlaps and their standard errors from draws of the mixture.
 
     .. math:: \delta_{ij} = \int \min(\mu_i, \mu_j)
@@ -20,8 +20,8 @@ def overlap_matrix(log_densities: np.ndarray, weights: np.ndarray) -> tuple[np.n
 
     Parameters
     ----------
-    log_densities : array of shape (n, K)
-        Normalised log densities of the components at n draws of the mixture.
+    log_parts : array of shape (n, K)
+        Log of weight times density of the components at n draws of the mixture.
     weights : array of shape (K,)
         The p_k.
 
@@ -35,8 +35,8 @@ def overlap_matrix(log_densities: np.ndarray, weights: np.ndarray) -> tuple[np.n
     arXiv 2310.01762, section 2, defines the overlap. The ratios are bounded by ``1 / p_k``, so
     that the standard error exists whatever the components' tails are.
     """
-    log_mixture = np.logaddexp.reduce(log_densities + np.log(weights), axis=1)
-    ratio = np.exp(log_densities - log_mixture[:, None])
+    log_mixture = np.logaddexp.reduce(log_parts, axis=1)
+    ratio = np.exp(log_parts - np.log(weights) - log_mixture[:, None])
     k = ratio.shape[1]
     overlap, error = np.eye(k), np.zeros((k, k))
     for i in range(k):

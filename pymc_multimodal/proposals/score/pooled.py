@@ -9,7 +9,7 @@ import numpy as np
 
 from pymc_multimodal.proposals.base import split_chains
 from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.proposals.score.score_function import GaussianParts
+from pymc_multimodal.proposals.mixture import GaussianMixture
 from pymc_multimodal.proposals.score.stored import StoredDraws
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class PooledDraws:
     held_out : bool array of shape (n,)
         Rows of the chains that are reserved for choices.
     gradient : array of shape (n, d) or None
-    mixture : GaussianParts
+    mixture : GaussianMixture
         Mixture of all regions' densities.
     test_x, test_logp : arrays of shape (m, d) and (m,)
         Some of the held-out rows, with the log density of the target.
@@ -47,7 +47,7 @@ class PooledDraws:
     stored: StoredDraws
     held_out: np.ndarray
     gradient: np.ndarray | None
-    mixture: GaussianParts
+    mixture: GaussianMixture
     test_x: np.ndarray
     test_logp: np.ndarray
 
@@ -102,7 +102,7 @@ def _repeated_rows(n: int, count: int, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([*rounds, np.empty(0, dtype=int)])[:count]
 
 
-def _whole_mixture(fitted: RegionFit, weights: np.ndarray) -> GaussianParts:
+def _whole_mixture(fitted: RegionFit, weights: np.ndarray) -> GaussianMixture:
     """Gaussian mixture with the means and covariances of all regions' densities."""
     component_weights, means, covariances = [], [], []
     for density, weight in zip(
@@ -118,4 +118,6 @@ def _whole_mixture(fitted: RegionFit, weights: np.ndarray) -> GaussianParts:
         scale_matrices = core.scales @ core.scales.swapaxes(1, 2)
         covariances.append(factor[:, None, None] * scale_matrices)
     whole = np.concatenate(component_weights)
-    return GaussianParts(whole / whole.sum(), np.concatenate(means), np.concatenate(covariances))
+    return GaussianMixture.from_covariances(
+        whole / whole.sum(), np.concatenate(means), np.concatenate(covariances)
+    )

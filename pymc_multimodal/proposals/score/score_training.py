@@ -13,7 +13,7 @@ from pymc_multimodal.proposals.score.score_function import LearnedScore, Percept
 from pymc_multimodal.proposals.torch_setup import device_of, one_thread
 
 if TYPE_CHECKING:
-    from pymc_multimodal.proposals.score.score_function import GaussianParts
+    from pymc_multimodal.proposals.mixture import GaussianMixture
     from pymc_multimodal.proposals.score.settings import ScoreSettings
 
 __all__ = ["TorchPerceptron", "train_score"]
@@ -173,7 +173,7 @@ class TorchPerceptron:
 
 def _descend(
     network: TorchPerceptron,
-    mixture: GaussianParts,
+    mixture: GaussianMixture,
     draws: _TrainingDraws,
     settings: ScoreSettings,
     rng: np.random.Generator,
@@ -226,7 +226,7 @@ def _objective_change(network: Perceptron, z: np.ndarray, score: np.ndarray) -> 
 
 def _batch_loss(
     network: TorchPerceptron,
-    mixture: GaussianParts,
+    mixture: GaussianMixture,
     draws: _TrainingDraws,
     settings: ScoreSettings,
     rng: np.random.Generator,
