@@ -4,6 +4,7 @@ The log density is evaluated by `extend_samples`, `cross_check` and `leaked_mass
 changes a record that it is given.
 """
 
+from pymc_multimodal.evidence.allocation import FIRST_PROPOSALS, MIN_PROPOSALS, plan
 from pymc_multimodal.evidence.bridge import Bridge, bridge, slowest_moment
 from pymc_multimodal.evidence.importance import (
     CrossCheck,
@@ -12,7 +13,6 @@ from pymc_multimodal.evidence.importance import (
     negligible_regions,
 )
 from pymc_multimodal.evidence.masses import Weights, estimate
-from pymc_multimodal.evidence.plan import FIRST_PROPOSALS, MIN_PROPOSALS, plan
 from pymc_multimodal.evidence.samples import (
     BridgeSamples,
     begin_samples,

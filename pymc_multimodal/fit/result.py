@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.moves.local import MoveState
-    from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
+    from pymc_multimodal.regions import ChainDiagnostics, RegionDraws
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target.density import Density
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymc_multimodal.proposals.base import RegionDensity
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
 
 __all__ = ["FAMILIES", "RegionalFamilies"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pymc_multimodal.proposals.base import RegionFit
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["Hybrid"]

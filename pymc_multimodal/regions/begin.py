@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.moves.jumps import JumpDensity
     from pymc_multimodal.regions.chains import RegionSampler
     from pymc_multimodal.regions.pilot import Pilot
-    from pymc_multimodal.search.modes import Modes
+    from pymc_multimodal.search import Modes
 
 __all__ = ["begin_chains"]
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.proposals.lrds.reference import ReferenceChain
     from pymc_multimodal.proposals.lrds.settings import LRDSSettings
     from pymc_multimodal.proposals.mixture import GaussianMixture
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 

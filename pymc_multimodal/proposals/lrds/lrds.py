@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.proposals.base import RegionFit
     from pymc_multimodal.proposals.lrds.path_generator import PathGenerator
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["LRDS"]

@@ -11,7 +11,7 @@ from pymc_multimodal.proposals.base import split_chains
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
 
 __all__ = ["PooledDraws", "SplitDraws"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.proposals.base import RegionDensity, RegionFit
     from pymc_multimodal.proposals.published.maps import SupervisedMap
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["PublishedGenerator", "PublishedHybrid"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.proposals.base import RegionDensity
     from pymc_multimodal.proposals.published.maps import SupervisedMap
     from pymc_multimodal.proposals.published.settings import PublishedSettings
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
 
 __all__ = ["GaussianProposals", "learn_map"]
 

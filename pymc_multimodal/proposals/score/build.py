@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.proposals.base import RegionDensity, RegionFit
     from pymc_multimodal.proposals.score.pooled import PooledDraws
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = ["ScoreLangevin"]

@@ -14,7 +14,7 @@ from pymc_multimodal.proposals.score.stored import StoredDraws
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.base import RegionFit
-    from pymc_multimodal.regions.draws import RegionDraws
+    from pymc_multimodal.regions import RegionDraws
 
 __all__ = ["PooledDraws", "pool_draws"]
 
