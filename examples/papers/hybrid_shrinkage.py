@@ -35,7 +35,8 @@ from scipy.special import log_ndtr
 from scipy.stats import ks_2samp
 
 from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.proposals.elliptical import EllipticalMixture, fit_mixture
+from pymc_multimodal.proposals.elliptical import EllipticalMixture
+from pymc_multimodal.proposals.elliptical_fit import fit_mixture
 from pymc_multimodal.proposals.published import (
     EmpiricalScore,
     PublishedHybrid,
