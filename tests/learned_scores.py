@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from densities import Mixture
-from scipy.linalg import eigh
+from scipy.linalg import eigh_tridiagonal
 from scipy.spatial.distance import cdist
 
 from pymc_multimodal import ScoreLangevin
@@ -74,7 +74,9 @@ def slowest(mixture, low, high, points=2_000):
     h = u[1] - u[0]
     p = np.exp(mixture.log_density(u[:, None]))
     between = np.exp(mixture.log_density(0.5 * (u[1:] + u[:-1])[:, None])) / h**2
-    energy = np.diag(np.append(between, 0) + np.append(0, between))
-    energy -= np.diag(between, 1) + np.diag(between, -1)
-    values = eigh(energy, np.diag(p), eigvals_only=True, subset_by_index=[0, 1])
+    diagonal = (np.append(between, 0) + np.append(0, between)) / p
+    values = eigh_tridiagonal(
+        diagonal, -between / np.sqrt(p[1:] * p[:-1]), eigvals_only=True,
+        select="i", select_range=(0, 1),
+    )  # fmt: skip
     return 1 / values[1]

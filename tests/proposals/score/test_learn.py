@@ -92,7 +92,7 @@ def test_what_cannot_be_known_is_said(rng):
 def test_a_bent_mode_is_learned_better_by_a_network(rng):
     target = Banana(2)
     x, test = target.draws(4_000, rng), target.draws(4_000, rng)
-    config = ScoreLangevin(max_components=1)
+    config = ScoreLangevin(max_components=1, training_steps=600)
     plain, learned = (
         ScoreLangevin.from_draws(x, config=c, random_seed=1)
         for c in (ScoreLangevin(max_components=1, training_steps=0), config)
