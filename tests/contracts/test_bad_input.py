@@ -319,7 +319,7 @@ def test_what_is_given_as_a_fit_has_to_be_one(no_fit, unimodal, entry):
         (lambda: mm.Regions(method="x"), "method='x'.*'svc'.*'nearest'"),
         (lambda: mm.Regions(C=-1.0), "C=-1.0"),
         (lambda: mm.Regions(kernel="poly"), "kernel='poly'.*'linear'"),
-        (lambda: mm.Regions(max_svc_modes=-1), "max_svc_modes=-1.*nearest"),
+        (lambda: mm.Regions(max_svc_modes=-1), "max_svc_modes=-1.*at least 0"),
         (lambda: mm.Hybrid(families=("gaussian", "flow")), "flow"),
         (lambda: mm.Hybrid(max_components=0), "max_components=0"),
         (lambda: mm.Network(score_weight=np.nan), "score_weight=nan"),
