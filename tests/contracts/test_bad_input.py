@@ -66,11 +66,10 @@ def unimodal():
     return models.unimodal()
 
 
-@pytest.fixture(scope="module")
-def fitted():
+@pytest.fixture
+def fitted(four_modes, four_modes_fit):
     """A model with data, and a fit of it."""
-    model = models.four_modes()
-    return model, mm.fit(model, random_seed=1, progressbar=False, quiet=True, target_se=0.05)
+    return four_modes, four_modes_fit
 
 
 # -------------------------------------------------------------- models that cannot be sampled
