@@ -1,4 +1,4 @@
-"""The one place that knows PyMC 5.28 from 6 and ArviZ 0.23 from 1."""
+"""Differences between PyMC 5.28 and 6, and between ArviZ 0.23 and 1."""
 
 from __future__ import annotations
 
@@ -19,21 +19,28 @@ __all__ = [
     "ess",
     "get_dataset",
     "group_names",
+    "json_ready",
     "load",
     "pareto_k",
     "rhat",
     "save",
 ]
 
+# Ratios below which no Pareto tail is fitted. The tail has min(0.2 n, 3 sqrt(n)) of n ratios, and
+# needs five (Vehtari et al. 2024).
+MIN_RATIOS = 25
+# Log ratios that differ by less are constant but for rounding. Conventional.
+CONSTANT_RATIOS = 1e-9
+
 PYMC6 = int(version("pymc").split(".")[0]) >= 6
 """Whether the installed PyMC writes DataTree (6) or InferenceData (5)."""
 
 
 class ChainSetupMixin:
-    """Give a step method both spellings of "a new chain begins".
+    """Begin a chain of a step method under both versions of PyMC.
 
-    PyMC 5 calls ``set_rng(rng)``, PyMC 6 ``setup_chain(rng, tune, draws)``. A subclass
-    implements ``_begin_chain(rng)`` and is served under both.
+    PyMC 5 calls ``set_rng(rng)``, PyMC 6 ``setup_chain(rng, tune, draws)``. Both call
+    ``_begin_chain(rng)``, which a subclass implements.
     """
 
     def set_rng(self, rng: Any) -> None:
@@ -45,7 +52,7 @@ class ChainSetupMixin:
         self._begin_chain(_generator(rng))
 
     def _begin_chain(self, rng: np.random.Generator) -> None:
-        raise TypeError(f"{type(self).__name__} does not say how a chain begins")
+        raise NotImplementedError(f"{type(self).__name__} has no method _begin_chain(rng).")
 
 
 def _generator(rng: Any) -> np.random.Generator:
@@ -56,14 +63,14 @@ def _generator(rng: Any) -> np.random.Generator:
 
 
 def group_names(idata: Any) -> list[str]:
-    """Names of the groups of an InferenceData or a DataTree."""
+    """Return the names of the groups of an InferenceData or a DataTree."""
     if isinstance(idata, xr.DataTree):
         return list(idata.children)
     return list(idata.groups())
 
 
 def get_dataset(idata: Any, group: str) -> xr.Dataset:
-    """Return one group as a plain Dataset."""
+    """Return one group as a Dataset."""
     found = idata[group]
     return found.to_dataset() if isinstance(found, xr.DataTree) else found
 
@@ -113,7 +120,7 @@ def _per_quantity(draws: np.ndarray, name: str, **kwargs: Any) -> np.ndarray:
 
 
 def ess(draws: np.ndarray, method: str = "bulk") -> np.ndarray:
-    """Effective sample size of each quantity.
+    """Compute the effective sample size of each quantity (Vehtari et al. 2021).
 
     Parameters
     ----------
@@ -129,25 +136,45 @@ def ess(draws: np.ndarray, method: str = "bulk") -> np.ndarray:
 
 
 def rhat(draws: np.ndarray) -> np.ndarray:
-    """Rank-normalised split R-hat of each quantity; ``draws`` has shape (chains, draws, ...)."""
+    """Compute the rank-normalised split R-hat of each quantity (Vehtari et al. 2021).
+
+    Parameters
+    ----------
+    draws : array of shape (chains, draws, ...)
+
+    Returns
+    -------
+    array of shape (quantities,)
+    """
     with np.errstate(all="ignore"):
         return _per_quantity(draws, "rhat")
 
 
 def pareto_k(log_ratio: np.ndarray) -> float:
-    """Tail index k-hat of importance ratios (Vehtari et al. 2024); NaN below 25 ratios."""
+    """Estimate the tail index k-hat of importance ratios (Vehtari et al. 2024).
+
+    Parameters
+    ----------
+    log_ratio : array
+        Log ratios; those that are not finite are left out.
+
+    Returns
+    -------
+    float
+        NaN for fewer than 25 ratios, -inf for constant ones.
+    """
     log_ratio = np.asarray(log_ratio, dtype=float)
     log_ratio = log_ratio[np.isfinite(log_ratio)]
-    if log_ratio.size < 25:
+    if log_ratio.size < MIN_RATIOS:
         return float("nan")
-    if np.ptp(log_ratio) < 1e-9:
-        return float("-inf")  # constant ratios: no tail at all
+    if np.ptp(log_ratio) < CONSTANT_RATIOS:
+        return float("-inf")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         if PYMC6:
             from arviz_stats.base import array_stats
 
-            # ArviZ 1 takes log likelihoods, whose importance ratios are their inverses.
+            # ArviZ 1 takes log likelihoods, the negative log ratios.
             return float(array_stats.psislw(-log_ratio)[1])
         import arviz as az
 
@@ -155,7 +182,7 @@ def pareto_k(log_ratio: np.ndarray) -> float:
 
 
 def json_ready(value: Any) -> Any:
-    """Turn configs (nested dicts of arrays and scalars) into what ``json.dumps`` takes."""
+    """Turn nested containers of arrays and NumPy scalars into what ``json.dumps`` takes."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):

@@ -1,4 +1,4 @@
-"""What every test may use: a seeded generator, and pictures without a screen."""
+"""What every test may use: a seeded generator, a fitted model, and pictures without a screen."""
 
 import hashlib
 import os
@@ -7,8 +7,11 @@ os.environ["MPLBACKEND"] = "Agg"
 # Before NumPy is imported: threads only spin on matrices as small as those of the tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import models
 import numpy as np
 import pytest
+
+import pymc_multimodal as mm
 
 
 @pytest.fixture
@@ -16,3 +19,15 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator of the test's own, seeded by its name alone: the same in every run."""
     digest = hashlib.sha256(request.node.name.encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+@pytest.fixture(scope="session")
+def four_modes():
+    """`models.four_modes`; tests that change it put it back."""
+    return models.four_modes()
+
+
+@pytest.fixture(scope="session")
+def four_modes_fit(four_modes):
+    """A fit of `four_modes` with all stages."""
+    return mm.fit(four_modes, random_seed=11, progressbar=False, quiet=True)

@@ -48,9 +48,9 @@ def test_every_code_and_stage_is_made_by_the_package():
     ("code", "stage", "level", "says"),
     [
         ("rhat", "local", "warning", r"code='rhat'.*known code"),
-        ("r_hat", "modes", "warning", r"r_hat.*stage='modes'.*'local'"),
-        ("r_hat", "local", "info", r"r_hat.*level='info'.*'warning'"),
-        ("r_hat", "local", "error", "level='error'"),
+        ("r_hat", "search", "warning", r"r_hat.*stage='search'.*'regions'"),
+        ("r_hat", "regions", "info", r"r_hat.*level='info'.*'warning'"),
+        ("r_hat", "regions", "error", "level='error'"),
     ],
 )
 def test_unknown_codes_stages_and_levels_are_refused(code, stage, level, says):
@@ -60,12 +60,12 @@ def test_unknown_codes_stages_and_levels_are_refused(code, stage, level, says):
 
 def test_the_table_shows_warnings_of_a_mode_and_notes_that_void_its_numbers():
     statuses = (
-        Status("r_hat", "local", "", mode=0),
-        Status("r_hat", "local", "", mode=0),
-        Status("pareto_k", "weights", "", mode=0),
-        Status("pareto_k", "weights", "", mode=1, level="info"),
-        Status("negligible_region", "local", "", mode=2, level="info"),
-        Status("budget", "pipeline", ""),
+        Status("r_hat", "regions", "", mode=0),
+        Status("r_hat", "regions", "", mode=0),
+        Status("pareto_k", "evidence", "", mode=0),
+        Status("pareto_k", "evidence", "", mode=1, level="info"),
+        Status("negligible_region", "regions", "", mode=2, level="info"),
+        Status("budget", "fit", ""),
     )
     assert [worst(statuses, k) for k in range(4)] == [
         "r_hat,pareto_k", "ok", "negligible_region", "ok",
@@ -73,6 +73,6 @@ def test_the_table_shows_warnings_of_a_mode_and_notes_that_void_its_numbers():
 
 
 def test_a_status_is_told_in_one_line():
-    status = Status("r_hat", "local", "the chains did not mix.", "Draw more.", mode=3)
+    status = Status("r_hat", "regions", "the chains did not mix.", "Draw more.", mode=3)
     assert str(status) == "mode 3: the chains did not mix. Draw more."
-    assert str(Status("budget", "pipeline", "it stopped.")) == "it stopped."
+    assert str(Status("budget", "fit", "it stopped.")) == "it stopped."

@@ -66,11 +66,10 @@ def unimodal():
     return models.unimodal()
 
 
-@pytest.fixture(scope="module")
-def fitted():
+@pytest.fixture
+def fitted(four_modes, four_modes_fit):
     """A model with data, and a fit of it."""
-    model = models.four_modes()
-    return model, mm.fit(model, random_seed=1, progressbar=False, quiet=True, target_se=0.05)
+    return four_modes, four_modes_fit
 
 
 # -------------------------------------------------------------- models that cannot be sampled
@@ -319,7 +318,7 @@ def test_what_is_given_as_a_fit_has_to_be_one(no_fit, unimodal, entry):
         (lambda: mm.Regions(method="x"), "method='x'.*'svc'.*'nearest'"),
         (lambda: mm.Regions(C=-1.0), "C=-1.0"),
         (lambda: mm.Regions(kernel="poly"), "kernel='poly'.*'linear'"),
-        (lambda: mm.Regions(max_svc_modes=-1), "max_svc_modes=-1.*nearest"),
+        (lambda: mm.Regions(max_svc_modes=-1), "max_svc_modes=-1.*at least 0"),
         (lambda: mm.Hybrid(families=("gaussian", "flow")), "flow"),
         (lambda: mm.Hybrid(max_components=0), "max_components=0"),
         (lambda: mm.Network(score_weight=np.nan), "score_weight=nan"),

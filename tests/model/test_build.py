@@ -54,11 +54,6 @@ def mixed_density(mixed):
 
 
 @pytest.fixture(scope="module")
-def four_modes():
-    return models.four_modes()
-
-
-@pytest.fixture(scope="module")
 def four_modes_density(four_modes):
     return density_of(four_modes)
 

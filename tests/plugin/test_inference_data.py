@@ -18,13 +18,13 @@ SILENT = {"progressbar": False, "quiet": True}
 
 
 @pytest.fixture(scope="module")
-def model():
-    return models.four_modes()
+def model(four_modes):
+    return four_modes
 
 
 @pytest.fixture(scope="module")
-def fit(model):
-    return mm.fit(model, random_seed=21, **SILENT)
+def fit(four_modes_fit):
+    return four_modes_fit
 
 
 @pytest.fixture(scope="module")

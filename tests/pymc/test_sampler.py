@@ -20,8 +20,8 @@ SILENT = {"progressbar": False, "quiet": True, "compute_convergence_checks": Fal
 
 
 @pytest.fixture(scope="module")
-def model():
-    return models.four_modes()
+def model(four_modes):
+    return four_modes
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def idata(model):
 
 
 @pytest.fixture(scope="module")
-def fit(model):
-    return mm.fit(model, random_seed=11, progressbar=False, quiet=True)
+def fit(four_modes_fit):
+    return four_modes_fit
 
 
 def draws(idata, name="x"):
