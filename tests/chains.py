@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from pymc_multimodal.search.finder import ModeFinder
+from searches import modes_found
 
 from pymc_multimodal._compat import ess
 from pymc_multimodal.regions import (
@@ -14,13 +14,12 @@ from pymc_multimodal.regions import (
     explore,
     short_regions,
 )
-from pymc_multimodal.search.settings import ModeSearch
 
 
 def prepared(density, rng, config=None, **search):
     """The stages before local sampling: config, modes and pilot chains."""
     config = config or LocalSampling()
-    modes = ModeFinder(density, ModeSearch(**search), rng).search()
+    modes = modes_found(density, rng, **search)
     return config, modes, explore(density, modes, config, rng)
 
 

@@ -14,10 +14,7 @@ from pymc_multimodal.proposals.base import RegionFit
 def elliptical(mean, df=np.inf, size=1.0):
     """Return a Gaussian or Student-t density on the plane."""
     line = np.full(2, np.inf)
-    return EllipticalMixture(
-        np.array([mean]), size * np.eye(2)[None], np.ones(1), np.array([df]), line, np.zeros(2),
-        "gaussian",
-    )  # fmt: skip
+    return EllipticalMixture.single(np.asarray(mean), size * np.eye(2), df, line, np.zeros(2))
 
 
 def regional(means, sizes):

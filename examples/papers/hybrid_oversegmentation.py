@@ -85,13 +85,13 @@ def stages_before(fit, partition: Slices, rng: np.random.Generator, chains: int)
         points=none,
         point_modes=np.empty(0, dtype=int),
     )
-    return modes, Pilot(np.array(ends)[:, :, None], fit.kernel.tuning.take(parent))
+    return modes, Pilot(np.array(ends)[:, :, None], fit.kernel.moves[1].parameters.take(parent))
 
 
 def refit(density, fit, partition: Slices, target_se: float, seed: int):
     """Sample, weigh and learn the pieces; the result is a fit like any other."""
     from pymc_multimodal.evidence import begin_samples, extend_samples
-    from pymc_multimodal.kernel import Kernel
+    from pymc_multimodal.kernel import make_kernel
     from pymc_multimodal.regions import (
         RegionSampler,
         advance_chains,
@@ -107,13 +107,15 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     modes, pilot = stages_before(fit, partition, streams[0], config.local.chains)
 
     def learn(local, rng, previous):
-        return config.generator.fit_regions(local, density.period, rng, previous).densities
+        return config.generator.regional.fit_regions(local, density.period, rng, previous).densities
 
     sampler = RegionSampler(density, partition, config.local, modes.locations, learn)
     chains = begin_chains(sampler, modes, pilot, (), None, streams[1])
     while len(short_regions(chains, sampler.settings)):
         chains = advance_chains(sampler, chains, streams[1])
-    fitted = config.generator.fit_regions(draws_of(sampler, chains), density.period, streams[2])
+    fitted = config.generator.regional.fit_regions(
+        draws_of(sampler, chains), density.period, streams[2]
+    )
     samples = begin_samples(fitted, density.dim)
     first = np.full(partition.n_regions, 1000)
     samples = extend_samples(samples, density, partition, first, streams[3])
@@ -126,7 +128,7 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
         draws=local,
         chains=diagnostics_of(chains, sampler.settings),
         weights=weights,
-        kernel=Kernel(partition, chains.parameters, generator, jumps=4),
+        kernel=make_kernel(partition, chains.parameters, generator, attempts=4),
         statuses=(*diagnostics_of(chains, sampler.settings).statuses, *weights.statuses),
         n_logp_evals=density.n_logp_evals - before[0],
         n_grad_evals=density.n_grad_evals - before[1],
@@ -164,8 +166,7 @@ def summed(fit, pieces: int) -> tuple[float, float]:
 
 
 def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
-    from pymc_multimodal.fit.pipeline import fit_density
-
+    from pymc_multimodal.fit import fit_density
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.gallery import two_bananas
     from pymc_multimodal.model.build import density_of

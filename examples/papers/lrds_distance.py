@@ -23,9 +23,8 @@ import time
 import common
 import common_lrds
 import numpy as np
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.search.finder import ModeFinder
 
+from pymc_multimodal.fit import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
@@ -94,7 +93,9 @@ def close(dim: int, correlation: float, apart: float, seed: int) -> dict:
     )  # fmt: skip
     density = common_lrds.density_of(target)
     rng = np.random.default_rng([seed, 4])
-    modes = ModeFinder(density, ModeSearch(locations=means), rng).search()
+    settings = ModeSearch(locations=means)
+    search = find_modes(density, begin_search(density, settings, False, rng), settings, rng)
+    modes = modes_of(density, search, settings)
     pilot = explore(density, modes, LocalSampling(), rng)
     side = target.membership(pilot.draws).argmax(axis=3)
     home = target.membership(modes.locations).argmax(axis=1)

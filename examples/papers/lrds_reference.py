@@ -21,8 +21,8 @@ from dataclasses import replace
 import common
 import common_lrds
 import numpy as np
-from pymc_multimodal.fit.pipeline import fit_density
 
+from pymc_multimodal.fit import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.proposals import LRDS, ControlNetwork

@@ -330,7 +330,7 @@ def test_an_interrupt_of_the_fit_ends_the_call(model, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pymc_multimodal.fit.pipeline.segment", interrupt)
+    monkeypatch.setattr("pymc_multimodal.target.density.Density.logp", interrupt)
     with pytest.raises(KeyboardInterrupt):
         mm.sample(20, chains=2, model=model, random_seed=1, **SILENT)
     with pytest.raises(KeyboardInterrupt):

@@ -129,10 +129,8 @@ def test_a_circular_mode_on_the_seam_is_one_region(rng):
 
 def wide(d, shift=0.7, df=5.0):
     """A density that misses the mean and the width of a standard normal."""
-    return EllipticalMixture(
-        np.full((1, d), shift), 0.8 * np.eye(d)[None], np.ones(1), np.array([df]),
-        np.full(d, np.inf), np.zeros(d), "gaussian",
-    )  # fmt: skip
+    line = np.full(d, np.inf)
+    return EllipticalMixture.single(np.full(d, shift), 0.8 * np.eye(d), df, line, np.zeros(d))
 
 
 def wrong_jumps(draws, rng, previous):
