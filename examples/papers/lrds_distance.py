@@ -31,7 +31,7 @@ from pymc_multimodal.gallery.gaussian import gaussian_mixture
 from pymc_multimodal.proposals import LRDS
 from pymc_multimodal.regions.chains import LocalSampling
 from pymc_multimodal.regions.pilot import explore
-from pymc_multimodal.search.settings import ModeSearch
+from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of
 
 HALF_DISTANCES = (1, 2, 4, 8, 16)
 RADII = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
