@@ -97,8 +97,8 @@ class State:
     samples : BridgeSamples or None
     fitted_draws : array of int, shape (K,), or None
         Draws of a chain of each region when its proposal density was fitted.
-    bridges : int
-        How often the evidences were estimated.
+    refinements : int
+        How often draws or proposals were added since the first weights.
     weights : Weights or None
         Estimates of the bridge alone; see `final_weights`.
     cross_check : CrossCheck or None
@@ -126,7 +126,7 @@ class State:
     draws: RegionDraws | None = None
     samples: BridgeSamples | None = None
     fitted_draws: np.ndarray | None = None
-    bridges: int = 0
+    refinements: int = 0
     weights: Weights | None = None
     cross_check: CrossCheck | None = None
     challenge: ChallengeState | None = None

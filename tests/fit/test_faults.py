@@ -101,7 +101,7 @@ def test_an_interruption_of_the_challenge_or_the_kernel_gives_what_there_is(part
 
 def test_an_interruption_while_weights_are_refined_gives_what_there_is():
     def press(stage, text):
-        if stage == "bridge" and "errors up to" in text:
+        if stage == "refine":
             raise KeyboardInterrupt
 
     fit = fit_density(TARGET.density(), FitConfig(target_se=1e-4), report=press)

@@ -16,7 +16,7 @@ from pymc_multimodal.fit.steps.sampling import (
     ConnectRegions,
     RunChains,
 )
-from pymc_multimodal.fit.steps.weighing import Bridge, CompareEvidences, FitProposals
+from pymc_multimodal.fit.steps.weighing import Bridge, CompareEvidences, FitProposals, Refine
 
 __all__ = ["STEPS", "Step"]
 
@@ -31,6 +31,7 @@ STEPS: tuple[Step, ...] = (
     ConfirmSymmetry(),
     FitProposals(),
     Bridge(),
+    Refine(),
     CompareEvidences(),
     ChallengeFit(),
     Learn(),

@@ -70,6 +70,12 @@ class RunChains(Step):
     name = "chains"
     text = "sampling each region"
 
+    def describe(self, state: State, settings: FitConfig) -> str:
+        """Say how many regions have mixed."""
+        short = short_regions(known(state.chains), settings.local, _until(state, settings))
+        k = known(state.division).partition.n_regions
+        return f"{self.text}: {k - len(short)} of {k} have mixed"
+
     def due(self, state: State, settings: FitConfig) -> bool:
         """Until all regions pass their checks or have the most draws allowed."""
         if state.chains is None or state.weights is not None:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
 
-__all__ = ["Bridge", "CompareEvidences", "FitProposals"]
+__all__ = ["Bridge", "CompareEvidences", "FitProposals", "Refine"]
 
-# Estimates of the evidences at most: each adds as many draws or proposals as there are, so that
+# Refinements at most: each adds as many draws or proposals as there are, so that
 # twelve multiply them by 4,096.
-MAX_BRIDGES = 12
+MAX_REFINEMENTS = 12
 # Proposal densities are fitted again when the draws of a region have grown by this factor.
 # Conventional.
 REFIT_GROWTH = 4
@@ -60,65 +60,70 @@ class FitProposals(NeededStep):
 
 
 class Bridge(NeededStep):
-    """Estimate the evidences; add draws or proposals where they make the weights precise."""
+    """Estimate the evidence of each region by bridge sampling, and the weights."""
 
     name = "bridge"
     text = "weighing the regions"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Until the weights are as precise as asked, or nothing more is allowed."""
-        if state.weights is None:
-            return True
-        if state.cross_check is not None or state.bridges >= MAX_BRIDGES:
-            return False
-        return any(part.any() for part in _plan(state, settings))
+        """When proposals are fitted."""
+        return state.weights is None
 
     def __call__(self, state: State, run: Run) -> State:
-        """Make the first estimate, or a more precise one."""
-        rng = run.rng(self.name)
-        state = (
-            self._first(state, run, rng) if state.weights is None else self._next(state, run, rng)
-        )
-        weights = estimate(known(state.samples), known(state.draws), state.target(run.density))
-        run.report(self.name, f"weights within {np.max(weights.weight_se):.2g}, "
-                              f"asked {run.settings.target_se:g}")  # fmt: skip
-        return replace(state, weights=weights, bridges=state.bridges + 1)
-
-    def _first(self, state: State, run: Run, rng: np.random.Generator) -> State:
-        sampler = region_sampler(state, run)
+        """Draw the first proposals, and estimate."""
+        sampler, samples = region_sampler(state, run), known(state.samples)
         draws = draws_of(sampler, known(state.chains))
-        count = MIN_PROPOSALS if run.closed else FIRST_PROPOSALS
-        samples = extend_samples(
-            known(state.samples), sampler.target, sampler.partition, np.full(len(draws), count), rng
-        )
-        return replace(state, draws=draws, samples=samples)
+        counts = np.full(len(draws), MIN_PROPOSALS if run.closed else FIRST_PROPOSALS)
+        rng = run.rng(self.name)
+        samples = extend_samples(samples, sampler.target, sampler.partition, counts, rng)
+        weights = estimate(samples, draws, sampler.target)
+        return replace(state, draws=draws, samples=samples, weights=weights)
 
-    def _next(self, state: State, run: Run, rng: np.random.Generator) -> State:
-        sampler, chains, samples = (
-            region_sampler(state, run),
-            known(state.chains),
-            known(state.samples),
-        )
+
+class Refine(Step):
+    """Add draws and proposals where they make the weights more precise."""
+
+    name = "refine"
+    text = "refining the weights"
+
+    def describe(self, state: State, settings: FitConfig) -> str:
+        """Say how precise the weights are."""
+        error = np.max(known(state.weights).weight_se)
+        return f"{self.text}: errors up to {error:.2g}, asked {settings.target_se:g}"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Until the weights are as precise as asked, or nothing more is allowed."""
+        if state.weights is None or state.cross_check is not None:
+            return False
+        return state.refinements < MAX_REFINEMENTS and any(map(np.any, _plan(state, settings)))
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Double the draws or proposals of some regions; fit densities to far more draws anew."""
+        sampler, rng = region_sampler(state, run), run.rng(self.name)
         more_draws, more_proposals = _plan(state, run.settings)
-        drawn = n_draws(chains)
+        chains, samples = known(state.chains), known(state.samples)
+        drawn, fitted_draws = n_draws(chains), known(state.fitted_draws)
         for size in np.unique(drawn[more_draws]):
             regions = np.flatnonzero(more_draws & (drawn == size))
             chains = extend_chains(sampler, chains, regions, int(size), rng)
         draws = draws_of(sampler, chains)
-        made = samples.n_proposals
-        grown = n_draws(chains) >= REFIT_GROWTH * known(state.fitted_draws)
+        counts = np.maximum(samples.n_proposals, FIRST_PROPOSALS)
+        grown = n_draws(chains) >= REFIT_GROWTH * fitted_draws
         if grown.any():
             which = np.flatnonzero(grown)
             previous = [samples.fitted.densities[k] for k in which]
             fitted = fit_regions(run, draws.take(which), rng, previous)
             samples = replace_densities(samples, fitted, which)
-        counts = np.where(more_proposals | grown, np.maximum(made, FIRST_PROPOSALS), 0)
+        counts = np.where(more_proposals | grown, counts, 0)
         samples = extend_samples(samples, sampler.target, sampler.partition, counts, rng)
-        fitted_draws = np.where(
-            grown, REFIT_GROWTH * known(state.fitted_draws), known(state.fitted_draws)
-        )
         return replace(
-            state, chains=chains, draws=draws, samples=samples, fitted_draws=fitted_draws
+            state,
+            chains=chains,
+            draws=draws,
+            samples=samples,
+            fitted_draws=np.where(grown, REFIT_GROWTH * fitted_draws, fitted_draws),
+            weights=estimate(samples, draws, sampler.target),
+            refinements=state.refinements + 1,
         )
 
 
