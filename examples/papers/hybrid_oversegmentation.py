@@ -175,7 +175,7 @@ def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
     target = two_bananas()
     density = density_of(target.model)
     # Without networks, so that what is seen is what the cut does to a region's shape.
-    generator = Hybrid(rungs=("gaussian", "mixture"))
+    generator = Hybrid(families=("gaussian", "mixture"))
     config = FitConfig(generator=generator, target_se=0.02, random_seed=seed)
     whole = fit_density(density, config)
     partition = cut(whole, CUTS[kind], pieces)

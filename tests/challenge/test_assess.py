@@ -30,7 +30,7 @@ def assessed(target, partition, label, rng, *, budget=40_000, search=None):
     density = target.density()
     k = partition.n_regions
     local = exact_local(target, label, k, rng, draws=200)
-    fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng)
+    fitted = Hybrid(families=("gaussian", "mixture")).fit_regions(local, density.period, rng)
     samples = bridge_samples(density, partition, fitted, [2000] * k, rng)
     weights = estimate(samples, local, density)
     settings = search or ModeSearch()

@@ -141,7 +141,7 @@ def test_no_false_alarm(density):
 
 def assert_no_alarm(density, seeds):
     for seed in seeds:
-        quick = Hybrid(rungs=("gaussian", "mixture"))
+        quick = Hybrid(families=("gaussian", "mixture"))
         config = FitConfig(random_seed=seed, target_se=0.05, generator=quick)
         fit = fit_density(density, config)
         assert not challenges(fit)
@@ -159,7 +159,7 @@ def test_no_false_alarm_over_seeds(name):
 @pytest.mark.slow
 def test_an_alarm_over_seeds_is_a_true_one():
     """Without a network some fits miss the tips of a banana, whose log evidence is 0."""
-    quick = Hybrid(rungs=("gaussian", "mixture"))
+    quick = Hybrid(families=("gaussian", "mixture"))
     alarms = 0
     for seed in range(1, 9):
         config = FitConfig(random_seed=seed, target_se=0.05, generator=quick)

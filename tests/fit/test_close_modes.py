@@ -32,7 +32,7 @@ def three_modes(distance, dim=10):
 def test_weights_of_close_modes_are_right(distance, seed, rng):
     """Regression: slivers that borders had cut off were weighed wrongly, by 0.03 at worst."""
     target = three_modes(distance)
-    generator = Hybrid(rungs=("gaussian", "mixture"))
+    generator = Hybrid(families=("gaussian", "mixture"))
     config = FitConfig(target_se=0.003, generator=generator, random_seed=seed)
     fit = fit_density(target.density(prior=WideNormal(10, 5.0)), config)
     assert fit.n_modes == 3

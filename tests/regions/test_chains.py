@@ -139,7 +139,7 @@ def wrong_jumps(draws, rng, previous):
 
 
 def fitted_jumps(draws, rng, previous):
-    ladder = Hybrid(rungs=("gaussian", "mixture"))
+    ladder = Hybrid(families=("gaussian", "mixture"))
     return ladder.fit_regions(draws, np.full(draws.x[0].shape[-1], np.inf), rng).densities
 
 
