@@ -83,7 +83,7 @@ def assess_particles(
     stays[rest] = stay_away(points.x[rest], points.region[rest], candidate, rng)
     finding = by_climbs.joined(find_unvisited(points, examined, stays, k))
     if particles is None:
-        cause = "the fit was too short for a share of it to reach far"
+        cause = "its share of the evaluations was too small for enough particles"
         result = ChallengeResult.unknown(k, dim, cause)
         return search, replace(
             result,
