@@ -16,6 +16,7 @@ from pymc_multimodal.moves import (
     log_step_change,
     move,
 )
+from pymc_multimodal.moves.adaptation import RANDOM_WALK_ACCEPTANCE
 
 if TYPE_CHECKING:
     from pymc_multimodal.challenge.reference import Reference
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Particles", "TemperatureSchedule", "TemperedSettings", "tempered_smc"]
 
-# Acceptance that step sizes are adapted to, with a gradient and without. With one: above the 0.574
-# that is optimal for Langevin moves (Roberts and Rosenthal 1998), as two leapfrog steps are longer;
-# without: see `RANDOM_WALK_ACCEPTANCE` of the moves.
-ACCEPTANCE, RANDOM_WALK_ACCEPTANCE = 0.7, 0.3
+# Acceptance that step sizes are adapted to where there is a gradient: between 0.574, the optimum of
+# Langevin moves (Roberts and Rosenthal 1998), and 0.8 of long trajectories (Hoffman and Gelman
+# 2014), because a move has two leapfrog steps.
+ACCEPTANCE = 0.7
 # Smallest random factor of the step size: basins differ in width, so that short and long steps are
 # mixed. Measured: examples/benchmarks/constants.py
 SHORTEST_STEP = 0.3

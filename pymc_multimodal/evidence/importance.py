@@ -180,16 +180,7 @@ def leaked_mass(
     )
     weight = np.exp(log_evidence - logsumexp(log_evidence))
     counts = (max(MIN_PER_REGION, PROPOSALS // k) + PROPOSALS * weight).astype(int)
-    xs, regions, proposers = [], [], []
-    for j, q in enumerate(densities):
-        x = q.sample(int(counts[j]), rng)
-        x = x[np.isfinite(x).all(axis=1)]
-        region = partition.label(x)
-        left = region != j
-        xs.append(x[left])
-        regions.append(region[left])
-        proposers.append(np.full(int(left.sum()), j))
-    x, region, proposer = (np.concatenate(part) for part in (xs, regions, proposers))
+    x, region, proposer = _leaving(partition, densities, counts, rng)
     if not len(x):
         return share
     log_terms = _log_terms(x, target.logp(x), densities, counts)
@@ -246,6 +237,28 @@ def _terms(log_terms: np.ndarray, reference: float) -> np.ndarray:
     """Terms in units of ``exp(reference)``, shape (n,)."""
     with np.errstate(over="ignore"):
         return np.exp(np.minimum(log_terms - reference, MAX_LOG_TERM))
+
+
+def _leaving(
+    partition: Partition,
+    densities: Sequence[RegionDensity],
+    counts: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw ``counts[j]`` proposals of each density, and keep those that leave their own region.
+
+    Returns the points, shape (n, d), their regions and their proposers, shape (n,).
+    """
+    xs, regions, proposers = [], [], []
+    for j, q in enumerate(densities):
+        x = q.sample(int(counts[j]), rng)
+        x = x[np.isfinite(x).all(axis=1)]
+        region = partition.label(x)
+        left = region != j
+        xs.append(x[left])
+        regions.append(region[left])
+        proposers.append(np.full(int(left.sum()), j))
+    return np.concatenate(xs), np.concatenate(regions), np.concatenate(proposers)
 
 
 def _harmonic_evidence(ratio: np.ndarray) -> float:

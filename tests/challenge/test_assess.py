@@ -6,51 +6,32 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from densities import Banana, Everywhere, HalfSpace, exact_local, gaussian, two_modes
-from regional import bridge_samples
-from searches import settled_search
+from candidates import candidate_of
+from densities import Banana, Everywhere, HalfSpace, gaussian, two_modes
 
 from pymc_multimodal.challenge import (
     Challenge,
-    FitCandidate,
     Reference,
     begin_challenge,
     extend_particles,
 )
-from pymc_multimodal.challenge.assess import assess_particles, with_missed_mass
-from pymc_multimodal.evidence import estimate
-from pymc_multimodal.moves.local import MoveParameters
-from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.search import ModeSearch, modes_of
-from pymc_multimodal.target.target import Target
+from pymc_multimodal.challenge.assess import assess_particles, particle_masses, with_missed_mass
+from pymc_multimodal.challenge.tempered import Particles
+from pymc_multimodal.search import ModeSearch
 
 
-def assessed(target, partition, label, rng, *, budget=40_000, search=None):
+def assessed(target, partition, label, rng, *, budget=40_000):
     """Assess exact draws of each region, as far as `label` gives them to one."""
-    density = target.density()
-    k = partition.n_regions
-    local = exact_local(target, label, k, rng, draws=200)
-    fitted = Hybrid(families=("gaussian", "mixture")).fit_regions(local, density.period, rng)
-    samples = bridge_samples(density, partition, fitted, [2000] * k, rng)
-    weights = estimate(samples, local, density)
-    settings = search or ModeSearch()
-    found = settled_search(density, settings, np.random.default_rng(6))
-    one = np.ones(k)
-    parameters = MoveParameters(
-        np.stack([np.eye(target.dim)] * k), one, one.astype(int), 0.75 * one
-    )
-    candidate = FitCandidate(
-        modes_of(density, found, settings), partition, fitted.densities, local, parameters,
-        weights, Target(density),
-    )  # fmt: skip
-    reference = Reference(found.centre, found.spread, density.period)
+    candidate, search = candidate_of(target, partition, label, rng)
+    density = candidate.target.density
+    reference = Reference(search.centre, search.spread, density.period)
     state = begin_challenge(Challenge(), target.dim)
     state = extend_particles(density, reference, state, budget, np.random.default_rng(7))
     assert state.pilot is not None
     _, result = assess_particles(
-        candidate, found, settings, state.pilot, state.particles, np.random.default_rng(8)
+        candidate, search, ModeSearch(), state.pilot, state.particles, np.random.default_rng(8)
     )
-    return result, state, weights
+    return result, state, candidate.weights
 
 
 def test_a_region_with_chains_in_one_of_its_two_pieces_is_proved_wrong(rng):
@@ -130,3 +111,22 @@ def test_what_both_missed_is_chapmans_estimate(rng):
     assert np.isclose(found.missed_mass, 11 * 4.96 / 1e4)
     assert np.isclose(found.missed_by_fit_upper, (10 + 2 * np.sqrt(10) + 3) / 99)
     assert np.isnan(with_missed_mass(replace(known, effective=9.0), 0.0).missed_mass)
+
+
+def test_masses_are_means_over_islands_by_their_sizes(rng):
+    """Two islands of 4 and 2 particles with masses 1, 3 and 2, 0 in two regions."""
+    island = np.array([0, 0, 0, 0, 1, 1])
+    mass = np.array([1.0, 1.0, 1.0, 1.0, 2.0, 5.0])
+    particles = Particles(
+        x=np.zeros((6, 1)), logp=np.zeros(6), log_weight=np.log(mass), island=island,
+        root=np.arange(6), schedule=None, intermediate=np.zeros((0, 1)),
+    )  # fmt: skip
+    region = np.array([0, 1, 1, 1, 0, -1])
+    log_mass, error = particle_masses(particles, region, 3)
+    mean = np.array([(4 * 1 + 2 * 2) / 6, (4 * 3 + 2 * 0) / 6])
+    np.testing.assert_allclose(np.exp(log_mass[:2]), mean)
+    assert log_mass[2] == -np.inf
+    spread = np.array([[1.0, 3.0], [2.0, 0.0]]) - mean
+    expected = np.sqrt(2 * ((4 / 6) ** 2 * spread[0] ** 2 + (2 / 6) ** 2 * spread[1] ** 2)) / mean
+    np.testing.assert_allclose(error[:2], expected)
+    assert np.isnan(error[2])

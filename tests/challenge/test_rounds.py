@@ -6,19 +6,31 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from densities import Banana, Mixture, Ring, StudentT, VonMises, gaussian, two_modes
+from candidates import candidate_of
+from densities import (
+    Banana,
+    Everywhere,
+    HalfSpace,
+    Mixture,
+    Ring,
+    StudentT,
+    VonMises,
+    gaussian,
+    two_modes,
+)
 from searches import modes_found
 
 from pymc_multimodal.challenge import (
     Challenge,
     Reference,
     begin_challenge,
+    challenge,
     extend_particles,
     tempered_smc,
 )
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.search import ModeSearch
+from pymc_multimodal.search import ModeSearch, modes_of
 from pymc_multimodal.target.density import Density
 
 LINE = np.full(2, np.inf)
@@ -60,6 +72,50 @@ def test_particles_of_which_none_is_inside_are_not_kept(rng):
     state = replace(begin_challenge(Challenge(), 2), pilot=pilot, particle_evals=10.0)
     nowhere = Density(lambda x: (np.full(len(x), -np.inf), np.zeros_like(x)), 2)
     assert extend_particles(nowhere, reference, state, 50_000, rng) is state
+
+
+# ------------------------------------------------------------------ one round
+
+TWO = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_a_fit_without_one_of_two_modes_is_done_again_while_rounds_are_left(rounds, rng):
+    settings, lower = ModeSearch(starts=TWO.means[1:]), HalfSpace(0.0)
+    candidate, search = candidate_of(
+        TWO, Everywhere(), lambda x: np.where(lower.label(x) == 1, 0, -1), rng, settings
+    )
+    assert len(candidate.known) == 1
+    before = begin_challenge(Challenge(rounds=rounds, climbs=32), 2)
+    spent = candidate.target.density.n_logp_evals
+    after, found, result = challenge(
+        candidate, search, before, Challenge(rounds=rounds, climbs=32), settings, 30_000, rng
+    )
+    # The mode that was missed is 0.4 of the mass: -log(0.6) nats are missing.
+    assert (lower.label(result.counterexamples) == 0).any()
+    assert abs(result.gap[0] + np.log(0.6)) < 0.2
+    assert len(modes_of(candidate.target.density, found, settings)) == 2
+    assert after.fit_evals == 30_000 + candidate.target.density.n_logp_evals - spent
+    assert after.n_climbs == result.n_climbs == 32
+    assert after.repeat == (rounds > 0)
+    assert after.rounds_left == max(rounds - 1, 0)
+    assert len(after.counterexamples) == (len(result.counterexamples) if rounds else 0)
+    # Records that were given have not changed.
+    assert before.pilot is None
+    assert before.rounds_left == rounds
+    assert len(search.optima) == 1
+
+
+def test_a_right_fit_is_not_done_again(rng):
+    halves = HalfSpace(0.0)
+    candidate, search = candidate_of(TWO, halves, halves.label, rng)
+    settings = Challenge(climbs=32)
+    before = begin_challenge(settings, 2)
+    after, _, result = challenge(candidate, search, before, settings, ModeSearch(), 0, rng)
+    assert not len(result.counterexamples)
+    assert not after.repeat
+    assert after.rounds_left == settings.rounds
+    assert after.missed_by_first_fit == result.missed_by_fit == 0.0
 
 
 # ------------------------------------------------------------------ whole fits

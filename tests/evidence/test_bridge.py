@@ -95,8 +95,8 @@ def test_bridge_knows_when_it_does_not_reach(distance, rng):
     """Log ratios of normals as far apart as given: from overlap to none at all."""
     z = []
     for _ in range(20):
-        x = 0.5 * distance**2 + distance * rng.standard_normal((8, 400))
-        y = -0.5 * distance**2 + distance * rng.standard_normal(1000)
+        x = 0.5 * distance**2 + distance * rng.standard_normal((8, 100))
+        y = -0.5 * distance**2 + distance * rng.standard_normal(250)
         found = bridge(x, y, x.size)
         z.append(found.log_evidence / np.sqrt(found.from_draws + found.from_proposals))
     # Of twenty ratios of a root mean square of 1 this is 3.5 standard errors.
