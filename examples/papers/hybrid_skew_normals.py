@@ -77,8 +77,7 @@ def within_modes(fit, target, density, rng, quick: bool) -> dict:
 
 
 def other_generators(quick: bool) -> dict:
-    from pymc_multimodal.proposals import Hybrid
-    from pymc_multimodal.proposals.published.generator import PublishedHybrid
+    from pymc_multimodal.proposals import Hybrid, PublishedHybrid
 
     published = (
         PublishedHybrid(pairs=1000, ode_steps=50, train_steps=200)

@@ -16,10 +16,9 @@ from pymc_multimodal.proposals.elliptical import (
     DEFENSIVE_SHARE,
     EllipticalMixture,
     defensive_mixture,
-    fit_gaussian,
-    fit_mixture,
     student_t,
 )
+from pymc_multimodal.proposals.elliptical_fit import fit_gaussian, fit_mixture
 from pymc_multimodal.proposals.flow import FlowDensity, FlowDraws, FlowError, Network, fit_flow
 from pymc_multimodal.status import Status, first_line
 from pymc_multimodal.target.circle import unroll

@@ -14,9 +14,8 @@ from pymc_multimodal.proposals.elliptical import (
     RELATIVE_RIDGE,
     EllipticalMixture,
     defensive_mixture,
-    fit_mixture,
-    shrunk_factor,
 )
+from pymc_multimodal.proposals.elliptical_fit import fit_mixture, shrunk_factor
 from pymc_multimodal.proposals.published.labels import (
     EmpiricalScore,
     MapError,

@@ -26,7 +26,8 @@ from pymc_multimodal.proposals import (
     Network,
     RegionalMixture,
 )
-from pymc_multimodal.proposals.elliptical import defensive_mixture, fit_gaussian, student_t
+from pymc_multimodal.proposals.elliptical import defensive_mixture, student_t
+from pymc_multimodal.proposals.elliptical_fit import fit_gaussian
 from pymc_multimodal.proposals.flow import FlowDraws, FlowError, fit_flow
 
 reproducible = settings(derandomize=True, deadline=None, database=None, max_examples=60)
