@@ -6,7 +6,8 @@ Source: Noble, Grenioux, Gabrié and Durmus (2025), arXiv 2410.19449.
 from pymc_multimodal.proposals.lrds.affine import AffineMap
 from pymc_multimodal.proposals.lrds.chain import ReverseChain
 from pymc_multimodal.proposals.lrds.control import Control, ControlTraining, draw_paths
-from pymc_multimodal.proposals.lrds.control_fit import fit_control, path_ess
+from pymc_multimodal.proposals.lrds.control_fit import fit_control
+from pymc_multimodal.proposals.lrds.evaluated import path_ess
 from pymc_multimodal.proposals.lrds.lrds import LRDS
 from pymc_multimodal.proposals.lrds.noising import (
     Noising,

@@ -16,10 +16,13 @@ LOSSES = ("stepwise", "log-variance", "kl")
 STARTS = ("reference", "normal")
 KERNELS = ("exact", "exponential")
 
-# Noise steps, and lowest noise level in standard deviations of a mode, of a reference with exact
-# kernels. Measured: docs/lrds.rst, "What a control gains" (4, 8 and 16 steps).
-EXACT_STEPS, EXACT_MIN_NOISE = 8, 0.1
-# The same where the kernels are approximations, so that steps have to be shorter.
+# Noise steps of a reference with exact kernels. Measured: examples/papers/lrds_control.py, which
+# compares 4, 8 and 16 steps.
+EXACT_STEPS = 8
+# Its lowest noise level, in standard deviations of a mode.
+# Measured: examples/benchmarks/constants.py
+EXACT_MIN_NOISE = 0.1
+# The same of an energy-based reference, whose kernels are approximations and need shorter steps.
 # Measured: examples/benchmarks/constants.py
 ENERGY_STEPS, ENERGY_MIN_NOISE = 32, 0.02
 # Highest noise level in standard deviations of a mode: 1 / (1 + 3^2) = 10 % of the variance is

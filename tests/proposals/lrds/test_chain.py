@@ -9,7 +9,7 @@ import pytest
 from densities import VonMises, two_sample_z
 
 from pymc_multimodal.proposals.lrds import AffineMap, ReverseChain, Windows, geometric
-from pymc_multimodal.proposals.lrds.control_fit import evaluate_chain
+from pymc_multimodal.proposals.lrds.evaluated import evaluate_chain
 
 CIRCLE = np.array([2 * np.pi, np.inf])
 TARGET = VonMises([np.pi, 1.0], [4.0, 6.0], [0.7, 0.3])

@@ -27,13 +27,6 @@ def whole(x):
     return np.zeros(len(x), int)
 
 
-def test_path_ess_is_that_of_weighted_draws():
-    assert path_ess(np.zeros(10)) == pytest.approx(1.0)
-    assert path_ess(np.array([1000.0, -np.inf, -np.inf, np.nan])) == pytest.approx(0.25)
-    assert path_ess(np.log([1.0, 3.0])) == pytest.approx(16 / 20)
-    assert path_ess(np.full(3, -np.inf)) == 0.0
-
-
 def test_training_gains_on_a_banana(learn, rng):
     """From one Gaussian: fresh draws of the target show it, and the log ratios stay exact."""
     target = Banana(2)

@@ -10,6 +10,8 @@ import pytest
 from densities import HalfSpace, VonMises, assert_covers, exact_local, two_modes
 
 from pymc_multimodal.fit import fit_density
+from pymc_multimodal.challenge.settings import Challenge
+from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.proposals import LRDS, ControlNetwork, EnergyNetwork
 
@@ -125,7 +127,8 @@ def test_models_without_gradients_never_meet_one(rng):
         raise AssertionError("a gradient was asked for")
 
     density.logp_and_grad = forbidden
-    fit = fit_density(density, FitConfig(random_seed=3))
+    challenge = Challenge(share=0.01, min_evals=4000, climbs=16)
+    fit = fit_density(density, FitConfig(random_seed=3, challenge=challenge))
     assert density.n_grad_evals == 0
     assert fit.config.generator_for(density) == LRDS()
     order = np.argsort(-target.weights)
