@@ -55,7 +55,7 @@ def _statuses(chains: Chains, settings: LocalSampling) -> tuple[Status, ...]:
     statuses = []
     for k in unmixed(chains, settings):
         statuses.append(
-            Status("r_hat", "local",
+            Status("r_hat", "regions",
                    f"the chains of this region did not mix (R-hat {chains.r_hat[k]:.2f}, "
                    f"effective draws {chains.ess[k]:.0f}).",
                    "Its weight and shape are not to be trusted; raise "
@@ -63,7 +63,7 @@ def _statuses(chains: Chains, settings: LocalSampling) -> tuple[Status, ...]:
         )  # fmt: skip
     for k in np.flatnonzero(chains.negligible & ~_mixed(chains, settings)):
         statuses.append(
-            Status("negligible_region", "local",
+            Status("negligible_region", "regions",
                    "the region holds next to no mass, and its chains were not run until they mix "
                    f"(R-hat {chains.r_hat[k]:.2f}).",
                    "Lower target_se to have its evidence estimated.", mode=int(k), level="info")
