@@ -7,10 +7,10 @@ class, the argument, the value and the range.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
-__all__ = ["choice", "count", "flag", "kind", "number", "positive", "share"]
+__all__ = ["choice", "choices", "count", "counts", "flag", "kind", "number", "positive", "share"]
 
 
 def count(owner: str, name: str, value: object, least: int = 1) -> None:
@@ -38,7 +38,23 @@ def count(owner: str, name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{owner}({name}={value}) must be at least {least}.")
 
 
-def number(owner: str, name: str, value: object, least: float = -math.inf) -> None:
+def counts(owner: str, name: str, values: object, least: int = 1) -> None:
+    """Raise unless a value is a sequence of one or more whole numbers of at least `least`.
+
+    Raises
+    ------
+    TypeError
+        If the value is not a sequence, or one of its elements is not a whole number.
+    ValueError
+        If the sequence is empty, or one of its elements is smaller than `least`.
+    """
+    for value in _elements(owner, name, values, "whole numbers"):
+        count(owner, name, value, least)
+
+
+def number(
+    owner: str, name: str, value: object, least: float = -math.inf, *, finite: bool = False
+) -> None:
     """Raise unless a value is a number of at least `least`; NaN is none.
 
     Raises
@@ -49,12 +65,15 @@ def number(owner: str, name: str, value: object, least: float = -math.inf) -> No
         If the value is NaN or smaller than `least`.
     """
     real = _real(owner, name, value)
-    if not real >= least:
+    if not real >= least or (finite and math.isinf(real)):
         bound = f" of at least {least:g}" if least > -math.inf else ""
-        raise ValueError(f"{owner}({name}={value}) must be a number{bound}.")
+        which = "a finite number" if finite else "a number"
+        raise ValueError(f"{owner}({name}={value}) must be {which}{bound}.")
 
 
-def positive(owner: str, name: str, value: object, most: float = math.inf) -> None:
+def positive(
+    owner: str, name: str, value: object, most: float = math.inf, *, finite: bool = False
+) -> None:
     """Raise unless a value is a positive number of at most `most`.
 
     Raises
@@ -65,8 +84,8 @@ def positive(owner: str, name: str, value: object, most: float = math.inf) -> No
         If the value is NaN, not positive, or larger than `most`.
     """
     real = _real(owner, name, value)
-    if not 0 < real <= most:
-        bound = f" and at most {most:g}" if most < math.inf else ""
+    if not 0 < real <= most or (finite and math.isinf(real)):
+        bound = " and finite" if finite else f" and at most {most:g}" if most < math.inf else ""
         raise ValueError(f"{owner}({name}={value}) must be positive{bound}.")
 
 
@@ -103,6 +122,23 @@ def choice(owner: str, name: str, value: object, options: Sequence[object]) -> N
     raise error(f"{owner}({name}={value!r}) must be one of {known}.")
 
 
+def choices(owner: str, name: str, values: object, options: Sequence[object]) -> None:
+    """Raise unless a value is a sequence of one or more of the options.
+
+    Raises
+    ------
+    TypeError
+        If the value is not a sequence, or an element is of another type than every option.
+    ValueError
+        If the sequence is empty, or an element is not among the options.
+    """
+    known = ", ".join(repr(option) for option in options)
+    for value in _elements(owner, name, values, f"one or more of {known}"):
+        if value not in options:
+            error = ValueError if any(type(value) is type(o) for o in options) else TypeError
+            raise error(f"{owner}({name}={values!r}) has {value!r}, which is not among {known}.")
+
+
 def flag(owner: str, name: str, value: object) -> None:
     """Raise TypeError unless a value is True or False."""
     if not isinstance(value, bool):
@@ -116,6 +152,15 @@ def kind(owner: str, name: str, value: object, expected: type) -> None:
             f"{owner}({name}={value!r}) is a {type(value).__name__}; give a "
             f"{expected.__name__}(...)."
         )
+
+
+def _elements(owner: str, name: str, values: object, what: str) -> tuple:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{owner}({name}={values!r}) must be a tuple of {what}.")
+    elements = tuple(values)
+    if not elements:
+        raise ValueError(f"{owner}({name}={values!r}) must not be empty: give {what}.")
+    return elements
 
 
 def _real(owner: str, name: str, value: object) -> float:

@@ -11,7 +11,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.special import i0e, log_ndtr, logsumexp
 from scipy.stats import multivariate_t
 
-from pymc_multimodal.proposals.flow.density import AutoregressiveLayer
+from pymc_multimodal.proposals.flow import AutoregressiveLayer
 from pymc_multimodal.regions.draws import RegionDraws
 from pymc_multimodal.target.density import Density
 

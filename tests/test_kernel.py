@@ -13,7 +13,7 @@ from densities import HalfSpace, Mixture, VonMises, gaussian, moments, z_scores
 from pymc_multimodal.kernel import Kernel, init, jump, propose, rows, step
 from pymc_multimodal.moves.local import MoveParameters, move, state_at
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
-from pymc_multimodal.proposals.elliptical import with_defence
+from pymc_multimodal.proposals.elliptical import defensive_mixture
 from pymc_multimodal.target.target import Target
 
 LINE = np.full(2, np.inf)
@@ -21,10 +21,8 @@ LINE = np.full(2, np.inf)
 
 def part(mean, size, *, period=LINE, defence=True):
     mean = np.asarray(mean, dtype=float)
-    narrow = EllipticalMixture(
-        mean[None], size * np.eye(2)[None], np.ones(1), np.array([np.inf]), period, mean, "gaussian"
-    )
-    return with_defence(narrow, 0.2, 4.0, widen=4.0) if defence else narrow
+    narrow = EllipticalMixture.single(mean, size * np.eye(2), np.inf, period, mean)
+    return defensive_mixture(narrow, 0.2, 4.0, width=4.0) if defence else narrow
 
 
 def tuning(sizes, leapfrog=1):

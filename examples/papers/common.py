@@ -119,7 +119,7 @@ def run_ours(
 
 def other_draws(density, fit, config, n: int, rng: np.random.Generator) -> np.ndarray:
     """Uncorrected draws, shape (n, d), of another generator learned from a fit's local draws."""
-    fitted = config.fit_regions(fit.draws, density.period, rng)
+    fitted = config.regional.fit_regions(fit.draws, density.period, rng)
     return config.build(fitted, fit.draws, fit.weights.weight, rng).generate(n, rng)
 
 

@@ -8,7 +8,7 @@ the density, treated as one region, and exact draws of it are the data of every 
 - network on labels: the paper's generator, and once more on labels of the smoothed score;
 - trained score: a score network trained in the usual way, by denoising, with the same diffusion
   and as many gradient steps; every draw costs the whole diffusion;
-- the rungs of `Hybrid()`: densities, whose draws can be corrected.
+- the families of `Hybrid()`: densities, whose draws can be corrected.
 
 *TV* is the total variation distance of histograms on a coarse grid to the exact masses of the
 cells; the first row is that of equally many exact draws, which no sampler can beat by more than
@@ -32,12 +32,13 @@ from hybrid_shrinkage import as_local, mixture_score
 from sklearn.datasets import load_sample_image
 
 from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.proposals.published.generator import PublishedHybrid, train_map
-from pymc_multimodal.proposals.published.labels import (
+from pymc_multimodal.proposals.published import (
     EmpiricalScore,
+    PublishedHybrid,
     labelled_pairs,
     reverse_ode,
     schedule,
+    train_map,
 )
 
 CELL = 4  # pixels of a cell, along each side
@@ -165,7 +166,7 @@ def generated(picture: Picture, x: np.ndarray, config: PublishedHybrid, rng: np.
 
     local = as_local(x, picture.logp(x), np.empty((n, 0)))
     for hybrid, label in (
-        (Hybrid(rungs=("gaussian",)), "Hybrid, gaussian"),
+        (Hybrid(families=("gaussian",)), "Hybrid, gaussian"),
         (Hybrid(), "Hybrid()"),
         (Hybrid(max_components=256), "Hybrid(max_components=256)"),
     ):
@@ -175,14 +176,14 @@ def generated(picture: Picture, x: np.ndarray, config: PublishedHybrid, rng: np.
         trained = time.monotonic() - began
         began = time.monotonic()
         drawn = generator.generate(n, rng)
-        rung = fitted.densities[0].rung
-        yield label, drawn, trained, time.monotonic() - began, rung
+        family = fitted.densities[0].family
+        yield label, drawn, trained, time.monotonic() - began, family
     began = time.monotonic()
     proposed = generator.propose(5 * n, rng)
     share = np.exp(picture.logp(proposed.x) + proposed.minus_log_q)
     share /= share.sum()
     drawn = proposed.x[rng.choice(len(share), size=n, p=share)]
-    remark = f"{rung}, ESS {1.0 / (share**2).sum() / len(share):.2f}"
+    remark = f"{family}, ESS {1.0 / (share**2).sum() / len(share):.2f}"
     yield "the last, corrected", drawn, trained, time.monotonic() - began, remark
 
 

@@ -99,11 +99,11 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     modes, pilot = stages_before(fit, partition, streams[0], config.local.chains)
 
     def learn(local, rng, previous):
-        return config.generator.fit_regions(local, density.period, rng, previous).densities
+        return config.generator.regional.fit_regions(local, density.period, rng, previous).densities
 
     sampler = LocalSampler(density, partition, modes, pilot, config.local, streams[1], learn)
     sampler.run()
-    fitted = config.generator.fit_regions(sampler.result(), density.period, streams[2])
+    fitted = config.generator.regional.fit_regions(sampler.result(), density.period, streams[2])
     weighing = BridgeSamples(density, partition, fitted, streams[3])
     weighing.extend(np.full(partition.n_regions, 1000))
     weights, local = refine(sampler, weighing, target_se)
@@ -157,7 +157,7 @@ def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
     target = two_bananas()
     density = density_of(target.model)
     # Without networks, so that what is seen is what the cut does to a region's shape.
-    generator = Hybrid(rungs=("gaussian", "mixture"))
+    generator = Hybrid(families=("gaussian", "mixture"))
     config = FitConfig(generator=generator, target_se=0.02, random_seed=seed)
     whole = fit_density(density, config)
     partition = cut(whole, CUTS[kind], pieces)

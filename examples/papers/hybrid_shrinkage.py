@@ -35,9 +35,15 @@ from scipy.special import log_ndtr
 from scipy.stats import ks_2samp
 
 from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.proposals.elliptical import EllipticalMixture, fit_mixture
-from pymc_multimodal.proposals.published.generator import PublishedHybrid, train_map
-from pymc_multimodal.proposals.published.labels import EmpiricalScore, SmoothedScore, labelled_pairs
+from pymc_multimodal.proposals.elliptical import EllipticalMixture
+from pymc_multimodal.proposals.elliptical_fit import fit_mixture
+from pymc_multimodal.proposals.published import (
+    EmpiricalScore,
+    PublishedHybrid,
+    SmoothedScore,
+    labelled_pairs,
+    train_map,
+)
 from pymc_multimodal.regions.draws import RegionDraws
 
 EXACT, LABELS, MAP = "exact draws", "labels", "network on labels (paper)"
@@ -121,15 +127,12 @@ def as_local(x: np.ndarray, logp: np.ndarray, grad: np.ndarray) -> RegionDraws:
 def mixture_score(z: np.ndarray, rng: np.random.Generator) -> SmoothedScore:
     """Score of a Gaussian mixture fitted to standardised draws, at most 16 components."""
     d = z.shape[1]
-    base = EllipticalMixture(
-        z.mean(axis=0)[None], np.linalg.cholesky(np.cov(z.T))[None], np.ones(1),
-        np.array([np.inf]), np.full(d, np.inf), np.zeros(d), "gaussian",
-    )  # fmt: skip
+    base = EllipticalMixture.single(
+        z.mean(axis=0), np.linalg.cholesky(np.cov(z.T)), np.inf, np.full(d, np.inf), np.zeros(d)
+    )
     held_out = np.arange(len(z)) % 8 == 0
     mixture = fit_mixture(z[~held_out], z[held_out], base, rng, 16) or base
-    return SmoothedScore(
-        mixture.weights, mixture.means, mixture.scales @ mixture.scales.swapaxes(1, 2)
-    )
+    return SmoothedScore(mixture.gaussian)
 
 
 def generated(target, config: PublishedHybrid, n: int, rng: np.random.Generator):
@@ -154,8 +157,8 @@ def generated(target, config: PublishedHybrid, n: int, rng: np.random.Generator)
     fitted = hybrid.fit_regions(local, np.full(d, np.inf), rng)
     generator = hybrid.build(fitted, local, np.ones(1), rng)
     seconds = time.monotonic() - began
-    rung = fitted.densities[0].rung
-    yield OURS, generator.generate(n, rng), seconds, rung
+    family = fitted.densities[0].family
+    yield OURS, generator.generate(n, rng), seconds, family
     proposed = generator.propose(5 * n, rng)
     with np.errstate(all="ignore"):
         # Gradients overflow at proposals far out; they are not needed here.
@@ -164,7 +167,7 @@ def generated(target, config: PublishedHybrid, n: int, rng: np.random.Generator)
     share /= share.sum()
     efficiency = 1.0 / (share**2).sum() / len(share)
     x = proposed.x[rng.choice(len(share), size=n, p=share)]
-    yield CORRECTED, x, seconds, f"{rung}, ESS {efficiency:.2f}"
+    yield CORRECTED, x, seconds, f"{family}, ESS {efficiency:.2f}"
 
 
 def measures(x: np.ndarray, exact: np.ndarray, rng: np.random.Generator) -> dict[str, float]:

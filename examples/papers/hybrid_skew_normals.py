@@ -77,15 +77,14 @@ def within_modes(fit, target, density, rng, quick: bool) -> dict:
 
 
 def other_generators(quick: bool) -> dict:
-    from pymc_multimodal.proposals import Hybrid
-    from pymc_multimodal.proposals.published.generator import PublishedHybrid
+    from pymc_multimodal.proposals import Hybrid, PublishedHybrid
 
     published = (
         PublishedHybrid(pairs=1000, ode_steps=50, train_steps=200)
         if quick
         else PublishedHybrid(pairs=10_000, ode_steps=200, train_steps=3000, batch=512)
     )
-    return {MIXTURES: Hybrid(rungs=("gaussian", "mixture")), PUBLISHED: published}
+    return {MIXTURES: Hybrid(families=("gaussian", "mixture")), PUBLISHED: published}
 
 
 def two_samples(exact: np.ndarray, others: dict, size: int, replicates: int, rng) -> dict:

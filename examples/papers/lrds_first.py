@@ -64,7 +64,7 @@ def study(weights, seed: int, quick: bool) -> dict:
     exact = target.draws(n, rng)
     found = {"exact draws": distances(target.draws(n, rng), exact, target, rng)}
     for name, config in configs(quick).items():
-        fitted = config.fit_regions(fit.draws, density.period, rng)
+        fitted = config.regional.fit_regions(fit.draws, density.period, rng)
         generator = config.build(fitted, fit.draws, fit.weights.weight, rng, density)
         if "control" in name and generator.control is None:
             found[name] = {"refused": True}

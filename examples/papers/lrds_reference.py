@@ -26,7 +26,7 @@ from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.proposals import LRDS, ControlNetwork
-from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.lrds.control_fit import fit_control, path_ess
 from pymc_multimodal.proposals.lrds.noising import geometric, variance_preserving
 from pymc_multimodal.proposals.lrds.path_generator import PathGenerator

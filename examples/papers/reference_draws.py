@@ -69,7 +69,7 @@ def learn(target, config, seed: int, draws: int = 4000, density=None) -> Learned
     density = density or density_of(target)
     rng = np.random.default_rng([seed, 10])
     local = local_draws(target, density, draws, rng)
-    fitted = config.fit_regions(local, density.period, rng)
+    fitted = config.regional.fit_regions(local, density.period, rng)
     generator = config.build(fitted, local, target.weights, rng, density)
     return Learned(generator, density, target)
 

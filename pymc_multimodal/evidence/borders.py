@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from pymc_multimodal._compat import pareto_k
-from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.proposals import RegionalFamilies
 from pymc_multimodal.status import LimitReached, Status
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def connect_pieces(
     if partition.n_regions == 1:
         return False
     local = sampler.result()
-    quick = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng).densities
+    families = RegionalFamilies(families=("gaussian", "mixture"))
+    quick = families.fit_regions(local, density.period, rng).densities
     light = light_regions(local, quick, target_se)
     sampler.spare(light)
     try:

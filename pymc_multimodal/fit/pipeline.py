@@ -18,7 +18,7 @@ from pymc_multimodal.fit.refine import refine
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.kernel import Kernel, count_jumps
-from pymc_multimodal.proposals import RegionalMixture, untrained
+from pymc_multimodal.proposals import RegionalMixture
 from pymc_multimodal.proposals.elliptical import laplace
 from pymc_multimodal.regions.chains import LocalSampler
 from pymc_multimodal.regions.draws import ChainDiagnostics, RegionDraws
@@ -181,7 +181,8 @@ def _rounds(
     court = Court(density, config.modes, config.challenge, clock, seeds[8])
 
     def refit(local: RegionDraws, previous: Sequence[RegionDensity | None]) -> RegionFit:
-        now = learner if clock.proceed() else untrained(learner)
+        regional = learner.regional
+        now = regional if clock.proceed() else regional.without_network()
         return now.fit_regions(local, density.period, seeds[3], previous)
 
     while True:
@@ -245,8 +246,8 @@ def _sample_regions(
         rng: np.random.Generator,
         previous: Sequence[RegionDensity | None],
     ) -> Sequence[RegionDensity]:
-        learner = config.generator_for(density)
-        return learner.fit_regions(local, density.period, rng, previous).densities
+        regional = config.generator_for(density).regional
+        return regional.fit_regions(local, density.period, rng, previous).densities
 
     for last in [False] * (rounds - 1) + [True]:
         tick("regions", f"{len(modes)} modes; short chains from each")

@@ -1,22 +1,27 @@
-"""Generators: draws from a learned approximation, behind one protocol."""
+"""Normalised densities of the regions, and generators: draws from a learned approximation."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.base import (
     Generator,
     GeneratorConfig,
+    Normalised,
     Proposals,
     RegionalMixture,
     RegionDensity,
+    RegionFit,
+    RegionFitter,
+    split_chains,
 )
-from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.proposals.flow.density import FlowDensity, Network
-from pymc_multimodal.proposals.ladder import Hybrid
+from pymc_multimodal.proposals.elliptical import EllipticalMixture, defensive_mixture, laplace
+from pymc_multimodal.proposals.families import RegionalFamilies
+from pymc_multimodal.proposals.flow import FlowDensity, Network
+from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds.energy import EnergyNetwork
 from pymc_multimodal.proposals.lrds.lrds import LRDS, ControlNetwork
-from pymc_multimodal.proposals.published.generator import PublishedHybrid
+from pymc_multimodal.proposals.mixture import GaussianMixture, fit_em
+from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
 
 __all__ = [
@@ -25,53 +30,63 @@ __all__ = [
     "EllipticalMixture",
     "EnergyNetwork",
     "FlowDensity",
+    "GaussianMixture",
     "Generator",
     "GeneratorConfig",
     "Hybrid",
     "Network",
+    "Normalised",
     "Proposals",
     "PublishedHybrid",
     "RegionDensity",
+    "RegionFit",
+    "RegionFitter",
+    "RegionalFamilies",
     "RegionalMixture",
     "ScoreGenerator",
     "ScoreLangevin",
+    "defensive_mixture",
+    "expected_acceptance",
+    "fit_em",
+    "laplace",
     "resolve",
-    "untrained",
+    "split_chains",
 ]
+
+_BY_NAME = {
+    "hybrid": Hybrid,
+    "lrds": LRDS,
+    "score": ScoreLangevin,
+    "published": PublishedHybrid,
+}
 
 
 def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
-    """Turn a short name into its config; configs pass through.
+    """Return the settings of a generator, given by a short name or as they are.
+
+    Parameters
+    ----------
+    generator : {"hybrid", "lrds", "score", "published"} or GeneratorConfig
+
+    Returns
+    -------
+    GeneratorConfig
 
     Raises
     ------
     ValueError
         If the name is not known.
     TypeError
-        If it is neither a name nor a config object.
+        If it is neither a name nor settings.
     """
     if not isinstance(generator, str):
-        if isinstance(generator, type) or not hasattr(generator, "fit_regions"):
+        if isinstance(generator, type) or not hasattr(generator, "regional"):
             raise TypeError(
-                f"generator={generator!r} is neither a name nor a config object such as Hybrid()."
+                f"generator={generator!r} is neither a name nor settings such as Hybrid()."
             )
         return generator
-    if generator == "hybrid":
-        return Hybrid()
-    if generator == "published":
-        return PublishedHybrid()
-    if generator == "lrds":
-        return LRDS()
-    if generator == "score":
-        return ScoreLangevin()
-    raise ValueError(
-        f"generator={generator!r} is not known; use 'hybrid', 'lrds', 'score', 'published' or a "
-        "config object."
-    )
-
-
-def untrained(config: GeneratorConfig) -> GeneratorConfig:
-    """Leave out the networks that a config trains for single regions: for a fit at its limit."""
-    if isinstance(config, Hybrid) and "network" in config.rungs:
-        return replace(config, rungs=("gaussian", *(r for r in config.rungs if r == "mixture")))
+    if generator not in _BY_NAME:
+        known = ", ".join(repr(name) for name in _BY_NAME)
+        raise ValueError(f"generator={generator!r} is not known; use {known} or settings.")
+    config: GeneratorConfig = _BY_NAME[generator]()
     return config

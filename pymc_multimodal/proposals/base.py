@@ -1,4 +1,4 @@
-"""The protocol that every generator serves, and the mixture of regional densities."""
+"""Protocols of proposals and generators, and the mixture of the regions' densities."""
 
 from __future__ import annotations
 
@@ -18,27 +18,34 @@ if TYPE_CHECKING:
 __all__ = [
     "Generator",
     "GeneratorConfig",
+    "Normalised",
     "Proposals",
     "RegionDensity",
     "RegionFit",
+    "RegionFitter",
     "RegionalMixture",
     "split_chains",
 ]
 
+# Sum of the least weights of all regions in a mixture of their densities; a share.
+# Measured: examples/benchmarks/constants.py
+LEAST_WEIGHTS = 1e-3
+
 
 @dataclass(frozen=True)
 class Proposals:
-    """Draws of a generator with what turns them into weighted posterior draws.
+    """Draws of a generator, and what turns them into weighted draws of the posterior.
 
     Attributes
     ----------
     x : array of shape (n, d)
-        A row of NaN is a draw that fell outside the window of its component on a circular
-        coordinate; it stands for a point of zero target density and is always rejected.
+        A row of NaN is a draw outside the window of its component on a circular coordinate. It
+        stands for a point of zero target density and is always rejected.
     minus_log_q : array of shape (n,)
-        ``log r(aux | x) - log q(x, aux)``. The log ratio of the protocol is this plus the
-        log density of the target at x. The target is left out here because the kernel needs
-        it at x anyway: so it is evaluated once, and counted in one place.
+        ``log r(aux | x) - log q(x, aux)`` with auxiliary variables aux, and ``-log q(x)`` where
+        there are none. The log importance ratio is this plus the log density of the target at x.
+        The kernel evaluates the target at x anyway: it is left out here so that it is evaluated
+        and counted once.
     """
 
     x: np.ndarray
@@ -46,7 +53,7 @@ class Proposals:
 
     @property
     def inside(self) -> np.ndarray:
-        """Rows that are points of the space, shape (n,)."""
+        """Whether each row is a point of the space, shape (n,)."""
         return np.isfinite(self.x).all(axis=1)
 
 
@@ -54,15 +61,15 @@ class Generator(ABC):
     """Draws from a learned approximation q of the whole posterior.
 
     ``E_q[exp(minus_log_q) gamma(x)] = Z`` has to hold whatever was learned, and q has to be
-    positive wherever the target is.
+    positive wherever the target gamma is. Generators are pickled together with a fit.
 
     Attributes
     ----------
     dim : int
     auxiliary : bool
-        Whether corrections depend on auxiliary variables, drawn afresh for a given point.
+        Whether `minus_log_q` depends on auxiliary variables, drawn anew for a given point.
     fallbacks : tuple of Status
-        What could not be learned, and what serves in its place.
+        What could not be learned, and what is used in its place.
     """
 
     dim: int
@@ -71,69 +78,95 @@ class Generator(ABC):
 
     @abstractmethod
     def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Fast draws without any correction, shape (n, d)."""
+        """Draws without any correction, shape (n, d)."""
 
     @abstractmethod
     def propose(self, n: int, rng: np.random.Generator) -> Proposals:
-        """Draws with their corrections."""
+        """Draws with minus their log proposal densities."""
 
     @abstractmethod
     def minus_log_q(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Corrections of given points, auxiliary variables drawn afresh; shape (n,)."""
+        """Minus the log proposal density of given points, auxiliary variables drawn anew.
 
-    @abstractmethod
-    def export(self) -> Generator:
-        """Return a picklable proposer that needs NumPy alone, for worker processes."""
+        Shapes (n, d) and (n,).
+        """
 
 
 @runtime_checkable
-class RegionDensity(Protocol):
-    """A normalised density on R^d fitted to one region.
-
-    On circular coordinates it lives on the unrolled line, and only the period around its
-    own centre stands for points of the circle.
-    """
-
-    rung: str
-    period: np.ndarray
+class Normalised(Protocol):
+    """A normalised density that can be sampled."""
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
+        """Independent draws, shape (n, d)."""
         ...
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density of the copy of each row inside the window, shape (n,)."""
+        """Log density at points of shape (n, d), shape (n,)."""
+        ...
+
+
+@runtime_checkable
+class RegionDensity(Normalised, Protocol):
+    """A normalised density on R^d fitted to one region.
+
+    On circular coordinates it is a density on the unrolled line, and only the period around its
+    own centre stands for points of the circle: draws are wrapped, rows outside that window are
+    NaN, and `log_density` is that of the copy of a point inside the window.
+    """
+
+    @property
+    def period(self) -> np.ndarray:
+        """Periods of circular coordinates, ``inf`` elsewhere; shape (d,)."""
         ...
 
     @property
-    def core(self) -> RegionDensity:
-        """The density without what was added to keep corrected draws exact in the tails."""
+    def undefended(self) -> RegionDensity:
+        """The density without its heavy-tailed component."""
         ...
 
 
 @dataclass(frozen=True)
 class RegionFit:
-    """Regional densities and what their fitting had to say."""
+    """Densities of the regions, and the statuses of their fits."""
 
     densities: tuple[RegionDensity, ...]
     statuses: tuple[Status, ...] = ()
 
 
-class GeneratorConfig(Protocol):
-    """Settings of a generator, with the two verbs the pipeline calls."""
+class RegionFitter(Protocol):
+    """How the density of each region is fitted."""
 
     def fit_regions(
         self,
-        local: RegionDraws,
+        draws: RegionDraws,
         period: np.ndarray,
         rng: np.random.Generator,
         previous: Sequence[RegionDensity | None] | None = None,
     ) -> RegionFit:
-        """Fit a normalised density to each region, on the chains reserved for it.
+        """Fit a normalised density to each region, on the chains reserved for fitting.
 
-        `previous` holds what was fitted to fewer draws of the same regions, where there is
-        anything: a start for what is expensive to fit.
+        Parameters
+        ----------
+        draws : RegionDraws
+        period : array of shape (d,)
+            Periods of circular coordinates, ``inf`` elsewhere.
+        rng : numpy.random.Generator
+        previous : sequence of RegionDensity or None, optional
+            Densities fitted to fewer draws of the same regions: starts for what is expensive.
         """
+        ...
+
+    def without_network(self) -> RegionFitter:
+        """Return the same settings without networks, for a fit that has reached its limit."""
+        ...
+
+
+class GeneratorConfig(Protocol):
+    """Settings of a generator."""
+
+    @property
+    def regional(self) -> RegionFitter:
+        """How the density of each region is fitted."""
         ...
 
     def build(
@@ -144,65 +177,69 @@ class GeneratorConfig(Protocol):
         rng: np.random.Generator,
         density: LogDensity | None = None,
     ) -> Generator:
-        """Make the generator of the whole posterior, given the regions' weights.
+        """Make the generator of the whole posterior.
 
-        `density` serves generators that learn from the log density of their own draws; its
-        evaluations are counted there.
+        Parameters
+        ----------
+        fitted : RegionFit
+            Made by `regional`.
+        local : RegionDraws
+        weights : array of shape (K,)
+            Weights of the regions.
+        rng : numpy.random.Generator
+        density : LogDensity, optional
+            For generators that learn from the log density at their own draws, which counts the
+            evaluations.
         """
         ...
 
 
 class RegionalMixture(Generator):
-    """Mixture of regional densities, the region summed out.
+    """Mixture of the regions' densities, with the region summed out.
 
     Parameters
     ----------
     densities : sequence of RegionDensity
     weights : array of shape (K,)
-        Mixture weights; a floor keeps every region reachable.
+        Weights of the regions. None is used below ``LEAST_WEIGHTS / K``, so that every region can
+        be proposed; NaN counts as zero.
     """
 
-    FLOOR = 1e-3
-
-    def __init__(self, densities: tuple[RegionDensity, ...], weights: np.ndarray) -> None:
+    def __init__(self, densities: Sequence[RegionDensity], weights: np.ndarray) -> None:
         self.densities = tuple(densities)
         weights = np.asarray(weights, dtype=float)
         weights = np.where(np.isfinite(weights), weights, 0.0)
-        self.weights = np.maximum(weights, self.FLOOR / len(weights))
+        self.weights = np.maximum(weights, LEAST_WEIGHTS / len(weights))
         self.weights /= self.weights.sum()
-        self.dim = self.densities[0].sample(1, np.random.default_rng(0)).shape[1]
+        self.dim = len(self.densities[0].period)
 
     def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw without correction, and without the heavy tails that only corrected draws need.
+        """Draws without correction, and without the heavy tails that only corrected draws need.
 
         Draws outside a window are drawn again.
         """
-        cores = tuple(d.core for d in self.densities)
-        x = self._sample(n, rng, cores)
-        while (bad := ~np.isfinite(x).all(axis=1)).any():
-            x[bad] = self._sample(int(bad.sum()), rng, cores)
+        undefended = tuple(q.undefended for q in self.densities)
+        x = self._sample(n, rng, undefended)
+        while (outside := ~np.isfinite(x).all(axis=1)).any():
+            x[outside] = self._sample(int(outside.sum()), rng, undefended)
         return x
 
     def propose(self, n: int, rng: np.random.Generator) -> Proposals:
         """Draws with minus their log density."""
         x = self._sample(n, rng, self.densities)
-        correction = np.full(n, -np.inf)
+        minus_log_q = np.full(n, -np.inf)
         inside = np.isfinite(x).all(axis=1)
-        correction[inside] = self.minus_log_q(x[inside], rng)
-        return Proposals(x, correction)
+        minus_log_q[inside] = self.minus_log_q(x[inside], rng)
+        return Proposals(x, minus_log_q)
 
     def minus_log_q(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Minus the log density of the mixture; nothing auxiliary to draw."""
+        """Minus the log density of the mixture; there are no auxiliary variables."""
         return -self.log_density(x)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density of the mixture, shape (n,)."""
-        logs = np.stack([d.log_density(x) for d in self.densities], axis=1)
+        """Log density of the mixture at points of shape (n, d), shape (n,)."""
+        logs = np.stack([q.log_density(x) for q in self.densities], axis=1)
         return np.logaddexp.reduce(logs + np.log(self.weights), axis=1)
-
-    def export(self) -> RegionalMixture:
-        """Itself: it is made of NumPy arrays."""
-        return self
 
     def _sample(
         self, n: int, rng: np.random.Generator, densities: tuple[RegionDensity, ...]
@@ -213,10 +250,19 @@ class RegionalMixture(Generator):
 
 
 def split_chains(chains: int) -> tuple[slice, slice, slice]:
-    """Divide chains between fitting, choosing a rung and bridging: 3/8, 1/8 and 1/2.
+    """Divide chains between fitting, choosing a family and bridging: 3/8, 1/8 and 1/2.
 
-    Bridging on the draws that a density was fitted to biases the evidence, so the three
-    never share a chain.
+    No chain has two uses: bridging on the draws that a density was fitted to biases the evidence
+    (J. Wong, J. Forster and P. Smith 2020, "Properties of the bridge sampler with a focus on
+    splitting the MCMC sample", Statistics and Computing 30). The shares are conventional.
+
+    Parameters
+    ----------
+    chains : int
+
+    Returns
+    -------
+    fit, choose, bridge : slice
     """
     choose = max(1, chains // 8)
     bridge = chains // 2

@@ -10,7 +10,7 @@ __all__ = ["check_device"]
 def check_device(owner: str, name: str, device: object) -> None:
     """Raise unless torch can train on a device.
 
-    The check is made when settings are written, hours before a network is trained.
+    The check is made when settings are made, which may be hours before a network is trained.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ def check_device(owner: str, name: str, device: object) -> None:
     # The import of torch takes a second. Where torch is missing, the fit has a status.
     if device in ("auto", "cpu") or find_spec("torch") is None:
         return
-    from pymc_multimodal.proposals.torch_setup import trouble_with
+    from pymc_multimodal.proposals.torch_setup import device_error
 
-    if cause := trouble_with(device):
+    if cause := device_error(device):
         raise ValueError(
             f"{owner}({name}={device!r}) cannot be used by torch: {cause}. Choose 'cpu', or 'auto' "
             "for a GPU where there is one."

@@ -1,277 +1,229 @@
-"""The Gaussian rungs: elliptical densities and small mixtures of them."""
+"""Elliptical densities: mixtures of Gaussians and Student-t densities."""
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.special import gammaln
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
-from pymc_multimodal.moves.adaptation import fit_metric
+from pymc_multimodal.proposals.mixture import GaussianMixture, normalised
 from pymc_multimodal.target.circle import into_window, unroll
 
 __all__ = [
+    "DEFENSIVE_DF",
+    "DEFENSIVE_SHARE",
+    "DEFENSIVE_WIDTH",
+    "LEAST_VARIANCE",
+    "RELATIVE_RIDGE",
     "EllipticalMixture",
-    "fit_gaussian",
-    "fit_mixture",
-    "heavy_tailed",
+    "defensive_mixture",
+    "factor",
     "laplace",
-    "with_defence",
+    "student_t",
 ]
 
-# Draws that expectation maximisation works on at most.
-MAX_EM_DRAWS = 4000
+# The defensive component (Hesterberg 1995, "Weighted average importance sampling and defensive
+# mixture distributions"): its share, its degrees of freedom (the variance is finite, the fourth
+# moment is not), and its standard deviations relative to those of the density.
+# Measured: examples/benchmarks/constants.py
+DEFENSIVE_SHARE, DEFENSIVE_DF, DEFENSIVE_WIDTH = 0.05, 4.0, 1.2
+
+# Ridge relative to each variance: 1e7 times the rounding error (2.2e-16), so that a covariance of
+# linearly dependent coordinates has a factor.
+RELATIVE_RIDGE = 1e-9
+# Least variance where the draws do not vary at all, far above the smallest double (2e-308) so that
+# a ridge relative to it does not underflow.
+LEAST_VARIANCE = 1e-290
 
 
+@dataclass(frozen=True, eq=False)
 class EllipticalMixture:
-    """Mixture of Gaussian and Student-t densities with full scale matrices.
+    r"""Mixture of Gaussian and Student-t densities with full scale matrices.
+
+    Component j is, with mean :math:`\mu_j` and factor :math:`L_j` of `gaussian`, the distribution
+    of :math:`\mu_j + L_j z / \sqrt{c / \nu_j}`, z standard normal and c chi-squared with
+    :math:`\nu_j` degrees of freedom; the Gaussian itself where :math:`\nu_j = \infty`.
 
     Parameters
     ----------
-    means : array of shape (J, d)
-    scales : array of shape (J, d, d)
-        Lower-triangular factors.
-    weights : array of shape (J,)
+    gaussian : GaussianMixture
+        Weights, means and factors of the scale matrices.
     df : array of shape (J,)
         Degrees of freedom, ``inf`` for a Gaussian.
     period : array of shape (d,)
         Periods of circular coordinates, ``inf`` elsewhere.
     centre : array of shape (d,)
         Middle of the window on circular coordinates.
-    rung : str
+    base : EllipticalMixture, optional
+        The density that this one adds a defensive component to.
     """
 
-    def __init__(
-        self,
-        means: np.ndarray,
-        scales: np.ndarray,
-        weights: np.ndarray,
-        df: np.ndarray,
-        period: np.ndarray,
-        centre: np.ndarray,
-        rung: str,
-    ) -> None:
-        self.means, self.scales = np.asarray(means), np.asarray(scales)
-        self.weights, self.df = np.asarray(weights), np.asarray(df, dtype=float)
-        self.period, self.centre, self.rung = period, centre, rung
-        self._core: EllipticalMixture | None = None
-        d = self.means.shape[1]
-        self._inverse = np.stack([solve_triangular(s, np.eye(d), lower=True) for s in self.scales])
-        log_det = np.log(np.abs(np.diagonal(self.scales, axis1=1, axis2=2))).sum(axis=1)
+    gaussian: GaussianMixture
+    df: np.ndarray
+    period: np.ndarray
+    centre: np.ndarray
+    base: EllipticalMixture | None = None
+
+    @classmethod
+    def single(
+        cls, mean: np.ndarray, scale: np.ndarray, df: float, period: np.ndarray, centre: np.ndarray
+    ) -> EllipticalMixture:
+        """One Gaussian (``df=inf``) or Student-t density; `scale` is a lower-triangular factor."""
+        return cls(GaussianMixture.single(mean, scale), np.array([df]), period, centre)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of the components, shape (J,)."""
+        return self.gaussian.weights
+
+    @property
+    def means(self) -> np.ndarray:
+        """Locations of the components, shape (J, d)."""
+        return self.gaussian.means
+
+    @property
+    def scales(self) -> np.ndarray:
+        """Lower-triangular factors of the scale matrices, shape (J, d, d)."""
+        return self.gaussian.factors
+
+    @property
+    def undefended(self) -> EllipticalMixture:
+        """The density without its defensive component, if it has one."""
+        return self if self.base is None else self.base
+
+    @property
+    def family(self) -> str:
+        """Family of the undefended density: "gaussian" (or Student-t) or "mixture"."""
+        return "gaussian" if len(self.undefended.df) == 1 else "mixture"
+
+    @cached_property
+    def _log_constants(self) -> np.ndarray:
+        """Log of weight times peak density of each component, shape (J,)."""
+        d = self.gaussian.dim
         with np.errstate(invalid="ignore"):
             heavy = gammaln(0.5 * (self.df + d)) - gammaln(0.5 * self.df)
             heavy -= 0.5 * d * np.log(self.df * np.pi)
         norm = np.where(np.isfinite(self.df), heavy, -0.5 * d * np.log(2 * np.pi))
-        self._constant = np.log(self.weights) + norm - log_det
-
-    @property
-    def core(self) -> EllipticalMixture:
-        """The mixture without its defence, if it has one."""
-        return self if self._core is None else self._core
+        out: np.ndarray = np.log(self.weights) + norm - self.gaussian.log_volumes
+        return out
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
-        d = self.means.shape[1]
+        d = self.gaussian.dim
         counts = rng.multinomial(n, self.weights / self.weights.sum())
-        out, at = np.empty((n, d)), 0
-        for j, c in enumerate(counts):
-            if not c:
+        out, first = np.empty((n, d)), 0
+        for j, count in enumerate(counts):
+            if not count:
                 continue
-            step = rng.standard_normal((c, d)) @ self.scales[j].T
+            step = rng.standard_normal((count, d)) @ self.scales[j].T
             if np.isfinite(self.df[j]):
-                step /= np.sqrt(rng.chisquare(self.df[j], c) / self.df[j])[:, None]
-            out[at : at + c] = self.means[j] + step
-            at += c
-        # Rows must be exchangeable: callers hand row i to chain i.
+                step /= np.sqrt(rng.chisquare(self.df[j], count) / self.df[j])[:, None]
+            out[first : first + count] = self.means[j] + step
+            first += count
+        # Rows must be exchangeable: callers give row i to chain i.
         return into_window(rng.permutation(out), self.centre, self.period)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""
+        return np.logaddexp.reduce(self._log_parts(unroll(x, self.centre, self.period)), axis=0)
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """Gradient of `log_density` at points of shape (n, d), shape (n, d)."""
         x = unroll(x, self.centre, self.period)
-        d = self.means.shape[1]
-        logs = np.empty((len(self.means), len(x)))
+        d = self.gaussian.dim
+        share = normalised(self._log_parts(x).T)
+        out = np.zeros((len(x), d))
         for j, (mean, inverse, df) in enumerate(
-            zip(self.means, self._inverse, self.df, strict=True)
+            zip(self.means, self.gaussian.inverse_factors, self.df, strict=True)
         ):
             z = (x - mean) @ inverse.T
-            r2 = np.einsum("ni,ni->n", z, z)
-            logs[j] = -0.5 * (df + d) * np.log1p(r2 / df) if np.isfinite(df) else -0.5 * r2
-        # Two orders of magnitude quicker than SciPy's logsumexp on the few rows of a chain's step.
-        return np.logaddexp.reduce(logs + self._constant[:, None], axis=0)
+            slope = share[:, j]
+            if np.isfinite(df):
+                slope = slope * (df + d) / (df + np.einsum("ni,ni->n", z, z))
+            out -= slope[:, None] * (z @ inverse)
+        return out
 
-
-def fit_gaussian(
-    x: np.ndarray,
-    grad: np.ndarray | None,
-    held_out: np.ndarray,
-    period: np.ndarray,
-    centre: np.ndarray,
-) -> EllipticalMixture:
-    """Fit one elliptical density to draws and their gradients; held-out draws choose how.
-
-    Candidates are the sample covariance, the Fisher-divergence fit (geometric mean of the
-    draws' covariance and the inverse of the gradients'; exact for a Gaussian from as many
-    draws as dimensions), and Student-t densities where the draws look heavy-tailed.
-
-    Parameters
-    ----------
-    x, grad : arrays of shape (n, d)
-        Unrolled draws and gradients there; grad may be None.
-    held_out : array of shape (m, d)
-        Unrolled draws of other chains.
-    period, centre : arrays of shape (d,)
-    """
-    d = x.shape[1]
-    mean = x.mean(axis=0)
-    covariance = np.atleast_2d(np.cov(x.T)) if len(x) > 1 else np.eye(d)
-    variance = np.maximum(np.diag(covariance), 1e-300)
-    weight = min(0.5, d / (2.0 * len(x)))
-    sample = np.linalg.cholesky((1 - weight) * covariance + (weight + 1e-9) * np.diag(variance))
-    pairs = [(mean, sample)]
-    if grad is not None and len(x) > d:
-        fisher = fit_metric(x, grad, sample)
-        pairs.append((mean + fisher @ (fisher.T @ grad.mean(axis=0)), fisher))
-    candidates = [_single(m, s, np.inf, period, centre) for m, s in pairs]
-    z = np.linalg.solve(sample, (x - mean).T)
-    r2 = np.einsum("in,in->n", z, z)
-    if np.mean(r2**2) > 1.15 * d * (d + 2) * (np.mean(r2) / d) ** 2:
-        candidates += [
-            _single(*_student(x, mean, sample, df), df, period, centre) for df in (3.0, 5.0, 12.0)
-        ]
-    scores = [float(np.mean(c.log_density(held_out))) for c in candidates]
-    return candidates[int(np.argmax(scores))]
-
-
-def _single(
-    mean: np.ndarray, scale: np.ndarray, df: float, period: np.ndarray, centre: np.ndarray
-) -> EllipticalMixture:
-    return EllipticalMixture(
-        mean[None], scale[None], np.ones(1), np.array([df]), period, centre, "gaussian"
-    )
-
-
-def _student(
-    x: np.ndarray, mean: np.ndarray, scale: np.ndarray, df: float, iterations: int = 15
-) -> tuple[np.ndarray, np.ndarray]:
-    """Location and scale of a multivariate t of given df, by EM."""
-    d = x.shape[1]
-    x = x[:: max(1, len(x) // MAX_EM_DRAWS)]
-    for _ in range(iterations):
-        z = solve_triangular(scale, (x - mean).T, lower=True)
-        u = (df + d) / (df + np.einsum("in,in->n", z, z))
-        mean = u @ x / u.sum()
-        step = (x - mean) * np.sqrt(u)[:, None]
-        covariance = step.T @ step / len(x)
-        scale = factor(covariance)
-    return mean, scale
-
-
-def fit_mixture(
-    x: np.ndarray,
-    held_out: np.ndarray,
-    base: EllipticalMixture,
-    rng: np.random.Generator,
-    max_components: int,
-) -> EllipticalMixture | None:
-    """Fit Gaussian mixtures of growing size; return the one best on held-out draws.
-
-    Parameters
-    ----------
-    x, held_out : arrays of shape (n, d) and (m, d)
-        Unrolled draws of different chains.
-    base : EllipticalMixture
-        The single density; its scale whitens the draws.
-    rng : numpy.random.Generator
-    max_components : int
-
-    Returns
-    -------
-    EllipticalMixture or None
-        None if no mixture beats the single density, or there are too few draws for one.
-    """
-    # EM's cost grows with the draws and its gain does not: keep evenly spaced ones.
-    x = x[:: max(1, len(x) // MAX_EM_DRAWS)]
-    held_out = held_out[:: max(1, len(held_out) // MAX_EM_DRAWS)]
-    n, d = x.shape
-    mean, scale = base.means[0], base.scales[0]
-    z = solve_triangular(scale, (x - mean).T, lower=True).T
-    best, j = None, 2
-    best_score = float(np.mean(base.log_density(held_out)))
-    while j <= max_components and n >= 4 * j * (d + 1):
-        model = GaussianMixture(
-            j,
-            reg_covar=1e-4,
-            max_iter=100,
-            init_params="k-means++",
-            random_state=int(rng.integers(2**31)),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            try:
-                model.fit(z)
-            except ValueError:
-                break
-        factors = np.linalg.cholesky(model.covariances_)
-        trial = EllipticalMixture(
-            mean + model.means_ @ scale.T,
-            scale @ factors,
-            model.weights_,
-            np.full(j, np.inf),
-            base.period,
-            base.centre,
-            "mixture",
-        )
-        score = float(np.mean(trial.log_density(held_out)))
-        if score <= best_score:
-            break
-        best, best_score, j = trial, score, 2 * j
-    return best
-
-
-def laplace(location: np.ndarray, scale: np.ndarray, period: np.ndarray) -> EllipticalMixture:
-    """Laplace's approximation at a mode, with a defence."""
-    density = _single(location, scale, np.inf, period, location)
-    return with_defence(density, 0.05, 4.0, widen=1.2)
+    def _log_parts(self, x: np.ndarray) -> np.ndarray:
+        """Log of weight times density of each component at unrolled points, shape (J, n)."""
+        d = self.gaussian.dim
+        radii = self.gaussian.squared_radii(x)
+        logs = -0.5 * radii
+        for j in np.flatnonzero(np.isfinite(self.df)):
+            logs[j] = -0.5 * (self.df[j] + d) * np.log1p(radii[j] / self.df[j])
+        out: np.ndarray = logs + self._log_constants[:, None]
+        return out
 
 
 def factor(covariance: np.ndarray) -> np.ndarray:
-    """Lower-triangular factor of a covariance, a flat coordinate included."""
-    variance = np.maximum(np.diag(covariance), 1e-290)
-    return np.linalg.cholesky(covariance + 1e-9 * np.diag(variance))
+    """Lower-triangular factor of a covariance, also where coordinates do not vary."""
+    variance = np.maximum(np.diag(covariance), LEAST_VARIANCE)
+    return np.linalg.cholesky(covariance + RELATIVE_RIDGE * np.diag(variance))
 
 
-def heavy_tailed(
-    x: np.ndarray, period: np.ndarray, centre: np.ndarray, df: float, widen: float
-) -> EllipticalMixture:
-    """One Student-t density with the widened covariance of unrolled draws x, shape (n, d)."""
-    scale = widen * factor(np.atleast_2d(np.cov(x.T)))
-    return _single(x.mean(axis=0), scale, df, period, centre)
+def laplace(location: np.ndarray, scale: np.ndarray, period: np.ndarray) -> EllipticalMixture:
+    """Laplace's approximation at a mode, with a defensive component.
 
-
-def with_defence(
-    density: EllipticalMixture, share: float, df: float, widen: float
-) -> EllipticalMixture:
-    """Add a heavy-tailed component with the density's own covariance.
-
-    Its tails bound the ratio of target to proposal wherever the target decays like a
-    Student-t of more degrees of freedom, or faster.
+    Parameters
+    ----------
+    location : array of shape (d,)
+    scale : array of shape (d, d)
+        Lower-triangular factor of the covariance.
+    period : array of shape (d,)
     """
-    mean = density.weights @ density.means
-    step = density.means - mean
-    covariance = np.einsum("j,jik,jlk->il", density.weights, density.scales, density.scales)
-    covariance += np.einsum("j,ji,jk->ik", density.weights, step, step)
-    scale = widen * factor(covariance)
-    defended = EllipticalMixture(
-        np.vstack([density.means, mean]),
-        np.concatenate([density.scales, scale[None]]),
-        np.append((1 - share) * density.weights, share),
-        np.append(density.df, df),
-        density.period,
-        density.centre,
-        density.rung,
+    return defensive_mixture(EllipticalMixture.single(location, scale, np.inf, period, location))
+
+
+def student_t(
+    x: np.ndarray,
+    period: np.ndarray,
+    centre: np.ndarray,
+    df: float = DEFENSIVE_DF,
+    width: float = DEFENSIVE_WIDTH,
+) -> EllipticalMixture:
+    """One Student-t density whose factor is `width` times that of draws.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        Unrolled draws.
+    period, centre : arrays of shape (d,)
+    df : float
+    width : float
+    """
+    scale = width * factor(np.atleast_2d(np.cov(x.T)))
+    return EllipticalMixture.single(x.mean(axis=0), scale, df, period, centre)
+
+
+def defensive_mixture(
+    density: EllipticalMixture,
+    share: float = DEFENSIVE_SHARE,
+    df: float = DEFENSIVE_DF,
+    width: float = DEFENSIVE_WIDTH,
+) -> EllipticalMixture:
+    """Add a heavy-tailed component with the mean and the widened covariance of the density.
+
+    Its tails bound the ratio of target to proposal wherever the target decays like a Student-t of
+    at least as many degrees of freedom, or faster (Hesterberg 1995).
+
+    Parameters
+    ----------
+    density : EllipticalMixture
+    share : float
+        Weight of the component.
+    df : float
+        Its degrees of freedom.
+    width : float
+        Its standard deviations relative to those of the density.
+    """
+    inner = density.gaussian
+    mean, covariance = inner.moments()
+    scale = width * factor(covariance)
+    gaussian = GaussianMixture(
+        np.append((1 - share) * inner.weights, share),
+        np.vstack([inner.means, mean]),
+        np.concatenate([inner.factors, scale[None]]),
     )
-    defended._core = density
-    return defended
+    df_all = np.append(density.df, df)
+    return EllipticalMixture(gaussian, df_all, density.period, density.centre, density)

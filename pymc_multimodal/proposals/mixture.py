@@ -17,7 +17,7 @@ from scipy.linalg import solve_triangular
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["GaussianMixture", "MixtureError", "NoisedMixture", "fit_em"]
+__all__ = ["GaussianMixture", "MixtureError", "NoisedMixture", "fit_em", "normalised"]
 
 # Rows whose pulls towards all components are computed together; conventional. The number bounds
 # the memory (rows x components x dimensions) and changes no result.
@@ -31,7 +31,7 @@ class MixtureError(ValueError):
     """No mixture could be fitted to the draws; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GaussianMixture:
     r"""Mixture of J Gaussians in d dimensions, :math:`\sum_j w_j N(\mu_j, L_j L_j')`.
 
@@ -211,7 +211,7 @@ class GaussianMixture:
         return NoisedMixture(self, float(variance), float(signal))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoisedMixture:
     r"""Distribution of ``signal x + sqrt(variance) e``, x from a mixture and e standard normal.
 

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["device_of", "one_thread", "seeded", "trouble_with"]
+__all__ = ["device_error", "device_of", "one_thread", "seeded"]
 
 
 def device_of(name: str) -> torch.device:
-    """Device of a name, "auto" being a GPU where there is one."""
+    """Device of a name; "auto" is a GPU where there is one, and else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def trouble_with(name: str) -> str:
-    """Say why no tensor can be made on a device; empty if it can."""
+def device_error(name: str) -> str:
+    """Return why no tensor can be made on a device; empty if it can."""
     try:
         torch.empty(1, device=device_of(name))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -37,8 +37,8 @@ def trouble_with(name: str) -> str:
 def one_thread() -> Iterator[None]:
     """Use one thread, and afterwards as many as before.
 
-    Layers this small lose more than they gain by more, and sums do not then depend on the
-    machine.
+    For layers this small, more threads are slower. With one thread, the rounding of sums does not
+    depend on the number of cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -52,10 +52,22 @@ def one_thread() -> Iterator[None]:
 def seeded(
     rng: np.random.Generator, device: torch.device
 ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Seed torch from a NumPy generator, for a training; its own state is as before afterwards.
+    """Seed torch from a NumPy generator for a training; torch's own state is restored afterwards.
 
-    On one thread, in single precision and with gradients, whatever is set globally. It yields a
-    context for the user's own code in between, for which everything is as it was.
+    The training has one thread, single precision and gradients, whatever is set globally.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        One integer is drawn from it, as torch's seed.
+    device : torch.device
+        Device of the training. The random state of other devices is not touched.
+
+    Yields
+    ------
+    callable
+        It makes a context for the user's own code during the training: within it, precision,
+        threads, gradients and random state are those from before.
     """
     precision, threads = torch.get_default_dtype(), torch.get_num_threads()
     grad = torch.is_grad_enabled()
@@ -72,7 +84,7 @@ def seeded(
             torch.set_default_dtype(torch.float32)
             torch.set_num_threads(1)
 
-    # Of a GPU that is not used nothing is asked: it may be another's, and full.
+    # A GPU that the training does not use may be occupied by others: it is not queried.
     devices = [device] if device.type == "cuda" else []
     before = torch.get_rng_state()
     with one_thread(), torch.random.fork_rng(devices=devices), torch.enable_grad():

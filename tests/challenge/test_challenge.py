@@ -146,7 +146,7 @@ def judged(target, partition, label, rng, *, budget=40_000, search=None):
     density = target.density()
     k = partition.n_regions
     local = exact_local(target, label, k, rng, draws=200)
-    fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, density.period, rng)
+    fitted = Hybrid(families=("gaussian", "mixture")).fit_regions(local, density.period, rng)
     weighing = BridgeSamples(density, partition, fitted, rng)
     weighing.extend(np.full(k, 2000))
     weights = weighing.weigh(local)
@@ -309,7 +309,7 @@ def test_no_false_alarm(density):
 
 def assert_no_alarm(density, seeds):
     for seed in seeds:
-        quick = Hybrid(rungs=("gaussian", "mixture"))
+        quick = Hybrid(families=("gaussian", "mixture"))
         config = FitConfig(random_seed=seed, target_se=0.05, generator=quick)
         fit = fit_density(density, config)
         assert not challenges(fit)
@@ -347,7 +347,7 @@ def test_no_false_alarm_over_seeds(name):
 @pytest.mark.slow
 def test_an_alarm_over_seeds_is_a_true_one():
     """Without a network some fits miss the tips of a banana, whose log evidence is 0."""
-    quick = Hybrid(rungs=("gaussian", "mixture"))
+    quick = Hybrid(families=("gaussian", "mixture"))
     alarms = 0
     for seed in range(1, 9):
         config = FitConfig(random_seed=seed, target_se=0.05, generator=quick)

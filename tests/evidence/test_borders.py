@@ -55,10 +55,7 @@ class Sliver:
 
 
 def one(mean, df=np.inf, size=1.0):
-    return EllipticalMixture(
-        np.array([mean]), size * np.eye(2)[None], np.ones(1), np.array([df]),
-        LINE, np.zeros(2), "gaussian",
-    )  # fmt: skip
+    return EllipticalMixture.single(np.array(mean), size * np.eye(2), df, LINE, np.zeros(2))
 
 
 # What Gaussian modes are fitted by; the tails keep all the ratios bounded.
@@ -137,7 +134,7 @@ def test_a_sliver_cut_off_is_found_with_its_size(cut, rng):
 def test_a_right_border_leaves_nothing_foreign(rng):
     far = Mixture([[-5.0, 0.0], [5.0, 0.0]], PAIR.covariances, PAIR.weights)
     local = exact_local(far, HalfSpace().label, 2, rng)
-    for config in (Hybrid(rungs=("gaussian",)), Hybrid(rungs=("gaussian", "mixture"))):
+    for config in (Hybrid(families=("gaussian",)), Hybrid(families=("gaussian", "mixture"))):
         densities = config.fit_regions(local, LINE, rng).densities
         shares = foreign_shares(far.density(), HalfSpace(), densities, local, rng)
         assert shares.max() < 1e-3
@@ -359,7 +356,7 @@ def three_modes(distance, dim=10):
 def test_weights_of_close_modes_are_right(distance, seed, rng):
     """Regression: slivers that borders had cut off were weighed wrongly, by 0.03 at worst."""
     target = three_modes(distance)
-    generator = Hybrid(rungs=("gaussian", "mixture"))
+    generator = Hybrid(families=("gaussian", "mixture"))
     config = FitConfig(target_se=0.003, generator=generator, random_seed=seed)
     fit = fit_density(target.density(prior=WideNormal(10, 5.0)), config)
     assert fit.n_modes == 3

@@ -162,9 +162,7 @@ def regional(means, sizes):
     line = np.full(2, np.inf)
     return RegionFit(
         tuple(
-            EllipticalMixture(
-                m[None], s * np.eye(2)[None], np.ones(1), np.array([6.0]), line, m, "gaussian"
-            )
+            EllipticalMixture.single(m, s * np.eye(2), 6.0, line, m)
             for m, s in zip(np.asarray(means), sizes, strict=True)
         )
     )

@@ -161,7 +161,7 @@ def test_simulation_based_calibration(tmp_path, capsys):
 def test_a_light_mode_on_a_flank_is_not_lost(rng):
     """Regression: its summit rises little above the saddle, but chains that leave stay away."""
     model = random_model(4, "constrained")
-    quick = Hybrid(rungs=("gaussian", "mixture"))
+    quick = Hybrid(families=("gaussian", "mixture"))
     config = FitConfig(generator=quick, target_se=0.03, challenge=False, random_seed=4)
     fit = fit_density(model.density(), config)
     found = calibration.found_weights(fit, model)

@@ -32,7 +32,7 @@ from pymc_multimodal.proposals.base import RegionFit
 from pymc_multimodal.target.density import Density
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
-PLAIN = mm.Hybrid(rungs=("gaussian", "mixture"))
+PLAIN = mm.Hybrid(families=("gaussian", "mixture"))
 # About a tenth of the narrow mode, which holds 0.6.
 TIP = 3.5
 
@@ -238,10 +238,9 @@ def test_chains_that_stick_where_the_generator_does_not_go_are_flagged(df, rng):
     target = StudentT(2, 1.0) if df == 1.0 else gaussian(np.zeros(2), np.eye(2))
     density, everywhere = target.density(), Everywhere()
     local = exact_local(target, everywhere.label, 1, rng)
-    narrow = EllipticalMixture(
-        np.zeros((1, 2)), np.eye(2)[None], np.ones(1), np.array([np.inf]), np.full(2, np.inf),
-        np.zeros(2), "gaussian",
-    )  # fmt: skip
+    narrow = EllipticalMixture.single(
+        np.zeros(2), np.eye(2), np.inf, np.full(2, np.inf), np.zeros(2)
+    )
     weighing = BridgeSamples(density, everywhere, RegionFit((narrow,)), rng)
     weighing.extend(np.array([2000]))
     weights = weighing.weigh(local)

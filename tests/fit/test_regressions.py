@@ -110,10 +110,9 @@ def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
     modes = ModeFinder(density, ModeSearch(), rng).search()
     pilot = explore(density, modes, config, rng)
     sampler = LocalSampler(density, HalfSpace(0.0), modes, pilot, config, rng)
-    whole = EllipticalMixture(
-        np.zeros((1, 2)), 9.0 * np.eye(2)[None], np.ones(1), np.array([5.0]),
-        np.full(2, np.inf), np.zeros(2), "gaussian",
-    )  # fmt: skip
+    whole = EllipticalMixture.single(
+        np.zeros(2), 9.0 * np.eye(2), 5.0, np.full(2, np.inf), np.zeros(2)
+    )
     for k in (1, 0):
         sampler.connect({k: (whole, [whole])})
     sampler.extend(np.arange(2), 30)

@@ -198,13 +198,13 @@ def test_settings_are_recorded(model):
     search = mm.ModeSearch(locations=[{"x": [2.0, 2.0]}, {"x": [-2.0, 2.0]}], radius=0.1)
     fit = mm.fit(
         model, modes=search, regions=mm.Regions(method="nearest"), target_se=0.05, random_seed=2,
-        generator=mm.Hybrid(rungs=("gaussian",)), progressbar=False, quiet=True,
+        generator=mm.Hybrid(families=("gaussian",)), progressbar=False, quiet=True,
     )  # fmt: skip
     idata = mm.sample(20, chains=1, model=model, fit=fit, **SILENT)
     config = json.loads(get_dataset(idata, "modes").attrs["config"])
     assert config["modes"]["locations"] == [{"x": [2.0, 2.0]}, {"x": [-2.0, 2.0]}]
     assert config["regions"]["method"] == "nearest"
-    assert config["generator"]["rungs"] == ["gaussian"]
+    assert config["generator"]["families"] == ["gaussian"]
     # Two modes were given, two were not; chains or the search may reach those, never less.
     assert fit.n_modes >= 2
 

@@ -118,14 +118,8 @@ def wrong_jumps(local, rng, previous):
     """Densities that miss the mean and the width: proposals only, so draws must not show it."""
     d = local.x[0].shape[-1]
     return [
-        EllipticalMixture(
-            np.full((1, d), 0.7),
-            0.8 * np.eye(d)[None],
-            np.ones(1),
-            np.array([5.0]),
-            np.full(d, np.inf),
-            np.zeros(d),
-            "gaussian",
+        EllipticalMixture.single(
+            np.full(d, 0.7), 0.8 * np.eye(d), 5.0, np.full(d, np.inf), np.zeros(d)
         )
         for _ in range(len(local))
     ]

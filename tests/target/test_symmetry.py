@@ -342,7 +342,7 @@ def test_a_given_symmetry_is_used_and_a_wrong_one_refused():
 
 
 def test_a_ring_is_one_region():
-    generator = Hybrid(rungs=("gaussian", "mixture"))
+    generator = Hybrid(families=("gaussian", "mixture"))
     fit = fit_density(
         Ring().density(), FitConfig(generator=generator, random_seed=1, challenge=False)
     )

@@ -1,109 +1,43 @@
-"""The network rung: an autoregressive transport with a density, in NumPy once it is trained."""
+"""A masked autoregressive flow as a density, in NumPy alone once it is trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import expit
 
-from pymc_multimodal import checks
-from pymc_multimodal.proposals.device import check_device
-from pymc_multimodal.proposals.elliptical import factor
 from pymc_multimodal.target.circle import into_window, unroll
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.elliptical import EllipticalMixture
 
-__all__ = ["AutoregressiveLayer", "FlowDensity", "FlowError", "Network", "fit_flow"]
+__all__ = ["AutoregressiveLayer", "FlowDensity", "FlowError"]
 
-# Rows that a layer works on at once: more do not fit into the processor's cache.
-CHUNK = 2048
+# Rows that a layer works on together; conventional. The number bounds the memory (rows x width)
+# and changes no result.
+CHUNK_ROWS = 2048
+# Bound of the absolute log slope of a layer, as in zuko (`MonotonicAffineTransform`, slope=1e-3),
+# the library that trains the weights: the two have to agree.
+MAX_LOG_SLOPE = float(-np.log(1e-3))
+# Share of their range at the training draws by which shifts and log slopes may leave it.
+# Measured: examples/benchmarks/constants.py
+BOUND_MARGIN = 0.05
+# Share of the draws whose normal is wider, and by how many sqrt(d) its mean squared radius is
+# larger than that of a standard normal, which is d with a standard deviation of sqrt(2 d).
+# Measured: examples/benchmarks/constants.py
+WIDE_SHARE, WIDE_RADIUS = 0.05, 3.0
 
 
 class FlowError(RuntimeError):
     """A network could not be trained; the message says why."""
 
 
-@dataclass(frozen=True)
-class Network:
-    """Settings of the network rung.
-
-    Parameters
-    ----------
-    transforms : int
-        Autoregressive layers, in alternating order of the coordinates.
-    hidden : tuple of int
-        Least widths of each layer's hidden layers; twice the dimension where that is more.
-    steps : int
-        Most gradient steps of one region, on `batch` draws each.
-    total_steps : int
-        Gradient steps of all regions each time that densities are fitted, which a fit does
-        several times; regions that have most to gain come first.
-    batch : int
-    learning_rate : float
-        Largest rate of the one-cycle schedule; lower in more than 20 dimensions, by the square
-        root.
-    score_weight : float
-        Weight of the score-matching term beside the negative log likelihood; it is used where
-        the chains have computed gradients anyway.
-    worth_it : float
-        Expected acceptance of jumps from which on no network is tried.
-    min_effective : float
-        Effective draws of a region below which no network is tried.
-    device : str
-        A torch device such as "cpu" or "cuda"; "auto" takes a GPU where there is one.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of range.
-
-    Notes
-    -----
-    A masked autoregressive flow (Papamakarios, Pavlakou and Murray 2017, "Masked autoregressive
-    flow for density estimation"), fitted by likelihood and score matching.
-    """
-
-    transforms: int = 3
-    hidden: tuple[int, ...] = (64, 64)
-    steps: int = 800
-    total_steps: int = 6000
-    batch: int = 256
-    learning_rate: float = 2e-2
-    score_weight: float = 1.5
-    worth_it: float = 0.8
-    min_effective: float = 80.0
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name in ("transforms", "steps", "total_steps", "batch"):
-            checks.count("Network", name, getattr(self, name), 1)
-        if not self.hidden:
-            raise ValueError("Network(hidden=()): name the width of each layer.")
-        for width in self.hidden:
-            checks.count("Network", "hidden", width, 1)
-        for name in ("learning_rate", "score_weight", "worth_it", "min_effective"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise TypeError(f"Network({name}={value!r}) must be a number.")
-        if not 0 < self.learning_rate < np.inf:
-            raise ValueError(f"Network(learning_rate={self.learning_rate}) must be positive.")
-        if not 0 <= self.score_weight < np.inf:
-            raise ValueError(f"Network(score_weight={self.score_weight}) must not be negative.")
-        if not 0 <= self.worth_it <= 1:
-            raise ValueError(
-                f"Network(worth_it={self.worth_it}) is an acceptance and lies between 0 and 1."
-            )
-        check_device("Network", "device", self.device)
-
-
 class AutoregressiveLayer:
-    r"""``z_i = x_i exp(a_i) + b_i`` with a and b from the coordinates that come before i.
+    r"""``z_i = x_i exp(a_i) + b_i`` with a and b functions of the coordinates before i.
 
     Parameters
     ----------
@@ -113,20 +47,17 @@ class AutoregressiveLayer:
         Masked weights of the network that gives (b, a) of each coordinate, interleaved.
     biases : list of arrays of shape (out,)
     bounds : array of shape (2, d, 2), optional
-        Least and largest b and a. Where no draw has been, a network may say anything, and what
-        one coordinate gets wrong the next ones amplify: without bounds a few draws in high
-        dimension end up astronomically far away.
+        Least and largest b and a. A network is arbitrary where it has seen no draw, and each
+        coordinate amplifies the errors of those before it: without bounds, a few draws in high
+        dimension are at distances like 1e30.
 
     Notes
     -----
-    The masked autoregressive flow of Papamakarios, Pavlakou and Murray (2017). Sampling asks
-    for one coordinate after the other; every hidden unit is computed once, as soon as the
-    coordinates that it depends on are there, so that a draw costs one pass through the
-    network and not one for each coordinate.
+    The masked autoregressive flow of Papamakarios, Pavlakou and Murray (2017), arXiv 1705.07057.
+    Sampling computes one coordinate after the other. Every hidden unit is computed once, as soon
+    as the coordinates that it depends on are known: a draw costs one pass through the network
+    instead of d.
     """
-
-    # Bound of the logarithm of a slope, as in the library that trains the weights.
-    MAX_LOG_SLOPE = float(-np.log(1e-3))
 
     def __init__(
         self,
@@ -143,141 +74,169 @@ class AutoregressiveLayer:
         self.weights = [np.asarray(w, dtype=float) for w in weights]
         self.biases = [np.asarray(b, dtype=float) for b in biases]
         self.by_position = np.argsort(self.order)
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """Sort the units of each layer by the position of the last coordinate they need."""
-        d = len(self.order)
-        ready, column = np.arange(d), self.by_position
-        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
-        self._counts = [np.arange(d + 1)]
-        for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            w = w[:, column]
-            last = np.where(w != 0, ready, -1).max(axis=1)
-            column = np.argsort(last, kind="stable")
-            ready = last[column]
-            self._steps.append((np.ascontiguousarray(w[column]), b[column][:, None]))
-            # Units of this layer that are known before the first coordinate, and once that of
-            # each position is.
-            self._counts.append(np.searchsorted(ready, np.arange(-1, d), side="right"))
-        out = self.weights[-1][:, column].reshape(d, 2, -1)[self.by_position]
-        self._out = np.ascontiguousarray(out)
-        self._out_bias = self.biases[-1].reshape(d, 2)[self.by_position]
-
-    def _log_slope(self, raw: np.ndarray) -> np.ndarray:
-        return raw / (1.0 + np.abs(raw) / self.MAX_LOG_SLOPE)
+        self._sort_units()
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Transport x of shape (n, d); return z and the log determinants, shape (n,)."""
-        b, a = np.moveaxis(np.clip(self._affine(x), *self.bounds), 2, 0)
+        """Transport points x of shape (n, d).
+
+        Returns
+        -------
+        z : array of shape (n, d)
+        log_det : array of shape (n,)
+            Log determinant of the Jacobian.
+        """
+        b, a = np.moveaxis(np.clip(self.shifts_and_log_slopes(x), *self.bounds), 2, 0)
         return x * np.exp(a) + b, a.sum(axis=1)
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        """Transport points z of shape (n, d) back to x."""
+        x = np.empty_like(z)
+        for first in range(0, len(z), CHUNK_ROWS):
+            x[first : first + CHUNK_ROWS] = self._inverse(z[first : first + CHUNK_ROWS])
+        return x
 
     def bounded(self, x: np.ndarray) -> AutoregressiveLayer:
         """Layer whose shifts and slopes stay within what they are at x, shape (n, d)."""
-        affine = self._affine(x)
+        affine = self.shifts_and_log_slopes(x)
         low, high = affine.min(axis=0), affine.max(axis=0)
-        slack = 0.05 * (high - low)
-        bounds = np.stack([low - slack, high + slack])
+        margin = BOUND_MARGIN * (high - low)
+        bounds = np.stack([low - margin, high + margin])
         return AutoregressiveLayer(self.order, self.weights, self.biases, bounds)
 
-    def _affine(self, x: np.ndarray) -> np.ndarray:
-        """Shift and log slope of each coordinate, shape (n, d, 2), without bounds."""
+    def shifts_and_log_slopes(self, x: np.ndarray) -> np.ndarray:
+        """Shift and log slope of each coordinate without bounds, shape (n, d, 2)."""
         h = x
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = h @ w.T + b
             h *= expit(h)
         out = (h @ self.weights[-1].T + self.biases[-1]).reshape(len(x), -1, 2)
-        out[:, :, 1] = self._log_slope(out[:, :, 1])
+        out[:, :, 1] = _log_slope(out[:, :, 1])
         return out
 
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        """Transport z of shape (n, d) back."""
-        x = np.empty_like(z)
-        for first in range(0, len(z), CHUNK):
-            x[first : first + CHUNK] = self._inverse(z[first : first + CHUNK])
-        return x
+    def _sort_units(self) -> None:
+        """Sort the units of each layer by the position of the last coordinate they depend on."""
+        d = len(self.order)
+        last_position, column = np.arange(d), self.by_position
+        self._hidden: list[tuple[np.ndarray, np.ndarray]] = []
+        self._n_known = [np.arange(d + 1)]
+        for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            w = w[:, column]
+            unsorted = np.where(w != 0, last_position, -1).max(axis=1)
+            column = np.argsort(unsorted, kind="stable")
+            last_position = unsorted[column]
+            self._hidden.append((np.ascontiguousarray(w[column]), b[column][:, None]))
+            # Units of this layer that are known before the first coordinate, and once the
+            # coordinate at each position is.
+            self._n_known.append(np.searchsorted(last_position, np.arange(-1, d), side="right"))
+        out = self.weights[-1][:, column].reshape(d, 2, -1)[self.by_position]
+        self._out = np.ascontiguousarray(out)
+        self._out_bias = self.biases[-1].reshape(d, 2)[self.by_position]
 
     def _inverse(self, z: np.ndarray) -> np.ndarray:
         n, d = z.shape
         z = z.T[self.by_position]
-        # Features first: the rows that a step reads and writes are contiguous.
-        known = [np.empty((d, n))] + [np.empty((len(w), n)) for w, _ in self._steps]
-        last, done = len(self._steps), [0] * len(self._counts)
-        # Units that depend on no coordinate are there before the first one.
-        self._advance(known, done, -1)
+        # Features come first: the rows that a step reads and writes are contiguous.
+        values = [np.empty((d, n))] + [np.empty((len(w), n)) for w, _ in self._hidden]
+        n_done = [0] * len(self._n_known)
+        self._advance(values, n_done, -1)
         for p in range(d):
-            b, a = self._out[p, :, : done[last]] @ known[last][: done[last]]
+            b, a = self._out[p, :, : n_done[-1]] @ values[-1][: n_done[-1]]
             b += self._out_bias[p, 0]
-            a = self._log_slope(a + self._out_bias[p, 1])
+            a = _log_slope(a + self._out_bias[p, 1])
             low, high = self.bounds[:, self.by_position[p]]
             a, b = np.clip(a, low[1], high[1]), np.clip(b, low[0], high[0])
-            known[0][p] = (z[p] - b) * np.exp(-a)
-            done[0] = p + 1
-            self._advance(known, done, p)
+            values[0][p] = (z[p] - b) * np.exp(-a)
+            n_done[0] = p + 1
+            self._advance(values, n_done, p)
         x = np.empty((n, d))
-        x[:, self.by_position] = known[0].T
+        x[:, self.by_position] = values[0].T
         return x
 
-    def _advance(self, known: list[np.ndarray], done: list[int], p: int) -> None:
-        for i, (w, b) in enumerate(self._steps):
-            units = slice(done[i + 1], int(self._counts[i + 1][p + 1]))
+    def _advance(self, values: list[np.ndarray], n_done: list[int], p: int) -> None:
+        """Compute the hidden units that are known once the coordinate at position p is."""
+        for i, (w, b) in enumerate(self._hidden):
+            units = slice(n_done[i + 1], int(self._n_known[i + 1][p + 1]))
             if units.start == units.stop:
                 continue
-            h = w[units, : done[i]] @ known[i][: done[i]] + b[units]
+            h = w[units, : n_done[i]] @ values[i][: n_done[i]] + b[units]
             h *= expit(h)
-            known[i + 1][units] = h
-            done[i + 1] = units.stop
+            values[i + 1][units] = h
+            n_done[i + 1] = units.stop
 
 
+def _log_slope(raw: np.ndarray) -> np.ndarray:
+    return raw / (1.0 + np.abs(raw) / MAX_LOG_SLOPE)
+
+
+@dataclass(frozen=True, eq=False)
 class FlowDensity:
-    """A trained transport of the standard normal, with a heavy-tailed part beside it.
+    """A trained transport of the standard normal, with a heavy-tailed component.
 
     Parameters
     ----------
     mean : array of shape (d,)
     scale : array of shape (d, d)
-        Lower-triangular factor; the transport works on ``scale^-1 (x - mean)``.
+        Lower-triangular factor; the transport maps ``scale^-1 (x - mean)``.
     layers : tuple of AutoregressiveLayer
         From the draws towards the normal.
-    defence : EllipticalMixture
-        Its tails bound the ratio of target to proposal.
+    defensive : EllipticalMixture
+        The heavy-tailed component, whose tails bound the ratio of target to proposal. It has the
+        window on circular coordinates, too.
     share : float
-        Share of the defence.
+        Share of the heavy-tailed component.
     wide : float
-        Share of the draws whose normal is wider: they follow the shape that was learned out
-        into the tails, which no draw showed, and keep independence chains from being stuck.
+        Share of the draws whose normal is wider. They follow the learned shape into the tails,
+        where there was no draw, and keep independence chains from being stuck.
     """
 
-    rung = "network"
-
-    def __init__(
-        self,
-        mean: np.ndarray,
-        scale: np.ndarray,
-        layers: tuple[AutoregressiveLayer, ...],
-        defence: EllipticalMixture,
-        share: float,
-        wide: float = 0.05,
-    ) -> None:
-        self.mean, self.scale, self.layers = mean, scale, tuple(layers)
-        self.defence, self.share, self.wide = defence, share, wide
-        self.period, self.centre = defence.period, defence.centre
-        d = len(mean)
-        self._inverse = solve_triangular(scale, np.eye(d), lower=True)
-        self._constant = -0.5 * d * np.log(2 * np.pi) - np.log(np.diag(scale)).sum()
-        # The squared radius of the wide part is about three standard deviations larger.
-        self._width = float(np.sqrt(1.0 + 3.0 / np.sqrt(d)))
+    mean: np.ndarray
+    scale: np.ndarray
+    layers: tuple[AutoregressiveLayer, ...]
+    defensive: EllipticalMixture
+    share: float
+    wide: float = WIDE_SHARE
 
     @property
-    def core(self) -> FlowDensity:
-        """The transport alone."""
-        return FlowDensity(self.mean, self.scale, self.layers, self.defence, 0.0, 0.0)
+    def family(self) -> str:
+        """Family of the density: "network"."""
+        return "network"
+
+    @property
+    def period(self) -> np.ndarray:
+        """Periods of circular coordinates, ``inf`` elsewhere; shape (d,)."""
+        return self.defensive.period
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Middle of the window on circular coordinates, shape (d,)."""
+        return self.defensive.centre
+
+    @property
+    def undefended(self) -> FlowDensity:
+        """The transport alone, without heavy-tailed and wide components."""
+        return FlowDensity(self.mean, self.scale, self.layers, self.defensive, 0.0, 0.0)
+
+    @cached_property
+    def _inverse_scale(self) -> np.ndarray:
+        inverse: np.ndarray = solve_triangular(self.scale, np.eye(len(self.mean)), lower=True)
+        return inverse
+
+    @property
+    def _log_constant(self) -> float:
+        """Log of the normal's peak density over the volume of the whitening."""
+        log_volume = np.log(np.diag(self.scale)).sum()
+        return float(-0.5 * len(self.mean) * np.log(2 * np.pi) - log_volume)
+
+    @property
+    def _width(self) -> float:
+        """Standard deviation of the wide normal."""
+        return float(np.sqrt(1.0 + WIDE_RADIUS / np.sqrt(len(self.mean))))
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
         heavy = rng.random(n) < self.share
         x = np.empty((n, len(self.mean)))
-        x[heavy] = self.defence.sample(int(heavy.sum()), rng)
+        x[heavy] = self.defensive.sample(int(heavy.sum()), rng)
         z = rng.standard_normal((int(n - heavy.sum()), len(self.mean)))
         z[rng.random(len(z)) < self.wide] *= self._width
         for layer in reversed(self.layers):
@@ -290,100 +249,24 @@ class FlowDensity:
         with np.errstate(divide="ignore"):
             return np.logaddexp(
                 np.log1p(-self.share) + self.log_flow(x),
-                np.log(self.share) + self.defence.log_density(x),
+                np.log(self.share) + self.defensive.log_density(x),
             )
 
     def log_flow(self, x: np.ndarray) -> np.ndarray:
-        """Log density without the defence, shape (n,)."""
+        """Log density without the heavy-tailed component, shape (n,)."""
         out = np.empty(len(x))
         x = unroll(x, self.centre, self.period)
-        for first in range(0, len(x), CHUNK):
-            z = (x[first : first + CHUNK] - self.mean) @ self._inverse.T
-            total = np.zeros(len(z))
+        for first in range(0, len(x), CHUNK_ROWS):
+            z = (x[first : first + CHUNK_ROWS] - self.mean) @ self._inverse_scale.T
+            log_det = np.zeros(len(z))
             for layer in self.layers:
-                z, log_slope = layer.forward(z)
-                total += log_slope
-            out[first : first + CHUNK] = total + self._log_base(np.einsum("ni,ni->n", z, z))
-        return out + self._constant
+                z, log_slopes = layer.forward(z)
+                log_det += log_slopes
+            out[first : first + CHUNK_ROWS] = log_det + self._log_base(np.einsum("ni,ni->n", z, z))
+        return out + self._log_constant
 
     def _log_base(self, r2: np.ndarray) -> np.ndarray:
-        """Log density of the normal and its wide part, but for the normal's constant."""
+        """Log density at squared radii of the normal and the wide normal, without constant."""
         wide = -0.5 * r2 / self._width**2 - len(self.mean) * np.log(self._width)
         with np.errstate(divide="ignore"):
             return np.logaddexp(np.log1p(-self.wide) - 0.5 * r2, np.log(self.wide) + wide)
-
-
-def fit_flow(
-    x: np.ndarray,
-    grad: np.ndarray | None,
-    held_out: np.ndarray,
-    defence: EllipticalMixture,
-    share: float,
-    settings: Network,
-    steps: int,
-    rng: np.random.Generator,
-    previous: FlowDensity | None = None,
-    bar: float = -np.inf,
-) -> FlowDensity:
-    """Train a transport on draws and their gradients; held-out draws say when to stop.
-
-    Parameters
-    ----------
-    x, grad : arrays of shape (n, d)
-        Unrolled draws and gradients of the log density there; grad may be None.
-    held_out : array of shape (m, d)
-        Unrolled draws of other chains.
-    defence : EllipticalMixture
-        Heavy-tailed part; gives the window on circular coordinates too.
-    share : float
-        Share of the defence.
-    settings : Network
-    steps : int
-        Gradient steps.
-    rng : numpy.random.Generator
-    previous : FlowDensity, optional
-        An earlier fit of the same region to start from.
-    bar : float
-        Mean log density of the held-out draws under the density that the transport is to beat.
-
-    Raises
-    ------
-    FlowError
-        If there are too few draws or dimensions, or training came to nothing.
-    """
-    if grad is not None:
-        finite = np.isfinite(grad).all(axis=1)
-        x, grad = x[finite], grad[finite]
-    n, d = x.shape
-    if not (np.isfinite(x).all() and np.isfinite(held_out).all()):
-        raise FlowError("some draws are not finite")
-    if d < 2:
-        raise FlowError("one coordinate leaves nothing to transport autoregressively")
-    if n < max(100, 2 * d):
-        raise FlowError(f"{n} draws are too few for a network in {d} dimensions")
-    # Only here: importing torch takes seconds, and most posteriors need no network.
-    from pymc_multimodal.proposals.flow.training import train
-
-    if previous is None:
-        mean, scale, first = x.mean(axis=0), factor(np.cov(x.T)), None
-    else:
-        mean, scale, first = previous.mean, previous.scale, previous.layers
-
-    def whiten(points: np.ndarray) -> np.ndarray:
-        return solve_triangular(scale, (points - mean).T, lower=True).T
-
-    layers = train(
-        whiten(x),
-        grad @ scale if grad is not None else None,
-        whiten(held_out),
-        settings,
-        steps,
-        rng,
-        first,
-        bar + float(np.log(np.diag(scale)).sum()),
-    )
-    bounded, z = [], whiten(x)
-    for layer in layers:
-        bounded.append(layer.bounded(z))
-        z, _ = bounded[-1].forward(z)
-    return FlowDensity(mean, scale, tuple(bounded), defence, share)

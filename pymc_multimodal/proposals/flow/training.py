@@ -1,7 +1,8 @@
-"""Training of the network rung with torch; nothing else imports torch for it."""
+"""Training of a masked autoregressive flow with torch; the only file of the room that needs it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,23 +10,43 @@ import torch
 import zuko
 from torch import nn
 
-from pymc_multimodal.proposals.flow.density import AutoregressiveLayer, FlowError, Network
+from pymc_multimodal.proposals.flow.density import AutoregressiveLayer, FlowError
 from pymc_multimodal.proposals.torch_setup import device_of, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["train"]
+    from pymc_multimodal.proposals.flow.settings import Network
 
-# Evaluations of the held-out draws in the course of one training.
-CHECKS = 12
-# Held-out draws looked at by each.
-MAX_HELD_OUT = 2000
-# Nats below the rung that is to be beaten from which on the second half is not worth its time.
-HOPELESS = 1.0
-# Largest share of one draw in the score-matching term: far out in a tail, gradients of a
-# density that is not yet fitted are huge, and say nothing.
-MAX_SCORE = 1e4
+__all__ = ["layers_of", "make_flow", "train"]
+
+# Evaluations of the held-out draws in one training, and draws that each looks at: a mean over 2000
+# draws has an error of 0.02 standard deviations. Measured: examples/benchmarks/constants.py
+HELD_OUT_CHECKS, MAX_HELD_OUT = 12, 2000
+# Nats of mean held-out log density below the baseline from which on training is given up half-way.
+# Measured: examples/benchmarks/constants.py
+GIVE_UP_MARGIN = 1.0
+# Largest term of one draw in the score matching (in units of the mean squared gradient): far out in
+# a tail, gradients of a density that is not yet fitted are huge and carry no information.
+# Measured: examples/benchmarks/constants.py
+MAX_SCORE_TERM = 1e4
+# Least mean squared gradient that terms are divided by (the draws have unit spread); far below
+# that of any coordinate that varies, and above the smallest single-precision number.
+LEAST_MEAN_SQUARE = 1e-12
+# Factor of the last layer's initial weights: training starts close to the Gaussian that the draws
+# were whitened by. Measured: examples/benchmarks/constants.py
+INITIAL_SCALE = 0.1
+# Factor of the learning rate for training that goes on from an earlier one.
+# Measured: examples/benchmarks/constants.py
+WARM_START_RATE = 0.5
+# Dimensions from which on the learning rate falls like their inverse root.
+# Measured: examples/benchmarks/constants.py
+FULL_RATE_DIMS = 20.0
+# Largest norm of a gradient step's gradient; conventional.
+MAX_GRADIENT_NORM = 5.0
+# Held-out log densities are clipped at this many nats and the dimension below their median.
+# Measured: examples/benchmarks/constants.py
+CLIP_BELOW_MEDIAN = 20.0
 
 
 def train(
@@ -33,18 +54,17 @@ def train(
     score: np.ndarray | None,
     held_out: np.ndarray,
     settings: Network,
-    steps: int,
     rng: np.random.Generator,
-    first: tuple[AutoregressiveLayer, ...] | None,
-    bar: float = -np.inf,
+    start: tuple[AutoregressiveLayer, ...] | None = None,
+    baseline: float = -np.inf,
 ) -> tuple[AutoregressiveLayer, ...]:
     r"""Fit a masked autoregressive flow q to whitened draws z with scores s.
 
     .. math:: \min_q \; E[-\log q(z)] +
         \lambda E \sum_i (\partial_i \log q(z) - s_i)^2 / E[s_i^2]
 
-    The likelihood finds the shape, the scores make few draws go a long way. Dividing by the
-    mean square keeps thin directions from drowning the rest.
+    The likelihood finds the shape; the scores reduce the error from few draws. The division by the
+    mean square gives all directions the same weight, however narrow they are.
 
     Parameters
     ----------
@@ -52,13 +72,16 @@ def train(
     held_out : array of shape (m, d)
         Other draws; the weights that fit them best are kept.
     settings : Network
-    steps : int
     rng : numpy.random.Generator
-    first : tuple of AutoregressiveLayer, optional
+    start : tuple of AutoregressiveLayer, optional
         Weights to start from.
-    bar : float
-        Mean log density of the held-out draws that is to be beaten: training that is far below
-        it half-way is given up.
+    baseline : float
+        Mean log density of the held-out draws that is to be beaten. Training that is
+        `GIVE_UP_MARGIN` below it half-way is given up.
+
+    Returns
+    -------
+    tuple of AutoregressiveLayer
 
     Raises
     ------
@@ -67,116 +90,135 @@ def train(
     """
     device = device_of(settings.device)
     with seeded(rng, device):
-        flow = _make(z.shape[1], settings, first).to(device)
-        best = _descend(flow, z, score, held_out, settings, steps, first is not None, bar)
+        flow = make_flow(z.shape[1], settings, start).to(device)
+        data = _TrainingData.of(z, score, held_out, settings, device)
+        rate = settings.learning_rate * (1.0 if start is None else WARM_START_RATE)
+        rate *= min(1.0, np.sqrt(FULL_RATE_DIMS / z.shape[1]))
+        best = _minimise(flow, data, settings, rate, baseline)
     if best is None:
         raise FlowError("the loss was not finite before anything was learned")
     flow.load_state_dict(best)
-    return tuple(_layers(flow))
+    return layers_of(flow)
 
 
-def _make(
-    d: int, settings: Network, first: tuple[AutoregressiveLayer, ...] | None
+def make_flow(
+    d: int, settings: Network, start: tuple[AutoregressiveLayer, ...] | None
 ) -> zuko.flows.MAF:
-    if first is None:
+    """Flow close to the identity, or with the weights of `start`."""
+    if start is None:
         hidden = tuple(max(width, 2 * d) for width in settings.hidden)
         n = settings.transforms
     else:
-        hidden = tuple(len(b) for b in first[0].biases[:-1])
-        n = len(first)
+        hidden = tuple(len(b) for b in start[0].biases[:-1])
+        n = len(start)
     flow = zuko.flows.MAF(d, transforms=n, hidden_features=hidden, activation=nn.SiLU)
     with torch.no_grad():
         for i, linears in enumerate(_linears(flow)):
-            if first is None:
-                # Begin at the Gaussian that the draws were whitened by.
-                linears[-1].weight.mul_(0.1)
+            if start is None:
+                linears[-1].weight.mul_(INITIAL_SCALE)
                 linears[-1].bias.zero_()
                 continue
-            for linear, w, b in zip(linears, first[i].weights, first[i].biases, strict=True):
+            for linear, w, b in zip(linears, start[i].weights, start[i].biases, strict=True):
                 linear.weight.copy_(torch.as_tensor(w))
                 linear.bias.copy_(torch.as_tensor(b))
     return flow
 
 
-def _descend(
-    flow: zuko.flows.MAF,
-    z: np.ndarray,
-    score: np.ndarray | None,
-    held_out: np.ndarray,
-    settings: Network,
-    steps: int,
-    again: bool,
-    bar: float,
+def layers_of(flow: zuko.flows.MAF) -> tuple[AutoregressiveLayer, ...]:
+    """Layers of a flow as NumPy arrays, in double precision."""
+    layers = []
+    for transform, linears in zip(flow.transform.transforms, _linears(flow), strict=True):
+        weights = [
+            (torch.as_tensor(m.mask) * m.weight).detach().cpu().double().numpy() for m in linears
+        ]
+        biases = [m.bias.detach().cpu().double().numpy() for m in linears]
+        layers.append(AutoregressiveLayer(transform.order.cpu().numpy(), weights, biases))
+    return tuple(layers)
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainingData:
+    """Draws, scores and held-out draws as tensors.
+
+    `score` is None where the score-matching term is not used; `inverse_size` is the inverse root
+    mean square of each coordinate's score.
+    """
+
+    z: torch.Tensor
+    score: torch.Tensor | None
+    inverse_size: torch.Tensor | None
+    held_out: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        z: np.ndarray,
+        score: np.ndarray | None,
+        held_out: np.ndarray,
+        settings: Network,
+        device: torch.device,
+    ) -> _TrainingData:
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=torch.float32, device=device)
+
+        target = inverse_size = None
+        if score is not None and settings.score_weight > 0 and np.isfinite(score).all():
+            target = tensor(score)
+            inverse_size = target.square().mean(dim=0).clamp(min=LEAST_MEAN_SQUARE).rsqrt()
+        thinned = held_out[:: max(1, len(held_out) // MAX_HELD_OUT)]
+        return cls(tensor(z), target, inverse_size, tensor(thinned))
+
+
+def _minimise(
+    flow: zuko.flows.MAF, data: _TrainingData, settings: Network, rate: float, baseline: float
 ) -> dict[str, torch.Tensor] | None:
-    """Run the descent; return the state that was best on held-out draws, if any was finite."""
-    device = next(flow.parameters()).device
-    data, other = (
-        torch.as_tensor(a, dtype=torch.float32, device=device)
-        for a in (z, held_out[:: max(1, len(held_out) // MAX_HELD_OUT)])
-    )
-    target = unit = None
-    if score is not None and settings.score_weight > 0 and np.isfinite(score).all():
-        target = torch.as_tensor(score, dtype=torch.float32, device=device)
-        unit = target.square().mean(dim=0).clamp(min=1e-12).rsqrt()
-    rate = settings.learning_rate * (0.5 if again else 1.0)
-    rate *= min(1.0, np.sqrt(20.0 / z.shape[1]))
+    """Minimise the loss; return the best weights on held-out draws, None if none is finite."""
     optimiser = torch.optim.Adam(flow.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=settings.steps + 1)
     best, best_value = None, -np.inf
-    every = max(1, steps // CHECKS)
-    for step in range(steps + 1):
-        if step % every == 0 or step == steps:
-            value = _mean_log_density(flow, other)
+    every = max(1, settings.steps // HELD_OUT_CHECKS)
+    for step in range(settings.steps + 1):
+        if step % every == 0 or step == settings.steps:
+            value = _mean_log_density(flow, data.held_out)
             if value > best_value:
                 best_value = value
                 best = {k: v.clone() for k, v in flow.state_dict().items()}
-        if step == steps or (2 * step >= steps and best_value < bar - HOPELESS):
+        given_up = 2 * step >= settings.steps and best_value < baseline - GIVE_UP_MARGIN
+        if step == settings.steps or given_up:
             break
-        rows = torch.randint(len(data), (min(settings.batch, len(data)),)).to(device)
-        loss = _loss(flow, data[rows], target[rows] if target is not None else None, unit, settings)
+        loss = _loss(flow, data, settings)
         if not torch.isfinite(loss):
             break
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
+        nn.utils.clip_grad_norm_(flow.parameters(), MAX_GRADIENT_NORM)
         optimiser.step()
         schedule.step()
     return best
 
 
-def _loss(
-    flow: zuko.flows.MAF,
-    z: torch.Tensor,
-    score: torch.Tensor | None,
-    unit: torch.Tensor | None,
-    settings: Network,
-) -> torch.Tensor:
-    if score is None or unit is None:
+def _loss(flow: zuko.flows.MAF, data: _TrainingData, settings: Network) -> torch.Tensor:
+    """Loss on a random batch of the draws."""
+    n = len(data.z)
+    rows = torch.randint(n, (min(settings.batch, n),)).to(data.z.device)
+    z = data.z[rows]
+    if data.score is None or data.inverse_size is None:
         return -flow().log_prob(z).mean()
     z = z.requires_grad_(True)
     log_q = flow().log_prob(z)
     (gradient,) = torch.autograd.grad(log_q.sum(), z, create_graph=True)
-    miss = ((gradient - score) * unit).square().sum(dim=1).clamp(max=MAX_SCORE)
-    return -log_q.mean() + settings.score_weight * miss.mean()
+    error = ((gradient - data.score[rows]) * data.inverse_size).square().sum(dim=1)
+    return -log_q.mean() + settings.score_weight * error.clamp(max=MAX_SCORE_TERM).mean()
 
 
 def _mean_log_density(flow: zuko.flows.MAF, z: torch.Tensor) -> float:
+    """Mean log density in which no single far draw decides: the defensive component covers it."""
     with torch.no_grad():
         log_q = flow().log_prob(z)
-    # One far draw shall not decide: what the flow forgets is what the defence is for.
-    floor = log_q.median() - 20.0 - z.shape[1]
+    floor = log_q.median() - CLIP_BELOW_MEDIAN - z.shape[1]
     return float(torch.where(torch.isnan(log_q), floor, log_q.clamp(min=floor)).mean())
 
 
 def _linears(flow: zuko.flows.MAF) -> Iterator[list[nn.Linear]]:
     for transform in flow.transform.transforms:
         yield [m for m in transform.hyper if isinstance(m, nn.Linear)]
-
-
-def _layers(flow: zuko.flows.MAF) -> Iterator[AutoregressiveLayer]:
-    for transform, linears in zip(flow.transform.transforms, _linears(flow), strict=True):
-        weights = [
-            (torch.as_tensor(m.mask) * m.weight).detach().cpu().double().numpy() for m in linears
-        ]
-        biases = [m.bias.detach().cpu().double().numpy() for m in linears]
-        yield AutoregressiveLayer(transform.order.cpu().numpy(), weights, biases)

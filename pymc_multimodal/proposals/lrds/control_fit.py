@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.lrds.control import Control, PathTerms
 from pymc_multimodal.proposals.lrds.path_generator import Training
 from pymc_multimodal.proposals.lrds.potential import Potential

@@ -10,10 +10,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pymc_multimodal import checks
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.base import RegionalMixture
 from pymc_multimodal.proposals.device import check_device
 from pymc_multimodal.proposals.elliptical import factor
-from pymc_multimodal.proposals.ladder import Hybrid, expected_acceptance
+from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.lrds.control_fit import fit_control
 from pymc_multimodal.proposals.lrds.energy import EnergyNetwork, fit_energy
 from pymc_multimodal.proposals.lrds.noising import geometric, pinned, variance_preserving
@@ -24,9 +25,7 @@ from pymc_multimodal.proposals.lrds.stepped import SteppedReference, exponential
 from pymc_multimodal.status import FitError, Status, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pymc_multimodal.proposals.base import RegionDensity, RegionFit
+    from pymc_multimodal.proposals.base import RegionFit
     from pymc_multimodal.proposals.lrds.noising import Noising
     from pymc_multimodal.proposals.lrds.pool import Components
     from pymc_multimodal.proposals.lrds.reference import Reference
@@ -153,7 +152,7 @@ class LRDS:
         Whether a control is learned at all.
     share : float
         Share of the defensive density on paths.
-    regional : Hybrid
+    regional : RegionalFamilies
         Densities of the regions, for the bridge, for the chains' jumps, and for the defence.
 
     Raises
@@ -180,7 +179,9 @@ class LRDS:
     energy: EnergyNetwork = field(default_factory=EnergyNetwork)
     train: bool = True
     share: float = 0.1
-    regional: Hybrid = field(default_factory=lambda: Hybrid(rungs=("gaussian", "mixture")))
+    regional: RegionalFamilies = field(
+        default_factory=lambda: RegionalFamilies(families=("gaussian", "mixture"))
+    )
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -202,7 +203,7 @@ class LRDS:
         for name, kind in (
             ("network", ControlNetwork),
             ("energy", EnergyNetwork),
-            ("regional", Hybrid),
+            ("regional", RegionalFamilies),
         ):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(
@@ -225,9 +226,9 @@ class LRDS:
                 f"LRDS(first={self.first}, last={self.last}): noise levels must be positive and "
                 "rise from the first to the last."
             )
-        if "network" in self.regional.rungs:
+        if "network" in self.regional.families:
             raise ValueError(
-                "LRDS(regional=Hybrid(...)): its rungs must leave out 'network', since the "
+                "LRDS(regional=Hybrid(...)): its families must leave out 'network', since the "
                 "reference is made of Gaussian components."
             )
         if self.kernels == "exponential" and (
@@ -270,16 +271,6 @@ class LRDS:
             "kernels": "exponential",
         }
         return cls(**(settings | changes))
-
-    def fit_regions(
-        self,
-        local: RegionDraws,
-        period: np.ndarray,
-        rng: np.random.Generator,
-        previous: Sequence[RegionDensity | None] | None = None,
-    ) -> RegionFit:
-        """Fit Gaussians and mixtures, which serve the bridge, the jumps and the defence."""
-        return self.regional.fit_regions(local, period, rng, previous)
 
     def build(
         self,

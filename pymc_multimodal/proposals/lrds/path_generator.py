@@ -224,10 +224,6 @@ class PathGenerator(Generator):
             self.period, self.fallbacks, self.training,
         )  # fmt: skip
 
-    def export(self) -> PathGenerator:
-        """Itself: it is made of NumPy arrays."""
-        return self
-
     # ---------------------------------------------------------- paths
 
     def _chunks(self, n: int) -> list[slice]:

@@ -130,7 +130,7 @@ def regional_components(densities: Sequence[RegionDensity], weights: np.ndarray)
     weights = np.maximum(np.where(np.isfinite(weights), weights, 0.0), 1e-3 / len(weights))
     shares, means, factors = [], [], []
     for w, density in zip(weights, densities, strict=True):
-        core = density.core
+        core = density.undefended
         assert isinstance(core, EllipticalMixture)
         for share, mean, scale, df in zip(
             core.weights, core.means, core.scales, core.df, strict=True

@@ -1,19 +1,23 @@
-"""Training-free labels: a reverse diffusion pairs normal noise with draws, no network trained.
+"""Labels without training: a reverse diffusion pairs normal noise with draws.
 
 All functions work on standardised data: mean zero and unit standard deviation per coordinate.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from pymc_multimodal.status import FitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sklearn.neighbors import NearestNeighbors
+
+    from pymc_multimodal.proposals.mixture import GaussianMixture
 
 __all__ = [
     "EmpiricalScore",
@@ -25,11 +29,15 @@ __all__ = [
     "schedule",
 ]
 
-# Noise left at time 0, and signal left at time 1.
-FLOOR = 1e-4
-
-# Entries of the largest matrix of exponents at a time: it has to stay in the cache.
-BLOCK = 250_000
+# Variance of the noise left at time 0, and signal left at time 1: those of the released code of
+# arXiv 2505.07825.
+LEAST_NOISE = 1e-4
+# Numbers in the largest matrix of exponents: 2 MB in double precision, the size of a processor
+# core's cache. The number changes no result.
+MAX_EXPONENTS = 250_000
+# Standard deviations beyond which a label counts as diverged, and share of diverged paths that is
+# tolerated. Measured: examples/benchmarks/constants.py
+DIVERGED_DISTANCE, MAX_DIVERGED = 1e3, 0.1
 
 
 class MapError(FitError):
@@ -61,13 +69,13 @@ def schedule(t: float) -> tuple[float, float]:
     -------
     alpha, beta2 : float
         ``z(t) = alpha x + sqrt(beta2) e`` with e standard normal:
-        ``alpha = 1 - (1 - FLOOR) t`` and ``beta2 = FLOOR + (1 - FLOOR) t``.
+        ``alpha = 1 - (1 - LEAST_NOISE) t`` and ``beta2 = LEAST_NOISE + (1 - LEAST_NOISE) t``.
 
     Notes
     -----
-    arXiv 2505.07825, section 3.3, with the floor of its authors' released code.
+    arXiv 2505.07825, section 3.3, with the least noise of its authors' released code.
     """
-    return 1.0 - (1.0 - FLOOR) * t, FLOOR + (1.0 - FLOOR) * t
+    return 1.0 - (1.0 - LEAST_NOISE) * t, LEAST_NOISE + (1.0 - LEAST_NOISE) * t
 
 
 class EmpiricalScore:
@@ -81,11 +89,11 @@ class EmpiricalScore:
     x : array of shape (J, d)
         Standardised draws.
     neighbours : int, optional
-        Sum only over this many draws nearest to z, and let equally many others, picked once,
-        stand for the rest: near time 1 all draws weigh about the same, and the nearest alone
-        would pull outwards. None sums over all draws.
+        The sum is over this many draws nearest to z, and over equally many others, chosen once,
+        that represent all the rest: near time 1 all draws have about the same weight, and a sum
+        over the nearest alone would point outwards. None is the sum over all draws.
     rng : numpy.random.Generator, optional
-        Picks those others; needed only with `neighbours`.
+        Chooses the others; needed only with `neighbours`.
 
     Raises
     ------
@@ -95,7 +103,7 @@ class EmpiricalScore:
     Notes
     -----
     Equation 14 of arXiv 2505.07825. It is the exact score of a mixture with a narrow kernel on
-    every draw, so that the reverse diffusion ends on the draws themselves.
+    every draw: the reverse diffusion ends on the draws themselves.
     """
 
     def __init__(
@@ -114,7 +122,12 @@ class EmpiricalScore:
         if neighbours is None or 2 * neighbours >= len(self.x):
             return
         if rng is None:
-            raise ValueError(f"neighbours={neighbours} needs rng, to pick what stands for the rest")
+            raise ValueError(
+                f"neighbours={neighbours} needs rng, to choose the draws that represent the rest."
+            )
+        # Only here: scikit-learn takes a second to import.
+        from sklearn.neighbors import NearestNeighbors
+
         self._search = NearestNeighbors(n_neighbors=neighbours).fit(self.x)
         self._others = rng.choice(len(self.x), size=neighbours, replace=False)
 
@@ -122,7 +135,7 @@ class EmpiricalScore:
         """Score at the rows of z at time t, both of shape (n, d)."""
         alpha, beta2 = schedule(t)
         mean = np.empty_like(z)
-        rows = max(1, BLOCK // len(self.x))
+        rows = max(1, MAX_EXPONENTS // len(self.x))
         for i in range(0, len(z), rows):
             part = slice(i, i + rows)
             if self._search is None:
@@ -132,7 +145,7 @@ class EmpiricalScore:
         return (alpha * mean - z) / beta2
 
     def _mean(self, z: np.ndarray, alpha: float, beta2: float) -> np.ndarray:
-        """Posterior mean of the draw behind each row, over all draws."""
+        """Posterior mean of the draw that each row is a noised version of, over all draws."""
         exponent = z @ (alpha / beta2 * self.x.T)
         exponent -= alpha**2 / beta2 * self._half_norm
         exponent -= exponent.max(axis=1, keepdims=True)
@@ -140,9 +153,9 @@ class EmpiricalScore:
         return (share @ self.x) / share.sum(axis=1, keepdims=True)
 
     def _mean_of_neighbours(self, z: np.ndarray, alpha: float, beta2: float) -> np.ndarray:
-        """Compute the same from the nearest draws, and weighted others in place of the rest."""
+        """Compute the same from the nearest draws, and others with the weight of the rest."""
         assert self._search is not None
-        # |z - alpha x| is alpha |z / alpha - x|: the nearest to z / alpha weigh most.
+        # |z - alpha x| = alpha |z / alpha - x|: the draws nearest to z / alpha have most weight.
         centre = z / alpha
         distance, near = self._search.kneighbors(centre)
         others = self.x[self._others]
@@ -151,13 +164,13 @@ class EmpiricalScore:
             - 2.0 * centre @ others.T
             + 2.0 * self._half_norm[self._others]
         )
-        # A draw that is a neighbour already must not stand for the rest as well.
+        # A draw that is a neighbour already must not represent the rest as well.
         rest = far > distance[:, -1:] ** 2
         count = np.maximum(rest.sum(axis=1, keepdims=True), 1)
-        stands_for = np.log((len(self.x) - self._others.size) / count)
+        log_number = np.log((len(self.x) - self._others.size) / count)
         scale = -0.5 * alpha**2 / beta2
         exponent = np.concatenate(
-            [scale * distance**2, np.where(rest, scale * far + stands_for, -np.inf)], axis=1
+            [scale * distance**2, np.where(rest, scale * far + log_number, -np.inf)], axis=1
         )
         share = np.exp(exponent - exponent.max(axis=1, keepdims=True))
         k = near.shape[1]
@@ -165,6 +178,7 @@ class EmpiricalScore:
         return mean / share.sum(axis=1, keepdims=True)
 
 
+@dataclass(frozen=True)
 class SmoothedScore:
     """Score of a noised Gaussian mixture, in closed form.
 
@@ -172,44 +186,26 @@ class SmoothedScore:
 
     Parameters
     ----------
-    weights : array of shape (J,)
-    means : array of shape (J, d)
-    covariances : array of shape (J, d, d)
+    mixture : GaussianMixture
 
     Notes
     -----
-    The map of a mixture fitted to the draws is smooth, which the map of the empirical score is
-    not: the same supervised network learns it.
+    The map of a mixture fitted to the draws is smooth, and the supervised network can learn it.
+    The map of the empirical score is not smooth.
     """
 
-    def __init__(self, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> None:
-        self.means = np.asarray(means, dtype=float)
-        self._log_weights = np.log(np.asarray(weights, dtype=float))
-        self._variances, self._axes = np.linalg.eigh(np.asarray(covariances, dtype=float))
+    mixture: GaussianMixture
 
     def __call__(self, z: np.ndarray, t: float) -> np.ndarray:
         """Score at the rows of z at time t, both of shape (n, d)."""
         alpha, beta2 = schedule(t)
-        logs, pulls = [], []
-        for log_weight, mean, variance, axes in zip(
-            self._log_weights, self.means, self._variances, self._axes, strict=True
-        ):
-            spread = alpha**2 * variance + beta2
-            along = (z - alpha * mean) @ axes
-            scaled = along / spread
-            logs.append(
-                log_weight - 0.5 * (np.log(spread).sum() + np.einsum("nd,nd->n", along, scaled))
-            )
-            pulls.append(scaled @ axes.T)
-        exponent = np.stack(logs)
-        exponent -= np.logaddexp.reduce(exponent, axis=0)
-        return -np.einsum("jn,jnd->nd", np.exp(exponent), np.stack(pulls))
+        return self.mixture.noised(beta2, alpha).score(z)
 
 
 def reverse_ode(
     score: Callable[[np.ndarray, float], np.ndarray], y: np.ndarray, ode_steps: int
 ) -> np.ndarray:
-    """Carry noise at time 1 to data at time 0 along the probability flow.
+    """Transport noise at time 1 to data at time 0 along the probability flow.
 
     ``dz/dt = b z - sigma^2 S(z, t) / 2`` with ``b = d log alpha / dt`` and
     ``sigma^2 = d beta^2 / dt - 2 b beta^2``, by explicit Euler on equal steps.
@@ -225,7 +221,7 @@ def reverse_ode(
     Returns
     -------
     array of shape (n, d)
-        Rows that diverge come back as NaN or far out; nothing is raised.
+        Rows that diverge are NaN or far out; nothing is raised.
 
     Notes
     -----
@@ -233,7 +229,7 @@ def reverse_ode(
     explicit Euler and 500 to 10,000.
     """
     z = np.array(y, dtype=float)
-    rate, dt = 1.0 - FLOOR, 1.0 / ode_steps
+    rate, dt = 1.0 - LEAST_NOISE, 1.0 / ode_steps
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for i in range(ode_steps):
             t = 1.0 - i * dt
@@ -245,7 +241,7 @@ def reverse_ode(
 
 
 class LabelledPairs(NamedTuple):
-    """Noise and the data it is carried to.
+    """Noise, and the data that it is transported to.
 
     Attributes
     ----------
@@ -266,9 +262,6 @@ def labelled_pairs(
     d: int,
     rng: np.random.Generator,
     ode_steps: int,
-    *,
-    far: float = 1e3,
-    max_loss: float = 0.1,
 ) -> LabelledPairs:
     """Pairs of noise and data for the supervised regression.
 
@@ -277,31 +270,28 @@ def labelled_pairs(
     score : callable
         `EmpiricalScore`, `SmoothedScore` or another ``score(z, t)``.
     n, d : int
-        Number of pairs asked for, and of coordinates.
+        Number of pairs, and of coordinates.
     rng : numpy.random.Generator
     ode_steps : int
         Steps of the reverse diffusion.
-    far : float
-        A label with a coordinate beyond this many standard deviations counts as diverged.
-    max_loss : float
-        Share of diverged paths that is tolerated.
 
     Returns
     -------
     LabelledPairs
-        At most n pairs, `dropped` fewer.
+        `dropped` fewer than n pairs.
 
     Raises
     ------
     MapError
-        If more paths diverge than tolerated: what is left would be a biased selection.
+        If more than the share `MAX_DIVERGED` of the paths diverge: the others would be a biased
+        selection.
     """
     y = rng.standard_normal((n, d))
     x = reverse_ode(score, y, ode_steps)
     with np.errstate(invalid="ignore"):
-        good = (np.abs(x) < far).all(axis=1)
+        good = (np.abs(x) < DIVERGED_DISTANCE).all(axis=1)
     dropped = int(n - good.sum())
-    if dropped > max_loss * n:
+    if dropped > MAX_DIVERGED * n:
         raise MapError(
             f"{dropped} of {n} paths of the reverse diffusion diverged in {ode_steps} steps.",
             "Raise ode_steps, and look for far outliers among the region's draws.",

@@ -10,8 +10,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pymc_multimodal import checks
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.elliptical import EllipticalMixture
-from pymc_multimodal.proposals.ladder import Hybrid, expected_acceptance
+from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.score.generator import ScoreGenerator
 from pymc_multimodal.proposals.score.langevin_paths import LangevinPath
 from pymc_multimodal.proposals.score.learn import LearningData, learn_score
@@ -178,16 +179,10 @@ class ScoreLangevin(ScoreSettings):
                 _log.warning("%s", status)
         return generator
 
-    def fit_regions(
-        self,
-        local: RegionDraws,
-        period: np.ndarray,
-        rng: np.random.Generator,
-        previous: Sequence[RegionDensity | None] | None = None,
-    ) -> RegionFit:
-        """Fit the elliptical densities that bridge the weights and start the proposals."""
-        hybrid = Hybrid(rungs=("gaussian", "mixture"))
-        return hybrid.fit_regions(local, period, rng, previous)
+    @property
+    def regional(self) -> RegionalFamilies:
+        """Fit of the elliptical densities that bridge the weights and start the proposals."""
+        return RegionalFamilies(families=("gaussian", "mixture"))
 
     def build(
         self,
@@ -263,13 +258,15 @@ def _choose_paths(
 
     if not settings.path_steps:
         return proposals(None)
-    cores = [q.core for q in densities if isinstance(q.core, EllipticalMixture)]
+    cores = [q.undefended for q in densities if isinstance(q.undefended, EllipticalMixture)]
     starts = [q for q in densities if isinstance(q, EllipticalMixture)]
     assert len(cores) == len(starts) == len(densities)
     best, without = None, acceptance(None)
     accepted = without + MIN_ACCEPTANCE_GAIN
     inverse = generator.coordinates.inverse
-    factors = np.stack([np.linalg.cholesky(inverse @ _covariance(q) @ inverse.T) for q in cores])
+    factors = np.stack(
+        [np.linalg.cholesky(inverse @ q.gaussian.moments()[1] @ inverse.T) for q in cores]
+    )
     for time in PATH_TIMES:
         for rate in PATH_RATES:
             path = LangevinPath(
@@ -285,11 +282,3 @@ def _choose_paths(
         "paths.", level="info",
     )  # fmt: skip
     return proposals(best, status)
-
-
-def _covariance(q: EllipticalMixture) -> np.ndarray:
-    """Covariance of a regional density's scales and means, shape (d, d)."""
-    step = q.means - q.weights @ q.means
-    inner: np.ndarray = np.einsum("j,jik,jlk->il", q.weights, q.scales, q.scales)
-    inner += np.einsum("j,ji,jk->ik", q.weights, step, step)
-    return inner

@@ -108,7 +108,7 @@ def _whole_mixture(fitted: RegionFit, weights: np.ndarray) -> GaussianMixture:
     for density, weight in zip(
         fitted.densities, np.maximum(weights, MIN_REGION_WEIGHT), strict=True
     ):
-        core = density.core
+        core = density.undefended
         assert isinstance(core, EllipticalMixture)
         component_weights.append(weight * core.weights / core.weights.sum())
         means.append(core.means)

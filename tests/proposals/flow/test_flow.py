@@ -1,4 +1,4 @@
-"""The network rung: exact transports, honest training, and a hybrid that knows when to use it."""
+"""Networks of regions: exact transports, their training, and their densities."""
 
 from __future__ import annotations
 
@@ -14,29 +14,24 @@ from densities import (
     Banana,
     SkewNormals,
     Target,
-    exact_local,
     gaussian,
     random_layer,
     z_scores,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import norm
+from hypothesis import settings
 
 from pymc_multimodal.proposals import (
     EllipticalMixture,
     FlowDensity,
-    Hybrid,
     Network,
     RegionalMixture,
 )
-from pymc_multimodal.proposals.elliptical import fit_gaussian, heavy_tailed, with_defence
-from pymc_multimodal.proposals.flow.density import FlowError, fit_flow
-from pymc_multimodal.proposals.ladder import expected_acceptance
+from pymc_multimodal.proposals.elliptical import defensive_mixture, student_t
+from pymc_multimodal.proposals.elliptical_fit import fit_gaussian
+from pymc_multimodal.proposals.flow import FlowDraws, FlowError, fit_flow
 
 reproducible = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 SMALL = Network(steps=250, hidden=(32, 32))
-FIT_FLOW = "pymc_multimodal.proposals.ladder.fit_flow"
 
 
 class NealFunnel(Target):
@@ -69,11 +64,9 @@ def trained(target, n, seed, network=SMALL, *, gradient=True, previous=None, hel
     rng = np.random.default_rng(seed)
     x, other = target.draws(n, rng), target.draws(held_out, rng)
     grad = target(x)[1] if gradient is True else gradient
-    defence = heavy_tailed(x, line(target.dim), np.zeros(target.dim), 4.0, widen=1.2)
-    q = fit_flow(
-        x, None if gradient is False else grad, other, defence, 0.05,
-        network, network.steps, rng, previous,
-    )  # fmt: skip
+    defensive = student_t(x, line(target.dim), np.zeros(target.dim))
+    draws = FlowDraws(x, None if gradient is False else grad, other)
+    q = fit_flow(draws, defensive, 0.05, network, rng, previous)
     return q, x, other
 
 
@@ -90,15 +83,12 @@ def banana():
 
 def untrained(d, rng, *, share=0.05, wide=0.05, far=0.0):
     """A transport of random weights, its heavy-tailed part `far` away."""
-    defence = EllipticalMixture(
-        np.full((1, d), far), np.eye(d)[None], np.ones(1), np.array([4.0]),
-        line(d), np.zeros(d), "gaussian",
-    )  # fmt: skip
+    defensive = EllipticalMixture.single(np.full(d, far), np.eye(d), 4.0, line(d), np.zeros(d))
     z, layers = rng.standard_normal((1_000, d)), []
     for _ in range(2):
         layers.append(random_layer(d, rng, size=0.5).bounded(z))
         z = layers[-1].forward(z)[0]
-    return FlowDensity(np.zeros(d), np.eye(d), tuple(layers), defence, share, wide)
+    return FlowDensity(np.zeros(d), np.eye(d), tuple(layers), defensive, share, wide)
 
 
 # ------------------------------------------------------------------ torch and NumPy
@@ -116,13 +106,13 @@ def test_numpy_has_the_density_that_torch_trains(d, torch, rng):
     settings_ = Network(hidden=(16, 8), transforms=3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        flow = training._make(d, settings_, None)
+        flow = training.make_flow(d, settings_, None)
         with torch.no_grad():
             for p in flow.parameters():
                 p.add_(0.3 * torch.randn_like(p))
-    layers = tuple(training._layers(flow))
+    layers = tuple(training.layers_of(flow))
     q = untrained(d, rng)
-    q = FlowDensity(q.mean, q.scale, layers, q.defence, 0.0, 0.0)
+    q = FlowDensity(q.mean, q.scale, layers, q.defensive, 0.0, 0.0)
     x = 1.5 * rng.standard_normal((200, d))
     single = flow().log_prob(torch.as_tensor(x, dtype=torch.float32)).detach().numpy()
     np.testing.assert_allclose(q.log_flow(x), single, rtol=1e-4, atol=1e-4)
@@ -134,8 +124,8 @@ def test_numpy_has_the_density_that_torch_trains(d, torch, rng):
     for layer in reversed(layers):
         ours = layer.inverse(ours)
     np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-7)
-    again = training._make(d, settings_, layers)
-    for one, two in zip(layers, training._layers(again), strict=True):
+    again = training.make_flow(d, settings_, layers)
+    for one, two in zip(layers, training.layers_of(again), strict=True):
         np.testing.assert_allclose(one.forward(x)[0], two.forward(x)[0], rtol=1e-6, atol=1e-6)
 
 
@@ -177,7 +167,7 @@ def test_a_flow_learns_a_banana(banana):
     base = fit_gaussian(x, target(x)[1], held_out, line(2), np.zeros(2))
     gain = q.log_density(test) - base.log_density(test)
     assert z_scores(gain, 0.4) > 0, "four tenths of a nat"
-    lost = target.logp(test) - q.core.log_density(test)
+    lost = target.logp(test) - q.undefended.log_density(test)
     assert z_scores(lost, 0.05) < 0, "the transport itself is within a twentieth"
     # The heavy-tailed and the wide part take a twentieth each.
     assert np.mean(target.logp(test) - q.log_density(test)) < 0.05 - 2 * np.log(0.95)
@@ -208,9 +198,15 @@ def test_the_same_seed_gives_the_same_density(rng):
 
 def test_a_networks_seed_alone_changes_it(banana, rng):
     _, _, x, held_out = banana
-    defence = heavy_tailed(x, line(2), np.zeros(2), 4.0, widen=1.2)
+    defensive = student_t(x, line(2), np.zeros(2))
     a, b = (
-        fit_flow(x, None, held_out, defence, 0.05, SMALL, 10, np.random.default_rng(seed))
+        fit_flow(
+            FlowDraws(x, None, held_out),
+            defensive,
+            0.05,
+            replace(SMALL, steps=10),
+            np.random.default_rng(seed),
+        )
         for seed in (1, 2)
     )
     assert np.abs(a.log_density(x) - b.log_density(x)).max() > 1e-6
@@ -222,10 +218,12 @@ def test_a_warm_start_goes_on_from_where_it_was(banana):
     assert q.mean is before.mean
     assert q.scale is before.scale
     # Held-out draws choose among the course and its start; bounds are set afterwards.
-    was, now = (np.mean(part.core.log_density(held_out)) for part in (before, q))
+    was, now = (np.mean(part.undefended.log_density(held_out)) for part in (before, q))
     assert now > was - 1e-2
     test = target.draws(5_000, np.random.default_rng(9))
-    assert z_scores(q.core.log_density(test) - before.core.log_density(test), -0.01) > -4
+    assert (
+        z_scores(q.undefended.log_density(test) - before.undefended.log_density(test), -0.01) > -4
+    )
 
 
 def test_what_cannot_be_trained_is_said(rng):
@@ -249,9 +247,9 @@ class Broken(Banana):
 def test_draws_that_are_no_numbers_are_no_start():
     x = Broken(2).draws(300, np.random.default_rng(0))
     good = Banana(2).draws(300, np.random.default_rng(0))
-    defence = heavy_tailed(good, line(2), np.zeros(2), 4.0, widen=1.2)
+    defensive = student_t(good, line(2), np.zeros(2))
     with pytest.raises((FlowError, ValueError)):
-        fit_flow(x, None, good, defence, 0.05, SMALL, 5, np.random.default_rng(0))
+        fit_flow(FlowDraws(x, None, good), defensive, 0.05, SMALL, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -259,11 +257,12 @@ def test_draws_whose_gradients_are_no_numbers_are_left_out(bad, rng):
     target, brief = Banana(2), replace(SMALL, steps=30)
     x, draws = rng.standard_normal((20, 2)), target.draws(300, rng)
     grad, kept = target(draws)[1], np.arange(300) != 7
-    defence = heavy_tailed(draws, line(2), np.zeros(2), 4.0, widen=1.2)
+    defensive = student_t(draws, line(2), np.zeros(2))
 
     def fitted(rows, grad):
         rng = np.random.default_rng(0)
-        q = fit_flow(draws[rows], grad[rows], draws[:99], defence, 0.05, brief, 30, rng)
+        part = FlowDraws(draws[rows], grad[rows], draws[:99])
+        q = fit_flow(part, defensive, 0.05, brief, rng)
         return q.log_density(x)
 
     without = fitted(kept, grad)
@@ -274,9 +273,9 @@ def test_draws_whose_gradients_are_no_numbers_are_left_out(bad, rng):
 # ------------------------------------------------------------------ what a flow density is
 
 
-def test_the_core_is_the_transport_alone(banana):
+def test_undefended_is_the_transport_alone(banana):
     _, q, *_ = banana
-    core = q.core
+    core = q.undefended
     assert core.share == core.wide == 0
     assert q.share > 0
     assert q.wide > 0
@@ -299,11 +298,8 @@ def test_generate_leaves_the_heavy_tails_out(rng):
 
 
 def with_defence_at(far):
-    one = EllipticalMixture(
-        np.zeros((1, 2)), np.eye(2)[None], np.ones(1), np.array([np.inf]),
-        line(2), np.zeros(2), "gaussian",
-    )  # fmt: skip
-    q = with_defence(one, 0.05, 4.0, widen=1.2)
+    one = EllipticalMixture.single(np.zeros(2), np.eye(2), np.inf, line(2), np.zeros(2))
+    q = defensive_mixture(one)
     q.means[-1] += far
     return q
 
@@ -321,169 +317,7 @@ def test_draws_stay_near_the_data_in_many_dimensions():
     """Regression: what one coordinate got wrong the next ones amplified, up to 1e30."""
     target = SkewNormals(20, 4.0)
     q, x, _ = trained(target, 300, 4, replace(SMALL, steps=200), held_out=150)
-    drawn = q.core.sample(50_000, np.random.default_rng(0))
+    drawn = q.undefended.sample(50_000, np.random.default_rng(0))
     assert np.isfinite(drawn).all()
     spread = np.abs(x - x.mean(axis=0)).max()
     assert np.abs(drawn - x.mean(axis=0)).max() < 10 * spread
-
-
-# ------------------------------------------------------------------ the ladder
-
-
-def fit(local, hybrid, rng, previous=None):
-    return hybrid.fit_regions(local, line(local.x[0].shape[-1]), rng, previous)
-
-
-def forbidden(*args, **kwargs):
-    raise AssertionError("no network was wanted")
-
-
-def stub(calls):
-    """Takes the place of training: remembers what it was asked for, and gives up."""
-
-    def record(x, grad, held_out, defence, share, settings, steps, rng, previous=None, bar=None):
-        calls.append((x, steps, previous))
-        raise FlowError("it was a trial")
-
-    return record
-
-
-def test_a_region_without_a_network_keeps_its_rung_and_says_so(monkeypatch, rng):
-    monkeypatch.setattr(FIT_FLOW, stub([]))
-    local = exact_local(Banana(2), lambda x: (x[:, 0] > 0.3).astype(int), 2, rng)
-    found = fit(local, Hybrid(rungs=("gaussian", "network")), rng)
-    assert [q.rung for q in found.densities] == ["gaussian", "gaussian"]
-    assert sorted(s.mode for s in found.statuses) == [0, 1]
-    for s in found.statuses:
-        assert (s.code, s.stage, s.level) == ("network", "generator", "info")
-        assert "it was a trial" in s.cause
-
-
-def test_no_network_where_jumps_are_accepted_anyway(monkeypatch, rng):
-    monkeypatch.setattr(FIT_FLOW, forbidden)
-    nearly = SkewNormals(2, 1.5)
-    fit(exact_local(nearly, everywhere, 1, rng), Hybrid(), rng)
-    banana = exact_local(Banana(2), everywhere, 1, rng)
-    fit(banana, Hybrid(network=Network(worth_it=0.0)), rng)
-    fit(banana, Hybrid(rungs=("gaussian", "mixture")), rng)
-
-
-def bananas(rng, *, bends=(0.3, 1.5, 0.6, 1.0)):
-    """One region for each bend: the bends' densities beside each other."""
-    parts = [exact_local(Banana(2, bend=b), everywhere, 1, rng) for b in bends]
-    joined = {name: tuple(getattr(p, name)[0] for p in parts) for name in ("x", "logp", "grad")}
-    rows = {
-        name: np.concatenate([getattr(p, name) for p in parts])
-        for name in ("centre", "r_hat", "ess", "acceptance", "crossings", "gears")
-    }
-    return replace(parts[0], **joined, **rows)
-
-
-def test_steps_are_shared_and_those_who_gain_most_come_first(monkeypatch, rng):
-    local = bananas(rng)
-    hybrid = Hybrid(rungs=("gaussian", "network"))
-    for total, modes, steps in ((6_000, [1, 3, 2], 800), (700, [1, 3], 350), (100, [1], 100)):
-        calls = []
-        monkeypatch.setattr(FIT_FLOW, stub(calls))
-        found = fit(local, replace(hybrid, network=Network(total_steps=total)), rng)
-        assert [s.mode for s in found.statuses][: len(modes)] == modes
-        assert all(c[1] == steps for c in calls)
-        assert sum(c[1] for c in calls) <= total
-
-
-def test_few_effective_draws_are_no_ground_for_a_network(monkeypatch, rng):
-    monkeypatch.setattr(FIT_FLOW, forbidden)
-    local = exact_local(Banana(2), everywhere, 1, rng)
-    found = fit(replace(local, ess=np.array([100.0])), Hybrid(), rng)
-    assert found.densities[0].rung == "mixture"
-    assert not found.statuses
-
-
-def test_an_earlier_network_that_serves_is_kept(banana, monkeypatch, rng):
-    target, q, *_ = banana
-    local = exact_local(target, everywhere, 1, rng)
-    monkeypatch.setattr(FIT_FLOW, forbidden)
-    hybrid = Hybrid(rungs=("gaussian", "network"))
-    assert fit(local, hybrid, rng, [q]).densities[0] is q
-    # One that does not serve is where training goes on.
-    calls = []
-    monkeypatch.setattr(FIT_FLOW, stub(calls))
-    picky = replace(hybrid, network=Network(worth_it=1.0))
-    assert fit(local, picky, rng, [q]).densities[0] is q
-    assert calls[0][2] is q
-    # What was fitted to another density loses against the Gaussian.
-    calls.clear()
-    straight = exact_local(gaussian(np.zeros(2), np.eye(2)), everywhere, 1, rng)
-    assert fit(straight, hybrid, rng, [q]).densities[0].rung == "gaussian"
-    assert not calls
-
-
-@pytest.mark.parametrize("spread", [0.0, 1e-60, 1e-12, 1e-6])
-def test_flat_coordinates_do_no_harm(spread, rng):
-    base = Banana(3)
-    local = exact_local(base, everywhere, 1, rng)
-    x, grad = local.x[0].copy(), local.grad[0].copy()
-    x[..., 2] = 5.0 + spread * x[..., 2]
-    grad[..., 2] /= spread or 1.0
-    hybrid = Hybrid(network=Network(steps=20, hidden=(8,)))
-    [q] = fit(replace(local, x=(x,), grad=(grad,)), hybrid, rng).densities
-    assert np.isfinite(q.log_density(x[0])).all()
-    assert np.isfinite(q.sample(100, rng)).all()
-
-
-@pytest.mark.parametrize("draws", [1, 2, 5])
-def test_very_few_draws_do_no_harm(draws, rng):
-    local = exact_local(Banana(6), everywhere, 1, rng, draws=draws)
-    found = fit(local, Hybrid(network=Network(min_effective=0)), rng)
-    assert np.isfinite(found.densities[0].sample(100, rng)).all()
-    assert np.isfinite(found.densities[0].log_density(local.x[0][0])).all()
-
-
-# ------------------------------------------------------------------ expected acceptance
-
-
-def test_expected_acceptance_is_that_of_the_jumps(rng):
-    pi, q = norm(0.0, 1.0), norm(0.5, 1.3)
-
-    def log_w(x):
-        return pi.logpdf(x) - q.logpdf(x)
-
-    n = 400_000
-    x, y = pi.rvs(n, random_state=rng), q.rvs(n, random_state=rng)
-    exact = np.exp(np.minimum(0.0, log_w(y) - log_w(x)))
-    found = np.array([expected_acceptance(log_w(part) + 3.0) for part in np.split(x, 100)])
-    assert abs(z_scores(np.array(found)[:, None], exact.mean())[0]) < 4
-    # The standard error of the exact mean is a tenth of that; both are about 1e-3 or less.
-    assert abs(found.mean() - exact.mean()) < 0.005
-
-
-@reproducible
-@given(
-    st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40),
-    st.floats(-1e3, 1e3),
-)
-def test_expected_acceptance_is_a_probability_whatever_the_constant(log_ratio, constant):
-    log_ratio = np.array(log_ratio)
-    a = expected_acceptance(log_ratio)
-    assert 0 < a <= 1 + 1e-12
-    np.testing.assert_allclose(expected_acceptance(log_ratio + constant), a, rtol=1e-9)
-    assert np.isclose(expected_acceptance(np.full(len(log_ratio), constant)), 1.0)
-    # By its definition: pairs of draws, each the other's proposal.
-    v = np.exp(log_ratio.min() - log_ratio)
-    np.testing.assert_allclose(a, np.minimum.outer(v, v).mean() / v.mean(), rtol=1e-9)
-
-
-# ------------------------------------------------------------------ shrinkage
-
-
-@pytest.mark.parametrize("d", [2, 10, 20])
-def test_generated_draws_are_as_wide_as_exact_ones(d):
-    """Regression: networks of few hundred steps gave draws that were too narrow."""
-    target, rng = SkewNormals(d, 4.0, seed=d), np.random.default_rng(d)
-    local = exact_local(target, everywhere, 1, rng, draws=250)
-    hybrid = Hybrid()
-    generator = hybrid.build(fit(local, hybrid, rng), local, np.ones(1), rng)
-    drawn, exact = generator.generate(20_000, rng), target.draws(20_000, rng)
-    directions = np.linalg.svd(exact - exact.mean(axis=0), full_matrices=False)[2]
-    ratio = (drawn @ directions.T).std(axis=0) / (exact @ directions.T).std(axis=0)
-    assert abs(ratio.mean() - 1.0) < 0.03

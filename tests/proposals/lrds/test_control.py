@@ -112,7 +112,7 @@ def skewed(rng, **network):
     local = exact_local(target, lambda x: np.zeros(len(x), int), 1, rng, draws=400)
     density.logp(local.x[0].reshape(-1, 6))
     config = LRDS(components=1, network=ControlNetwork(worth_it=2.0, **network))
-    fitted = config.fit_regions(local, density.period, rng)
+    fitted = config.regional.fit_regions(local, density.period, rng)
     return config.build(fitted, local, np.ones(1), rng, density)
 
 

@@ -23,8 +23,8 @@ from pymc_multimodal.fit.pipeline import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.gallery import skew_normal_mixture
 from pymc_multimodal.proposals import LRDS, ControlNetwork, Hybrid
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.elliptical import laplace
-from pymc_multimodal.proposals.ladder import expected_acceptance
 from pymc_multimodal.proposals.lrds.control import PathTerms, draw_paths, log_path_density
 from pymc_multimodal.proposals.lrds.control_fit import path_ess
 from pymc_multimodal.proposals.lrds.energy import EnergyNetwork, fit_energy
@@ -201,7 +201,7 @@ def test_terms_of_paths_add_up_to_their_log_ratios(rng):
 def learned(config, target, label, regions, rng, draws=100, density=True):
     local = exact_local(target, label, regions, rng, draws=draws)
     period = np.full(target.dim, np.inf) if target.period is None else np.asarray(target.period)
-    fitted = config.fit_regions(local, period, rng)
+    fitted = config.regional.fit_regions(local, period, rng)
     weights = getattr(target, "weights", np.ones(1))
     counted = target.density(gradient=False) if density else None
     if counted is not None:
@@ -282,7 +282,7 @@ def test_without_a_density_the_draws_serve(rng):
 def test_regional_mixtures_make_the_reference(rng):
     target = two_modes(log_z=0.0)
     local = exact_local(target, HalfSpace().label, 2, rng)
-    fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(local, LINE, rng)
+    fitted = Hybrid(families=("gaussian", "mixture")).fit_regions(local, LINE, rng)
     parts = regional_components(fitted.densities, target.weights)
     x = target.draws(5_000, rng)
     assert np.mean(target.logp(x) - parts.log_density(x)) < 0.05
@@ -297,10 +297,7 @@ def replace_core(defended):
     """The heavy-tailed part of a defended density, as a density of its own."""
     from pymc_multimodal.proposals.elliptical import EllipticalMixture
 
-    return EllipticalMixture(
-        defended.means[-1:], defended.scales[-1:], np.ones(1), np.array([4.0]), LINE,
-        np.zeros(2), "gaussian",
-    )  # fmt: skip
+    return EllipticalMixture.single(defended.means[-1], defended.scales[-1], 4.0, LINE, np.zeros(2))
 
 
 def test_an_energy_bends_a_gaussian(rng):
@@ -357,7 +354,7 @@ def test_degenerate_draws_do_not_break_the_reference(rng):
     centre = np.concatenate([local.centre, np.ones((2, 1))], axis=1)
     local = replace(local, x=flat, centre=centre, grad=tuple(x[..., :0] for x in local.x))
     config = LRDS(train=False)
-    fitted = config.fit_regions(local, np.full(3, np.inf), rng)
+    fitted = config.regional.fit_regions(local, np.full(3, np.inf), rng)
     q = config.build(fitted, local, target.weights, rng)
     x = q.generate(1_000, rng)
     np.testing.assert_allclose(x[:, 2], 1.0, atol=1e-2)
@@ -481,7 +478,7 @@ def test_em_on_all_draws_mends_what_a_border_cut(rng):
     """Two modes so close that the border runs through both."""
     target = two_modes(distance=2.2, log_z=0.0)
     local = exact_local(target, HalfSpace().label, 2, rng, draws=400)
-    fitted = Hybrid(rungs=("gaussian",)).fit_regions(local, LINE, rng)
+    fitted = Hybrid(families=("gaussian",)).fit_regions(local, LINE, rng)
     pool, held = (Pool.of(local, target.weights, LINE, h) for h in (False, True))
     before = regional_components(fitted.densities, target.weights)
     after = polished(before, pool, held, rng)
@@ -490,7 +487,7 @@ def test_em_on_all_draws_mends_what_a_border_cut(rng):
     assert gain > 3
     apart = two_modes(log_z=0.0)
     local = exact_local(apart, HalfSpace().label, 2, rng)
-    fitted = Hybrid(rungs=("gaussian",)).fit_regions(local, LINE, rng)
+    fitted = Hybrid(families=("gaussian",)).fit_regions(local, LINE, rng)
     pool, held = (Pool.of(local, apart.weights, LINE, h) for h in (False, True))
     before = regional_components(fitted.densities, apart.weights)
     assert polished(before, pool, held, rng) is before

@@ -77,5 +77,5 @@ def test_bounds_hold_shifts_and_slopes_to_what_draws_showed(rng):
         np.testing.assert_array_equal(one, two)
     _, low = layer.forward(seen)
     far = 1e3 * rng.standard_normal((200, 6))
-    widest = 1.05 * np.ptp(layer._affine(seen)[:, :, 1], axis=0).sum()
+    widest = 1.05 * np.ptp(layer.shifts_and_log_slopes(seen)[:, :, 1], axis=0).sum()
     assert np.abs(tight.forward(far)[1] - low.mean()).max() < 2 * widest

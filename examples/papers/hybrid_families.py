@@ -1,12 +1,12 @@
-"""What each rung of `Hybrid()` is worth: the same fits with one, two and three of them.
+"""What each density family of `Hybrid()` gains: the same fits with one, two and three of them.
 
 arXiv 2505.07825 learns a network for every mode. `Hybrid()` begins with a Gaussian or Student-t
 for each region, goes on to a Gaussian mixture, and to a network (an autoregressive flow) only where
-jumps would still be refused often, keeping what held-out draws prefer. Here the ladder is cut short
-after its first and its second rung, on targets whose modes are skewed, bent, heavy-tailed, or
+jumps would still be refused often, keeping what held-out draws prefer. Here only the first, and the
+first two of these families are used, on targets whose modes are skewed, bent, heavy-tailed, or
 a funnel beside a ridge.
 
-*Kept* are the rungs of the regions, heaviest first, and *accepted* is the acceptance of jumps.
+*Kept* are the families of the regions, heaviest first, and *accepted* is the acceptance of jumps.
 *ESS* is the effective number of mode indicators for 1,000 evaluations of the final chains.
 *Weight error* is the largest against exact draws labelled by the same regions, *log Z error* that
 of the total evidence, each beside the standard error stated. *Evaluations* and *seconds* are those
@@ -14,11 +14,11 @@ of the whole fit; *training* is the part of these seconds spent on generators, t
 chains jump with included. A fit that has used a million evaluations refines no
 further; where that, or anything else, is not enough for the asked standard error of 0.003, the
 statuses say so. The image of hybrid_image.py is constant on every pixel, so that it has no gradient
-to climb; its own table has the rungs.
+to climb; its own table has the families.
 Run it with::
 
-    python examples/papers/hybrid_rungs.py
-    python examples/papers/hybrid_rungs.py --quick
+    python examples/papers/hybrid_families.py
+    python examples/papers/hybrid_families.py --quick
 """
 
 import importlib
@@ -38,7 +38,7 @@ from pymc_multimodal.model.build import density_of
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.target.density import Density
 
-LADDERS = {
+SUBSETS = {
     "gaussian": ("gaussian",),
     "+ mixture": ("gaussian", "mixture"),
     "+ network": ("gaussian", "mixture", "network"),
@@ -104,9 +104,9 @@ class Timed(Hybrid):
             self.seconds.append(time.monotonic() - began)
 
 
-def measure(target: Target, density: Density, rungs: tuple[str, ...], seed: int, quick: bool):
+def measure(target: Target, density: Density, families: tuple[str, ...], seed: int, quick: bool):
     """Fit once and compare with what is known."""
-    generator = Timed(rungs=rungs)
+    generator = Timed(families=families)
     config = FitConfig(
         generator=generator,
         target_se=0.02 if quick else 0.003,
@@ -124,7 +124,7 @@ def measure(target: Target, density: Density, rungs: tuple[str, ...], seed: int,
     )
     return {
         "modes": fit.n_modes,
-        "kept": [q.rung for q in fit.kernel.generator.densities],
+        "kept": [q.family for q in fit.kernel.generator.densities],
         "weight": fit.weights.weight,
         "weight_se": fit.weights.weight_se,
         "truth": truth,
@@ -142,13 +142,13 @@ def measure(target: Target, density: Density, rungs: tuple[str, ...], seed: int,
 
 def report(records: dict) -> str:
     rows = []
-    for (name, ladder), r in records.items():
+    for (name, subset), r in records.items():
         error = np.abs(np.subtract(r["weight"], r["truth"])).max()
         per_eval = r.get("mode_ess_per_draw", np.nan) / r["evals_per_draw"]
         rows.append(
             {
                 "target": name,
-                "rungs": ladder,
+                "families": subset,
                 "kept": ", ".join(r["kept"]),
                 "accepted": f"{r['acceptance']:.3f}",
                 "ESS / 1,000 evals": f"{1000 * per_eval:.1f}",
@@ -175,10 +175,10 @@ def draw(records: dict, stem: str) -> None:
         ("largest standard error of a weight", lambda r: max(r["weight_se"])),
     )
     for ax, (label, value) in zip(axes[0], panels, strict=True):
-        for j, ladder in enumerate(LADDERS):
-            values = [value(records[name, ladder]) for name in names]
-            ax.bar(np.arange(len(names)) + 0.27 * (j - 1), values, 0.27, label=ladder,
-                   color=STYLE[ladder])  # fmt: skip
+        for j, subset in enumerate(SUBSETS):
+            values = [value(records[name, subset]) for name in names]
+            ax.bar(np.arange(len(names)) + 0.27 * (j - 1), values, 0.27, label=subset,
+                   color=STYLE[subset])  # fmt: skip
         words = [name.replace("student_t", "student-t").replace("_", "\n") for name in names]
         ax.set_xticks(range(len(names)), words, fontsize=8)
         ax.set_ylabel(label)
@@ -198,14 +198,16 @@ def main() -> None:
     records = {}
     for name in GALLERY[:1] if options.quick else (*GALLERY, FUNNEL):
         target, density = None, None
-        for ladder, rungs in LADDERS.items():
-            key = f"{name}, {ladder}, seed {options.seed}"
+        for subset, families in SUBSETS.items():
+            key = f"{name}, {subset}, seed {options.seed}"
             if key not in held and density is None:
                 target = funnel_and_ridge() if name == FUNNEL else TARGETS[name]()
                 density = density_of(target.model)
-            records[name, ladder] = held.get(
+            records[name, subset] = held.get(
                 key,
-                lambda t=target, d=density, r=rungs: measure(t, d, r, options.seed, options.quick),
+                lambda t=target, d=density, f=families: measure(
+                    t, d, f, options.seed, options.quick
+                ),
             )
     print(report(records))
     draw(records, options.stem)
