@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -464,11 +463,3 @@ def test_settings_are_plain_data():
     config = PublishedHybrid(hidden=[50, 50], neighbours=None, batch=None)
     assert config.hidden == (50, 50)
     assert pickle.loads(pickle.dumps(config)) == config
-
-
-def test_the_package_does_not_import_torch():
-    code = (
-        "import sys, pymc_multimodal, pymc_multimodal.proposals.published.generator; "
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
