@@ -60,7 +60,6 @@ TO_COME = {
     "LocalSampling",
     "ModeSearch",
     "Regions",
-    "ScoreLangevin",
 }
 
 

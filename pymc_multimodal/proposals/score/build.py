@@ -181,7 +181,7 @@ class ScoreLangevin(ScoreSettings):
 
     @property
     def regional(self) -> RegionalFamilies:
-        """Elliptical densities of the regions, which bridge the weights and start the proposals."""
+        """Fit of the elliptical densities that bridge the weights and start the proposals."""
         return RegionalFamilies(families=("gaussian", "mixture"))
 
     def build(
@@ -264,7 +264,9 @@ def _choose_paths(
     best, without = None, acceptance(None)
     accepted = without + MIN_ACCEPTANCE_GAIN
     inverse = generator.coordinates.inverse
-    factors = np.stack([np.linalg.cholesky(inverse @ _covariance(q) @ inverse.T) for q in cores])
+    factors = np.stack(
+        [np.linalg.cholesky(inverse @ q.gaussian.moments()[1] @ inverse.T) for q in cores]
+    )
     for time in PATH_TIMES:
         for rate in PATH_RATES:
             path = LangevinPath(
@@ -280,11 +282,3 @@ def _choose_paths(
         "paths.", level="info",
     )  # fmt: skip
     return proposals(best, status)
-
-
-def _covariance(q: EllipticalMixture) -> np.ndarray:
-    """Covariance of a regional density's scales and means, shape (d, d)."""
-    step = q.means - q.weights @ q.means
-    inner: np.ndarray = np.einsum("j,jik,jlk->il", q.weights, q.scales, q.scales)
-    inner += np.einsum("j,ji,jk->ik", q.weights, step, step)
-    return inner

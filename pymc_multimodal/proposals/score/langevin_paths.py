@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
     from pymc_multimodal.proposals.score.langevin import Score
 
-__all__ = ["LangevinPath", "elliptical_score"]
+__all__ = ["LangevinPath"]
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,7 @@ class LangevinPath:
         start_score = np.empty_like(z)
         for k in np.unique(region):
             inside = region == k
-            start_score[inside] = (
-                elliptical_score(self.densities[k], x[inside]) @ self.coordinates.basis
-            )
+            start_score[inside] = self.densities[k].score(x[inside]) @ self.coordinates.basis
         return 2 * (share * start_score + (1 - share) * score) - score
 
     def _by_metric(self, gradient: np.ndarray, region: np.ndarray) -> np.ndarray:
@@ -122,21 +120,3 @@ class LangevinPath:
             inside = region == k
             out[inside] = rows[inside] @ matrices[k].T
         return out
-
-
-def elliptical_score(q: EllipticalMixture, x: np.ndarray) -> np.ndarray:
-    """Gradient of the log density of a regional density that is not circular, shape (n, d)."""
-    logs = np.empty((len(x), len(q.means)))
-    gradients = np.empty((len(x), *q.means.shape))
-    for j, (mean, scale, df) in enumerate(zip(q.means, q.scales, q.df, strict=True)):
-        inverse = np.linalg.inv(scale)
-        z = (x - mean) @ inverse.T
-        r2 = np.einsum("ni,ni->n", z, z)
-        heavy = np.isfinite(df)
-        slope = (df + x.shape[1]) / (df + r2) if heavy else np.ones(len(x))
-        gradients[:, j] = -slope[:, None] * (z @ inverse)
-        logs[:, j] = -0.5 * (df + x.shape[1]) * np.log1p(r2 / df) if heavy else -0.5 * r2
-    logs += q._log_constants
-    share = np.exp(logs - logs.max(axis=1, keepdims=True))
-    share /= share.sum(axis=1, keepdims=True)
-    return np.einsum("nj,nji->ni", share, gradients)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from pymc_multimodal import checks
@@ -13,8 +12,6 @@ __all__ = ["ScoreSettings"]
 OBJECTIVES = ("implicit", "denoising", "exact")
 TRACES = ("auto", "exact", "hutchinson")
 INTEGRATORS = ("averaged", "euler")
-# Bound that excludes infinity.
-LARGEST_FLOAT = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,16 @@ class ScoreSettings:
         owner = type(self).__name__
         checks.choice(owner, "objective", self.objective, OBJECTIVES)
         checks.choice(owner, "trace", self.trace, TRACES)
-        checks.positive(owner, "noise_sd", self.noise_sd, LARGEST_FLOAT)
+        checks.positive(owner, "noise_sd", self.noise_sd, finite=True)
         checks.count(owner, "max_components", self.max_components)
         checks.count(owner, "width", self.width)
         checks.count(owner, "training_steps", self.training_steps, 0)
         checks.count(owner, "batch_size", self.batch_size, 2)
-        checks.positive(owner, "learning_rate", self.learning_rate, LARGEST_FLOAT)
+        checks.positive(owner, "learning_rate", self.learning_rate, finite=True)
         if self.step_size is not None:
-            checks.positive(owner, "step_size", self.step_size, LARGEST_FLOAT)
+            checks.positive(owner, "step_size", self.step_size, finite=True)
         if self.stop_time is not None:
-            checks.positive(owner, "stop_time", self.stop_time, LARGEST_FLOAT)
+            checks.positive(owner, "stop_time", self.stop_time, finite=True)
         checks.choice(owner, "integrator", self.integrator, INTEGRATORS)
         checks.share(owner, "min_overlap", self.min_overlap)
         checks.count(owner, "path_steps", self.path_steps, 0)

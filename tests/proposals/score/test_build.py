@@ -13,6 +13,7 @@ from pymc_multimodal import ScoreLangevin
 from pymc_multimodal.fit import fit_density
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.proposals import expected_acceptance
+from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.score.path_proposals import ScoreProposals
 from pymc_multimodal.status import FitError
 
@@ -49,7 +50,7 @@ def test_proposals_are_never_worse_than_their_start(objective, rng):
     target = two_modes(3, log_z=0.0)
     local = exact_local(target, HalfSpace().label, 2, rng)
     config = ScoreLangevin(objective=objective, training_steps=200)
-    fitted = config.fit_regions(local, np.full(3, np.inf), rng)
+    fitted = config.regional.fit_regions(local, np.full(3, np.inf), rng)
     q = config.build(fitted, local, target.weights, rng, target.density())
     assert isinstance(q, ScoreProposals)
     assert [s.code for s in q.fallbacks].count("paths") == 1
@@ -86,7 +87,7 @@ def test_circular_coordinates_are_left_to_the_mixture(rng):
     local = exact_local(target, lambda x: halves.label(np.abs(x)), 2, rng)
     config = ScoreLangevin()
     period = np.array(target.period)
-    fitted = config.fit_regions(local, period, rng)
+    fitted = config.regional.fit_regions(local, period, rng)
     q = config.build(fitted, local, np.array([0.3, 0.7]), rng, target.density())
     assert [s.code for s in q.fallbacks] == ["circular"]
     assert q.path is None

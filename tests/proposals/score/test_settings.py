@@ -1,4 +1,4 @@
-"""Every field of the settings is checked."""
+"""The ranges of the settings; tests/contracts/test_settings.py has their types."""
 
 from __future__ import annotations
 
@@ -26,28 +26,11 @@ OUT_OF_RANGE = {
     "defensive": (0.0, 1.0),
     "device": ("no such device",),
 }
-WRONG_TYPES = {
-    "objective": 1,
-    "trace": None,
-    "noise_sd": "large",
-    "max_components": 2.5,
-    "width": True,
-    "training_steps": "many",
-    "batch_size": 16.0,
-    "learning_rate": None,
-    "step_size": True,
-    "stop_time": "late",
-    "integrator": 0,
-    "min_overlap": "some",
-    "path_steps": 1.5,
-    "defensive": None,
-    "device": 0,
-}
 
 
 def test_every_field_is_covered_here():
     names = {field.name for field in fields(ScoreLangevin)}
-    assert set(OUT_OF_RANGE) == set(WRONG_TYPES) == names
+    assert set(OUT_OF_RANGE) == names
 
 
 @pytest.mark.parametrize("name", OUT_OF_RANGE)
@@ -55,12 +38,6 @@ def test_values_out_of_range(name):
     for value in OUT_OF_RANGE[name]:
         with pytest.raises(ValueError, match=rf"ScoreLangevin\({name}="):
             ScoreLangevin(**{name: value})
-
-
-@pytest.mark.parametrize("name", WRONG_TYPES)
-def test_values_of_the_wrong_type(name):
-    with pytest.raises(TypeError, match=rf"ScoreLangevin\({name}="):
-        ScoreLangevin(**{name: WRONG_TYPES[name]})
 
 
 def test_a_run_is_no_shorter_than_a_step():
