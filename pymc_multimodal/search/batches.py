@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.search.classify import ClimbEnd, identify
-from pymc_multimodal.search.curvature import barriers
+from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
 from pymc_multimodal.search.starts import draw_starts, first_starts, start_distribution
@@ -192,7 +192,7 @@ def _climb(
         points=np.concatenate([search.points, climbs.path]),
         point_optima=np.concatenate([search.point_optima, labels[climbs.path_row]]),
     )
-    return _join_optima(density, search, settings.barrier), labels
+    return join_optima(density, search, settings.barrier), labels
 
 
 def _identify_all(
@@ -210,25 +210,6 @@ def _identify_all(
             end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]))
             search, labels[i] = identify(density, search, end, max_iter)
     return search, labels
-
-
-def _join_optima(density: Density, search: Search, barrier: float) -> Search:
-    """Join optima between which the log density does not fall by `barrier` nats to one mode."""
-    optima = search.optima
-    if len(optima) < 2:
-        return search
-    known = set(map(tuple, search.saddle_pairs.tolist()))
-    near = optima.neighbours(density)
-    new = np.array([pair for pair in near if tuple(pair.tolist()) not in known])
-    if len(new):
-        height = barriers(density, optima.x, optima.logp, optima.scale, new)
-        lower = np.minimum(optima.logp[new[:, 0]], optima.logp[new[:, 1]])
-        search = replace(
-            search,
-            saddle_pairs=np.concatenate([search.saddle_pairs, new]),
-            saddle_logp=np.concatenate([search.saddle_logp, lower - height]),
-        )
-    return replace(search, optima=optima.joined(search.saddle_pairs, search.saddle_logp, barrier))
 
 
 # ---------------------------------------------------------- symmetry
@@ -264,7 +245,7 @@ def _seek_symmetry(density: Density, search: Search, settings: ModeSearch) -> Se
         saddle_pairs=search.saddle_pairs[:0],
         saddle_logp=search.saddle_logp[:0],
     )
-    return _join_optima(density, search, settings.barrier)
+    return join_optima(density, search, settings.barrier)
 
 
 # ---------------------------------------------------------- the stop rule
