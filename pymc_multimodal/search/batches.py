@@ -26,10 +26,11 @@ __all__ = ["begin_search", "climb_from", "find_modes"]
 
 # Starts that every mode is to be found by; of this many starts and more, 2 starts. A basin that one
 # start in fifty falls into may have a neighbour that one in a few hundred falls into.
-# Measured: examples/benchmarks/missed.py
+# Measured: examples/benchmarks/constants.py
 MIN_HITS, MANY_STARTS, MIN_HITS_OF_MANY = 10, 1024, 2
 # Fewest starts of a search by L-BFGS, as long as the search has cost fewer evaluations than this, a
-# small part of a fit. Measured: examples/benchmarks/missed.py
+# small part of a fit. Measured: examples/benchmarks/missed.py; docs/calibration.rst says what 128
+# starts had missed.
 MIN_STARTS, CHEAP_EVALS = 512, 20_000
 # Fewest batches, in sizes of the first one. Conventional: a second batch tells whether the first
 # one found everything.

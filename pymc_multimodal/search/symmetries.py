@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_symmetry", "find_symmetry"]
 
-# Evaluations that the tests of candidates may cost. Measured: examples/benchmarks/symmetry.py
+# Evaluations that the tests of candidates may cost. Measured: examples/benchmarks/constants.py
 MAX_TESTS = 600
 # Relative difference of log densities that counts as rounding. Conventional: 10^6 times the
 # precision of doubles.
