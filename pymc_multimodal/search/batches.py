@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.search.classify import ClimbEnd, identify
-from pymc_multimodal.search.curvature import barriers
+from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
 from pymc_multimodal.search.starts import draw_starts, first_starts, start_distribution
@@ -26,10 +26,11 @@ __all__ = ["begin_search", "climb_from", "find_modes"]
 
 # Starts that every mode is to be found by; of this many starts and more, 2 starts. A basin that one
 # start in fifty falls into may have a neighbour that one in a few hundred falls into.
-# Measured: examples/benchmarks/missed.py
+# Measured: examples/benchmarks/constants.py
 MIN_HITS, MANY_STARTS, MIN_HITS_OF_MANY = 10, 1024, 2
 # Fewest starts of a search by L-BFGS, as long as the search has cost fewer evaluations than this, a
-# small part of a fit. Measured: examples/benchmarks/missed.py
+# small part of a fit. Measured: examples/benchmarks/missed.py; docs/calibration.rst says what 128
+# starts had missed.
 MIN_STARTS, CHEAP_EVALS = 512, 20_000
 # Fewest batches, in sizes of the first one. Conventional: a second batch tells whether the first
 # one found everything.
@@ -192,7 +193,7 @@ def _climb(
         points=np.concatenate([search.points, climbs.path]),
         point_optima=np.concatenate([search.point_optima, labels[climbs.path_row]]),
     )
-    return _join_optima(density, search, settings.barrier), labels
+    return join_optima(density, search, settings.barrier), labels
 
 
 def _identify_all(
@@ -210,25 +211,6 @@ def _identify_all(
             end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]))
             search, labels[i] = identify(density, search, end, max_iter)
     return search, labels
-
-
-def _join_optima(density: Density, search: Search, barrier: float) -> Search:
-    """Join optima between which the log density does not fall by `barrier` nats to one mode."""
-    optima = search.optima
-    if len(optima) < 2:
-        return search
-    known = set(map(tuple, search.saddle_pairs.tolist()))
-    near = optima.neighbours(density)
-    new = np.array([pair for pair in near if tuple(pair.tolist()) not in known])
-    if len(new):
-        height = barriers(density, optima.x, optima.logp, optima.scale, new)
-        lower = np.minimum(optima.logp[new[:, 0]], optima.logp[new[:, 1]])
-        search = replace(
-            search,
-            saddle_pairs=np.concatenate([search.saddle_pairs, new]),
-            saddle_logp=np.concatenate([search.saddle_logp, lower - height]),
-        )
-    return replace(search, optima=optima.joined(search.saddle_pairs, search.saddle_logp, barrier))
 
 
 # ---------------------------------------------------------- symmetry
@@ -264,7 +246,7 @@ def _seek_symmetry(density: Density, search: Search, settings: ModeSearch) -> Se
         saddle_pairs=search.saddle_pairs[:0],
         saddle_logp=search.saddle_logp[:0],
     )
-    return _join_optima(density, search, settings.barrier)
+    return join_optima(density, search, settings.barrier)
 
 
 # ---------------------------------------------------------- the stop rule

@@ -31,8 +31,8 @@ MAX_FAILURES, STUCK_GRADIENT = 2, 1e-4
 # Conventional: Nocedal & Wright (2006), section 7.2, ask for positive curvature.
 MIN_COSINE = 1e-10
 # Share of the linear prediction that a step has to gain (Armijo; Nocedal & Wright 2006, section
-# 3.1), trials of a line search, and bounds of the factor by which a trial is shortened (ibid.,
-# section 3.5). Conventional.
+# 3.1), trials of a line search (conventional), and bounds of the factor by which a trial is
+# shortened (Dennis & Schnabel 1983, section 6.3.2).
 ARMIJO, MAX_TRIALS, MIN_FACTOR, MAX_FACTOR = 1e-4, 25, 0.1, 0.5
 # Iterations after which the points of a climb are kept. Conventional.
 PATH_ITERATIONS = (1, 2, 4, 8, 16, 32, 64)

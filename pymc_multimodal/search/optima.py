@@ -20,16 +20,10 @@ __all__ = ["OptimumSet"]
 # normal approximation) and its log density differs by less than this (nats). Conventional: beyond
 # one standard deviation the normal approximation is half a nat lower.
 SAME_OPTIMUM_SDS, SAME_OPTIMUM_NATS = 1.0, 1.0
-# Nearest optima of each optimum to which paths are looked at.
-# Measured: examples/benchmarks/constants.py
-NEIGHBOURS = 5
 # Half a nat of allowed mass ratio for each dimension: Laplace's estimate errs by nats where a mode
 # is not Gaussian, and its error grows with the dimension.
 # Measured: examples/benchmarks/constants.py
 NEGLIGIBLE_PER_DIM = 0.5
-# Bhattacharyya coefficient exp(-2) of two normals with one centre corresponds to log volumes that
-# differ by sqrt(8 d): see `OptimumSet.joined`.
-ALIKE_VOLUMES = 8.0
 
 
 @dataclass(frozen=True)
@@ -150,54 +144,6 @@ class OptimumSet:
         )
 
     # ---------------------------------------------------------- modes
-
-    def neighbours(self, density: Density, k: int = NEIGHBOURS) -> np.ndarray:
-        """Return pairs (i < j) of each optimum with its k nearest, shape (n, 2)."""
-        step = density.unroll(self.x[:, None] - self.x[None], 0.0) / self.spread
-        squared = np.einsum("ijk,ijk->ij", step, step)
-        np.fill_diagonal(squared, np.inf)
-        near = np.argsort(squared, axis=1)[:, : min(k, len(self.x) - 1)]
-        pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(self.x)) for j in near[i]}
-        return np.array(sorted(pairs))
-
-    def joined(self, pairs: np.ndarray, saddle_logp: np.ndarray, barrier: float) -> OptimumSet:
-        """Group the optima to modes by the saddles between pairs of them.
-
-        Saddles are taken from the highest to the lowest. Let a saddle lie between two groups. The
-        group of less mass (by Laplace's approximation) is a mode of its own if its highest optimum
-        rises by `barrier` above the saddle; otherwise it belongs to the other group. This is
-        persistence (Chazal et al. 2013, doi:10.1145/2535927), by mass in place of height: a narrow
-        summit may be much higher than a wide one and hold less mass. A shoulder between two
-        modes goes to one of them and does not join both.
-
-        A saddle does not join optima of very different volume. In d dimensions, normals with a
-        common centre whose log volumes differ by ``sqrt(8 d)`` have a Bhattacharyya coefficient
-        below exp(-2) for large d: draws of the one do not come near the summit of the other. The
-        two ends of the path are compared, and not the groups, because the width of a ridge
-        changes along the ridge.
-
-        Parameters
-        ----------
-        pairs : array of int, shape (m, 2)
-        saddle_logp : array of shape (m,)
-            Log density of the highest known pass between the optima of each pair.
-        barrier : float
-            Nats.
-        """
-        mass, group = self.log_mass, np.arange(len(self.x))
-        log_volume = mass - self.logp
-        alike = np.sqrt(ALIKE_VOLUMES * self.x.shape[1])
-        for s in np.argsort(-saddle_logp, kind="stable"):
-            i, j = pairs[s]
-            large, small = group[i], group[j]
-            if large == small:
-                continue
-            if mass[group == large].max() < mass[group == small].max():
-                large, small = small, large
-            low = self.logp[group == small].max() - saddle_logp[s] < barrier
-            if low and abs(log_volume[i] - log_volume[j]) < alike:
-                group[group == small] = large
-        return replace(self, group=group)
 
     def summits(self, negligible: float) -> np.ndarray:
         """Return the index of the highest optimum of each mode, highest first, shape (K,).

@@ -75,7 +75,7 @@ class ModeSearch:
     # Conventional: two chunks of evaluations (`target.density.CHUNK`), doubled six times at most.
     batch: int = 64
     max_starts: int = 4096
-    # Conventional: most climbs converge in 20 to 50 iterations.
+    # Conventional: a bound that climbs which converge do not reach.
     max_iter: int = 300
     # Measured: examples/benchmarks/constants.py (stretch, barrier, negligible)
     stretch: float = 2.0

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from pymc_multimodal.search.candidates import named_families, optima_families
 from pymc_multimodal.target.group import Symmetry, generate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
+    from pymc_multimodal.search.candidates import Candidate
     from pymc_multimodal.target.density import Density
 
-__all__ = [
-    "Candidate",
-    "Variable",
-    "check_symmetry",
-    "coordinates_of",
-    "find_symmetry",
-    "named_families",
-]
+__all__ = ["check_symmetry", "find_symmetry"]
 
-# Evaluations that the tests of candidates may cost. Measured: examples/benchmarks/symmetry.py
+# Evaluations that the tests of candidates may cost. Measured: examples/benchmarks/constants.py
 MAX_TESTS = 600
-# Numbers in the matrices of all candidates: 0.8 GB in double precision, of which one family is
-# held at a time. Conventional.
-MAX_NUMBERS = 1e8
 # Relative difference of log densities that counts as rounding. Conventional: 10^6 times the
 # precision of doubles.
 RELATIVE_TOLERANCE = 1e-9
-# Variables with axes of one length whose subsets are all tried (2^6 - 1 subsets); of more
-# variables, single ones and all together. Conventional.
-MAX_SUBSETS = 6
 # A map is of use if it moves a coordinate of some optimum by more than this (spreads of the
 # starts). Measured: examples/benchmarks/constants.py
 MIN_MOVE = 1e-2
@@ -46,243 +30,6 @@ SAME_MAP = 1e-6
 # Points at which a symmetry is tested: half near optima, half at starts; and how far each point is
 # moved (spreads of the starts), because a start may be symmetric itself. Conventional.
 TEST_POINTS, TEST_NOISE = 8, 0.05
-# Optima that are compared, and pairs of them. Conventional: bounds of the cost.
-MAX_OPTIMA, MAX_PAIRS = 256, 1000
-# Two optima may be images of one another if their log densities differ by less than this (nats)
-# and their coordinates by less than this (spreads of the starts). The climbs end with errors of
-# 1e-5 nats. Measured: examples/benchmarks/constants.py
-SAME_LOGP, SAME_COORDINATE = 1e-3, 0.05
-# Cost of moving a coordinate, so that coordinates stay where they are unless there is a reason.
-# Conventional: far below `SAME_COORDINATE`, far above rounding errors.
-MOVE_COST = 1e-4
-# Coordinates that a description names. Conventional.
-NAMED_COORDINATES = 6
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A linear map that may be a symmetry.
-
-    Attributes
-    ----------
-    element : array of shape (d, d)
-    description : str
-    parts : frozenset of str
-        The variables that take part.
-    """
-
-    element: np.ndarray
-    description: str
-    parts: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A variable with an axis of components.
-
-    Attributes
-    ----------
-    name : str
-    where : array of int
-        The coordinates of its entries.
-    axis : int
-    size : int
-        Number of components; for a simplex it is the length of the axis plus one.
-    simplex : bool
-    """
-
-    name: str
-    where: np.ndarray
-    axis: int
-    size: int
-    simplex: bool
-
-    @property
-    def label(self) -> str:
-        """Name of the variable and its axis."""
-        return f"{self.name} axis {self.axis}"
-
-    def exchanged(self, d: int, i: int, j: int) -> np.ndarray:
-        """Return the map that exchanges components i and j, shape (d, d).
-
-        PyMC's simplex transform is ``y = log x - mean(log x)`` without its last entry. So
-        an exchange of entries of x is linear in y.
-        """
-        order = np.arange(self.size)
-        order[[i, j]] = j, i
-        swap = np.eye(self.size)[order]
-        if self.simplex:
-            whole = np.vstack([np.eye(self.size - 1), -np.ones(self.size - 1)])
-            swap = (swap @ whole)[:-1]
-        out = np.eye(d)
-        for line in np.moveaxis(self.where, self.axis, -1).reshape(-1, self.where.shape[self.axis]):
-            out[np.ix_(line, line)] = swap
-        return out
-
-    def negated(self, d: int, i: int) -> np.ndarray:
-        """Return the map that changes the sign of component i, shape (d, d)."""
-        return _negated(d, np.take(self.where, i, axis=self.axis))
-
-
-def _negated(d: int, where: np.ndarray) -> np.ndarray:
-    """Return the map that changes the sign of some coordinates, shape (d, d)."""
-    sign = np.ones(d)
-    sign[where] = -1.0
-    return np.diag(sign)
-
-
-# ---------------------------------------------------------- candidates by name
-
-
-def coordinates_of(names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the coordinates of each variable in its own shape.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of the coordinates, such as ``mu[0,1]``. Variables of which entries are missing are left
-        out.
-    """
-    found: dict[str, dict[tuple[int, ...], int]] = {}
-    for coordinate, name in enumerate(names):
-        match = re.fullmatch(r"(.*)\[([\d,]+)\]", name)
-        base, index = (match[1], match[2]) if match else (name, "")
-        found.setdefault(base, {})[tuple(int(i) for i in index.split(",") if i)] = coordinate
-    out = {}
-    for base, entries in found.items():
-        shape = tuple(np.max(list(entries), axis=0).astype(int) + 1) if () not in entries else ()
-        if len(entries) != int(np.prod(shape)):
-            continue
-        where = np.empty(shape, dtype=int)
-        for index, coordinate in entries.items():
-            where[index] = coordinate
-        out[base] = where
-    return out
-
-
-def _by_size(coordinates: dict[str, np.ndarray]) -> dict[int, list[Variable]]:
-    """Return variables with an axis of components, by the number of components."""
-    out: dict[int, list[Variable]] = {}
-    for name, where in coordinates.items():
-        for axis, length in enumerate(where.shape):
-            simplex = name.endswith("_simplex__") and axis == where.ndim - 1
-            size = length + simplex
-            if size > 1:
-                out.setdefault(size, []).append(Variable(name, where, axis, size, simplex))
-    return out
-
-
-def named_families(names: Sequence[str]) -> Iterator[list[Candidate]]:
-    """Yield families of maps that the names of the coordinates suggest.
-
-    A family holds one kind of map, such as the exchange of two components, for each set of
-    variables that may take part, the smallest sets first. A set that contains a smaller set which
-    is a symmetry by itself need not be tried. Families end when their matrices have taken
-    `MAX_NUMBERS` numbers.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of the coordinates.
-    """
-    left = MAX_NUMBERS
-    for family in _all_families(names):
-        left -= len(family) * len(names) ** 2
-        if left < 0:
-            return
-        yield family
-
-
-def _all_families(names: Sequence[str]) -> Iterator[list[Candidate]]:
-    d, coordinates = len(names), coordinates_of(names)
-    whole = [(name, _negated(d, where.ravel())) for name, where in coordinates.items()]
-    yield _family(whole, "sign of")
-    scalars = [(n, m) for (n, m), where in zip(whole, coordinates.values(), strict=True)
-               if where.size == 1]  # fmt: skip
-    # Short axes come first: components are few, and long vectors have too many pairs.
-    for size, variables in sorted(_by_size(coordinates).items()):
-        for i in range(size):
-            signs = [(v.label, v.negated(d, i)) for v in variables if not v.simplex]
-            yield _family(signs, f"sign of component {i} of")
-        for i, j in combinations(range(size), 2):
-            swaps = [(v.label, v.exchanged(d, i, j)) for v in variables]
-            # The log odds of two components change sign when these are exchanged.
-            named = {v.name for v in variables}
-            swaps += [s for s in scalars if size == 2 and s[0] not in named]
-            yield _family(swaps, f"exchange of {i} and {j} in")
-
-
-def _family(maps: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
-    """Return products of the maps of all subsets, or of single ones and all if they are many."""
-    sizes = range(1, len(maps) + 1) if len(maps) <= MAX_SUBSETS else (1, len(maps))
-    out = []
-    for size in sizes:
-        for subset in combinations(maps, size):
-            product = np.linalg.multi_dot([m for _, m in subset]) if size > 1 else subset[0][1]
-            parts = [name for name, _ in subset]
-            out.append(Candidate(product, f"{what} {', '.join(parts)}", frozenset(parts)))
-    return out
-
-
-# ---------------------------------------------------------- candidates by optima
-
-
-def _optima_families(
-    names: tuple[str, ...], optima: np.ndarray, height: np.ndarray, spread: np.ndarray
-) -> Iterator[list[Candidate]]:
-    """Yield maps that take one optimum to another of the same height, the simplest first.
-
-    The maps rearrange coordinates and change signs in any way: those of a triangular matrix of
-    loadings, or of components that are variables of their own.
-
-    Parameters
-    ----------
-    names : tuple of str
-    optima : array of shape (p, d)
-    height : array of shape (p,)
-        Their log densities.
-    spread : array of shape (d,)
-
-    Yields
-    ------
-    list of Candidate
-        Families of one map each.
-    """
-    d = len(spread)
-    # Distances in the mean spread of the two coordinates.
-    apart = 0.5 * (spread[:, None] + spread)
-    move_cost = MOVE_COST * (1.0 - np.eye(d))
-    found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-    for p, q in _similar_pairs(optima, height, spread):
-        cost = np.abs(np.abs(q)[:, None] - np.abs(p)) / apart + move_cost
-        target, source = linear_sum_assignment(cost)
-        if cost[target, source].max() <= SAME_COORDINATE:
-            turned = (q * p[source] < 0) & (np.abs(q) > SAME_COORDINATE * spread)
-            found[source.tobytes() + turned.tobytes()] = source, turned
-    identity = np.arange(d)
-    for source, turned in sorted(found.values(), key=lambda e: np.sum((e[0] != identity) | e[1])):
-        element = np.zeros((d, d))
-        element[identity, source] = np.where(turned, -1.0, 1.0)
-        moved = [names[i] for i in np.flatnonzero((source != identity) | turned)]
-        what = "sign of" if (source == identity).all() else "exchange among"
-        left = len(moved) - NAMED_COORDINATES
-        more = f" and {left} more" if left > 0 else ""
-        yield [Candidate(element, f"{what} {', '.join(moved[:NAMED_COORDINATES])}{more}")]
-
-
-def _similar_pairs(optima: np.ndarray, height: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return pairs of optima of one height with the same sizes of coordinates, shape (m, 2, d)."""
-    d = len(spread)
-    top = np.argsort(-height, kind="stable")[:MAX_OPTIMA]
-    optima, height = optima[top], height[top]
-    sizes = np.sort(np.abs(optima), axis=1)
-    first, second = np.nonzero(np.triu(np.abs(height[:, None] - height) <= SAME_LOGP, 1))
-    alike = np.abs(sizes[first] - sizes[second]).max(axis=1) <= SAME_COORDINATE * spread.max()
-    most = min(MAX_PAIRS, int(MAX_NUMBERS / d**2))
-    return optima[np.stack([first, second], axis=1)[alike][:most]]
-
-
-# ---------------------------------------------------------- tests
 
 
 def _leave_unchanged(
@@ -383,7 +130,7 @@ def find_symmetry(
     accepted: list[Candidate] = []
     known = np.eye(density.dim)[None]
     spent = 0
-    by_optima = _optima_families(density.names, optima, height, spread)
+    by_optima = optima_families(density.names, optima, height, spread)
     for family in chain(named_families(density.names), by_optima):
         if spent >= MAX_TESTS or density.exhausted():
             break

@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 from densities import gaussian
+from searches import joined, optima_at
 
 from pymc_multimodal.search import OptimumSet
 from pymc_multimodal.target.density import Density
@@ -14,15 +15,6 @@ from pymc_multimodal.target.group import Symmetry
 
 MIRROR = Symmetry((np.diag([-1.0, 1.0]),))
 PLANE = gaussian(np.zeros(2), np.eye(2)).density()
-
-
-def optima_at(points, logp, widths=1.0, symmetry=None):
-    """Optima with round normal approximations."""
-    optima = OptimumSet.empty(np.full(2, 10.0), symmetry)
-    widths = np.broadcast_to(widths, len(points))
-    for x, height, width in zip(points, logp, widths, strict=True):
-        optima = optima.add(np.array(x), height, np.eye(2) / width**2)
-    return optima
 
 
 def test_an_optimum_more_leaves_the_old_set_as_it_was():
@@ -67,45 +59,15 @@ def test_a_mode_that_holds_two_images_of_an_optimum_is_fixed_by_the_element_betw
     folded = optima_at([[3.0, 0.0]], [0.0], symmetry=MIRROR)
     apart = folded.record_stabilisers(alone, np.array([0, 0]))
     assert apart.fixing_modes(folded.x)[0].shape == (0, 2, 2)
-    one_mode = alone.joined(np.array([[0, 1]]), np.array([-0.1]), barrier=1.0)
-    joined = folded.record_stabilisers(one_mode, np.array([0, 0]))
-    np.testing.assert_allclose(joined.fixing_modes(folded.x)[0], MIRROR.generators)
-
-
-@pytest.mark.parametrize(("saddle", "groups"), [(-0.9, 1), (-1.1, 2)])
-def test_saddles_join_what_they_do_not_part_by_the_barrier(saddle, groups):
-    optima = optima_at([[0.0, 0.0], [3.0, 0.0]], [1.0, 0.0])
-    joined = optima.joined(np.array([[0, 1]]), np.array([saddle]), barrier=1.0)
-    assert len(np.unique(joined.group)) == groups
-
-
-def test_the_group_of_less_mass_has_to_rise_above_the_saddle():
-    """A narrow summit is higher by 3 nats and holds less mass: it is a mode if it rises."""
-    optima = optima_at([[0.0, 0.0], [3.0, 0.0]], [0.0, 3.0], widths=[2.0, 0.3])
-    pair = np.array([[0, 1]])
-    assert optima.log_mass[0] > optima.log_mass[1]
-    # The lower optimum is 0.5 nats above the saddle, the one of less mass 3.5.
-    assert len(np.unique(optima.joined(pair, np.array([-0.5]), barrier=1.0).group)) == 2
-
-
-def test_a_shoulder_belongs_to_one_of_two_modes():
-    optima = optima_at([[-4.0, 0.0], [0.0, 0.0], [4.0, 0.0]], [0.0, -2.0, 0.0])
-    pairs, saddles = np.array([[0, 1], [1, 2]]), np.array([-2.1, -2.2])
-    assert optima.joined(pairs, saddles, barrier=1.0).group.tolist() == [0, 0, 2]
-
-
-def test_optima_of_very_different_volume_are_not_joined():
-    # The limit sqrt(8 d) of the log volumes is 4 in two dimensions.
-    for width, groups in ((np.exp(1.9), 1), (np.exp(2.1), 2)):
-        optima = optima_at([[0.0, 0.0], [3.0, 0.0]], [0.0, 0.0], widths=[1.0, width])
-        joined = optima.joined(np.array([[0, 1]]), np.array([-0.1]), barrier=1.0)
-        assert len(np.unique(joined.group)) == groups
+    one_mode = joined(alone, [[0, 1]], [-0.1])
+    fixed = folded.record_stabilisers(one_mode, np.array([0, 0]))
+    np.testing.assert_allclose(fixed.fixing_modes(folded.x)[0], MIRROR.generators)
 
 
 def test_summits_are_the_highest_of_each_group_that_is_not_negligible():
     points = [[0.0, 0.0], [1.0, 0.0], [9.0, 0.0], [0.0, 9.0]]
     optima = optima_at(points, [0.0, 0.5, 2.0, -15.0])
-    optima = optima.joined(np.array([[0, 1]]), np.array([-0.1]), barrier=1.0)
+    optima = joined(optima, [[0, 1]], [-0.1])
     assert optima.summits(negligible=20.0).tolist() == [2, 1, 3]
     # 12 nats and half a nat for each of two dimensions.
     assert optima.summits(negligible=12.0).tolist() == [2, 1]
@@ -113,9 +75,3 @@ def test_summits_are_the_highest_of_each_group_that_is_not_negligible():
     empty = OptimumSet.empty(np.ones(2))
     assert empty.summits(12.0).tolist() == []
     assert empty.mode_of(empty.summits(12.0)).tolist() == [-1]
-
-
-def test_neighbours_are_each_optimum_with_its_nearest():
-    optima = optima_at([[0.0, 0.0], [1.0, 0.0], [10.0, 0.0]], np.zeros(3))
-    assert optima.neighbours(PLANE, k=1).tolist() == [[0, 1], [1, 2]]
-    assert optima.neighbours(PLANE).tolist() == [[0, 1], [0, 2], [1, 2]]
