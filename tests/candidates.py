@@ -20,7 +20,7 @@ def candidate_of(target, partition, label, rng, settings=None):
     density, settings = target.density(), settings or ModeSearch()
     k, one = partition.n_regions, np.ones(partition.n_regions)
     draws = exact_local(target, label, k, rng, draws=200)
-    fitted = Hybrid(rungs=("gaussian", "mixture")).fit_regions(draws, density.period, rng)
+    fitted = Hybrid(families=("gaussian", "mixture")).fit_regions(draws, density.period, rng)
     samples = bridge_samples(density, partition, fitted, [2000] * k, rng)
     search = settled_search(density, settings, np.random.default_rng(6))
     candidate = FitCandidate(

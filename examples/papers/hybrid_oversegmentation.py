@@ -166,8 +166,7 @@ def summed(fit, pieces: int) -> tuple[float, float]:
 
 
 def study(kind: str, pieces: int, seed: int, quick: bool) -> dict:
-    from pymc_multimodal.fit import fit_density
-    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit import FitConfig, fit_density
     from pymc_multimodal.gallery import two_bananas
     from pymc_multimodal.model.build import density_of
     from pymc_multimodal.proposals import Hybrid

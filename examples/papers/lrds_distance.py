@@ -24,8 +24,7 @@ import common
 import common_lrds
 import numpy as np
 
-from pymc_multimodal.fit import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
 from pymc_multimodal.proposals import LRDS

@@ -19,8 +19,6 @@ from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.flow import FlowDensity, Network
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
-from pymc_multimodal.proposals.lrds.energy import EnergyNetwork
-from pymc_multimodal.proposals.lrds.lrds import LRDS, ControlNetwork
 from pymc_multimodal.proposals.mixture import GaussianMixture, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin

@@ -42,12 +42,6 @@ from pymc_multimodal.proposals.lrds import (
     geometric,
     tweedie_steps,
 )
-from pymc_multimodal.proposals.lrds.control import Control
-from pymc_multimodal.proposals.lrds.noising import geometric
-from pymc_multimodal.proposals.lrds.path_generator import Frame, PathGenerator
-from pymc_multimodal.proposals.lrds.potential import Potential
-from pymc_multimodal.proposals.lrds.reference import MixtureReference
-from pymc_multimodal.proposals.lrds.stepped import SteppedReference, tweedie_steps
 from pymc_multimodal.proposals.published import PublishedGenerator, SupervisedMap
 from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
 from pymc_multimodal.proposals.score.langevin_paths import LangevinPath

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from densities import HalfSpace, VonMises, assert_covers, exact_local, two_modes
 
-from pymc_multimodal.fit import fit_density
 from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.fit.pipeline import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.proposals import LRDS, ControlNetwork, EnergyNetwork
 
 

@@ -10,10 +10,8 @@ from densities import HalfSpace, VonMises, exact_local, two_modes
 from learned_scores import score_error
 
 from pymc_multimodal import ScoreLangevin
-from pymc_multimodal.fit import fit_density
-from pymc_multimodal.fit.settings import FitConfig
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.proposals import expected_acceptance
-from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.score.path_proposals import ScoreProposals
 from pymc_multimodal.status import FitError
 
