@@ -43,7 +43,7 @@ def fit_density(
     ModelError
         If the density is finite at no starting point.
     KeyboardInterrupt
-        If the user interrupts (Ctrl-C) before the regions are weighed, or for the second time.
+        If the user interrupts (Ctrl-C) before the regions are weighed.
 
     Notes
     -----
@@ -62,7 +62,7 @@ def fit_density(
             except SymmetryBroken:
                 state = _begun(run, symmetry_broken=True)
             except KeyboardInterrupt:
-                if run.interrupted or state.best is None:
+                if state.best is None:
                     raise
                 run.interrupt()
         return finish(state, run)

@@ -120,7 +120,7 @@ def test_a_missing_piece_is_counted_and_named(rng):
     joint = np.hypot(check.log_mass_se, weights.log_evidence_se)
     assert abs(check.gap[1] - (truth - own)[1]) < 4 * joint[1]
     [status] = check.statuses
-    assert (status.code, status.stage, status.mode) == ("border", "weights", 1)
+    assert (status.code, status.stage, status.mode) == ("border", "evidence", 1)
     wide = weights.widened(check.gap)
     assert abs(wide.log_evidence[1] - truth[1]) < 2 * wide.log_evidence_se[1]
 

@@ -241,14 +241,14 @@ def test_chains_that_stick_where_the_generator_does_not_go_are_flagged(df, rng):
     narrow = EllipticalMixture.single(
         np.zeros(2), np.eye(2), np.inf, np.full(2, np.inf), np.zeros(2)
     )
-    target_ = Target(density)
+    sampled = SampledTarget(density)
     samples = begin_samples(RegionFit((narrow,)), 2)
-    samples = extend_samples(samples, target_, everywhere, np.array([2000]), rng)
-    weights = estimate(samples, local, target_)
+    samples = extend_samples(samples, sampled, everywhere, np.array([2000]), rng)
+    weights = estimate(samples, local, sampled)
     one = np.ones(1)
     tuning = MoveParameters(np.eye(2)[None], one, one.astype(int), 0.75 * one)
     kernel = make_kernel(everywhere, tuning, RegionalMixture((narrow,), one))
-    found = {s.code for s in choose_kernel(target_, kernel, local, weights, rng)[1]}
+    found = {s.code for s in choose_kernel(sampled, kernel, local, weights, rng)[1]}
     flagged = {s.code for s in weights.statuses if s.level == "warning"}
     if df == 1.0:
         assert "sticky" in found

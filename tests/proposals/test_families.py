@@ -109,7 +109,7 @@ def test_a_region_without_a_network_keeps_its_family_and_has_a_status(monkeypatc
     assert [q.family for q in found.densities] == ["gaussian", "gaussian"]
     assert sorted(s.mode for s in found.statuses) == [0, 1]
     for s in found.statuses:
-        assert (s.code, s.stage, s.level) == ("network", "generator", "info")
+        assert (s.code, s.stage, s.level) == ("network", "proposals", "info")
         assert "it was a trial" in s.cause
 
 

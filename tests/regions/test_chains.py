@@ -351,4 +351,4 @@ def test_negligible_regions_need_no_more_draws(rng):
     skipped = skip_regions(chains, np.array([True]))
     assert short_regions(chains, sampler.settings).tolist() == [0]
     assert short_regions(skipped, sampler.settings).tolist() == []
-    assert unmixed(sampler, replace(skipped, r_hat=np.array([2.0]))).tolist() == []
+    assert unmixed(replace(skipped, r_hat=np.array([2.0])), sampler.settings).tolist() == []

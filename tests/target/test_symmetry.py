@@ -98,7 +98,10 @@ def test_images_have_exactly_equal_weights(nine):
     w = nine.weights
     assert len(np.unique(w.weight[:3])) == 1
     assert len(np.unique(w.weight[3:])) == 1
-    assert abs(w.weight[:3].sum() - 0.4) < 4 * 3 * w.weight_se[0]
+    # The border between the orbits leaves a little of the components' mass to the other region.
+    labels = nine.label(exchangeable().draws(400_000, np.random.default_rng(0)))
+    truth, truth_se = np.mean(labels < 3), np.std(labels < 3) / np.sqrt(len(labels))
+    assert abs(w.weight[:3].sum() - truth) < 4 * np.hypot(3 * w.weight_se[0], truth_se)
     assert abs(w.total - 2.5) < 4 * w.total_se
     np.testing.assert_allclose(logsumexp(w.log_evidence), w.total)
     np.testing.assert_allclose(w.weight.sum(), 1.0)
@@ -117,8 +120,9 @@ def test_every_image_is_labelled_as_its_own(nine, rng):
         assert np.mean(nine.label(nine.local_draws(k)) == k) > 0.999
     target = exchangeable()
     x = target.draws(2000, rng)
-    # Labels of the images of a point are images of one another.
-    assert (nine.label(x) < 3).tolist() == (nine.label(x @ CYCLE.T) < 3).tolist()
+    # Labels of the images of a point are images of one another, but for points next to the border
+    # of a mode that some elements fix: the partition of its cell need not be symmetric.
+    assert np.mean((nine.label(x) < 3) == (nine.label(x @ CYCLE.T) < 3)) > 0.998
 
 
 def test_images_are_shown_with_their_own_draws_and_densities(nine):
