@@ -219,6 +219,8 @@ def draw(cases: dict, robust: dict, stem: str) -> None:
             axis.set_xticks(range(len(cases)), cases, rotation=35, fontsize=7, ha="right")
         for axis, width in zip(axes[0, 2:], WIDTHS, strict=True):
             own = {m: r for (w, m), r in robust.items() if w == width}
+            if not own:
+                continue
             ratio = [max(tools.ratio_of(r, name), 0.1) for r in own.values()]
             axis.plot(list(own), ratio, "o-", color=STYLE[name])
             axis.set(title=f"{ROBUST}, width {width}", xscale="log", yscale="log")

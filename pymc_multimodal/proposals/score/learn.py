@@ -104,24 +104,8 @@ def learn_score(
     FitError
         If a step size that was given makes the run diverge.
     """
-    stored, train, held_out = data.stored, data.stored.x[~data.held_out], data.held_out
-    statuses = list(stored.statuses)
-    if data.mixture is None:
-        coordinates, mixture, found = fit_components(
-            train, stored.x[held_out], settings.max_components, rng
-        )
-        statuses += found
-    else:
-        coordinates, mixture = whiten_components(train, data.mixture)
-    z, held_out_z = coordinates.to_z(train), coordinates.to_z(stored.x[held_out])
-    learned, found = _choose_start(LearnedScore(mixture), coordinates, held_out_z, data.previous)
-    statuses += found
-    if data.score is None:
-        gradient = data.gradient
-        if gradient is not None:
-            gradient = gradient[~held_out] @ coordinates.basis
-        learned, found = _train(settings, learned, z, held_out_z, gradient, rng)
-        statuses += found
+    found = _learn_function(settings, data, rng)
+    stored, learned, coordinates = data.stored, found.learned, found.coordinates
     mixture = learned.mixture
     clusters = analyse_clusters(mixture, rng, settings.min_overlap)
     clusters = _with_stored_weights(clusters, mixture, coordinates, stored)
@@ -131,13 +115,16 @@ def learn_score(
             for c in range(len(clusters))
         ]
     )
-    score = learned if data.score is None else ExactScore(data.score, coordinates)
+    score: LearnedScore | ExactScore = learned
+    objective = float(np.mean(learned.objective(found.held_out)))
+    if data.score is not None:
+        score, objective = ExactScore(data.score, coordinates), np.nan
 
     def label(points: np.ndarray) -> np.ndarray:
         return cluster_labels(clusters, mixture, points)
 
-    starts = _trial_starts(z, factors, label, rng)
-    trial, step, found = _trial(settings, score, starts, held_out_z, label, rng)
+    starts = _trial_starts(found.train, factors, label, rng)
+    trial, step, step_statuses = _trial(settings, score, starts, found.held_out, label, rng)
     generator = ScoreGenerator(
         config=settings,
         stored=stored,
@@ -148,12 +135,47 @@ def learn_score(
         clusters=clusters,
         trial=trial,
         step_size=step,
-        objective=float(np.mean(learned.objective(held_out_z))) if data.score is None else np.nan,
-        statuses=(),
+        objective=objective,
+        statuses=(*stored.statuses, *found.statuses, *step_statuses),
     )
     generated = generator.generate(min(MAX_BOUND_DRAWS, len(stored.x)), rng.spawn(1)[0])
-    statuses += [*found, *run_statuses(trial, clusters), *bound_statuses(stored, generated)]
-    return replace(generator, statuses=tuple(statuses))
+    statuses = (*run_statuses(trial, clusters), *bound_statuses(stored, generated))
+    return replace(generator, statuses=(*generator.statuses, *statuses))
+
+
+@dataclass(frozen=True)
+class _LearnedFunction:
+    """A learned score with its coordinates, and the draws in them."""
+
+    learned: LearnedScore
+    coordinates: AffineCoordinates
+    train: np.ndarray
+    held_out: np.ndarray
+    statuses: tuple[Status, ...]
+
+
+def _learn_function(
+    settings: ScoreSettings, data: LearningData, rng: np.random.Generator
+) -> _LearnedFunction:
+    """Learn the mixture, and the network where no score is given."""
+    train, held_out = data.stored.x[~data.held_out], data.stored.x[data.held_out]
+    statuses: list[Status] = []
+    if data.mixture is None:
+        coordinates, mixture, statuses = fit_components(
+            train, held_out, settings.max_components, rng
+        )
+    else:
+        coordinates, mixture = whiten_components(train, data.mixture)
+    z, held_out_z = coordinates.to_z(train), coordinates.to_z(held_out)
+    learned, found = _choose_start(LearnedScore(mixture), coordinates, held_out_z, data.previous)
+    statuses += found
+    if data.score is None:
+        gradient = data.gradient
+        if gradient is not None:
+            gradient = gradient[~data.held_out] @ coordinates.basis
+        learned, found = _train(settings, learned, z, held_out_z, gradient, rng)
+        statuses += found
+    return _LearnedFunction(learned, coordinates, z, held_out_z, tuple(statuses))
 
 
 def _choose_start(

@@ -22,7 +22,7 @@ __all__ = ["TorchPerceptron", "train_score"]
 # the training ends. Measured: examples/benchmarks/constants.py.
 HELD_OUT_CHECKS, MAX_CHECKS_WITHOUT_GAIN = 25, 6
 # Standard errors by which the first network that is kept has to gain. The best of many checks is
-# likely to gain one by luck. Measured: the slow test of tests/proposals/score/test_build.py on
+# likely to gain one by luck. Measured: the slow test of tests/proposals/score/test_generator.py on
 # overlapping normals, where one standard error moved the shares by 0.05.
 MIN_FIRST_GAIN_SE = 2.0
 # Weight decay of AdamW, the default of torch, and the largest norm of a gradient. Conventional.
