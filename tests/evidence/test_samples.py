@@ -67,14 +67,16 @@ def test_what_is_refused_leaves_the_record_as_it_was(rng):
 
 
 def test_new_densities_drop_the_proposals_of_the_old_ones(rng):
-    noted = tuple(Status("network", "proposals", f"mode {k}", mode=k) for k in (0, 1))
+    noted = tuple(Status("network", "proposals", f"mode {k}", mode=k, level="info") for k in (0, 1))
     first = bridge_samples(
         TARGET.density(), HALVES, RegionFit(FITTED.densities, noted), [50, 60], rng
     )
     unchanged = bridge_samples(TARGET.density(), HALVES, first.fitted, [0, 0], rng)
     assert_equal(unchanged, begin_samples(first.fitted, 2))
     other = regional(TARGET.means[:1], [1.0])
-    other = RegionFit(other.densities, (Status("network", "proposals", "new", mode=0),))
+    other = RegionFit(
+        other.densities, (Status("network", "proposals", "new", mode=0, level="info"),)
+    )
     second = replace_densities(first, other, np.array([1]))
     assert second.fitted.densities == (FITTED.densities[0], other.densities[0])
     assert second.n_proposals.tolist() == [50, 0]

@@ -30,6 +30,7 @@ from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
 from pymc_multimodal.proposals.base import RegionFit
 from pymc_multimodal.target.density import Density
+from pymc_multimodal.target.target import Target as SampledTarget
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
 PLAIN = mm.Hybrid(families=("gaussian", "mixture"))
