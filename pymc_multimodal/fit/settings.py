@@ -34,7 +34,7 @@ class FitConfig:
         How the fit is challenged by a tempered search; False leaves the challenge out.
     target_se : float
         Standard error asked for of every mode weight.
-    max_evals : int, optional
+    max_evals : float, optional
         Density evaluations from which on every stage does its least (some 1,000 for each mode
         and 1,500 in all) and the challenge is left out. The search for modes begins no batch
         when a quarter is spent.
@@ -52,7 +52,7 @@ class FitConfig:
     local: LocalSampling = field(default_factory=LocalSampling)
     challenge: Challenge | bool = field(default_factory=Challenge)
     target_se: float = 0.01
-    max_evals: int | None = None
+    max_evals: float | None = None
     max_seconds: float | None = None
     random_seed: int = 0
     symmetry: Symmetry | bool = True

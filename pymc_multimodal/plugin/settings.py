@@ -117,7 +117,7 @@ class FitSettings(TypedDict, total=False):
     challenge: Challenge | bool | None
     symmetry: Symmetry | bool | None
     target_se: float | None
-    max_evals: int | None
+    max_evals: float | None
     max_seconds: float | None
     random_seed: Any
     workers: int
