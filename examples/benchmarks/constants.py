@@ -1,11 +1,13 @@
-"""What the constants of the package are worth: each one halved and doubled, on random models.
+"""Measure the constants of the package: fit random models with each one halved and doubled.
 
-A constant that is neither sourced nor conventional is measured here. With each value the same
-random models are fitted as in ``calibration.py``. The report gives, for each value, evaluations
-relative to those with the present value (median over the models), the largest |error| / se of the
-contrasts of weights and of the log evidences, components missed, and warnings. A value is good if
-neither half nor double of it is better without being dearer. Runs in the file are left out. Run it
-with::
+The package marks a constant that has no source and is no convention with a comment that names this
+script. For each such number the script fits the same random models as ``calibration.py``, with half
+and with twice the value. The table has, for each value, the evaluations relative to those with the
+present value (median over the models), the largest |error| / se of the log evidences and of the
+contrasts of weights, the components that were missed, and the fits with a warning. A constant is
+uncritical if all of these stay as they are. Constants of the generators are varied with the
+generator that uses them. Runs that the file holds are left out, so that the script can be stopped
+and taken up again. Run it with::
 
     python examples/benchmarks/constants.py --out constants.jsonl
     python examples/benchmarks/constants.py --out constants.jsonl --report
@@ -14,6 +16,8 @@ with::
 from __future__ import annotations
 
 import argparse
+import ast
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,20 +28,49 @@ import calibration
 import numpy as np
 from weights import Runs
 
-# Random models that fit within some seconds: several dimensions, families and numbers of modes.
-SEEDS = (0, 1, 4, 9)
+import pymc_multimodal
+
+MARK = "Measured: examples/benchmarks/constants.py"
+# Random models of five, one, one and one dimensions with three, one, three and one regions: all
+# constants take some hours on one core.
+SEEDS = (0, 2, 3, 6)
 FACTORS = (0.5, 2.0)
-# Modules of the package with the constants that they hold.
-CONSTANTS: dict[str, tuple[str, ...]] = {}
+
+
+def marked_constants() -> list[tuple[str, str]]:
+    """Module and name of every number in the package whose comment names this script."""
+    root = Path(pymc_multimodal.__file__).parent
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        lines = path.read_text().splitlines()
+        module = ".".join(path.relative_to(root.parent).with_suffix("").parts)
+        for node in ast.parse("\n".join(lines)).body:
+            if isinstance(node, ast.Assign) and MARK in _comment_above(lines, node.lineno - 1):
+                found += [(module, name) for name in _names(node.targets[0])]
+    return [(m, n) for m, n in found if isinstance(getattr(import_module(m), n), int | float)]
+
+
+def _comment_above(lines: list[str], row: int) -> str:
+    """Join the comment that ends above a row, whose lines may be those of several constants."""
+    first = row
+    while first and (lines[first - 1].startswith("#") or lines[first - 1].startswith(")")):
+        first -= 1
+    return " ".join(line.lstrip("# ") for line in lines[first:row])
+
+
+def _names(target: ast.expr) -> list[str]:
+    parts = target.elts if isinstance(target, ast.Tuple) else [target]
+    return [part.id for part in parts if isinstance(part, ast.Name)]
 
 
 @contextmanager
 def changed(module: str, name: str, factor: float) -> Iterator[None]:
-    """Multiply a constant of the package by a factor for the time of the context."""
-    home = import_module(f"pymc_multimodal.{module}")
+    """Multiply a constant by a factor wherever the package has imported it."""
+    home = import_module(module)
     value = getattr(home, name)
-    other = type(value)(value * factor) if isinstance(value, int | float) else value * factor
-    places = [m for m in _modules() if getattr(m, name, None) is value or m is home]
+    other = type(value)(value * factor) if isinstance(value, int) else value * factor
+    package = [m for n, m in list(sys.modules.items()) if n.startswith("pymc_multimodal")]
+    places = [m for m in package if m is home or vars(m).get(name) is value]
     for place in places:
         setattr(place, name, other)
     try:
@@ -47,10 +80,10 @@ def changed(module: str, name: str, factor: float) -> Iterator[None]:
             setattr(place, name, value)
 
 
-def _modules() -> list:
-    import sys
-
-    return [m for n, m in list(sys.modules.items()) if n.startswith("pymc_multimodal") and m]
+def generator_of(module: str) -> str:
+    """Name of the generator that uses the constants of a module."""
+    names = ("lrds", "score", "published")
+    return next((n for n in names if f"proposals.{n}" in module), "hybrid")
 
 
 def scores(record: dict) -> list[float]:
@@ -64,40 +97,48 @@ def scores(record: dict) -> list[float]:
 
 def report(runs: list[dict]) -> str:
     """Table with a row for each value of each constant."""
-    base = {r["seed"]: r for r in runs if r["constant"] == "none"}
+    base = {(r["generator"], r["seed"]): r for r in runs if r["constant"] == "none"}
     groups = defaultdict(list)
     for r in runs:
-        groups[r["constant"], r["factor"]].append(r)
-    lines = ["constant, factor: evaluations (ratio), largest |error|/se, missed, warnings"]
-    for (name, factor), group in groups.items():
+        groups[r["constant"], r["factor"], r["generator"]].append(r)
+    lines = ["constant,factor,evaluations,largest |error| / se,missed,warnings"]
+    for (name, factor, generator), group in groups.items():
         fitted = [r for r in group if "error" not in r]
-        ratio = np.median(
-            [r["evals"] / base[r["seed"]]["evals"] for r in fitted if r["seed"] in base]
-        )
+        if not fitted:
+            lines.append(f"{name},{factor:g},no fit: {group[0]['error'][:60]},,,")
+            continue
+        ratio = np.median([r["evals"] / base[generator, r["seed"]]["evals"] for r in fitted])
         worst = max(max(scores(r)) for r in fitted)
         missed = sum(len(r["missed"]) for r in fitted)
         warned = sum(bool(r["warnings"]) for r in fitted)
-        lines.append(f"{name}, {factor:g}: {ratio:.2f}, {worst:.1f}, {missed}, {warned}")
+        lines.append(f"{name},{factor:g},{ratio:.2f},{worst:.1f},{missed},{warned}")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--modules", default="", help="only modules whose name holds this")
+    parser.add_argument("--list", action="store_true", help="only list the constants")
     parser.add_argument("--out", type=Path, help="JSON lines to append to, and to take up again")
     parser.add_argument("--report", action="store_true", help="only print the table of --out")
     options = parser.parse_args()
+    constants = [c for c in marked_constants() if options.modules in c[0]]
+    if options.list:
+        print("\n".join(f"{module}.{name}" for module, name in constants))
+        return
     runs = Runs(options.out)
     if not options.report:
-        settings = calibration.parse([])
-        done = {(r["constant"], r["factor"], r["seed"]) for r in runs}
-        cases = [("none", "", 1.0)]
-        cases += [(m, n, f) for m, names in CONSTANTS.items() for n in names for f in FACTORS]
-        for module, name, factor in cases:
-            label = f"{module}.{name}" if name else "none"
+        done = {(r["constant"], r["factor"], r["generator"], r["seed"]) for r in runs}
+        generators = list(dict.fromkeys(generator_of(module) for module, _ in constants))
+        cases = [("", "none", 1.0, generator) for generator in generators]
+        cases += [(m, n, f, generator_of(m)) for m, n in constants for f in FACTORS]
+        for module, name, factor, generator in cases:
+            label = f"{module.removeprefix('pymc_multimodal.')}.{name}" if module else name
+            settings = calibration.parse(["--generator", generator, "--exact", "5000"])
             for seed in SEEDS:
-                if (label, factor, seed) in done:
+                if (label, factor, generator, seed) in done:
                     continue
-                if name:
+                if module:
                     with changed(module, name, factor):
                         record = calibration.judge(seed, settings)
                 else:
