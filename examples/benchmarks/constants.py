@@ -38,7 +38,7 @@ FACTORS = (0.5, 2.0)
 
 
 def marked_constants() -> list[tuple[str, str]]:
-    """Module and name of every number in the package whose comment names this script."""
+    """Return module and name of every number whose comment names this script."""
     root = Path(pymc_multimodal.__file__).parent
     found = []
     for path in sorted(root.rglob("*.py")):
