@@ -35,10 +35,10 @@ demo: $(VENV)/.installed-examples
 	@MPLBACKEND=Agg $(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

@@ -1,14 +1,14 @@
 """The whole fit: the pipeline from a density to a result.
 
-`fit_density` makes the steps of `STEPS` until none is due; see `spine`.
+`fit_density` runs the steps of `STEPS` until none is due (`fit/loop.py`).
 """
 
 from __future__ import annotations
 
 from pymc_multimodal.fit.images import Orbits
+from pymc_multimodal.fit.loop import fit_density
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.settings import FitConfig
-from pymc_multimodal.fit.spine import fit_density
 from pymc_multimodal.fit.steps import STEPS
 
 __all__ = ["STEPS", "Fit", "FitConfig", "Orbits", "fit_density"]

@@ -19,14 +19,15 @@ from pymc_multimodal.fit.images import (
 )
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.state import known
+from pymc_multimodal.fit.steps import STEPS
 from pymc_multimodal.kernel import Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture
 from pymc_multimodal.regions import diagnostics_of
+from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.state import Division, State
-    from pymc_multimodal.status import Status
 
 __all__ = ["finish"]
 
@@ -44,14 +45,15 @@ def finish(state: State, run: Run) -> Fit:
     -------
     Fit
     """
-    best = known(state.best)
+    best = known(state.presentable)
     division, weights = known(best.division), best.final_weights
     orbits = _orbits(division)
     # A region whose images are listed is placed by the weight of one image.
     share = orbits.images if orbits is not None and orbits.listed else 1
     order = np.argsort(-weights.weight / share, kind="stable")
     statuses = _region_statuses(best, run, order)
-    statuses += run.statuses(float(np.max(weights.weight_se)))
+    complete = not any(step.due(state, run.settings) for step in STEPS)
+    statuses += run.statuses(float(np.max(weights.weight_se)), complete=complete)
     kernel = _kernel(best).take(order)
     modes, draws = division.modes.take(order), known(best.draws).take(order)
     chains = diagnostics_of(known(best.chains), run.settings.local).take(order)
@@ -64,6 +66,8 @@ def finish(state: State, run: Run) -> Fit:
             modes, draws = modes_of_images(orbits, modes), draws_of_images(orbits, draws)
             weights, chains = weights_of_images(orbits, weights), chains.take(orbits.rows)
             result = None if result is None else result_of_images(orbits, result)
+    if not best.search.settled:
+        statuses.append(_unsettled_status(best.search.counts.starts))
     if state.symmetry_broken:
         statuses = [broken_status(), *statuses]
     return Fit(
@@ -98,6 +102,15 @@ def _kernel(state: State) -> Kernel:
         known(state.samples).fitted.densities, state.final_weights.weight
     )
     return make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
+
+
+def _unsettled_status(n_starts: int) -> Status:
+    return Status(
+        "unfinished",
+        "search",
+        f"the search for modes ended after {n_starts} starts: its share of a limit was used up.",
+        "Modes may be missing: raise the limit.",
+    )
 
 
 def _region_statuses(state: State, run: Run, order: np.ndarray) -> list[Status]:

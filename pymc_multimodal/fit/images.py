@@ -290,8 +290,8 @@ def broken_status() -> Status:
     return Status(
         "symmetry",
         "fit",
-        "the density seemed symmetric, but a point was met whose image has another log density: "
-        "everything was fitted again without symmetry.",
+        "a point was met whose image under the symmetry has another log density: everything was "
+        "fitted again without symmetry.",
         "symmetry=False spares the first fit.",
         level="info",
     )

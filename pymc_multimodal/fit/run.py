@@ -37,8 +37,9 @@ class Entry:
     ----------
     step : str
         Name of the step.
-    outcome : {"done", "gave up"}
-        "gave up" where a limit was reached amid the step; the state is then that before it.
+    outcome : {"done", "stopped"}
+        "stopped" if a limit, an interruption or another exception ended the step. The state before
+        the step is then kept.
     evals : int
         Evaluations of the log density.
     seconds : float
@@ -66,15 +67,13 @@ class Run:
     ----------
     interrupted : bool
         Whether the user has interrupted the fit (Ctrl-C).
-    stopped : str
-        The limit because of which steps were left out; empty if there were none.
     journal : tuple of Entry
         The steps so far.
     """
 
     def __init__(self, density: Density, settings: FitConfig, report: Report) -> None:
         self.density, self.settings, self.report = density, settings, report
-        self.interrupted, self.stopped = False, ""
+        self.interrupted = False
         self.journal: tuple[Entry, ...] = ()
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
@@ -93,12 +92,12 @@ class Run:
         return self.density.n_grad_evals - self._first_grad
 
     @property
-    def closed(self) -> bool:
-        """Whether a limit is reached, or the user has interrupted: only needed steps follow."""
+    def over_limit(self) -> bool:
+        """Whether a limit is reached or the user has interrupted: only needed steps follow."""
         return bool(self.limit_reached())
 
     def limit_reached(self, share: float = 1.0) -> str:
-        """Name the limit of which this share is used up; empty if there is none.
+        """Return the name of the first limit of which a share is used up, or an empty text.
 
         Parameters
         ----------
@@ -116,9 +115,9 @@ class Run:
         return ""
 
     @contextmanager
-    def limits_known(self) -> Iterator[None]:
+    def limits_attached(self) -> Iterator[None]:
         """Let the density know the limits for as long as the fit lasts."""
-        self.density.limit = lambda: self.closed
+        self.density.limit = lambda: self.over_limit
         try:
             yield
         finally:
@@ -132,10 +131,10 @@ class Run:
     # ------------------------------------------------------------ randomness
 
     def rng(self, step: str) -> np.random.Generator:
-        """Return the random stream of a step: a function of seed, name and times it was made.
+        """Return the random stream of a step.
 
-        Nothing has to be stored to go on with a fit, and a new step leaves the streams of all
-        others as they are.
+        The stream depends on the seed, the name of the step and the number of its earlier runs. A
+        new kind of step leaves the streams of all others as they are.
         """
         times = sum(entry.step == step for entry in self.journal)
         return np.random.default_rng([self.settings.random_seed, crc32(step.encode()), times])
@@ -145,7 +144,7 @@ class Run:
     @contextmanager
     def recorded(self, step: str) -> Iterator[None]:
         """Write an entry in the journal when a step ends, however it ends."""
-        evals, began, outcome = self.evals, time.monotonic(), "gave up"
+        evals, began, outcome = self.evals, time.monotonic(), "stopped"
         try:
             yield
             outcome = "done"
@@ -162,35 +161,39 @@ class Run:
 
     # ------------------------------------------------------------ statuses
 
-    def statuses(self, largest_se: float) -> list[Status]:
+    def statuses(self, largest_se: float, *, complete: bool) -> list[Status]:
         """Return the statuses of the whole run.
 
         Parameters
         ----------
         largest_se : float
             Largest standard error of a weight.
+        complete : bool
+            Whether no step was left out.
         """
         errors = self.density.tally.since(self._first_errors)
         return [
             *errors.statuses(self.evals, self.density.last_error),
-            *self._unfinished(largest_se),
+            *self._unfinished(largest_se, complete),
         ]
 
-    def _unfinished(self, largest_se: float) -> list[Status]:
+    def _unfinished(self, largest_se: float, complete: bool) -> list[Status]:
         target_se = self.settings.target_se
-        if largest_se <= PRECISE_ENOUGH * target_se and not self.stopped:
+        precise = largest_se <= PRECISE_ENOUGH * target_se
+        if precise and complete:
             return []
-        short = f"the largest standard error of a weight is {largest_se:.2g}, target_se={target_se}"
+        error = f"the largest standard error of a weight is {largest_se:.2g}, target_se={target_se}"
+        if complete:
+            return [
+                Status("precision", "fit", f"the precision asked for was not reached: {error}.",
+                       "Raise LocalSampling.max_draws, or target_se.")
+            ]  # fmt: skip
         if self.interrupted:
             return [
-                Status("interrupted", "fit", f"the user interrupted the fit; {short}.",
-                       "The steps that were left out, such as the challenge, are made by a new "
-                       "fit.")
+                Status("interrupted", "fit", f"the user interrupted the fit; {error}.",
+                       "A new fit makes the steps that were left out.")
             ]  # fmt: skip
-        if self.stopped:
-            cause = f"the fit stopped at {self.stopped}; {short}."
-            return [Status("budget", "fit", cause, "Raise the limit, or target_se.")]
         return [
-            Status("precision", "fit", f"the precision asked for was not reached: {short}.",
-                   "Raise LocalSampling.max_draws, or target_se.")
+            Status("budget", "fit", f"the fit stopped at {self.limit_reached()}; {error}.",
+                   "Raise the limit." if precise else "Raise the limit, or target_se.")
         ]  # fmt: skip

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Exploration:
-    """Short unrestricted chains from every mode, and the modes that their ends climb to.
+    """Short unrestricted chains from every mode.
 
     Attributes
     ----------
@@ -51,21 +51,21 @@ class Division:
     ----------
     cells : Cells or None
         Where the density is symmetric.
-    known : Modes
+    all_modes : Modes
         All modes, one of each orbit.
     modes : Modes
-        Modes of the regions: those of `known` among which chains move freely are one.
-    region_of_known : array of int
-        Region of each mode of `known`.
+        Modes of the regions. Modes of `all_modes` between which chains move freely are joined.
+    region_of_mode : array of int
+        Region of each mode of `all_modes`.
     pilot : Pilot
         Short chains of each region.
     partition : Partition
     """
 
     cells: Cells | None
-    known: Modes
+    all_modes: Modes
     modes: Modes
-    region_of_known: np.ndarray
+    region_of_mode: np.ndarray
     pilot: Pilot
     partition: Partition
 
@@ -78,7 +78,7 @@ class State:
     ----------
     search : Search
     must_visit : array of shape (n, d)
-        Points at which chains have to start: where a challenge proved an earlier fit incomplete.
+        Points that proved an earlier fit incomplete. Chains start there.
     misplaced : array of shape (m, d)
         `must_visit`, and points that an earlier partition put into a wrong region.
     explorations : int
@@ -89,19 +89,21 @@ class State:
     connections : int
         How often the regions were searched for mass of their neighbours' modes.
     labels_checked : bool
-        Whether the chains that do not mix were found in the regions of their modes.
+        Whether climbs were made from the chains that do not mix.
     symmetry_confirmed : bool
         Whether images of draws of all regions have the log density of the draws.
     draws : RegionDraws or None
         Draws of the chains when `weights` was estimated.
     samples : BridgeSamples or None
     fitted_draws : array of int, shape (K,), or None
-        Draws of a chain of each region when its proposal density was fitted.
+        Draws of a chain of each region when the region's proposal density was fitted.
     refinements : int
         How often draws or proposals were added since the first weights.
     weights : Weights or None
         Estimates of the bridge alone; see `final_weights`.
     cross_check : CrossCheck or None
+    cross_checks : int
+        How often the evidences were estimated a second time.
     challenge : ChallengeState or None
     challenge_result : ChallengeResult or None
     generator : Generator or None
@@ -110,7 +112,7 @@ class State:
         Whether an earlier fit was given up since the density is not symmetric.
     kernel_statuses : tuple of Status
     fallback : State or None
-        The last presentable state before a challenge made the fit begin again.
+        The newest state with weights from before a challenge made the fit begin again.
     """
 
     search: Search
@@ -129,6 +131,7 @@ class State:
     refinements: int = 0
     weights: Weights | None = None
     cross_check: CrossCheck | None = None
+    cross_checks: int = 0
     challenge: ChallengeState | None = None
     challenge_result: ChallengeResult | None = None
     generator: Generator | None = None
@@ -144,8 +147,8 @@ class State:
         return cls(search, nowhere, nowhere, symmetry_broken=symmetry_broken)
 
     @property
-    def best(self) -> State | None:
-        """The newest state from which a result can be made; None if there is none yet."""
+    def presentable(self) -> State | None:
+        """The newest state with weights, from which a result can be made; None if there is none."""
         return self if self.weights is not None else self.fallback
 
     @property
@@ -171,11 +174,11 @@ class State:
             misplaced=visit,
             challenge=self.challenge,
             symmetry_broken=self.symmetry_broken,
-            fallback=self.best,
+            fallback=self.presentable,
         )
 
     def redivided(self, search: Search, points: np.ndarray) -> State:
-        """Return the state before the last exploration, with points that were misplaced."""
+        """Return a state that explores again, with more points that were misplaced."""
         return replace(
             self.restarted(search, self.must_visit[:0]),
             misplaced=np.concatenate([self.misplaced, points]),
@@ -199,7 +202,7 @@ def matching_modes(found: Modes, before: Modes) -> np.ndarray | None:
 
 
 def region_of_modes(labels: np.ndarray, same: np.ndarray | None, group: np.ndarray) -> np.ndarray:
-    """Regions of points that a later search labelled by mode, -1 where that cannot be said.
+    """Regions of points of which a later search knows the mode; -1 if unknown.
 
     Parameters
     ----------

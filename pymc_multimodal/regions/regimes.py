@@ -121,7 +121,7 @@ def short_regions(chains: Chains, settings: LocalSampling, until: int | None = N
     drawn = n_draws(chains)
     converged = (chains.r_hat <= settings.max_rhat) & (chains.ess >= settings.min_ess)
     lasted = drawn / chains.draws_per_move >= chains.min_moves
-    limit = settings.max_draws if until is None else until
+    limit = settings.max_draws if until is None else min(until, settings.max_draws)
     return np.flatnonzero(~(converged & lasted | chains.negligible) & (drawn < limit))
 
 

@@ -1,13 +1,14 @@
 """The steps of a fit, in their order. A step maps a state to a new one.
 
-Each step says from the numbers of the state whether it is due, and whether there is no result
-without it. A step is short: what an interruption or a limit loses is one of them.
+A step reads from the state whether it is due, and whether a result needs it. A limit or an
+interruption loses the work of at most one step.
 """
 
 from __future__ import annotations
 
 from pymc_multimodal.fit.steps.base import Step
-from pymc_multimodal.fit.steps.conclusion import ChallengeFit, ChooseKernel, Learn
+from pymc_multimodal.fit.steps.challenge import BeginAgain, ChallengeFit
+from pymc_multimodal.fit.steps.draws import ChooseKernel, LearnGenerator
 from pymc_multimodal.fit.steps.modes import Divide, Explore, FindModes
 from pymc_multimodal.fit.steps.sampling import (
     BeginChains,
@@ -34,7 +35,8 @@ STEPS: tuple[Step, ...] = (
     Refine(),
     CompareEvidences(),
     ChallengeFit(),
-    Learn(),
+    BeginAgain(),
+    LearnGenerator(),
     ChooseKernel(),
 )
 """The pipeline. The next step is the first one that is due."""

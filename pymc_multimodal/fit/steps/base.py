@@ -23,7 +23,7 @@ class Step(ABC):
     text : str
         What the step does, in a few words.
     share : float
-        Part of every limit that all applications of the step together may use up.
+        Part of every limit of the fit. When that much is used up, the step is no longer run.
     """
 
     name: ClassVar[str]
@@ -32,28 +32,27 @@ class Step(ABC):
 
     @abstractmethod
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Tell from the state whether the step is to be made; no evaluation is made."""
+        """Tell whether the step is to be run, given that no earlier step of `STEPS` is due.
+
+        The density is not evaluated.
+        """
 
     def describe(self, state: State, settings: FitConfig) -> str:
         """Return what the progress report says when the step begins."""
         return self.text
 
     def needed(self, state: State) -> bool:
-        """Tell whether there is no result without the step, so that it is made beyond limits."""
+        """Tell whether there is no result without the step: then it runs even after a limit."""
         return False
 
     @abstractmethod
     def __call__(self, state: State, run: Run) -> State:
-        """Make the step: return the next state."""
+        """Run the step: return the next state."""
 
 
 class NeededStep(Step):
     """A step without which there is no result."""
 
-    def describe(self, state: State, settings: FitConfig) -> str:
-        """Return what the progress report says when the step begins."""
-        return self.text
-
     def needed(self, state: State) -> bool:
-        """Until there is a result."""
-        return state.best is None
+        """Return True until there is a result."""
+        return state.presentable is None

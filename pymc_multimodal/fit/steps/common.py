@@ -22,7 +22,7 @@ __all__ = ["fit_regions", "region_sampler"]
 
 
 def region_sampler(state: State, run: Run) -> RegionSampler:
-    """Return what the chains of the regions need and what does not change while they run."""
+    """Return the fixed inputs of the chains of the regions."""
     division = known(state.division)
     return RegionSampler(
         state.target(run.density),
@@ -41,7 +41,7 @@ def fit_regions(
 ) -> RegionFit:
     """Fit a normalised density to each region; no network is trained when a limit is reached."""
     fitter = run.settings.generator_for(run.density).regional
-    if run.closed:
+    if run.over_limit:
         fitter = fitter.without_network()
     return fitter.fit_regions(draws, run.density.period, rng, previous)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_EXPLORATIONS", "Divide", "Explore", "FindModes"]
 
-# Explorations of the space until new modes and misplaced chains are left to the challenge.
-# Conventional: the third changes regions in fewer than one fit in a hundred.
+# Most explorations of the space. New modes and misplaced chains that are found later are left to
+# the challenge. Conventional.
 MAX_EXPLORATIONS = 3
 # Draws from which the classifier of the regions is trained: its cost grows with their square.
 MAX_TRAINING_DRAWS = 4000
@@ -35,11 +35,11 @@ class FindModes(Step):
     share = 0.25
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Until a batch brings no new mode, and every mode was found often."""
+        """Return True until a batch brings no new mode and every mode was found often."""
         return not state.search.settled
 
     def needed(self, state: State) -> bool:
-        """Before the first batch."""
+        """Return True before the first batch."""
         return state.search.counts.starts == 0
 
     def __call__(self, state: State, run: Run) -> State:
@@ -55,7 +55,7 @@ class Explore(NeededStep):
     text = "short chains from each mode"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Until the chains reach no unknown mode."""
+        """Return True until the chains reach no unknown mode."""
         return state.exploration is None
 
     def __call__(self, state: State, run: Run) -> State:
@@ -68,7 +68,7 @@ class Explore(NeededStep):
         search, labels = climb_from(density, state.search, settings.modes, points)
         same = matching_modes(modes_of(density, search, settings.modes), modes)
         state = replace(state, search=search, explorations=state.explorations + 1)
-        if same is None and state.explorations < MAX_EXPLORATIONS and not run.closed:
+        if same is None and state.explorations < MAX_EXPLORATIONS and not run.over_limit:
             return state
         every = np.arange(len(modes))
         misplaced = region_of_modes(labels[len(ends) :], same, every)
@@ -82,7 +82,7 @@ class Divide(NeededStep):
     text = "dividing the space into regions"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """When the chains have explored the space."""
+        """Return True when the space was explored and not yet divided."""
         return state.division is None
 
     def __call__(self, state: State, run: Run) -> State:

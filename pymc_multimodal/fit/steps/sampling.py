@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BeginChains", "CheckLabels", "ConfirmSymmetry", "ConnectRegions", "RunChains"]
 
-# Searches of the regions for their neighbours' mass: a first one before long runs, a second one
-# when the shapes of the regions are known well.
+# How often the regions are compared with their neighbours: before long runs, and again when the
+# shapes of the regions are known well.
 CONNECTIONS = 2
-# Part of a region's mass that has the shape of a neighbour's mode from which the region's chains
-# jump to that shape. Measured: examples/benchmarks/constants.py
+# Smallest part of a region's mass at a neighbour's mode for which the region's chains jump there.
+# Measured: examples/benchmarks/constants.py
 MIN_LEAKED = 1e-3
 
 
@@ -48,7 +48,7 @@ class BeginChains(NeededStep):
     text = "adapting the chains of each region"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """When the regions are known."""
+        """Return True when the regions are known."""
         return state.chains is None
 
     def __call__(self, state: State, run: Run) -> State:
@@ -77,7 +77,7 @@ class RunChains(Step):
         return f"{self.text}: {k - len(short)} of {k} have mixed"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Until all regions pass their checks or have the most draws allowed."""
+        """Return True until all regions pass their checks or have the most draws allowed."""
         if state.chains is None or state.weights is not None:
             return False
         return len(short_regions(state.chains, settings.local, _until(state, settings))) > 0
@@ -97,7 +97,7 @@ class ConnectRegions(Step):
     text = "comparing neighbouring regions"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """After the first draws, and again when the chains have mixed."""
+        """Return True after the first draws, and again when the chains have mixed."""
         if state.division is None or state.weights is not None:
             return False
         return state.division.partition.n_regions > 1 and state.connections < CONNECTIONS
@@ -131,7 +131,7 @@ class CheckLabels(Step):
     text = "climbing from chains that do not mix"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Once, when the chains have run, unless the space was explored often enough."""
+        """Return True once for each division, after sampling, if explorations remain."""
         if state.chains is None or state.labels_checked or state.weights is not None:
             return False
         return state.explorations < MAX_EXPLORATIONS
@@ -145,8 +145,8 @@ class CheckLabels(Step):
             return checked
         settings = run.settings.modes
         search, labels = climb_from(run.density, state.search, settings, points)
-        same = matching_modes(modes_of(run.density, search, settings), division.known)
-        climbed = region_of_modes(labels, same, division.region_of_known)
+        same = matching_modes(modes_of(run.density, search, settings), division.all_modes)
+        climbed = region_of_modes(labels, same, division.region_of_mode)
         if (climbed == division.partition.label(points)).all():
             return replace(checked, search=search)
         return state.redivided(search, points)
@@ -173,6 +173,6 @@ class ConfirmSymmetry(NeededStep):
 
 
 def _until(state: State, settings: FitConfig) -> int | None:
-    """Most draws of a chain before the regions were compared for the first time."""
+    """Most draws of a chain before the first comparison of regions; None afterwards."""
     single = known(state.division).partition.n_regions == 1
     return 2 * settings.local.draws if state.connections == 0 and not single else None

@@ -44,11 +44,11 @@ class FitProposals(NeededStep):
     text = "fitting proposals"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """When the chains have run."""
+        """Return True when the chains have run."""
         return state.samples is None
 
     def __call__(self, state: State, run: Run) -> State:
-        """Fit to the chains that are reserved for it."""
+        """Fit to the chains that `split_chains` reserves for fitting."""
         sampler = region_sampler(state, run)
         draws, previous = draws_of(sampler, known(state.chains)), jumps_of(known(state.chains))
         fitted = fit_regions(run, draws, run.rng(self.name), previous)
@@ -66,14 +66,14 @@ class Bridge(NeededStep):
     text = "weighing the regions"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """When proposals are fitted."""
+        """Return True when proposals are fitted."""
         return state.weights is None
 
     def __call__(self, state: State, run: Run) -> State:
         """Draw the first proposals, and estimate."""
         sampler, samples = region_sampler(state, run), known(state.samples)
         draws = draws_of(sampler, known(state.chains))
-        counts = np.full(len(draws), MIN_PROPOSALS if run.closed else FIRST_PROPOSALS)
+        counts = np.full(len(draws), MIN_PROPOSALS if run.over_limit else FIRST_PROPOSALS)
         rng = run.rng(self.name)
         samples = extend_samples(samples, sampler.target, sampler.partition, counts, rng)
         weights = estimate(samples, draws, sampler.target)
@@ -92,13 +92,13 @@ class Refine(Step):
         return f"{self.text}: errors up to {error:.2g}, asked {settings.target_se:g}"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Until the weights are as precise as asked, or nothing more is allowed."""
+        """Return True until the weights are as precise as asked, or nothing more is allowed."""
         if state.weights is None or state.cross_check is not None:
             return False
         return state.refinements < MAX_REFINEMENTS and any(map(np.any, _plan(state, settings)))
 
     def __call__(self, state: State, run: Run) -> State:
-        """Double the draws or proposals of some regions; fit densities to far more draws anew."""
+        """Double draws or proposals of some regions; refit densities whose draws grew fourfold."""
         sampler, rng = region_sampler(state, run), run.rng(self.name)
         more_draws, more_proposals = _plan(state, run.settings)
         chains, samples = known(state.chains), known(state.samples)
@@ -121,32 +121,44 @@ class Refine(Step):
             chains=chains,
             draws=draws,
             samples=samples,
-            fitted_draws=np.where(grown, REFIT_GROWTH * fitted_draws, fitted_draws),
+            fitted_draws=np.where(grown, n_draws(chains), fitted_draws),
             weights=estimate(samples, draws, sampler.target),
             refinements=state.refinements + 1,
         )
 
 
 class CompareEvidences(Step):
-    """Compare the evidences with what the proposals of all regions say of them."""
+    """Estimate the evidences a second time, from the proposals of all regions, and compare."""
 
     name = "cross-check"
     text = "comparing two estimates of each evidence"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Once, when the weights are as precise as asked."""
-        return state.weights is not None and state.cross_check is None
+        """Return True when the weights are refined, and again if more proposals are wanted."""
+        if state.weights is None or state.cross_check is None:
+            return state.weights is not None
+        return state.cross_checks == 1 and bool(_wanted(state).any())
 
     def __call__(self, state: State, run: Run) -> State:
-        """Compare, with more proposals where the comparison is less precise than the bridge."""
+        """Compare; the second time with as many proposals as make the comparison precise."""
         target, partition = state.target(run.density), known(state.division).partition
-        weights = known(state.weights)
-        samples, check = cross_check(known(state.samples), target, partition, weights)
-        if (more := check.wanted(samples, weights)).any():
-            samples = extend_samples(samples, target, partition, more, run.rng(self.name))
+        samples, weights = known(state.samples), known(state.weights)
+        if state.cross_check is not None:
+            samples = extend_samples(samples, target, partition, _wanted(state), run.rng(self.name))
             weights = estimate(samples, known(state.draws), target)
-            samples, check = cross_check(samples, target, partition, weights)
-        return replace(state, samples=samples, weights=weights, cross_check=check)
+        samples, check = cross_check(samples, target, partition, weights)
+        return replace(
+            state,
+            samples=samples,
+            weights=weights,
+            cross_check=check,
+            cross_checks=state.cross_checks + 1,
+        )
+
+
+def _wanted(state: State) -> np.ndarray:
+    """Proposals of each region that make the comparison as precise as the bridge, shape (K,)."""
+    return known(state.cross_check).wanted(known(state.samples), known(state.weights))
 
 
 def _plan(state: State, settings: FitConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import pytest
 from densities import Mixture, two_modes
 
 from pymc_multimodal.fit import STEPS, FitConfig, fit_density
+from pymc_multimodal.fit.loop import next_step, run_step
 from pymc_multimodal.fit.run import Run
-from pymc_multimodal.fit.spine import make, next_step
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.search import begin_search
 
@@ -31,7 +31,7 @@ def states(settings):
     state, run = begun(TARGET.density(), settings)
     found = [(None, state)]
     while (step := next_step(state, run)) is not None:
-        state = make(step, state, run)
+        state = run_step(step, state, run)
         found.append((step, state))
     return found, run
 

@@ -1,4 +1,4 @@
-"""The spine of a fit: the next step that is due, until none is."""
+"""The loop of a fit: run the next step that is due, until none is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fit_density(
     *,
     report: Report = lambda stage, text: None,
 ) -> Fit:
-    """Make every step of `STEPS` that is due, and the result.
+    """Run every step of `STEPS` that is due, and make the result.
 
     Parameters
     ----------
@@ -43,57 +43,59 @@ def fit_density(
     ModelError
         If the density is finite at no starting point.
     KeyboardInterrupt
-        If the user interrupts (Ctrl-C) before the regions are weighed.
+        If the user interrupts (Ctrl-C) and there are no weights of the regions yet.
 
     Notes
     -----
-    A limit and an interruption are one mechanism: from then on only steps are made without which
-    there is no result, and the result is made from the last state in which the regions were
-    weighed.
+    A limit and an interruption act alike. Afterwards only steps run that a result needs, and the
+    result is made from the newest state with weights.
     """
     run = Run(density, settings, report)
-    with run.limits_known():
-        state = _begun(run)
-        while (step := next_step(state, run)) is not None:
+    with run.limits_attached():
+        state = _first_state(run)
+        while True:
             try:
-                state = make(step, state, run)
+                step = next_step(state, run)
+                if step is None:
+                    return finish(state, run)
+                state = run_step(step, state, run)
             except LimitReached:
-                run.stopped = run.limit_reached()
+                if step is None or step.needed(state):
+                    raise
             except SymmetryBroken:
-                state = _begun(run, symmetry_broken=True)
+                state = _first_state(run, symmetry_broken=True)
             except KeyboardInterrupt:
-                if state.best is None:
+                if state.presentable is None or run.interrupted:
                     raise
                 run.interrupt()
-        return finish(state, run)
 
 
 def next_step(state: State, run: Run) -> Step | None:
     """Return the first step that is due and allowed; None if there is none.
 
-    When a limit is reached, a step is allowed if there is no result without it.
+    A step is allowed until the part `Step.share` of a limit is used up, and beyond if a result
+    needs it. A step that is not allowed is skipped: later steps may run.
     """
     for step in STEPS:
         if not step.due(state, run.settings):
             continue
         if step.needed(state) or not run.limit_reached(step.share):
             return step
-        if limit := run.limit_reached():
-            run.stopped = limit
-            if state.best is not None:
-                return None
+        if run.over_limit and state.presentable is not None:
+            return None
     return None
 
 
-def make(step: Step, state: State, run: Run) -> State:
-    """Make one step; where it can be left out, a limit ends it by `LimitReached`."""
+def run_step(step: Step, state: State, run: Run) -> State:
+    """Run one step. A limit ends it by `LimitReached`, unless the step is needed."""
     run.report(step.name, step.describe(state, run.settings))
     with run.recorded(step.name), run.density.limited(not step.needed(state)):
         return step(state, run)
 
 
-def _begun(run: Run, *, symmetry_broken: bool = False) -> State:
+def _first_state(run: Run, *, symmetry_broken: bool = False) -> State:
     settings = run.settings
     wanted = False if symmetry_broken else settings.symmetry
-    search = begin_search(run.density, settings.modes, wanted, run.rng("begin"))
+    with run.recorded("begin"):
+        search = begin_search(run.density, settings.modes, wanted, run.rng("begin"))
     return State.begun(search, symmetry_broken=symmetry_broken)

@@ -1,0 +1,67 @@
+"""Steps that prepare the draws: the generator and the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pymc_multimodal.fit.choose_kernel import choose_kernel
+from pymc_multimodal.fit.state import known
+from pymc_multimodal.fit.steps.base import Step
+from pymc_multimodal.kernel import make_kernel
+
+if TYPE_CHECKING:
+    from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit.state import State
+
+__all__ = ["ChooseKernel", "LearnGenerator"]
+
+
+class LearnGenerator(Step):
+    """Learn the generator of the whole posterior."""
+
+    name = "generator"
+    text = "learning the generator"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True when nothing is missing any more."""
+        return state.generator is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Learn from the draws of the regions and their weights."""
+        learner = run.settings.generator_for(run.density)
+        weights = state.final_weights.weight
+        generator = learner.build(
+            known(state.samples).fitted,
+            known(state.draws),
+            weights,
+            run.rng(self.name),
+            state.target(run.density),
+        )
+        return replace(state, generator=generator)
+
+
+class ChooseKernel(Step):
+    """Choose how many jumps a draw needs."""
+
+    name = "kernel"
+    text = "choosing the kernel"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True when the generator is known."""
+        return state.kernel is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Measure how often jumps are accepted."""
+        kernel = make_kernel(
+            known(state.division).partition, known(state.chains).parameters, known(state.generator)
+        )
+        kernel, statuses = choose_kernel(
+            state.target(run.density),
+            kernel,
+            known(state.draws),
+            state.final_weights,
+            run.rng(self.name),
+        )
+        return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))
