@@ -30,13 +30,13 @@ __all__ = [
     "step",
 ]
 
-# Probability that no jump of one draw is accepted, at the mean acceptance. Conventional: draws a
-# quarter of which repeat their predecessor have an autocorrelation time of (1 + 1/4) / (1 - 1/4).
+# Probability that no jump of one draw is accepted, at the mean acceptance. Conventional: if a quarter
+# of the draws repeat their predecessor, the autocorrelation time is (1 + 1/4) / (1 - 1/4) = 1.7.
 REPEATED_SHARE = 0.25
 # Most jumps of one draw: a bound on the cost of a draw. Conventional.
 MAX_JUMPS = 16
-# Acceptance from which the jumps do most of the mixing, and from which nearly all of it: local
-# moves are made with every fourth of their leapfrog steps, or with every `MAX_EVERY`-th draw.
+# Mean acceptance of jumps from which on a local move of L leapfrog steps is made with every (L/4)-th
+# draw, and from which on it is made with every `MAX_EVERY`-th draw.
 # Measured: examples/benchmarks/constants.py
 JUMPS_SUFFICE, JUMPS_DOMINATE = 0.3, 0.8
 # Draws between two local moves at most. Conventional.
@@ -85,7 +85,7 @@ class Move(Protocol):
         target : Target
         state : ChainState
         offered : ChainState
-            ``n * proposals`` fresh proposals, those of one attempt side by side.
+            ``n * proposals`` fresh proposals. Rows ``i n`` to ``(i + 1) n - 1`` belong to attempt i.
         rng : numpy.random.Generator
 
         Returns
@@ -144,8 +144,8 @@ class Jump:
 class LocalMove:
     """One local move with the metric of the chain's region; a move out of the region is rejected.
 
-    The confinement makes a metric for each region exact: a move that ended in another region
-    would have to be reversed with the metric of that region.
+    The rejection makes it exact that each region has a metric of its own. A move that ended in
+    another region would have to be reversed with the metric of that region.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def jump_acceptance(draws: np.ndarray, proposals: np.ndarray) -> np.ndarray:
 
 
 def choose_jumps(kernel: Kernel, acceptance: float) -> Kernel:
-    """Set the rhythm of the moves, so that consecutive draws are nearly independent.
+    """Set the number of jumps of a draw, and how often the other moves are made.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def choose_jumps(kernel: Kernel, acceptance: float) -> Kernel:
 
 
 def _draws_per_move(m: Move, acceptance: float) -> int:
-    """Draws from one application of a move that is no jump to the next."""
+    """Draws between two applications of a move other than a jump."""
     if acceptance > JUMPS_DOMINATE:
         return MAX_EVERY
     if acceptance > JUMPS_SUFFICE and isinstance(m, LocalMove):

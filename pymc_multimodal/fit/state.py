@@ -72,7 +72,7 @@ class Division:
 
 @dataclass(frozen=True)
 class State:
-    """What a fit knows. A step maps a state to a new one; no state changes.
+    """What a fit knows. A step returns a new state; no state is changed.
 
     Attributes
     ----------

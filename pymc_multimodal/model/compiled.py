@@ -30,9 +30,9 @@ class CompiledDensity:
     Parameters
     ----------
     function : compiled function
-        Of one row, or of a matrix of rows.
+        It takes one row, or a matrix of rows.
     has_gradient : bool
-        Whether the function has the gradient for its second output.
+        Whether the second output of the function is the gradient.
     dtype : str
         Type of the function's input.
     rowwise : bool
@@ -44,7 +44,7 @@ class CompiledDensity:
         self.has_gradient = has_gradient
         self.dtype = dtype
         self.rowwise = rowwise
-        # A PyTensor function stores its input and its intermediate results in one place.
+        # A PyTensor function is not safe for threads: it stores input and results in itself.
         self._lock = threading.Lock()
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -113,7 +113,7 @@ def compile_density(
 
 
 def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any], Any]:
-    """Build the outputs, log density and gradient if there is one, of one row of coordinates."""
+    """Build the log density of one row of coordinates and, if possible, its gradient."""
     # Parameter checks become -inf here, before the graph is vectorised. In a vectorised graph one
     # row with a bad parameter would raise for the whole batch.
     logp = rewrite_graph(

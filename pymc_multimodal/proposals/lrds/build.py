@@ -77,10 +77,10 @@ def build_generator(
     -------
     PathGenerator
     """
-    # Its floor on the weights keeps every region present in the reference, too.
+    # The floor on the weights of this mixture keeps every region in the reference.
     defence = RegionalMixture(fitted.densities, weights)
     period = fitted.densities[0].period
-    # More threads do not pay on matrices as small as these.
+    # Several threads are slower than one on matrices as small as these.
     with threadpool_limits(1, user_api="blas"):
         draws = SplitDraws.from_regions(local, defence.weights, period)
         frame = _frame(settings, draws.training, Windows(local.centre, period))
@@ -118,7 +118,7 @@ class _Frame:
 
 
 def _frame(settings: LRDSSettings, draws: PooledDraws, windows: Windows) -> _Frame:
-    """Coordinates in which modes have unit spread, or the whole where it starts from a normal."""
+    """Scale the modes to unit spread; for ``start="normal"`` scale the whole posterior instead."""
     mean, covariance = draws.moments(within_regions=settings.start == "reference")
     if settings.start == "reference":
         coordinates = AffineMap(mean, factor(covariance))
@@ -145,7 +145,7 @@ def _fit_mixture(
     draws: SplitDraws,
     rng: np.random.Generator,
 ) -> GaussianMixture:
-    """Fit the mixture that the reference is made of, in the coordinates of the model."""
+    """Fit the mixture of the reference, in the coordinates of the model."""
     if settings.reference != "gaussian" and settings.components is None:
         joined = join_region_mixtures(regions.densities, regions.weights)
         return refine_mixture(joined, draws, rng)
@@ -188,7 +188,7 @@ def _reference_chain(
 
 
 def _with_kernels(reference: MixtureReference, settings: LRDSSettings) -> ReferenceChain:
-    """Give a mixture its exact kernels, or the steps of the exponential integrator."""
+    """Use the exact kernels of the reference, or the steps of the exponential integrator."""
     if settings.kernels == "exact":
         return reference
     gain, sd = exponential_steps(reference.noising)
