@@ -30,13 +30,14 @@ __all__ = [
     "step",
 ]
 
-# Probability that no jump of one draw is accepted, at the mean acceptance. Conventional: if a quarter
-# of the draws repeat their predecessor, the autocorrelation time is (1 + 1/4) / (1 - 1/4) = 1.7.
+# Probability that no jump of one draw is accepted, at the mean acceptance. Conventional: if a
+# quarter of the draws repeat their predecessor, the autocorrelation time is
+# (1 + 1/4) / (1 - 1/4) = 1.7.
 REPEATED_SHARE = 0.25
 # Most jumps of one draw: a bound on the cost of a draw. Conventional.
 MAX_JUMPS = 16
-# Mean acceptance of jumps from which on a local move of L leapfrog steps is made with every (L/4)-th
-# draw, and from which on it is made with every `MAX_EVERY`-th draw.
+# Mean acceptance of jumps from which on a local move of L leapfrog steps is made with every
+# (L/4)-th draw, and from which on it is made with every `MAX_EVERY`-th draw.
 # Measured: examples/benchmarks/constants.py
 JUMPS_SUFFICE, JUMPS_DOMINATE = 0.3, 0.8
 # Draws between two local moves at most. Conventional.
@@ -85,7 +86,8 @@ class Move(Protocol):
         target : Target
         state : ChainState
         offered : ChainState
-            ``n * proposals`` fresh proposals. Rows ``i n`` to ``(i + 1) n - 1`` belong to attempt i.
+            ``n * proposals`` fresh proposals. Rows ``i * n`` to ``(i + 1) * n - 1`` belong to
+            attempt i.
         rng : numpy.random.Generator
 
         Returns
