@@ -157,6 +157,7 @@ def test_simulation_based_calibration(tmp_path, capsys):
     assert "sign,theta,3," in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_light_mode_on_a_flank_is_not_lost(rng):
     """Regression: its summit rises little above the saddle, but chains that leave stay away."""
     model = random_model(4, "constrained")

@@ -326,7 +326,9 @@ class Grid(Target):
 
 
 @pytest.mark.parametrize(
-    "sizes", [(6, 5), pytest.param((40, 25), marks=pytest.mark.slow)], ids=["30", "1000"]
+    "sizes",
+    [(4, 3), *(pytest.param(sizes, marks=pytest.mark.slow) for sizes in ((6, 5), (40, 25)))],
+    ids=["12", "30", "1000"],
 )
 def test_many_modes(sizes):
     """The thousand are 260 regions, as the grid is symmetric."""
