@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from pymc_multimodal.moves import MoveState
+from pymc_multimodal.target.circle import is_circular
 
 if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
@@ -31,7 +32,7 @@ class Reference:
 
     def __init__(self, centre: np.ndarray, scale: np.ndarray, period: np.ndarray) -> None:
         self.centre, self.scale, self.period = centre, scale, period
-        self._is_line = ~np.isfinite(period)
+        self._is_line = ~is_circular(period)
         df = self.DF
         one = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * np.pi)
         self._constant = np.sum(one - np.log(scale[self._is_line])) - np.sum(

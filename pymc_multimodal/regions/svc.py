@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from pymc_multimodal.status import Status
+from pymc_multimodal.target.circle import is_circular
 
 if TYPE_CHECKING:
     from pymc_multimodal.regions.settings import Regions
@@ -69,7 +70,7 @@ class SupportVectors:
 
     def _embed(self, x: np.ndarray) -> np.ndarray:
         """Replace each circular coordinate by its cosine and sine."""
-        circular = np.isfinite(self.period)
+        circular = is_circular(self.period)
         if not circular.any():
             return x
         angle = 2 * np.pi * x[:, circular] / self.period[circular]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.search.candidates import named_families, optima_families
+from pymc_multimodal.target.circle import is_circular
 from pymc_multimodal.target.group import Symmetry, generate
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def check_symmetry(symmetry: Symmetry, density: Density, x: np.ndarray) -> None:
             f"symmetry has maps of shape {symmetry.generators[0].shape}, but the model has {d} "
             f"unconstrained coordinates: shape ({d}, {d}) is needed."
         )
-    if np.isfinite(density.period).any():
+    if is_circular(density.period).any():
         raise ValueError(
             "symmetry was given for a model with circular coordinates, for which folding is not "
             "defined; use symmetry=False."
@@ -122,7 +123,7 @@ def find_symmetry(
         None if there is no symmetry that moves an optimum, or if a coordinate is circular.
         Generators that would make the group too large are left out.
     """
-    if not len(optima) or np.isfinite(density.period).any():
+    if not len(optima) or is_circular(density.period).any():
         return None
     x, logp = _test_points(density, optima, starts, spread, rng)
     if len(x) < 2:

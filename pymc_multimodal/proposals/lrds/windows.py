@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pymc_multimodal.target.circle import unroll
+from pymc_multimodal.target.circle import is_circular, unroll
 
 __all__ = ["Windows"]
 
@@ -40,7 +40,7 @@ class Windows:
     @property
     def circular(self) -> bool:
         """Whether any coordinate is circular."""
-        return bool(np.isfinite(self.period).any())
+        return bool(is_circular(self.period).any())
 
     def draw_copy(
         self, x: np.ndarray, log_density: LogDensity, rng: np.random.Generator

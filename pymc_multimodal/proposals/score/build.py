@@ -21,6 +21,7 @@ from pymc_multimodal.proposals.score.pooled import pool_draws
 from pymc_multimodal.proposals.score.settings import ScoreSettings
 from pymc_multimodal.proposals.score.stored import read_draws
 from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.target.circle import is_circular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -197,7 +198,7 @@ class ScoreLangevin(ScoreSettings):
         With ``objective="exact"`` the network is regressed on the gradients that the chains
         computed, so that no density is needed later.
         """
-        if density is not None and np.isfinite(density.period).any():
+        if density is not None and is_circular(density.period).any():
             status = Status(
                 "circular", "proposals", "the score is not learned on circular coordinates: "
                 "proposals are those of the regional mixture.", "Use generator='hybrid'.",
