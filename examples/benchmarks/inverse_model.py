@@ -68,7 +68,7 @@ class InverseData:
 
 
 @cache
-def compiled(dim: int) -> Density:
+def compiled(dim: int) -> tuple[pm.Model, Density]:
     """Compile the model of one dimension, with data to be set."""
     empty = InverseData(
         np.zeros(1), np.eye(dim)[None], np.zeros((1, dim)), np.ones((1, dim)), np.zeros(dim)
@@ -79,13 +79,13 @@ def compiled(dim: int) -> Density:
         mean = pt.dot(data["maps"], x) + data["offsets"]
         each = pm.logp(pm.Normal.dist(mean, data["noise"]), data["y"]).sum(axis=1)
         pm.Potential("observed", pt.logsumexp(data["log_p"] + each))
-    return density_of(model)
+    return model, density_of(model)
 
 
 def with_data(dim: int, data: InverseData) -> Density:
     """Set the data of the compiled model, and the count of its evaluations to zero."""
-    density = compiled(dim)
-    with density.model:
+    model, density = compiled(dim)
+    with model:
         pm.set_data(data.padded())
     density.n_logp_evals = density.n_grad_evals = 0
     return density

@@ -145,13 +145,13 @@ MODELS = {
 # ------------------------------------------------------------------ the experiment
 
 
-def simulate(name: str, density: Density, seed: int, target_se: float) -> dict:
+def simulate(name: str, model: pm.Model, density: Density, seed: int, target_se: float) -> dict:
     """Draw parameters and data, fit, draw, and rank."""
     began = time.process_time()
     spec = MODELS[name]
     rng = np.random.default_rng([seed, 31])
     truth = spec.prior(rng)
-    with density.model:
+    with model:
         pm.set_data({"y": spec.data(truth, rng)})
     generator = generator_of("hybrid", NETWORK_STEPS)
     config = FitConfig(generator=generator, target_se=target_se, random_seed=seed)
@@ -212,9 +212,10 @@ def main(arguments: list[str] | None = None) -> None:
     for name in [] if options.report else options.models.split(","):
         seeds = range(options.simulations)
         seeds = [s for s in seeds if (name, s, options.target_se) not in done]
-        density = density_of(MODELS[name].build()) if seeds else None
+        model = MODELS[name].build() if seeds else None
+        density = density_of(model) if seeds else None
         for seed in seeds:
-            runs.keep(simulate(name, density, seed, options.target_se))
+            runs.keep(simulate(name, model, density, seed, options.target_se))
     print(report(runs))
 
 
