@@ -28,7 +28,7 @@ from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import two_modes
 from pymc_multimodal.gallery.gaussian import gaussian_mixture
 from pymc_multimodal.proposals import LRDS
-from pymc_multimodal.regions.chains import LocalSampling
+from pymc_multimodal.regions import LocalSampling
 from pymc_multimodal.regions.pilot import explore
 from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of
 
