@@ -244,8 +244,8 @@ def fit_config(settings: Mapping[str, Any], *, quiet: bool) -> FitConfig:
     seed = resolve_seed(None)
     if not quiet:
         _log.info(
-            "The fit was given no seed of its own (pm.sample does not pass its seed on to it): it "
-            "uses random_seed=%d.", seed,
+            "The fit was given no random_seed and uses random_seed=%d. (A seed given to pm.sample is "
+            "for the chains.)", seed,
         )  # fmt: skip
     return FitConfig(**{**settings, "random_seed": seed})
 
@@ -264,17 +264,23 @@ def resolve_seed(random_seed: Any) -> int:
     ValueError
         If the seed is a negative number.
     TypeError
-        If NumPy takes no such seed.
+        If the seed is True, False, or of a type that NumPy does not take.
     """
+    if isinstance(random_seed, bool):
+        raise TypeError(f"random_seed={random_seed!r} must be a whole number, or None.")
     if isinstance(random_seed, np.random.Generator):
         return int(random_seed.integers(2**62))
     if isinstance(random_seed, Integral):
         if random_seed < 0:
             raise ValueError(f"random_seed={random_seed} must not be negative.")
         return int(random_seed)
-    sequence = (
-        random_seed
-        if isinstance(random_seed, np.random.SeedSequence)
-        else np.random.SeedSequence(random_seed)
-    )
+    sequence = random_seed
+    if not isinstance(random_seed, np.random.SeedSequence):
+        try:
+            sequence = np.random.SeedSequence(random_seed)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"random_seed={random_seed!r} must be a whole number, an array of them, a "
+                "SeedSequence, a Generator or None."
+            ) from error
     return int(sequence.generate_state(1, np.uint32)[0])

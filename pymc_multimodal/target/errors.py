@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, first_line
 
 __all__ = ["EvaluationErrors", "same_density", "unstable"]
 
@@ -81,10 +81,12 @@ class EvaluationErrors:
         loss = "Where the posterior has mass there, that mass is missing: mend the model."
         found = []
         if self.raised:
+            # Pages about a graph may follow the first line of an error.
+            text = f"{type(last_error).__name__}: {first_line(last_error)}" if last_error else ""
             found.append(
                 Status("raised", "density",
                        f"the model raised at {self.raised} of {n} {outside}; the last error was "
-                       f"{last_error!r}.", loss)
+                       f"{text}.", loss)
             )  # fmt: skip
         if self.nan:
             found.append(

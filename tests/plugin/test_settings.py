@@ -59,3 +59,9 @@ def test_seeds_of_other_kinds_become_numbers():
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="random_seed=-1"):
         resolve_seed(-1)
+
+
+@pytest.mark.parametrize("seed", [True, "a", 1.5])
+def test_a_seed_of_a_wrong_type_is_named(seed):
+    with pytest.raises(TypeError, match=f"random_seed={seed!r}"):
+        resolve_seed(seed)
