@@ -52,7 +52,8 @@ def finish(state: State, run: Run) -> Fit:
     share = orbits.images if orbits is not None and orbits.listed else 1
     order = np.argsort(-weights.weight / share, kind="stable")
     statuses = _region_statuses(best, run, order)
-    complete = not any(step.due(state, run.settings) for step in STEPS)
+    # A search that its share of a limit ended is no fit that stopped: it has a status of its own.
+    complete = not any(step.due(state, run.settings) for step in STEPS if step.share == 1.0)
     statuses += run.statuses(float(np.max(weights.weight_se)), complete=complete)
     kernel = _kernel(best).take(order)
     modes, draws = division.modes.take(order), known(best.draws).take(order)

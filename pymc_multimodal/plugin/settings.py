@@ -244,8 +244,8 @@ def fit_config(settings: Mapping[str, Any], *, quiet: bool) -> FitConfig:
     seed = resolve_seed(None)
     if not quiet:
         _log.info(
-            "The fit was given no random_seed and uses random_seed=%d. (A seed given to pm.sample is "
-            "for the chains.)", seed,
+            "The fit was given no random_seed and uses random_seed=%d. (A seed given to pm.sample "
+            "is for the chains.)", seed,
         )  # fmt: skip
     return FitConfig(**{**settings, "random_seed": seed})
 

@@ -13,7 +13,7 @@ from pymc_multimodal.fit.state import known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import region_sampler
 from pymc_multimodal.fit.steps.modes import MAX_EXPLORATIONS
-from pymc_multimodal.proposals import Hybrid, laplace
+from pymc_multimodal.proposals import RegionalFamilies, laplace
 from pymc_multimodal.regions import (
     advance_chains,
     begin_chains,
@@ -106,12 +106,8 @@ class ConnectRegions(Step):
         """Fit quick densities; leave negligible regions alone; connect the others."""
         sampler, rng = region_sampler(state, run), run.rng(self.name)
         draws = draws_of(sampler, known(state.chains))
-        quick = (
-            Hybrid()
-            .regional.without_network()
-            .fit_regions(draws, run.density.period, rng)
-            .densities
-        )
+        fitter = RegionalFamilies().without_network()
+        quick = fitter.fit_regions(draws, run.density.period, rng).densities
         negligible = negligible_regions(draws, quick, run.settings.target_se)
         chains = skip_regions(known(state.chains), negligible)
         share = leaked_mass(sampler.target, sampler.partition, quick, draws, rng)
