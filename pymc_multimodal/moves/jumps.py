@@ -94,7 +94,8 @@ def jump(
     accepted : array of bool, shape (n,)
     """
     took = np.zeros(len(state.x), dtype=bool)
-    rows = {k: np.flatnonzero(state.region == k) for k in jumps}
+    # In the order of the regions: the draws shall not depend on when a jump density was fitted.
+    rows = {k: np.flatnonzero(state.region == k) for k in sorted(jumps)}
     rows = {k: own for k, own in rows.items() if len(own)}
     if not rows:
         return state, took
@@ -117,5 +118,5 @@ def jump(
         log_ratio = offered.logp - state.logp[row] - log_q
     accepted = np.log(rng.random(len(row))) < log_ratio
     took[row[accepted]] = True
-    # Rows are in the order of the mapping, not in that of the points.
+    # Rows are in the order of the regions, not in that of the points.
     return state.put(offered.take(accepted), row[accepted]), took

@@ -262,12 +262,13 @@ def connect_regions(
     chains: Chains,
     cross_proposals: Mapping[int, tuple[JumpDensity, Sequence[JumpDensity]]],
     rng: np.random.Generator,
-) -> tuple[Chains, bool]:
+) -> Chains:
     """Let chains of regions propose from their neighbours' densities too.
 
     Chains that could not reach a piece of their region now jump there. Their records are dropped,
     since they may hold such pieces in any proportion, and so are the draws in which the
-    pieces fill up; then a first batch of draws is made.
+    pieces fill up; then a first batch of draws is made. Nothing is done where all these regions
+    were connected before.
 
     Parameters
     ----------
@@ -279,20 +280,18 @@ def connect_regions(
 
     Returns
     -------
-    chains : Chains
-    changed : bool
-        False where all these regions were connected before; then nothing is done.
+    Chains
     """
     new = np.array(
         [k for k in cross_proposals if not isinstance(chains.jumps.get(k), MixtureProposal)],
         dtype=int,
     )
     if not len(new):
-        return chains, False
+        return chains
     draws, jumps, min_moves = sampler.settings.draws, dict(chains.jumps), chains.min_moves.copy()
     for k in new:
         min_moves[k] = _min_moves(chains, int(k))
         jumps[int(k)] = MixtureProposal(*cross_proposals[int(k)])
     chains = replace(chains, jumps=jumps, min_moves=min_moves)
     chains = extend_chains(sampler, chains, new, draws, rng).without_records(new)
-    return extend_chains(sampler, chains, new, draws, rng), True
+    return extend_chains(sampler, chains, new, draws, rng)

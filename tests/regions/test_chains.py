@@ -197,8 +197,8 @@ def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
     sampler, chains = begun(density, partition, modes, pilot, config, rng)
     q = wide(2, shift=0.0)
     for k in (1, 0):
-        chains, changed = connect_regions(sampler, chains, {k: (q, [q])}, rng)
-        assert changed
+        chains = connect_regions(sampler, chains, {k: (q, [q])}, rng)
+    assert all(chains.jumps[k].others == (q,) for k in (0, 1))
     local = draws_of(sampler, extend_chains(sampler, chains, np.arange(2), 30, rng))
     for k in (0, 1):
         assert np.all(partition.label(local.x[k].reshape(-1, 2)) == k)
@@ -207,14 +207,11 @@ def test_regions_that_begin_to_jump_in_any_order_keep_their_chains(rng):
 def test_regions_are_connected_once(rng):
     sampler, chains = small(rng, draws=20)
     own, other = wide(2), wide(2, shift=-0.7)
-    after, changed = connect_regions(sampler, chains, {0: (own, [other])}, rng)
-    assert changed
+    after = connect_regions(sampler, chains, {0: (own, [other])}, rng)
     assert n_draws(after)[0] == 20
     assert jumps_of(chains) == [None]
     assert jumps_of(after) == [own]
-    again, changed = connect_regions(sampler, after, {0: (other, [own])}, rng)
-    assert not changed
-    assert again is after
+    assert connect_regions(sampler, after, {0: (other, [own])}, rng) is after
     # A refitted density still has the neighbours beside it.
     refit = replace(sampler, fit_jumps=wrong_jumps)
     later = escalate_regions(refit, after, ONE, rng)
@@ -298,7 +295,7 @@ def frozen_copy(chains):
         lambda s, c, rng: extend_chains(s, c, ONE, 10, rng),
         lambda s, c, rng: escalate_regions(s, c, ONE, rng),
         lambda s, c, rng: advance_chains(s, c, rng),
-        lambda s, c, rng: connect_regions(s, c, {0: (wide(2), [wide(2)])}, rng)[0],
+        lambda s, c, rng: connect_regions(s, c, {0: (wide(2), [wide(2)])}, rng),
         lambda s, c, rng: skip_regions(c, np.array([True])),
     ],
     ids=["extend", "escalate", "advance", "connect", "skip"],

@@ -58,7 +58,7 @@ def test_connected_pieces_are_visited_in_proportion(rng):
     assert not partition.cut(before.x[1].reshape(-1, 2)).any(), "the chains are all in one piece"
     assert jumps_of(chains) == [None, None]
     sampler = replace(sampler, partition=partition)
-    chains, _ = connect_regions(sampler, chains, {1: (SHAPES[1], SHAPES[:1])}, rng)
+    chains = connect_regions(sampler, chains, {1: (SHAPES[1], SHAPES[:1])}, rng)
     assert n_draws(chains)[1] == 200
     assert jumps_of(chains) == [None, SHAPES[1]]
     chains = run(sampler, chains, rng)

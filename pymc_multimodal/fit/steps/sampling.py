@@ -116,7 +116,7 @@ class ConnectRegions(Step):
             for k in np.flatnonzero(~negligible)
         }
         leaking = {k: pair for k, pair in neighbours.items() if pair[1]}
-        chains, _ = connect_regions(sampler, chains, leaking, rng)
+        chains = connect_regions(sampler, chains, leaking, rng)
         return replace(state, chains=chains, connections=state.connections + 1)
 
 
