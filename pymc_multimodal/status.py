@@ -71,6 +71,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     # The fit as a whole
     "budget": StatusKind(("fit",), _WARNING),
     "interrupted": StatusKind(("fit",), _WARNING),
+    "laplace": StatusKind(("fit",), _WARNING),
     "precision": StatusKind(("fit",), _WARNING),
     # Kernel of the kept draws
     "acceptance": StatusKind(("kernel",), _WARNING),
@@ -170,8 +171,12 @@ class FitError(RuntimeError):
     """A fit belongs to another model, a worker died, or a run diverged; the message says more."""
 
 
-class LimitReached(Exception):
-    """A limit of the fit was reached in work that can be left out; it is caught inside a fit."""
+class LimitReached(BaseException):
+    """A limit of the fit was reached; it is caught inside a fit.
+
+    Like `KeyboardInterrupt` it is no `Exception`: what handles errors of the user's model shall
+    not catch it.
+    """
 
 
 class SymmetryBroken(Exception):

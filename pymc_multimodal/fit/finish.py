@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.fit.answer import answer_of, laplace_answer
 from pymc_multimodal.fit.images import (
     Orbits,
     broken_status,
@@ -18,16 +19,13 @@ from pymc_multimodal.fit.images import (
     weights_of_images,
 )
 from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps import STEPS
-from pymc_multimodal.kernel import Kernel, make_kernel
-from pymc_multimodal.proposals import RegionalMixture
-from pymc_multimodal.regions import diagnostics_of
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
+    from pymc_multimodal.fit.answer import Answer
     from pymc_multimodal.fit.run import Run
-    from pymc_multimodal.fit.state import Division, State
+    from pymc_multimodal.fit.state import State
 
 __all__ = ["finish"]
 
@@ -38,28 +36,28 @@ def finish(state: State, run: Run) -> Fit:
     Parameters
     ----------
     state : State
-        The last one; if it is not presentable, the result is that of its fallback.
+        The last one. Without weights, the result is that of its fallback; without a fallback,
+        that of the modes alone.
     run : Run
 
     Returns
     -------
     Fit
     """
-    best = known(state.presentable)
-    division, weights = known(best.division), best.final_weights
-    orbits = _orbits(division)
+    best = state.presentable
+    answer = (
+        answer_of(best, run.settings) if best is not None else laplace_answer(state.search, run)
+    )
+    orbits = _orbits(answer)
     # A region whose images are listed is placed by the weight of one image.
     share = orbits.images if orbits is not None and orbits.listed else 1
-    order = np.argsort(-weights.weight / share, kind="stable")
-    statuses = _region_statuses(best, run, order)
+    order = np.argsort(-answer.weights.weight / share, kind="stable")
+    answer = answer.take(order)
+    modes, draws, chains = answer.modes, answer.draws, answer.chains
+    weights, result, statuses = answer.weights, answer.challenge, list(answer.statuses)
     # A search that its share of a limit ended is no fit that stopped: it has a status of its own.
     complete = not any(step.due(state, run.settings) for step in STEPS if step.share == 1.0)
     statuses += run.statuses(float(np.max(weights.weight_se)), complete=complete)
-    kernel = _kernel(best).take(order)
-    modes, draws = division.modes.take(order), known(best.draws).take(order)
-    chains = diagnostics_of(known(best.chains), run.settings.local).take(order)
-    weights, result = weights.take(order), best.challenge_result
-    result = None if result is None else result.take(order)
     if orbits is not None:
         orbits = orbits.take(order)
         statuses = [symmetry_status(orbits), *statuses_of_images(orbits, statuses)]
@@ -67,8 +65,8 @@ def finish(state: State, run: Run) -> Fit:
             modes, draws = modes_of_images(orbits, modes), draws_of_images(orbits, draws)
             weights, chains = weights_of_images(orbits, weights), chains.take(orbits.rows)
             result = None if result is None else result_of_images(orbits, result)
-    if not best.search.settled:
-        statuses.append(_unsettled_status(best.search.counts.starts))
+    if not state.search.settled and not any(s.code == "unfinished" for s in statuses):
+        statuses.append(_unsettled_status(state.search.counts.starts))
     if state.symmetry_broken:
         statuses = [broken_status(), *statuses]
     return Fit(
@@ -78,7 +76,7 @@ def finish(state: State, run: Run) -> Fit:
         draws=draws,
         chains=chains,
         weights=weights,
-        kernel=kernel,
+        kernel=answer.kernel,
         challenge=result,
         statuses=tuple(statuses),
         n_logp_evals=run.evals,
@@ -88,21 +86,11 @@ def finish(state: State, run: Run) -> Fit:
     )
 
 
-def _orbits(division: Division) -> Orbits | None:
+def _orbits(answer: Answer) -> Orbits | None:
     """Return the orbits of the regions; None where the density is not folded."""
-    if (cells := division.cells) is None:
+    if (cells := answer.cells) is None:
         return None
-    return Orbits(cells, division.partition, cells.mode_of(division.modes.locations))
-
-
-def _kernel(state: State) -> Kernel:
-    """Return the kernel; where a limit left it out, one of the regional proposals."""
-    if state.kernel is not None:
-        return state.kernel
-    generator = state.generator or RegionalMixture(
-        known(state.samples).fitted.densities, state.final_weights.weight
-    )
-    return make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
+    return Orbits(cells, answer.partition, cells.mode_of(answer.modes.locations))
 
 
 def _unsettled_status(n_starts: int) -> Status:
@@ -112,20 +100,3 @@ def _unsettled_status(n_starts: int) -> Status:
         f"the search for modes ended after {n_starts} starts: its share of a limit was used up.",
         "Modes may be missing: raise the limit.",
     )
-
-
-def _region_statuses(state: State, run: Run, order: np.ndarray) -> list[Status]:
-    """Collect what the steps have said, with the regions' final numbers."""
-    found = [
-        *known(state.division).partition.statuses,
-        *diagnostics_of(known(state.chains), run.settings.local).statuses,
-        *known(state.weights).statuses,
-        *(state.cross_check.statuses if state.cross_check is not None else ()),
-        *known(state.samples).fitted.statuses,
-        *(state.challenge_result.statuses if state.challenge_result is not None else ()),
-        *(known(state.generator).fallbacks if state.generator is not None else ()),
-        *state.kernel_statuses,
-    ]
-    rank = np.argsort(order)
-    found = [s if s.mode is None else replace(s, mode=int(rank[s.mode])) for s in found]
-    return [*known(state.division).modes.statuses, *found]

@@ -24,6 +24,7 @@ def fit_density(
     settings: FitConfig,
     *,
     report: Report = lambda stage, text: None,
+    share: float = 1.0,
 ) -> Fit:
     """Run every step of `STEPS` that is due, and make the result.
 
@@ -33,6 +34,8 @@ def fit_density(
     settings : FitConfig
     report : callable
         ``report(stage, text)`` is called when a step begins.
+    share : float
+        Part of the limits that the fit may use, in (0, 1].
 
     Returns
     -------
@@ -40,6 +43,8 @@ def fit_density(
 
     Raises
     ------
+    FitError
+        If a limit is reached before the density is known at any point.
     ModelError
         If the density is finite at no starting point.
     KeyboardInterrupt
@@ -47,49 +52,50 @@ def fit_density(
 
     Notes
     -----
-    A limit and an interruption act alike. Afterwards only steps run that a result needs, and the
-    result is made from the newest state with weights.
+    At a limit, or after an interruption, the result is made from the newest state with weights.
+    Before there are weights it is made from the modes alone, by Laplace's approximation.
     """
-    run = Run(density, settings, report)
-    with run.limits_attached():
-        state = _first_state(run)
-        while True:
-            try:
-                step = next_step(state, run)
-                if step is None:
-                    return finish(state, run)
-                state = run_step(step, state, run)
-            except LimitReached:
-                if step is None or step.needed(state):
-                    raise
-            except SymmetryBroken:
-                state = _first_state(run, symmetry_broken=True)
-            except KeyboardInterrupt:
-                if state.presentable is None or run.interrupted:
-                    raise
-                run.interrupt()
+    run = Run(density, settings, report, share)
+    state = _first_state(run)
+    while True:
+        try:
+            step = next_step(state, run)
+            if step is None:
+                return finish(state, run)
+            state = run_step(step, state, run)
+        except LimitReached:
+            # The step's work is lost. The next step is one that is still allowed.
+            assert step is not None
+            run.stop_if_refused(1.0 if step.needed(state) else step.share_of(state))
+        except SymmetryBroken:
+            state = _first_state(run, symmetry_broken=True)
+        except KeyboardInterrupt:
+            if state.presentable is None or run.interrupted:
+                raise
+            run.interrupt()
 
 
 def next_step(state: State, run: Run) -> Step | None:
     """Return the first step that is due and allowed; None if there is none.
 
-    A step is allowed until the part `Step.share` of a limit is used up, and beyond if a result
-    needs it. A step that is not allowed is skipped: later steps may run.
+    A step is allowed until the part `Step.share_of` of a limit is used up, and until the limit
+    itself if a result needs it. A step that is not allowed is skipped: later steps may run.
     """
+    if run.done:
+        return None
     for step in STEPS:
-        if not step.due(state, run.settings):
-            continue
-        if step.needed(state) or not run.limit_reached(step.share):
+        if step.due(state, run.settings) and (
+            step.needed(state) or not run.limit_reached(step.share_of(state))
+        ):
             return step
-        if run.over_limit and state.presentable is not None:
-            return None
     return None
 
 
 def run_step(step: Step, state: State, run: Run) -> State:
-    """Run one step. A limit ends it by `LimitReached`, unless the step is needed."""
+    """Run one step. A limit ends it by `LimitReached`."""
     run.report(step.name, step.describe(state, run.settings))
-    with run.recorded(step.name), run.density.limited(not step.needed(state)):
+    refuse = not step.needed(state)
+    with run.recorded(step.name), run.limits(step.share_of(state), refuse=refuse):
         return step(state, run)
 
 

@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from pymc_multimodal.status import Status
+from pymc_multimodal.target.limits import Limits
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
@@ -62,18 +63,26 @@ class Run:
     settings : FitConfig
     report : callable
         ``report(stage, text)`` is called when a step begins.
+    share : float
+        Part of the limits that the fit may use, in (0, 1]; the rest is for draws after the fit.
 
     Attributes
     ----------
     interrupted : bool
         Whether the user has interrupted the fit (Ctrl-C).
+    stopped : bool
+        Whether the next batch of evaluations would exceed a limit.
     journal : tuple of Entry
         The steps so far.
     """
 
-    def __init__(self, density: Density, settings: FitConfig, report: Report) -> None:
+    def __init__(
+        self, density: Density, settings: FitConfig, report: Report, share: float = 1.0
+    ) -> None:
         self.density, self.settings, self.report = density, settings, report
+        self.share = share
         self.interrupted = False
+        self.stopped = False
         self.journal: tuple[Entry, ...] = ()
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
@@ -92,9 +101,9 @@ class Run:
         return self.density.n_grad_evals - self._first_grad
 
     @property
-    def over_limit(self) -> bool:
-        """Whether a limit is reached or the user has interrupted: only needed steps follow."""
-        return bool(self.limit_reached())
+    def done(self) -> bool:
+        """Whether a limit is reached or the user has interrupted: no further step is run."""
+        return self.interrupted or self.stopped or bool(self.limit_reached())
 
     def limit_reached(self, share: float = 1.0) -> str:
         """Return the name of the first limit of which a share is used up, or an empty text.
@@ -102,26 +111,48 @@ class Run:
         Parameters
         ----------
         share : float
-            Part of each limit, in (0, 1].
+            Part of what the fit may use of each limit, in (0, 1].
         """
-        limits = self.settings
-        if self.interrupted:
-            return "an interruption by the user"
-        if limits.max_evals is not None and self.evals >= share * limits.max_evals:
-            return f"max_evals={limits.max_evals}"
-        seconds = time.monotonic() - self._began
-        if limits.max_seconds is not None and seconds >= share * limits.max_seconds:
-            return f"max_seconds={limits.max_seconds}"
+        evals, until = self._bounds(share)
+        if self.evals >= evals or (self.stopped and evals < float("inf")):
+            return f"max_evals={self.settings.max_evals}"
+        if time.monotonic() >= until:
+            return f"max_seconds={self.settings.max_seconds}"
         return ""
 
+    def _bounds(self, share: float) -> tuple[float, float]:
+        """Return evaluations of the fit, and the time, at which a share of a limit is used up."""
+        evals, seconds = self.settings.max_evals, self.settings.max_seconds
+        infinity = float("inf")
+        return (
+            infinity if evals is None else share * self.share * evals,
+            infinity if seconds is None else self._began + share * self.share * seconds,
+        )
+
     @contextmanager
-    def limits_attached(self) -> Iterator[None]:
-        """Let the density know the limits for as long as the fit lasts."""
-        self.density.limit = lambda: self.over_limit
-        try:
+    def limits(self, share: float, *, refuse: bool) -> Iterator[None]:
+        """Let the density keep the limits.
+
+        Parameters
+        ----------
+        share : float
+            Part of each limit at which the step under way is cut short.
+        refuse : bool
+            Whether the step can be left out.
+        """
+        last, early = self._bounds(1.0), self._bounds(share)
+        first = self._first_logp
+        with self.density.within(
+            Limits(first + last[0], last[1], first + early[0], early[1], refuse)
+        ):
             yield
-        finally:
-            self.density.limit = None
+
+    def stop_if_refused(self, share: float) -> None:
+        """Close the run if evaluations were refused before a share of a limit was used up.
+
+        The next batch alone would have exceeded the limit.
+        """
+        self.stopped = self.stopped or not self.limit_reached(share)
 
     def interrupt(self) -> None:
         """Close the run: the user has interrupted for the first time."""
@@ -179,10 +210,13 @@ class Run:
 
     def _unfinished(self, largest_se: float, complete: bool) -> list[Status]:
         target_se = self.settings.target_se
-        precise = largest_se <= PRECISE_ENOUGH * target_se
+        precise = bool(largest_se <= PRECISE_ENOUGH * target_se)
         if precise and complete:
             return []
-        error = f"the largest standard error of a weight is {largest_se:.2g}, target_se={target_se}"
+        error = "no standard error of a weight is known"
+        if not np.isnan(largest_se):
+            error = f"the largest standard error of a weight is {largest_se:.2g}"
+        error += f", target_se={target_se}"
         if complete:
             return [
                 Status("precision", "fit", f"the precision asked for was not reached: {error}.",
@@ -193,7 +227,8 @@ class Run:
                 Status("interrupted", "fit", f"the user interrupted the fit; {error}.",
                        "A new fit makes the steps that were left out.")
             ]  # fmt: skip
+        part = "" if self.share == 1.0 else f" (of which {self.share:.0%} are for the fit)"
         return [
-            Status("budget", "fit", f"the fit stopped at {self.limit_reached()}; {error}.",
+            Status("budget", "fit", f"the fit stopped at {self.limit_reached()}{part}; {error}.",
                    "Raise the limit." if precise else "Raise the limit, or target_se.")
         ]  # fmt: skip

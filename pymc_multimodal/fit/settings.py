@@ -35,9 +35,9 @@ class FitConfig:
     target_se : float
         Standard error asked for of every mode weight.
     max_evals : float, optional
-        Density evaluations from which on every stage does its least (some 1,000 for each mode
-        and 1,500 in all) and the challenge is left out. The search for modes begins no batch
-        when a quarter is spent.
+        Most evaluations of the density. The search for modes begins no batch when a quarter is
+        spent, and the regions are weighed with what is known when seven tenths are. If that does
+        not suffice, the weights are Laplace approximations.
     max_seconds : float, optional
         The same in seconds; compiling the model is not counted.
     random_seed : int

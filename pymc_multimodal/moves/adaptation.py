@@ -195,6 +195,8 @@ def adapt_step_sizes(
                     density, state, parameters, rng, label=label, shrink=window.shrink
                 )
         except LimitReached:
+            if t < MIN_WINDOW_MOVES:
+                raise
             break
         columns.append((state.x, state.logp, state.grad, info.end, info.into))
         total = np.bincount(state.region, info.probability, minlength=n_regions)

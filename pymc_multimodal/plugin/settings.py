@@ -91,9 +91,8 @@ class FitSettings(TypedDict, total=False):
     target_se : float
         Standard error of the mode weights at which a fit ends.
     max_evals : int, optional
-        Evaluations of the density from which on every stage does its least (some 1,000 evaluations
-        for each mode, and 1,500 in all) and the challenge is left out. The search for modes begins
-        no batch of starts after a quarter of them.
+        Most evaluations of the density. At the limit the result is made of what is known; without
+        weights of the regions, of Laplace approximations at the modes.
     max_seconds : float, optional
         The same limit in seconds; compiling the model is not counted.
     random_seed : int, array of int, SeedSequence or Generator, optional

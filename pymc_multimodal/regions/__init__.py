@@ -39,7 +39,7 @@ from pymc_multimodal.regions.partition import (
     divide,
     mixing_groups,
 )
-from pymc_multimodal.regions.pilot import Pilot, explore
+from pymc_multimodal.regions.pilot import Pilot, explore, first_parameters
 from pymc_multimodal.regions.regimes import (
     advance_chains,
     connect_regions,
@@ -73,6 +73,7 @@ __all__ = [
     "escalate_regions",
     "explore",
     "extend_chains",
+    "first_parameters",
     "jumps_of",
     "mixing_groups",
     "n_draws",

@@ -229,6 +229,8 @@ def _batch(
                 moved, info = move(target, state.take(due), chains.parameters, rng, label=label)
                 after, _ = jump(target, state.put(moved, due), chains.jumps, rng, label=label)
         except LimitReached:
+            if t < MIN_BATCH_DRAWS:
+                raise
             break
         state = after
         acceptance[due], crossed[due] = info.probability, info.crossed

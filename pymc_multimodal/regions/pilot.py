@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["Pilot", "explore", "starting_points"]
+__all__ = ["Pilot", "explore", "first_parameters", "starting_points"]
 
 # Smallest random factor of step sizes in regime 0. Measured: examples/benchmarks/constants.py
 EVEN_STEPS = 0.75
@@ -99,9 +99,7 @@ def explore(
         state = state_at(target, finite[rng.integers(len(finite), size=chains)], region)
     else:
         state = _around_optima(target, modes, region, rng)
-    parameters = MoveParameters(
-        modes.scale, np.full(k, first_step(target)), np.ones(k, dtype=int), np.full(k, EVEN_STEPS)
-    )
+    parameters = first_parameters(target, modes.scale)
     half = settings.explore_moves // 2
     accept = settings.target_accept
     first = Window(half, accept, WARM_UP_SHRINK)
@@ -114,6 +112,25 @@ def explore(
     state, record, parameters = adapt_step_sizes(target, state, parameters, rest, rng, label=None)
     draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
     return Pilot(draws, parameters)
+
+
+def first_parameters(target: LogDensity, scale: np.ndarray) -> MoveParameters:
+    """Return parameters of local moves before any adaptation: single steps.
+
+    Parameters
+    ----------
+    target : LogDensity
+    scale : array of shape (K, d, d)
+        Lower-triangular factors of the modes' covariances.
+
+    Returns
+    -------
+    MoveParameters
+    """
+    k = len(scale)
+    return MoveParameters(
+        scale, np.full(k, first_step(target)), np.ones(k, dtype=int), np.full(k, EVEN_STEPS)
+    )
 
 
 def _around_optima(

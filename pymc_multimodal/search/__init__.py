@@ -8,7 +8,7 @@
 
 from pymc_multimodal.search.batches import begin_search, climb_from, find_modes
 from pymc_multimodal.search.curvature import triangular
-from pymc_multimodal.search.modes import Modes, modes_of
+from pymc_multimodal.search.modes import Modes, highest_point, modes_of
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.settings import ModeSearch
 from pymc_multimodal.search.starts import StartDistribution, start_distribution
@@ -23,6 +23,7 @@ __all__ = [
     "begin_search",
     "climb_from",
     "find_modes",
+    "highest_point",
     "modes_of",
     "start_distribution",
     "triangular",

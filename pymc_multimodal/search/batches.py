@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -12,9 +13,16 @@ from pymc_multimodal.search.classify import ClimbEnd, identify
 from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
-from pymc_multimodal.search.starts import draw_starts, first_starts, start_distribution
+from pymc_multimodal.search.starts import (
+    draw_starts,
+    first_size,
+    first_starts,
+    start_distribution,
+)
 from pymc_multimodal.search.state import Search
 from pymc_multimodal.search.symmetries import check_symmetry, find_symmetry
+from pymc_multimodal.status import LimitReached
+from pymc_multimodal.target.density import CHUNK
 from pymc_multimodal.target.group import Symmetry
 
 if TYPE_CHECKING:
@@ -36,9 +44,13 @@ MIN_STARTS, CHEAP_EVALS = 512, 20_000
 # one found everything.
 MIN_BATCHES = 2
 # Climbs by differences cost d + 1 evaluations for each gradient: this many find the modes'
-# curvature first, which then makes the others shorter.
+# curvature first, which then makes the others shorter. Where the fit has a limit they tell what a
+# climb costs.
 # Measured: examples/benchmarks/constants.py
 SCOUTS = 4
+# Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
+# barriers, symmetries and later batches. Conventional.
+CLIMB_SHARE = 0.5
 # Seed of the points at which symmetries are tested, which shall not depend on the seed of the fit.
 SYMMETRY_SEED = 0
 
@@ -96,6 +108,9 @@ def find_modes(
 
     Raises
     ------
+    LimitReached
+        If a limit of the fit was reached before the density was finite at any point. Later the
+        search keeps what is known.
     ModelError
         If the log density is finite at none of the first starts.
     SymmetryBroken
@@ -104,28 +119,56 @@ def find_modes(
         If the optimiser needs a gradient that the density does not have, or a given symmetry is
         not one of the density.
     """
-    first = not search.counts.starts
-    evals = density.n_logp_evals
-    if first:
-        points = first_starts(density, search.distribution, settings, rng)
-        evals = density.n_logp_evals
-        if optimiser_for(density, settings) == "differences" and len(points) > SCOUTS:
-            search = _climb(density, search, settings, points[:SCOUTS])[0]
-            points = points[SCOUTS:]
-    else:
-        images = search.optima.images()
-        size = _next_size(search, settings)
-        points = draw_starts(density, search.distribution, settings, size, rng, images)
-        if not len(points):
-            return replace(search, settled=True)
     before = len(search.optima.summits(settings.negligible))
-    search = _climb(density, search, settings, points)[0]
-    if not search.symmetry_sought and len(search.optima):
-        search = _seek_symmetry(density, search, settings)
+    evals, starts = density.n_logp_evals, search.counts.starts
+    search = (_next_batch if starts else _first_batch)(density, search, settings, rng)
+    if search.counts.starts == starts:
+        return replace(search, settled=True)
+    with suppress(LimitReached):
+        search = join_optima(density, search, settings.barrier)
+        if not search.symmetry_sought and len(search.optima):
+            search = _seek_symmetry(density, search, settings)
     search = replace(search, n_evals=search.n_evals + density.n_logp_evals - evals)
-    if first:
+    if not starts:
         search = replace(search, first_size=search.counts.starts)
     return replace(search, settled=_is_settled(density, search, settings, before))
+
+
+def _first_batch(
+    density: Density, search: Search, settings: ModeSearch, rng: np.random.Generator
+) -> Search:
+    """Climb from the first batch of starts: from a few first, where evaluations are dear.
+
+    Near a limit of the fit the batch has as many starts as can be climbed from.
+    """
+    size = first_size(search.distribution, settings)
+    few = size
+    if density.limits.any or optimiser_for(density, settings) == "differences":
+        few = min(size, max(1, int(min(density.room(), SCOUTS))))
+    evals = density.n_logp_evals
+    points = first_starts(density, search.distribution, settings, rng, slice(0, few))
+    search = _climb(density, search, settings, *points)[0]
+    price = (density.n_logp_evals - evals) / few
+    size = min(size, few + int(min(CLIMB_SHARE * density.room() / price, size)))
+    if size > few:
+        with suppress(LimitReached):
+            part = slice(few, size)
+            points = first_starts(density, search.distribution, settings, rng, part)
+            if len(points[0]):
+                search = _climb(density, search, settings, *points)[0]
+    return search
+
+
+def _next_batch(
+    density: Density, search: Search, settings: ModeSearch, rng: np.random.Generator
+) -> Search:
+    """Climb from a later batch of starts."""
+    size = _next_size(search, settings)
+    price = max(search.n_evals / search.counts.starts, 1.0)
+    size = max(1, min(size, int(min(CLIMB_SHARE * density.room() / price, size))))
+    images = search.optima.images()
+    points = draw_starts(density, search.distribution, settings, size, rng, images)
+    return _climb(density, search, settings, *points)[0] if len(points[0]) else search
 
 
 def climb_from(
@@ -150,12 +193,15 @@ def climb_from(
     Raises
     ------
     LimitReached
-        If a limit of the fit was reached inside of ``density.limited()``.
+        If a limit of the fit was reached: some of the climbs may be cut off.
     SymmetryBroken
         If an image of an optimum has another log density.
     """
     counts = search.counts
-    search, labels = _climb(density, search, settings, points, count=False)
+    search, labels, cut_off = _climb(density, search, settings, points)
+    if cut_off.any():
+        density.check_limits(CHUNK)
+    search = join_optima(density, search, settings.barrier)
     # Neither do their ends count, only the saddles that they left: those are rationed.
     search = replace(search, counts=replace(counts, escapes=search.counts.escapes))
     mode = search.optima.mode_of(search.optima.summits(settings.negligible))
@@ -170,20 +216,27 @@ def _climb(
     search: Search,
     settings: ModeSearch,
     starts: np.ndarray,
-    count: bool = True,
-) -> tuple[Search, np.ndarray]:
-    """Climb from points; returns the search and the index of each one's optimum, or -1."""
+    logp: np.ndarray | None = None,
+) -> tuple[Search, np.ndarray, np.ndarray]:
+    """Climb from points.
+
+    Returns the search, the index of each point's optimum, or -1, and which climbs a limit cut off.
+    The points count as starts of the search if their log densities are given.
+    """
+    if logp is not None:
+        search = _with_highest(search, starts, logp)
     summits = search.optima.summits(settings.negligible)
     climbs = climb_all(density, settings, starts, search.spread, search.optima.scale[summits])
-    search, labels = _identify_all(density, search, climbs, settings.max_iter)
-    if count:
-        counts, cut_off = search.counts, int(np.sum(np.isneginf(climbs.logp)))
+    search = _with_highest(search, climbs.x, climbs.logp)
+    search, labels, cut_off = _identify_all(density, search, climbs, settings.max_iter)
+    if logp is not None:
+        counts = search.counts
         search = replace(
             search,
             counts=replace(
                 counts,
                 starts=counts.starts + len(starts),
-                unfinished=counts.unfinished + cut_off * density.exhausted(),
+                unfinished=counts.unfinished + int(cut_off.sum()),
             ),
             starts=np.concatenate([search.starts, starts]),
             start_optima=np.concatenate([search.start_optima, labels]),
@@ -193,24 +246,40 @@ def _climb(
         points=np.concatenate([search.points, climbs.path]),
         point_optima=np.concatenate([search.point_optima, labels[climbs.path_row]]),
     )
-    return join_optima(density, search, settings.barrier), labels
+    return search, labels, cut_off
+
+
+def _with_highest(search: Search, x: np.ndarray, logp: np.ndarray) -> Search:
+    """Remember the highest of some points, if it is the highest so far."""
+    i = int(np.argmax(logp))
+    if not np.isfinite(logp[i]) or (search.highest is not None and search.highest[1] >= logp[i]):
+        return search
+    return replace(search, highest=(x[i], float(logp[i])))
 
 
 def _identify_all(
     density: Density, search: Search, climbs: Climbs, max_iter: int
-) -> tuple[Search, np.ndarray]:
-    """Assign the end of each climb to an optimum, or -1; new optima are added."""
+) -> tuple[Search, np.ndarray, np.ndarray]:
+    """Assign the end of each climb to an optimum, or -1; new optima are added.
+
+    Returns the search, the optima, and which ends are not known because of a limit of the fit.
+    """
     labels = search.optima.nearest(density, climbs.x, climbs.logp)
+    cut_off = climbs.cut_off.copy()
+    labels[cut_off] = -1
     # The highest come first, so that an unfinished climb is compared with the optimum it nears.
     for i in np.argsort(-climbs.logp):
-        if labels[i] >= 0:
+        if labels[i] >= 0 or cut_off[i]:
             continue
         x, logp = climbs.x[i : i + 1], climbs.logp[i : i + 1]
         labels[i] = search.optima.nearest(density, x, logp)[0]
         if labels[i] < 0:
             end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]))
-            search, labels[i] = identify(density, search, end, max_iter)
-    return search, labels
+            try:
+                search, labels[i] = identify(density, search, end, max_iter)
+            except LimitReached:
+                cut_off[i] = True
+    return search, labels, cut_off
 
 
 # ---------------------------------------------------------- symmetry

@@ -9,7 +9,7 @@ import numpy as np
 
 from pymc_multimodal.search.curvature import negative_hessian
 from pymc_multimodal.search.lbfgs import climb
-from pymc_multimodal.status import SymmetryBroken
+from pymc_multimodal.status import LimitReached, SymmetryBroken
 from pymc_multimodal.target.errors import same_density
 
 if TYPE_CHECKING:
@@ -204,6 +204,8 @@ def _climb_away(
 ) -> tuple[Search, int]:
     """Climb from beside a saddle; returns the search and the index of the optimum, or -1."""
     climbs = climb(density, start[None], search.spread, max_iter=max_iter)
+    if climbs.cut_off[0]:
+        raise LimitReached
     known = search.optima.nearest(density, climbs.x, climbs.logp)[0]
     if known >= 0:
         return search, int(known)

@@ -29,6 +29,8 @@ LOW_BARRIER = 1.0
 # Paths that are bent in one call, those that fall least, and steps of the bending.
 # Measured: examples/benchmarks/constants.py
 MAX_BENT, BENDING_STEPS = 48, 40
+# Part of what a limit leaves for the search that the bending may use. Conventional.
+BENDING_SHARE = 0.25
 # First step of the bending, in lengths of the edge, and factors of the step after a step up and
 # after a step down. Conventional.
 FIRST_BEND, LONGER, SHORTER = 0.1, 2.0, 4.0
@@ -160,7 +162,7 @@ def barriers(
 
     The path is a straight line at first. Where that falls by more than 1 nat, its points climb at
     right angles to it, so that the path follows a curved ridge; so do the 48 lines at most that
-    fall least.
+    fall least. Near a limit of the fit there are fewer.
 
     Parameters
     ----------
@@ -182,7 +184,9 @@ def barriers(
     values = _logp_along(density, path)
     height = lower - values.min(axis=1)
     bent = np.flatnonzero((height > LOW_BARRIER) & np.isfinite(height))
-    bent = bent[np.argsort(height[bent])][:MAX_BENT]
+    # A step of the bending evaluates each point twice.
+    affordable = BENDING_SHARE * density.room() / (2 * PATH_POINTS * BENDING_STEPS)
+    bent = bent[np.argsort(height[bent])][: int(min(MAX_BENT, affordable))]
     if not len(bent) or not density.has_gradient:
         return height
     # Squared widths of the coordinates, the mean of both ends.

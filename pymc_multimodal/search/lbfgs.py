@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from pymc_multimodal.status import LimitReached
+
 __all__ = ["Climbs", "Differentiable", "climb"]
 
 # Correction pairs. Conventional: Nocedal & Wright (2006), section 7.2, recommend 3 to 20.
@@ -63,10 +65,12 @@ class Climbs:
     Attributes
     ----------
     x, logp : arrays of shape (n, d) and (n,)
-        Where each climb ended, and the log density there; -inf if a limit cut the climb off.
+        Where each climb ended, and the log density there; -inf if it is not known.
     path, path_row : arrays of shape (m, d) and (m,)
         Some of the points passed on the way, and the climb that passed each.
     converged : array of bool, shape (n,)
+    cut_off : array of bool, shape (n,)
+        Whether a limit of the fit ended the climb.
     """
 
     x: np.ndarray
@@ -74,6 +78,7 @@ class Climbs:
     path: np.ndarray
     path_row: np.ndarray
     converged: np.ndarray
+    cut_off: np.ndarray
 
 
 def climb(
@@ -85,6 +90,8 @@ def climb(
     max_iter: int = 300,
 ) -> Climbs:
     """Maximise the log density from every start by L-BFGS, all starts in one batch.
+
+    Near a limit of the fit only the highest climbs go on. Where evaluations are refused, all end.
 
     One batched evaluation serves all starts that still climb. Where evaluations are cheap this is
     quicker than a loop over a library's optimiser; where they are dear, workers share them.
@@ -107,17 +114,22 @@ def climb(
     """
     n, d = starts.shape
     z = starts / spread
-    value, grad = _evaluate(density, z, spread)
+    cut_off = np.zeros(n, dtype=bool)
+    try:
+        value, grad = _evaluate(density, z, spread)
+    except LimitReached:
+        nothing, none = np.full(n, -np.inf), np.zeros(n, dtype=bool)
+        return Climbs(starts, nothing, starts[:0], np.empty(0, dtype=int), none, ~none)
     pairs = _Pairs.empty(memory, n, d)
     converged, active = np.zeros(n, dtype=bool), np.isfinite(value)
     path, path_row = [starts[active]], [np.flatnonzero(active)]
     failures = np.zeros(n, dtype=int)
     for iteration in range(max_iter):
         if density.exhausted():
-            # Only the highest climbs are finished; the ends of the others are not used.
+            # Only the highest climbs are finished.
             rows = np.flatnonzero(active)
             late = rows[np.argsort(-value[rows], kind="stable")[FINISHED_CLIMBS:]]
-            value[late], active[late] = -np.inf, False
+            cut_off[late], active[late] = True, False
         rows = np.flatnonzero(active)
         if not len(rows):
             break
@@ -126,9 +138,13 @@ def climb(
         rows, direction, slope = rows[~done], direction[~done], slope[~done]
         if not len(rows):
             continue
-        new_z, new_value, new_grad, moved = _line_search(
-            density, spread, z[rows], value[rows], direction, slope
-        )
+        try:
+            new_z, new_value, new_grad, moved = _line_search(
+                density, spread, z[rows], value[rows], direction, slope
+            )
+        except LimitReached:
+            cut_off |= active
+            break
         # A climb without a higher point starts over from the bare gradient.
         stuck = rows[~moved]
         failures[stuck] += 1
@@ -143,7 +159,7 @@ def climb(
             path.append(density.wrap(z[rows] * spread))
             path_row.append(rows)
     ends = density.wrap(z * spread)
-    return Climbs(ends, value, np.concatenate(path), np.concatenate(path_row), converged)
+    return Climbs(ends, value, np.concatenate(path), np.concatenate(path_row), converged, cut_off)
 
 
 def _evaluate(

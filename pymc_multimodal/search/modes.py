@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import FitError, Status
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.search.state import Search
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Modes", "modes_of"]
+__all__ = ["Modes", "highest_point", "modes_of"]
 
 # A mode is another one than a known mode whose optima it holds if it is higher by more than this
 # (nats). Conventional: the depth of a valley that parts two modes, `ModeSearch.barrier`.
@@ -259,21 +259,60 @@ def _central_point(density: Density, search: Search) -> Modes:
         "The fit has one region, around a central point. Write a hierarchical model in its "
         "non-centred form.",
     )
+    statuses = (*_cut_short(search), runaway)
+    return _single_point(search, points[typical], logp[typical], statuses)
+
+
+def highest_point(search: Search) -> Modes:
+    """Return the highest known point in place of modes, for a search in which no climb has ended.
+
+    Parameters
+    ----------
+    search : Search
+
+    Returns
+    -------
+    Modes
+
+    Raises
+    ------
+    FitError
+        If the density is known at no point.
+    """
+    if search.highest is None:
+        raise FitError(
+            "The limit of the fit was reached before the log density was known at any point: "
+            "raise max_evals or max_seconds."
+        )
+    unfinished = Status(
+        "unfinished",
+        "search",
+        f"no climb from {search.counts.starts} starts had ended in a proper optimum when the limit "
+        "of the fit was reached: the only mode is the highest point that is known.",
+        "Raise the limit.",
+    )
+    return _single_point(search, *search.highest, (unfinished,))
+
+
+def _single_point(
+    search: Search, x: np.ndarray, logp: float, statuses: tuple[Status, ...]
+) -> Modes:
+    """Return one point in place of modes."""
     return Modes(
-        locations=points[typical][None],
-        log_density=logp[typical][None],
+        locations=x[None],
+        log_density=np.array([logp]),
         scale=np.diag(search.spread)[None],
-        hits=np.array([n]),
-        optima=points[typical][None],
+        hits=np.array([search.counts.starts]),
+        optima=x[None],
         optimum_modes=np.zeros(1, dtype=int),
         optimum_ids=np.array([-1]),
-        points=points,
-        point_modes=np.zeros(len(points), dtype=int),
+        points=search.starts,
+        point_modes=np.zeros(len(search.starts), dtype=int),
         spread=search.spread,
-        n_starts=n,
+        n_starts=search.counts.starts,
         unseen_start_mass=float("nan"),
         unseen_start_mass_upper=float("nan"),
         singletons=np.zeros(1, dtype=bool),
         runaway=True,
-        statuses=(*_cut_short(search), runaway),
+        statuses=statuses,
     )

@@ -160,8 +160,8 @@ def climb_without_gradient(
 ) -> Climbs:
     """Maximise the log density from every start by a derivative-free method of SciPy.
 
-    After a limit of the fit no further climb is begun, and the climb under way ends; the first
-    climb is always finished.
+    Near a limit of the fit no further climb is begun, and the climb under way ends; the first
+    climb is finished if the limit allows.
 
     Parameters
     ----------
@@ -195,9 +195,10 @@ def climb_without_gradient(
     return Climbs(
         density.wrap(np.array(ends)),
         np.array(logps + [-np.inf] * left),
-        density.wrap(np.array(path)),
-        np.array(rows),
+        density.wrap(np.array(path).reshape(-1, starts.shape[1])),
+        np.array(rows, dtype=int),
         np.array(converged + [False] * left),
+        np.arange(len(starts)) >= len(starts) - left,
     )
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.status import LimitReached, ModelError
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
-__all__ = ["StartDistribution", "draw_starts", "first_starts", "start_distribution"]
+__all__ = ["StartDistribution", "draw_starts", "first_size", "first_starts", "start_distribution"]
 
 # Prior draws whose median and percentiles are the centre and spread of the starts. Conventional:
 # with 256 draws a median has an error of 0.08 standard deviations.
@@ -118,29 +118,53 @@ def _given_points(
     return density.wrap(where)
 
 
+def first_size(distribution: StartDistribution, settings: ModeSearch) -> int:
+    """Return how many starts the first batch has."""
+    if distribution.points is not None:
+        return len(distribution.points)
+    if isinstance(settings.starts, Integral):
+        return int(settings.starts)
+    return min(settings.batch, settings.max_starts)
+
+
 def first_starts(
     density: Density,
     distribution: StartDistribution,
     settings: ModeSearch,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Return the first batch of starts, shape (n, d): the points that were given, or drawn ones.
+    part: slice,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return some starts of the first batch: points that were given, or drawn ones.
+
+    Parameters
+    ----------
+    density : Density
+    distribution : StartDistribution
+    settings : ModeSearch
+    rng : numpy.random.Generator
+    part : slice
+        Rows of the batch.
+
+    Returns
+    -------
+    x, logp : arrays of shape (n, d) and (n,)
 
     Raises
     ------
     ModelError
-        If the log density is finite at none of them.
+        If the log density is finite at none of them, and these are the first ones.
     """
-    if (x := distribution.points) is not None:
-        what, x = "the given points", x[np.isfinite(density.logp(x))]
+    if distribution.points is not None:
+        x = distribution.points[part]
+        logp = density.logp(x)
+        what, finite = "the given points", np.isfinite(logp)
+        x, logp = x[finite], logp[finite]
     else:
-        size = min(settings.batch, settings.max_starts)
-        if isinstance(settings.starts, Integral):
-            size = int(settings.starts)
+        size = part.stop - part.start
         what = f"{ATTEMPTS * size} prior draws"
-        x = draw_starts(density, distribution, settings, size, rng)
-    if len(x):
-        return x
+        x, logp = draw_starts(density, distribution, settings, size, rng)
+    if len(x) or part.start:
+        return x, logp
     error = density.last_error
     raise ModelError(
         f"The log density is NaN or -inf at all of {what}. "
@@ -157,7 +181,7 @@ def draw_starts(
     n: int,
     rng: np.random.Generator,
     optima: np.ndarray | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw starts at which the log density is finite.
 
     Every other start is a prior draw scaled about the centre by a random factor: in many
@@ -177,10 +201,10 @@ def draw_starts(
 
     Returns
     -------
-    array of shape (at most n, d)
+    x, logp : arrays of shape (m, d) and (m,)
         Fewer than n, or none, where the density is finite at few prior draws.
     """
-    kept: list[np.ndarray] = []
+    kept, values = [np.empty((0, density.dim))], [np.empty(0)]
     for _ in range(ATTEMPTS):
         x = density.prior_draws(n, rng)
         scaled = np.arange(n) % SCALED_EVERY == SCALED_EVERY - 1
@@ -193,10 +217,17 @@ def draw_starts(
             size = (int(in_box.sum()), density.dim)
             x[in_box] = rng.uniform(low - margin, high + margin, size=size)
         x = density.wrap(x)
-        kept.append(x[np.isfinite(density.logp(x))])
+        try:
+            logp = density.logp(x)
+        except LimitReached:
+            if len(kept) > 1:
+                break
+            raise
+        kept.append(x[np.isfinite(logp)])
+        values.append(logp[np.isfinite(logp)])
         if sum(map(len, kept)) >= n:
             break
-    return np.concatenate(kept)[:n]
+    return np.concatenate(kept)[:n], np.concatenate(values)[:n]
 
 
 def _rows(points: Any, dim: int, name: str) -> np.ndarray:

@@ -65,6 +65,8 @@ class Search:
         What the user gave: a symmetry, or whether one is looked for.
     symmetry_sought : bool
         Whether `symmetry_wanted` was looked for, or checked; the result is ``optima.symmetry``.
+    highest : tuple of array and float
+        The highest point that is known, shape (d,), and its log density.
     settled : bool
         Whether no further batch is needed: the stop rule is satisfied, or the starts are used up.
     """
@@ -82,6 +84,7 @@ class Search:
     n_evals: int = 0
     symmetry_wanted: Symmetry | bool = False
     symmetry_sought: bool = False
+    highest: tuple[np.ndarray, float] | None = None
     settled: bool = False
 
     @classmethod

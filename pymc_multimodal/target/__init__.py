@@ -7,6 +7,7 @@ from pymc_multimodal.target.circle import displacement, into_window, is_circular
 from pymc_multimodal.target.density import CHUNK, Density
 from pymc_multimodal.target.errors import EvaluationErrors, same_density, unstable
 from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
+from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.protocol import LogDensity
 from pymc_multimodal.target.target import Target
 
@@ -15,6 +16,7 @@ __all__ = [
     "Cells",
     "Density",
     "EvaluationErrors",
+    "Limits",
     "LogDensity",
     "Orbit",
     "Symmetry",

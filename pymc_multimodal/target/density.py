@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.status import LimitReached, ModelError
 from pymc_multimodal.target.circle import unroll, wrap
 from pymc_multimodal.target.errors import EvaluationErrors
-from pymc_multimodal.target.limits import EvaluationLimit
+from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.workers import BatchFunction, Evaluation, WorkerPool, evaluate
 
 __all__ = ["CHUNK", "Density"]
@@ -54,8 +56,10 @@ class Density:
         Points at which the function raised, or gave values that cannot be sampled.
     last_error : Exception or None
         The last error that the function raised.
-    limit : callable or None
-        Set by the fit under way: ``limit()`` tells whether one of its limits is reached.
+    limits : Limits
+        Those of the fit under way.
+    seconds : float
+        Wall-clock time of all evaluations.
     resolution : float
         Relative rounding error of the floating-point type that `function` computes in.
     """
@@ -85,13 +89,14 @@ class Density:
         self.n_grad_evals = 0
         self.tally = EvaluationErrors()
         self.last_error: Exception | None = None
-        self._limit = EvaluationLimit()
+        self.limits = Limits()
+        self.seconds = 0.0
         self._pool: WorkerPool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, and the model behind prior and point names."""
         dropped = ("prior", "points_by_name", "last_error", "_pool")
-        return {**self.__dict__, **dict.fromkeys(dropped), "_limit": EvaluationLimit()}
+        return {**self.__dict__, **dict.fromkeys(dropped), "limits": Limits()}
 
     # -------------------------------------------------------------- evaluation
 
@@ -109,7 +114,7 @@ class Density:
         Raises
         ------
         LimitReached
-            Inside of `limited`, once a limit of the fit is reached.
+            Once a limit of the fit is reached; inside of `limited`, once the early bound is.
         FitError
             If a worker process died.
         """
@@ -155,12 +160,15 @@ class Density:
         return logp, np.where(np.isfinite(grad), grad, 0.0)
 
     def _counted(self, chunks: list[np.ndarray]) -> Iterator[Evaluation]:
-        """Evaluate chunks in order and count them; a limit is checked before each."""
+        """Evaluate chunks in order and count them; the limits are checked before each."""
         # Closing the results stops workers from beginning chunks that nobody waits for.
         with closing(self._results(chunks)) as results:
             for chunk in chunks:
-                self._limit.check()
-                yield next(results)
+                self.check_limits(len(chunk))
+                began = time.monotonic()
+                evaluation = next(results)
+                self.seconds += time.monotonic() - began
+                yield evaluation
                 self.n_logp_evals += len(chunk)
                 self.n_grad_evals += len(chunk) if self.has_gradient else 0
 
@@ -178,30 +186,42 @@ class Density:
 
     # -------------------------------------------------------------- limits
 
-    @property
-    def limit(self) -> Callable[[], bool] | None:
-        """Tells whether a limit of the fit under way is reached; None outside of a fit."""
-        return self._limit.reached
-
-    @limit.setter
-    def limit(self, reached: Callable[[], bool] | None) -> None:
-        self._limit.reached = reached
-
     def spent(self) -> int:
         """Return how many points have been evaluated."""
         return self.n_logp_evals
 
     def exhausted(self) -> bool:
-        """Tell whether a limit of the fit under way is reached."""
-        return self._limit.exhausted()
+        """Tell whether the early bound of the fit's limits is reached."""
+        return self.limits.early(self.n_logp_evals)
 
-    def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
-        """Raise `LimitReached` inside of the context once a limit of the fit is reached.
+    def room(self, *, early: bool = True) -> float:
+        """Return how many more points can be evaluated, by the limits and the time of a point."""
+        each = self.seconds / self.n_logp_evals if self.n_logp_evals else 0.0
+        return self.limits.room(self.n_logp_evals, each, early=early)
+
+    def check_limits(self, more: int = 0) -> None:
+        """Raise `LimitReached` if `more` evaluations are refused."""
+        if self.limits.refuses(self.n_logp_evals, more):
+            raise LimitReached
+
+    @contextmanager
+    def limited(self, refuse: bool = True) -> Iterator[None]:
+        """Raise `LimitReached` inside of the context once the early bound of a limit is reached.
 
         It is for work that can be left out or cut short. A batch is refused between its chunks of
-        `CHUNK` points.
+        `CHUNK` points. With ``refuse=False`` only the last bound refuses.
         """
-        return self._limit.refused(refuse)
+        with self.within(replace(self.limits, refusing=refuse)):
+            yield
+
+    @contextmanager
+    def within(self, limits: Limits) -> Iterator[None]:
+        """Set the limits for the length of the context."""
+        before, self.limits = self.limits, limits
+        try:
+            yield
+        finally:
+            self.limits = before
 
     # -------------------------------------------------------------- circular coordinates
 

@@ -1,45 +1,77 @@
-"""Limits of the fit under way, which a density is asked about before it evaluates."""
+"""Limits of the fit under way, which a density keeps when it evaluates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass
 
-from pymc_multimodal.status import LimitReached
+__all__ = ["Limits"]
 
-__all__ = ["EvaluationLimit"]
+INFINITY = float("inf")
 
 
-@dataclass
-class EvaluationLimit:
-    """Tells whether a fit has reached one of its limits, and refuses evaluations where asked to.
+@dataclass(frozen=True)
+class Limits:
+    """How far evaluations may go.
+
+    Two bounds are kept apart. Beyond the last bound no point is evaluated. Beyond the early bound,
+    which is that of the step under way, work that can be left out is refused and other work does
+    its least.
 
     Attributes
     ----------
-    reached : callable or None
-        ``reached()`` is true once a limit is reached; None where there is no limit.
+    last_evals, early_evals : float
+        Bounds of the number of points that the density has evaluated in its life.
+    last_time, early_time : float
+        Bounds of `time.monotonic`, in seconds.
     refusing : bool
-        Whether evaluations are refused from then on.
+        Whether the work under way can be left out.
     """
 
-    reached: Callable[[], bool] | None = None
+    last_evals: float = INFINITY
+    last_time: float = INFINITY
+    early_evals: float = INFINITY
+    early_time: float = INFINITY
     refusing: bool = False
 
-    def exhausted(self) -> bool:
-        """Tell whether a limit is reached."""
-        return self.reached is not None and self.reached()
+    def early(self, evals: int) -> bool:
+        """Tell whether the early bound is reached after so many evaluations."""
+        return evals >= self.early_evals or time.monotonic() >= min(self.early_time, self.last_time)
 
-    def check(self) -> None:
-        """Raise `LimitReached` if a limit is reached and evaluations are refused."""
-        if self.refusing and self.exhausted():
-            raise LimitReached
+    def refuses(self, evals: int, more: int) -> bool:
+        """Tell whether `more` evaluations after `evals` ones are refused."""
+        if evals + more > self.last_evals or time.monotonic() >= self.last_time:
+            return True
+        return self.refusing and self.early(evals)
 
-    @contextmanager
-    def refused(self, refuse: bool = True) -> Iterator[None]:
-        """Refuse evaluations (or, with ``refuse=False``, allow them) inside of the context."""
-        before, self.refusing = self.refusing, refuse
-        try:
-            yield
-        finally:
-            self.refusing = before
+    def room(self, evals: int, seconds_each: float, *, early: bool = True) -> float:
+        """Return how many more points can be evaluated before a bound is reached.
+
+        Parameters
+        ----------
+        evals : int
+            Evaluations so far.
+        seconds_each : float
+            Wall-clock time of one evaluation; 0 if it is not known.
+        early : bool
+            Whether the early bound or the last one is meant.
+
+        Returns
+        -------
+        float
+            At least 0; ``inf`` without a limit.
+        """
+        most = min(self.early_evals, self.last_evals) if early else self.last_evals
+        until = min(self.early_time, self.last_time) if early else self.last_time
+        room = most - evals
+        if until < INFINITY:
+            seconds = until - time.monotonic()
+            if seconds <= 0:
+                return 0.0
+            room = min(room, seconds / seconds_each) if seconds_each else room
+        return max(room, 0.0)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return min(self.last_evals, self.last_time, self.early_evals, self.early_time) < INFINITY

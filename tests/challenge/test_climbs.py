@@ -10,6 +10,7 @@ from searches import settled_search
 from pymc_multimodal.challenge import Reference, climb_starts, climb_within
 from pymc_multimodal.search import ModeSearch, modes_of
 from pymc_multimodal.target.density import Density
+from pymc_multimodal.target.limits import Limits
 
 LINE = np.full(2, np.inf)
 
@@ -77,7 +78,7 @@ def test_climbs_that_a_limit_cuts_off_keep_what_was_found(rng):
     search = settled_search(density, settings, rng)
     assert len(modes_of(density, search, settings)) == 1
     before = density.n_logp_evals
-    density.limit = lambda: density.n_logp_evals > before + 1_000
+    density.limits = Limits(early_evals=before + 1_000)
     # Eight climbs are made before the limit: from around both modes in turn.
     points = target.means[np.arange(1024) % 2] + 2.0 * rng.standard_normal((1024, 3))
     with density.limited():

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from pymc_multimodal.evidence import cross_check, estimate, leaked_mass, negligible_regions
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit
+from pymc_multimodal.target.limits import Limits
 
 LINE = np.full(2, np.inf)
 
@@ -174,13 +175,13 @@ def test_a_check_keeps_to_the_limits_and_evaluates_nothing_twice(rng):
     density, partition = PAIR.density(), HalfSpace()
     samples, weights = weighed(partition, partition.label, rng, 4_000, density)
     before = density.n_logp_evals
-    density.limit = lambda: True
+    density.limits = Limits(early_evals=0)
     same, refused = cross_check(samples, density, partition, weights)
     assert density.n_logp_evals == before
     assert same is samples
     assert np.isnan(refused.log_mass).all()
     assert not refused.gap.any()
-    density.limit = None
+    density.limits = Limits()
     known = [logp.copy() for logp in samples.logp]
     evaluated, first = cross_check(samples, density, partition, weights)
     assert density.n_logp_evals > before

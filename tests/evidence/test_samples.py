@@ -10,6 +10,7 @@ from regional import bridge_samples, regional
 from pymc_multimodal.evidence import begin_samples, extend_samples, replace_densities
 from pymc_multimodal.proposals.base import RegionFit
 from pymc_multimodal.status import LimitReached, Status
+from pymc_multimodal.target.limits import Limits
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.3, 0.7), log_z=1.3)
 HALVES = HalfSpace(-0.6)
@@ -60,7 +61,7 @@ def test_proposals_are_added_and_the_record_stays(rng):
 def test_what_is_refused_leaves_the_record_as_it_was(rng):
     density = TARGET.density()
     first = bridge_samples(density, HALVES, FITTED, [50, 60], rng)
-    density.limit = lambda: True
+    density.limits = Limits(early_evals=0)
     with density.limited(), pytest.raises(LimitReached):
         extend_samples(first, density, HALVES, np.array([50, 60]), rng)
     assert first.n_proposals.tolist() == [50, 60]

@@ -21,7 +21,7 @@ from pymc_multimodal.challenge import Challenge, rounds
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.status import FitError
-from pymc_multimodal.target.density import CHUNK, Density
+from pymc_multimodal.target.density import Density
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
 WEIGHTS = np.array([0.6, 0.4])
@@ -191,12 +191,11 @@ def test_a_worker_that_dies_is_an_error_that_says_so():
 
 @pytest.mark.parametrize("gradient", [True, False])
 @pytest.mark.parametrize("max_evals", [1, 100, 1000, 5000])
-def test_a_small_budget_gives_a_result_and_is_hardly_exceeded(max_evals, gradient):
+def test_a_small_budget_gives_a_result_and_is_kept(max_evals, gradient):
     density = TARGET.density(gradient=gradient)
     fit = fit_density(density, FitConfig(max_evals=max_evals))
     assert "budget" in warnings_of(fit)
-    # What every stage does at least: some 1,000 evaluations for each mode.
-    assert fit.n_logp_evals < max_evals + 1500 + 1000 * fit.n_modes
+    assert fit.n_logp_evals <= max_evals
     assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
     assert np.isclose(fit.weights.weight.sum(), 1.0)
     assert np.isfinite(fit.generate(20, np.random.default_rng(1))).all()
@@ -221,7 +220,7 @@ def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
     assert warnings_of(fit) == ["budget"]
     assert_right(fit)
     assert fit.challenge is None
-    assert fit.n_logp_evals < limit + CHUNK + 500
+    assert fit.n_logp_evals <= limit
 
 
 def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict_and_what_they_found():

@@ -128,25 +128,53 @@ def test_a_fit_travels_and_recognises_its_density(fit, rng):
         again.check_density(two_modes(dim=4).density())
 
 
-@pytest.mark.parametrize("max_evals", [2_000, 20_000])
-def test_a_limit_on_evaluations_is_kept(max_evals):
+@pytest.mark.parametrize("gradient", [True, False])
+@pytest.mark.parametrize("max_evals", [1, 100, 500, 2_000, 6_000, 20_000])
+def test_a_limit_on_evaluations_is_kept(max_evals, gradient):
+    density = TARGET.density(gradient=gradient)
     config = FitConfig(max_evals=max_evals, target_se=1e-4)
-    fit = fit_density(TARGET.density(), config)
+    fit = fit_density(density, config)
     assert "budget" in warnings_of(fit)
-    # Steps end what they have begun, and each needed one does its least.
-    assert fit.n_logp_evals < max_evals + 1_000 * fit.n_modes
+    assert density.n_logp_evals == fit.n_logp_evals <= max_evals
     assert np.isclose(fit.weights.weight.sum(), 1.0)
+    assert np.isfinite(fit.generate(20, np.random.default_rng(1))).all()
+    assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
+
+
+def test_without_weights_the_answer_is_laplaces_approximation():
+    """It is exact for normals, and its error is unknown all the same."""
+    fit = fit_density(TARGET.density(), FitConfig(max_evals=3_000))
+    assert "laplace" in warnings_of(fit)
+    assert fit.n_modes == 2
+    np.testing.assert_allclose(fit.weights.weight, [0.7, 0.3], atol=1e-3)
+    assert fit.weights.total == pytest.approx(TARGET.log_z, abs=1e-3)
+    for unknown in (fit.weights.weight_se, fit.weights.log_evidence_se, fit.weights.total_se):
+        assert np.isnan(unknown).all()
+    assert np.isnan(fit.chains.r_hat).all()
+
+
+def test_laplaces_approximation_counts_the_images_of_a_symmetry():
+    """Four modes, one of each orbit of two: the density is the same after a change of signs."""
+    means = np.array([[4.0, 1.0], [-4.0, -1.0], [1.0, -5.0], [-1.0, 5.0]])
+    target = Mixture(means, [0.3 * np.eye(2)] * 4, [0.1, 0.1, 0.4, 0.4], log_z=1.5)
+    fit = fit_density(target.density(), FitConfig(max_evals=3_000))
+    assert "laplace" in warnings_of(fit)
+    assert fit.orbits is not None
+    np.testing.assert_allclose(fit.weights.weight, [0.4, 0.4, 0.1, 0.1], atol=1e-3)
+    assert fit.weights.total == pytest.approx(1.5, abs=1e-3)
+
+
+def test_a_limit_on_seconds_is_kept():
+    with pytest.raises(FitError, match="before the log density was known at any point"):
+        fit_density(TARGET.density(), FitConfig(max_seconds=1e-6))
+    fit = fit_density(TARGET.density(), FitConfig(max_seconds=0.3, target_se=1e-4))
+    assert "budget" in warnings_of(fit)
 
 
 def test_an_unreached_precision_is_reported():
     local = LocalSampling(max_draws=100)
     fit = fit_density(TARGET.density(), FitConfig(target_se=1e-5, local=local))
     assert "precision" in warnings_of(fit)
-
-
-def test_a_limit_on_seconds_is_kept():
-    fit = fit_density(TARGET.density(), FitConfig(max_seconds=1e-3, target_se=1e-4))
-    assert "budget" in warnings_of(fit)
 
 
 def test_a_density_without_gradient():

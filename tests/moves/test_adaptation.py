@@ -21,6 +21,7 @@ from pymc_multimodal.moves import (
     trajectory_lengths,
 )
 from pymc_multimodal.moves.adaptation import MIN_RIDGE, RIDGE
+from pymc_multimodal.target.limits import Limits
 
 reproducible = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -89,7 +90,7 @@ def test_regions_are_adapted_apart_and_absent_ones_not_at_all(rng):
 
 def test_a_limit_cuts_a_window_short(rng):
     density = of_dimension(2)
-    density.limit = lambda: True
+    density.limits = Limits(early_evals=0)
     state = state_at(density, rng.standard_normal((20, 2)), np.zeros(20, dtype=int))
     _, record, _ = adapt_step_sizes(
         density, state, parameters(np.eye(2)[None]), Window(50, 0.75), rng, label=None

@@ -36,6 +36,7 @@ from pymc_multimodal.regions import (
     unmixed,
 )
 from pymc_multimodal.target.density import Density
+from pymc_multimodal.target.limits import Limits
 
 ONE = np.array([0])
 
@@ -335,7 +336,7 @@ def test_a_batch_cut_by_a_limit_keeps_its_draws(rng):
     sampler, chains = small(rng, draws=20)
     target = sampler.target
     stop = target.n_logp_evals + 40 * sampler.settings.chains
-    target.limit = lambda: target.n_logp_evals >= stop
+    target.limits = Limits(early_evals=stop)
     after = extend_chains(sampler, chains, ONE, 1000, rng)
     leapfrog = int(chains.parameters.leapfrog[0])
     assert 20 + 40 // leapfrog - 1 <= n_draws(after)[0] <= 20 + max(40 // leapfrog, 16)

@@ -12,6 +12,7 @@ from searches import match, modes_found, settled_search
 from pymc_multimodal.search import ModeSearch, begin_search, climb_from, find_modes, modes_of
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.group import Symmetry
+from pymc_multimodal.target.limits import Limits
 
 TWO = two_modes()
 
@@ -122,10 +123,10 @@ def test_a_limit_amid_climbs_leaves_the_search_as_it_was(rng):
     search = settled_search(density, settings, rng)
     before = modes_of(density, search, settings)
     spent = density.n_logp_evals
-    density.limit = lambda: density.n_logp_evals > spent + 200
+    density.limits = Limits(early_evals=spent + 200)
     with density.limited(), pytest.raises(LimitReached):
         climb_from(density, search, settings, density.prior_draws(500, rng))
-    density.limit = None
+    density.limits = Limits()
     after = modes_of(density, search, settings)
     np.testing.assert_array_equal(after.locations, before.locations)
     np.testing.assert_array_equal(after.points, before.points)
@@ -137,9 +138,25 @@ def test_a_limit_amid_climbs_leaves_the_search_as_it_was(rng):
 
 def test_climbs_that_a_limit_cuts_off_are_counted(rng):
     density = TWO.density()
-    density.limit = lambda: density.n_logp_evals > 100
+    density.limits = Limits(last_evals=30)
     settings = ModeSearch()
     search = find_modes(density, begin_search(density, settings, False, rng), settings, rng)
-    assert 0 < search.counts.unfinished < search.counts.starts == 64
-    statuses = modes_of(density, search, settings).statuses
-    assert "unfinished" in {s.code for s in statuses}
+    assert density.n_logp_evals <= 30
+    assert 0 < search.counts.unfinished <= search.counts.starts
+    assert not search.settled
+    # The highest point is known, and higher than every start.
+    x, logp = search.highest
+    assert logp == pytest.approx(TWO.logp(x[None])[0])
+    assert logp >= TWO.logp(search.starts).max()
+
+
+def test_a_batch_is_as_large_as_a_limit_allows(rng):
+    settings = ModeSearch()
+    sizes = []
+    for limit in (60, 400, 1e9):
+        density = TWO.density()
+        density.limits = Limits(early_evals=limit)
+        search = find_modes(density, begin_search(density, settings, False, rng), settings, rng)
+        sizes.append(search.counts.starts)
+        assert len(search.optima) > 0
+    assert sizes[0] < sizes[1] < sizes[2] == settings.batch

@@ -19,6 +19,7 @@ from pymc_multimodal.status import SymmetryBroken
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.group import Symmetry
+from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.target import Target
 
 EXCHANGE_TWO = Symmetry((np.eye(2)[::-1],))
@@ -114,7 +115,7 @@ def test_long_vectors_do_not_hold_up_the_search(rng):
     # Components, which are few, come first.
     assert any("exchange of 0 and 1 in a axis 0, b axis 0" in text for text in described)
     density = Density(lambda x: (np.zeros(len(x)), np.zeros_like(x)), d, names=names)
-    density.limit = lambda: True
+    density.limits = Limits(early_evals=0)
     one, two = rng.standard_normal((1, d)), rng.standard_normal((9, d))
     assert find_symmetry(density, one, np.zeros(1), two, np.ones(d), rng) is None
     assert density.n_logp_evals <= 8

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NeededStep", "Step"]
 
+# Part of a limit at which the steps before the first weights are cut short; the rest is for the
+# least that proposals and weights need. Conventional.
+SHARE_BEFORE_WEIGHTS = 0.7
+
 
 class Step(ABC):
     """A short part of a fit, which can be left out.
@@ -23,7 +27,8 @@ class Step(ABC):
     text : str
         What the step does, in a few words.
     share : float
-        Part of every limit of the fit. When that much is used up, the step is no longer run.
+        Part of every limit of the fit. When that much is used up, the step is no longer run, and
+        does its least if a result needs it.
     """
 
     name: ClassVar[str]
@@ -42,8 +47,14 @@ class Step(ABC):
         return self.text
 
     def needed(self, state: State) -> bool:
-        """Tell whether there is no result without the step: then it runs even after a limit."""
+        """Tell whether there are no weights without the step: then it may use a limit up."""
         return False
+
+    def share_of(self, state: State) -> float:
+        """Return the part of a limit at which the step is cut short."""
+        return (
+            self.share if state.presentable is not None else min(self.share, SHARE_BEFORE_WEIGHTS)
+        )
 
     @abstractmethod
     def __call__(self, state: State, run: Run) -> State:
@@ -51,8 +62,8 @@ class Step(ABC):
 
 
 class NeededStep(Step):
-    """A step without which there is no result."""
+    """A step without which there are no weights."""
 
     def needed(self, state: State) -> bool:
-        """Return True until there is a result."""
+        """Return True until there are weights."""
         return state.presentable is None

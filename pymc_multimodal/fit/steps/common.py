@@ -39,9 +39,9 @@ def fit_regions(
     rng: np.random.Generator,
     previous: Sequence[RegionDensity | None],
 ) -> RegionFit:
-    """Fit a normalised density to each region; no network is trained when a limit is reached."""
+    """Fit a normalised density to each region; no network is trained near a limit."""
     fitter = run.settings.generator_for(run.density).regional
-    if run.over_limit:
+    if run.density.exhausted():
         fitter = fitter.without_network()
     return fitter.fit_regions(draws, run.density.period, rng, previous)
 

@@ -39,8 +39,10 @@ class FindModes(Step):
         return not state.search.settled
 
     def needed(self, state: State) -> bool:
-        """Return True before the first batch."""
-        return state.search.counts.starts == 0
+        """Return True until a climb has ended, if limits have cut climbs off."""
+        search = state.search
+        begun = search.counts.starts > 0
+        return not begun or (not len(search.optima) and search.counts.unfinished > 0)
 
     def __call__(self, state: State, run: Run) -> State:
         """Make one batch."""
@@ -68,7 +70,7 @@ class Explore(NeededStep):
         search, labels = climb_from(density, state.search, settings.modes, points)
         same = matching_modes(modes_of(density, search, settings.modes), modes)
         state = replace(state, search=search, explorations=state.explorations + 1)
-        if same is None and state.explorations < MAX_EXPLORATIONS and not run.over_limit:
+        if same is None and state.explorations < MAX_EXPLORATIONS and not density.exhausted():
             return state
         every = np.arange(len(modes))
         misplaced = region_of_modes(labels[len(ends) :], same, every)

@@ -32,6 +32,9 @@ __all__ = ["Bridge", "CompareEvidences", "FitProposals", "Refine"]
 # Refinements at most: each adds as many draws or proposals as there are, so that
 # twelve multiply them by 4,096.
 MAX_REFINEMENTS = 12
+# Proposals of each region below which an evidence and its error are not estimated. Conventional: a
+# generalised Pareto distribution is fitted to a fifth of them, at least to five.
+LEAST_PROPOSALS = 25
 # Proposal densities are fitted again when the draws of a region have grown by this factor.
 # Conventional.
 REFIT_GROWTH = 4
@@ -73,7 +76,7 @@ class Bridge(NeededStep):
         """Draw the first proposals, and estimate."""
         sampler, samples = region_sampler(state, run), known(state.samples)
         draws = draws_of(sampler, known(state.chains))
-        counts = np.full(len(draws), MIN_PROPOSALS if run.over_limit else FIRST_PROPOSALS)
+        counts = np.full(len(draws), _first_proposals(run, len(draws)))
         rng = run.rng(self.name)
         samples = extend_samples(samples, sampler.target, sampler.partition, counts, rng)
         weights = estimate(samples, draws, sampler.target)
@@ -154,6 +157,14 @@ class CompareEvidences(Step):
             cross_check=check,
             cross_checks=state.cross_checks + 1,
         )
+
+
+def _first_proposals(run: Run, n_regions: int) -> int:
+    """Return how many proposals of each region are drawn first: fewer near a limit."""
+    if run.density.room() >= FIRST_PROPOSALS * n_regions:
+        return FIRST_PROPOSALS
+    share = run.density.room(early=False) / n_regions
+    return int(np.clip(share, LEAST_PROPOSALS, MIN_PROPOSALS))
 
 
 def _wanted(state: State) -> np.ndarray:

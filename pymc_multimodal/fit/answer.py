@@ -1,0 +1,256 @@
+"""What a result is made of: by the steps of a fit, or by Laplace's approximation of the modes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from pymc_multimodal.evidence import Weights
+from pymc_multimodal.fit.state import known
+from pymc_multimodal.kernel import MAX_JUMPS, Kernel, make_kernel
+from pymc_multimodal.proposals import RegionalMixture, laplace
+from pymc_multimodal.regions import (
+    ChainDiagnostics,
+    NearestMode,
+    RegionDraws,
+    diagnostics_of,
+    first_parameters,
+)
+from pymc_multimodal.search import highest_point, modes_of
+from pymc_multimodal.status import Status
+from pymc_multimodal.target.cells import Cells
+
+if TYPE_CHECKING:
+    from pymc_multimodal.challenge import ChallengeResult
+    from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit.state import State
+    from pymc_multimodal.regions import Partition
+    from pymc_multimodal.search import Modes, Search
+
+__all__ = ["Answer", "answer_of", "laplace_answer"]
+
+# Draws of each region from its normal approximation. Chains of the kept draws start there.
+# Conventional.
+LAPLACE_DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Regions, weights and kernel, in the order of the regions of the fit.
+
+    Attributes
+    ----------
+    cells : Cells or None
+        Where the density is symmetric.
+    partition : Partition
+    modes : Modes
+    draws : RegionDraws
+    chains : ChainDiagnostics
+    weights : Weights
+    kernel : Kernel
+    challenge : ChallengeResult or None
+    statuses : tuple of Status
+        With the numbers of the regions.
+    """
+
+    cells: Cells | None
+    partition: Partition
+    modes: Modes
+    draws: RegionDraws
+    chains: ChainDiagnostics
+    weights: Weights
+    kernel: Kernel
+    challenge: ChallengeResult | None
+    statuses: tuple[Status, ...]
+
+    def take(self, order: np.ndarray) -> Answer:
+        """Renumber the regions: new region i is old region ``order[i]``.
+
+        The cells and the partition stay as they are; see `Orbits`.
+        """
+        rank = np.argsort(order)
+        return replace(
+            self,
+            modes=self.modes.take(order),
+            draws=self.draws.take(order),
+            chains=self.chains.take(order),
+            weights=self.weights.take(order),
+            kernel=self.kernel.take(order),
+            challenge=None if self.challenge is None else self.challenge.take(order),
+            statuses=tuple(
+                s if s.mode is None else replace(s, mode=int(rank[s.mode])) for s in self.statuses
+            ),
+        )
+
+
+# ------------------------------------------------------------------ by the steps
+
+
+def answer_of(state: State, settings: FitConfig) -> Answer:
+    """Return what the steps have found.
+
+    Parameters
+    ----------
+    state : State
+        With weights.
+    settings : FitConfig
+
+    Returns
+    -------
+    Answer
+    """
+    division = known(state.division)
+    chains = diagnostics_of(known(state.chains), settings.local)
+    statuses = [
+        *division.modes.statuses,
+        *division.partition.statuses,
+        *chains.statuses,
+        *known(state.weights).statuses,
+        *(state.cross_check.statuses if state.cross_check is not None else ()),
+        *known(state.samples).fitted.statuses,
+        *(state.challenge_result.statuses if state.challenge_result is not None else ()),
+        *(state.generator.fallbacks if state.generator is not None else ()),
+        *state.kernel_statuses,
+    ]
+    return Answer(
+        cells=division.cells,
+        partition=division.partition,
+        modes=division.modes,
+        draws=known(state.draws),
+        chains=chains,
+        weights=state.final_weights,
+        kernel=_kernel(state),
+        challenge=state.challenge_result,
+        statuses=tuple(statuses),
+    )
+
+
+def _kernel(state: State) -> Kernel:
+    """Return the kernel; where a limit left it out, one of the regional proposals."""
+    if state.kernel is not None:
+        return state.kernel
+    generator = state.generator or RegionalMixture(
+        known(state.samples).fitted.densities, state.final_weights.weight
+    )
+    return make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
+
+
+# ------------------------------------------------------------------ by the modes alone
+
+
+def laplace_answer(search: Search, run: Run) -> Answer:
+    r"""Return Laplace's approximation of the modes, without an evaluation of the density.
+
+    The log evidence of a mode at x with the inverse negative Hessian S is
+
+    .. math:: \log \gamma(x) + \tfrac d2 \log 2 \pi + \tfrac12 \log |S|.
+
+    No error of it is known. The kernel proposes from the normal approximations; its draws are exact
+    in the limit of many.
+
+    Parameters
+    ----------
+    search : Search
+    run : Run
+
+    Returns
+    -------
+    Answer
+
+    Raises
+    ------
+    FitError
+        If the density is known at no point.
+    """
+    density = run.density
+    modes = (
+        modes_of(density, search, run.settings.modes)
+        if len(search.optima)
+        else highest_point(search)
+    )
+    cells = _cells(search, modes)
+    partition = NearestMode(modes.locations, modes.scale, density.period)
+    weights = _laplace_weights(modes, np.ones(len(modes)) if cells is None else cells.images)
+    densities = [
+        laplace(x, scale, density.period)
+        for x, scale in zip(modes.locations, modes.scale, strict=True)
+    ]
+    unknown = np.full(len(modes), np.nan)
+    return Answer(
+        cells=cells,
+        partition=partition,
+        modes=modes,
+        draws=_normal_draws(modes, run),
+        chains=ChainDiagnostics(unknown, unknown, unknown, np.zeros(len(modes), dtype=int)),
+        weights=weights,
+        kernel=make_kernel(
+            partition,
+            first_parameters(density, modes.scale),
+            RegionalMixture(densities, weights.weight),
+            attempts=MAX_JUMPS,
+        ),
+        challenge=None,
+        statuses=(*modes.statuses, _laplace_status()),
+    )
+
+
+def _cells(search: Search, modes: Modes) -> Cells | None:
+    """Return the cells of a symmetry that moves some mode."""
+    if search.symmetry is None or not len(search.optima):
+        return None
+    fixing = search.optima.fixing_modes(modes.locations)
+    cells = Cells(search.symmetry, modes.locations, modes.scale, fixing)
+    return None if (cells.images == 1).all() else cells
+
+
+def _laplace_weights(modes: Modes, images: np.ndarray) -> Weights:
+    """Weights by Laplace's approximation, with unknown errors."""
+    k, d = modes.locations.shape
+    log_det = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
+    log_z = modes.log_density + log_det + 0.5 * d * np.log(2 * np.pi) + np.log(images)
+    weight = np.exp(log_z - logsumexp(log_z))
+    if modes.runaway:
+        log_z = np.full(k, np.nan)
+    unknown = np.full(k, np.nan)
+    return Weights(
+        weight=weight,
+        weight_se=unknown,
+        log_evidence=log_z,
+        log_evidence_se=unknown,
+        interval=np.full((k, 2), np.nan),
+        total=float(logsumexp(log_z)),
+        total_se=float("nan"),
+        pareto_k=unknown,
+        from_draws=unknown,
+        from_proposals=unknown,
+        iterations=tuple(log_z[:, None]),
+    )
+
+
+def _normal_draws(modes: Modes, run: Run) -> RegionDraws:
+    """Draws of the normal approximations; their log densities are not known."""
+    k, d = modes.locations.shape
+    noise = run.rng("laplace").standard_normal((k, LAPLACE_DRAWS, d))
+    x = modes.locations[:, None] + np.einsum("kij,knj->kni", modes.scale, noise)
+    n_grad = d if run.density.has_gradient else 0
+    return RegionDraws(
+        x=tuple(run.density.wrap(x)[:, None]),
+        logp=tuple(np.full((k, 1, LAPLACE_DRAWS), np.nan)),
+        grad=tuple(np.full((k, 1, LAPLACE_DRAWS, n_grad), np.nan)),
+        centre=modes.locations,
+        ess=np.zeros(k),
+    )
+
+
+def _laplace_status() -> Status:
+    return Status(
+        "laplace",
+        "fit",
+        "a limit was reached before the regions were weighed: weights and log evidence are Laplace "
+        "approximations at the modes, and their errors are not known.",
+        "Raise the limit.",
+    )
