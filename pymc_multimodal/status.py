@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 __all__ = [
     "CODES",
+    "EvaluationHung",
     "FitError",
     "LimitReached",
     "ModelError",
@@ -172,6 +173,13 @@ class FitError(RuntimeError):
 
 class LimitReached(Exception):
     """A limit of the fit was reached in work that can be left out; it is caught inside a fit."""
+
+
+class EvaluationHung(FitError, LimitReached):
+    """One evaluation did not return after `max_seconds`; the message names the point.
+
+    Inside of a fit it acts as a limit that was reached, and ends the fit.
+    """
 
 
 class SymmetryBroken(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.circle import unroll, wrap
 from pymc_multimodal.target.errors import EvaluationErrors
+from pymc_multimodal.target.evaluation import BatchFunction, Evaluation, evaluate
 from pymc_multimodal.target.limits import EvaluationLimit
-from pymc_multimodal.target.workers import BatchFunction, Evaluation, WorkerPool, evaluate
+from pymc_multimodal.target.workers import WorkerPool
 
 __all__ = ["CHUNK", "Density"]
 
@@ -110,6 +112,8 @@ class Density:
         ------
         LimitReached
             Inside of `limited`, once a limit of the fit is reached.
+        EvaluationHung
+            If the function has not returned after the `deadline`.
         FitError
             If a worker process died.
         """
@@ -133,7 +137,7 @@ class Density:
         ------
         TypeError
             If the density has no gradient.
-        LimitReached, FitError
+        LimitReached, EvaluationHung, FitError
             As in `logp`.
         """
         if not self.has_gradient:
@@ -165,11 +169,18 @@ class Density:
                 self.n_grad_evals += len(chunk) if self.has_gradient else 0
 
     def _results(self, chunks: list[np.ndarray]) -> Generator[Evaluation, None, None]:
-        if self.workers > 1 and len(chunks) > 1:
+        # A single chunk goes to a worker, too: a model that crashes must not end this process.
+        if self.workers > 1:
             if self._pool is None:
-                self._pool = WorkerPool(self.function, self.workers)
-            return self._pool.evaluate(chunks)
-        return (evaluate(self.function, chunk) for chunk in chunks)
+                self._pool = WorkerPool(self.function, self.workers, self.names)
+            return self._pool.evaluate(chunks, self._limit)
+        return (self._here(chunk) for chunk in chunks)
+
+    def _here(self, chunk: np.ndarray) -> Evaluation:
+        began = monotonic()
+        result = evaluate(self.function, chunk, self._limit.of_next_call(), self.names)
+        self._limit.took(monotonic() - began)
+        return result
 
     def close(self) -> None:
         """Stop the worker processes, if any; the density can be used again afterwards."""
@@ -186,6 +197,15 @@ class Density:
     @limit.setter
     def limit(self, reached: Callable[[], bool] | None) -> None:
         self._limit.reached = reached
+
+    @property
+    def deadline(self) -> float | None:
+        """Time of `time.monotonic` after which an evaluation that hangs is given up, or None."""
+        return self._limit.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float | None) -> None:
+        self._limit.deadline = deadline
 
     def spent(self) -> int:
         """Return how many points have been evaluated."""
