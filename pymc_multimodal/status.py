@@ -53,6 +53,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "infinite": StatusKind(("density",), _EITHER),
     "gradient": StatusKind(("density",), _EITHER),
     "unstable": StatusKind(("density",), _WARNING),
+    "hung": StatusKind(("density",), _WARNING),
     # Search for modes
     "singletons": StatusKind(("search",), _WARNING),
     "runaway": StatusKind(("search",), _WARNING),

@@ -9,7 +9,7 @@ from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import STEPS, Step
 from pymc_multimodal.search import begin_search
-from pymc_multimodal.status import LimitReached, SymmetryBroken
+from pymc_multimodal.status import EvaluationHung, LimitReached, SymmetryBroken
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.result import Fit
@@ -44,6 +44,9 @@ def fit_density(
         If the density is finite at no starting point.
     KeyboardInterrupt
         If the user interrupts (Ctrl-C) and there are no weights of the regions yet.
+    EvaluationHung
+        If an evaluation does not return after ``max_seconds``, a result needs it, and there are no
+        weights of the regions yet.
 
     Notes
     -----
@@ -59,6 +62,11 @@ def fit_density(
                 if step is None:
                     return finish(state, run)
                 state = run_step(step, state, run)
+            except EvaluationHung:
+                if state.presentable is not None:
+                    return finish(state, run)
+                if step is None or step.needed(state):
+                    raise
             except LimitReached:
                 if step is None or step.needed(state):
                     raise

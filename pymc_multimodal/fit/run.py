@@ -117,11 +117,13 @@ class Run:
     @contextmanager
     def limits_attached(self) -> Iterator[None]:
         """Let the density know the limits for as long as the fit lasts."""
+        seconds = self.settings.max_seconds
         self.density.limit = lambda: self.over_limit
+        self.density.deadline = None if seconds is None else self._began + seconds
         try:
             yield
         finally:
-            self.density.limit = None
+            self.density.limit = self.density.deadline = None
 
     def interrupt(self) -> None:
         """Close the run: the user has interrupted for the first time."""
@@ -174,8 +176,16 @@ class Run:
         errors = self.density.tally.since(self._first_errors)
         return [
             *errors.statuses(self.evals, self.density.last_error),
+            *self._hung(),
             *self._unfinished(largest_se, complete),
         ]
+
+    def _hung(self) -> list[Status]:
+        if self.density.hung is None:
+            return []
+        # The message of the error is a cause and a remedy.
+        cause, _, remedy = str(self.density.hung).partition(". ")
+        return [Status("hung", "density", f"{cause}.", remedy)]
 
     def _unfinished(self, largest_se: float, complete: bool) -> list[Status]:
         target_se = self.settings.target_se

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.status import EvaluationHung, ModelError
 from pymc_multimodal.target.circle import unroll, wrap
 from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.evaluation import BatchFunction, Evaluation, evaluate
@@ -164,7 +164,11 @@ class Density:
         with closing(self._results(chunks)) as results:
             for chunk in chunks:
                 self._limit.check()
-                yield next(results)
+                try:
+                    yield next(results)
+                except EvaluationHung as error:
+                    self._limit.hung = error
+                    raise
                 self.n_logp_evals += len(chunk)
                 self.n_grad_evals += len(chunk) if self.has_gradient else 0
 
@@ -205,7 +209,12 @@ class Density:
 
     @deadline.setter
     def deadline(self, deadline: float | None) -> None:
-        self._limit.deadline = deadline
+        self._limit.deadline, self._limit.hung = deadline, None
+
+    @property
+    def hung(self) -> EvaluationHung | None:
+        """The last evaluation that was given up since the `deadline` was set; None if none was."""
+        return self._limit.hung
 
     def spent(self) -> int:
         """Return how many points have been evaluated."""

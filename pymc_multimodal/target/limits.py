@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pymc_multimodal.status import LimitReached
+from pymc_multimodal.status import EvaluationHung, LimitReached
 from pymc_multimodal.target.evaluation import CallLimit
 
 __all__ = ["EvaluationLimit"]
@@ -34,12 +34,15 @@ class EvaluationLimit:
         Time of `time.monotonic` after which an evaluation that does not return is given up.
     slowest : float
         Seconds of the longest evaluation so far.
+    hung : EvaluationHung or None
+        The last evaluation that was given up.
     """
 
     reached: Callable[[], bool] | None = None
     refusing: bool = False
     deadline: float | None = None
     slowest: float = 0.0
+    hung: EvaluationHung | None = None
 
     def exhausted(self) -> bool:
         """Tell whether a limit is reached."""

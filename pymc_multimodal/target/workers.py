@@ -94,22 +94,23 @@ class WorkerPool:
         limit = EvaluationLimit() if limit is None else limit
         waiting = deque(enumerate(batches, self._sent))
         first, self._sent = self._sent, self._sent + len(batches)
-        results: dict[int, Evaluation] = {}
-        try:
-            self._start()
-            for number in range(first, self._sent):
+        results: dict[int, Evaluation | EvaluationHung] = {}
+        for number in range(first, self._sent):
+            try:
+                self._start()
                 while number not in results:
                     for worker in self._workers:
                         if waiting and worker.idle:
                             worker.send(*waiting.popleft(), limit)
                     results.update(self._received(limit))
-                yield results.pop(number)
-        except GeneratorExit:
-            raise
-        except BaseException:
-            # A message may have been read or written in part.
-            self.close()
-            raise
+            except BaseException:
+                # A message may have been read or written in part.
+                self.close()
+                raise
+            result = results.pop(number)
+            if isinstance(result, EvaluationHung):
+                raise result
+            yield result
 
     def close(self) -> None:
         """Stop the processes, also in the middle of long evaluations."""
@@ -129,19 +130,19 @@ class WorkerPool:
                 for _ in range(self.n_workers):
                     self._workers.append(_Worker(self._payload))
 
-    def _received(self, limit: EvaluationLimit) -> dict[int, Evaluation]:
+    def _received(self, limit: EvaluationLimit) -> dict[int, Evaluation | EvaluationHung]:
         """Wait until a worker has something to say, or is late; return the results."""
         due = min((w.due for w in self._workers), default=np.inf)
         timeout = None if due == np.inf else max(due - time.monotonic(), 0.0)
         ready = connection.wait([w.pipe for w in self._workers], timeout)
-        results = {}
+        results: dict[int, Evaluation | EvaluationHung] = {}
         for worker in self._workers:
             if worker.pipe in ready:
                 try:
                     number, found = worker.receive(limit)
                 except (EOFError, OSError) as error:
                     raise self._died(worker) from error
-                if isinstance(found, Evaluation):
+                if number >= 0:
                     results[number] = found
                 elif found is not None:
                     raise found
@@ -216,7 +217,7 @@ class _Worker:
         self.pipe.send((number, x, call))
 
     def receive(self, limit: EvaluationLimit) -> tuple[int, Any]:
-        """Return the number of a batch, and its evaluation or an error; None if it is ready."""
+        """Return the number of a batch and what came of it; -1 and None if the worker is ready."""
         number, found = self.pipe.recv()
         if not self.starting:
             limit.took(time.monotonic() - self._began)

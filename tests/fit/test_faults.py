@@ -213,6 +213,62 @@ def test_a_slow_density_is_stopped_in_time(seconds):
     assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
 
 
+class Hanging(Watched):
+    """From one of its calls on, each takes a minute."""
+
+    def __call__(self, x):
+        self.calls += 1
+        if self.calls >= self.interrupted[0]:
+            time.sleep(60.0)
+        return TARGET(x)
+
+
+def test_an_evaluation_that_hangs_before_there_are_weights_is_an_error(calls):
+    density = Hanging(calls["begin chains"] + 5).density()
+    began = time.monotonic()
+    with pytest.raises(FitError, match=r"did not return .* max_seconds, at .*x\[0\]=.*Mend"):
+        fit_density(density, FitConfig(max_seconds=2.0))
+    assert time.monotonic() - began < 2.0 + 6
+    assert density.deadline is None
+    assert not density.exhausted()
+
+
+@pytest.mark.parametrize("where", ["refine", "challenge"])
+def test_an_evaluation_that_hangs_later_leaves_the_fit_so_far(where, calls):
+    density = Hanging(calls["challenge"] + 5).density()
+    target_se = 1e-4 if where == "refine" else 0.01
+    began = time.monotonic()
+    fit = fit_density(density, FitConfig(max_seconds=4.0, target_se=target_se))
+    assert time.monotonic() - began < 4.0 + 6
+    assert_right(fit)
+    assert set(warnings_of(fit)) == {"hung", "budget"}
+    [hung] = [s for s in fit.statuses if s.code == "hung"]
+    assert "x[0]=" in hung.cause
+    assert hung.remedy.startswith("Mend the model")
+
+
+def test_an_evaluation_that_hangs_in_another_thread_is_given_up(calls):
+    """No alarm reaches it: Python code alone can be ended."""
+
+    def spins(x):
+        until = time.monotonic() + 60.0
+        while time.monotonic() < until and watched.calls >= calls["challenge"] + 5:
+            pass
+        return watched(x)
+
+    watched, fits = Watched(), []
+    density = Density(spins, 2, prior=WideNormal(2))
+
+    def run():
+        fits.append(fit_density(density, FitConfig(max_seconds=4.0)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert_right(fits[0])
+    assert "hung" in warnings_of(fits[0])
+
+
 def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
     challenge = Challenge(climbs=0)
     whole = fit_density(TARGET.density(), FitConfig(challenge=challenge))
