@@ -112,8 +112,8 @@ def _loaded(payload: bytes, *arguments: Any) -> CompiledDensity:
 def _compiling() -> Iterator[None]:
     """Leave out warnings of Numba about what a user cannot change.
 
-    Numba warns of Ops that it runs in Python, and of products of arrays whose memory layout PyTensor
-    has chosen.
+    Numba warns of Ops that it runs in Python, and of products of arrays whose memory layout
+    PyTensor has chosen.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Numba will use object mode")

@@ -73,8 +73,10 @@ class PriorDraws:
                 try:
                     x[i] = np.concatenate([np.ravel(v) for v in self._function()])
                 except (Exception, SystemExit) as raised:
-                    error = raised if isinstance(raised, Exception) else RuntimeError(
-                        f"SystemExit: {raised}"
+                    error = (
+                        raised
+                        if isinstance(raised, Exception)
+                        else RuntimeError(f"SystemExit: {raised}")
                     )
         if error is not None:
             _log.debug("Of %d prior draws some raised; the last error is below.", n, exc_info=error)

@@ -58,15 +58,16 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
     Returns
     -------
     Fit
-        Plain data; it can be pickled, and passed with the same model to ``sample(fit=...)`` or
-        ``MultimodalDiffusion(fit=...)``.
+        Plain data; ``fit.save(path)`` and ``Fit.load(path)`` keep it in a file. It is passed with
+        the same model to ``sample(fit=...)`` or ``MultimodalDiffusion(fit=...)``.
 
     Raises
     ------
     ModelError
         If the model cannot be sampled.
     FitError
-        If a worker process died.
+        If a worker process died, or an evaluation did not return after `max_seconds` and there
+        were no weights of the modes yet.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
     """
@@ -130,7 +131,8 @@ def sample(
     ModelError
         If the model cannot be sampled.
     FitError
-        If `fit` was made for another model or other data, or a worker process died.
+        If `fit` was made for another model or other data, or a worker process died, or an
+        evaluation of the fit did not return after `max_seconds`.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
 

@@ -55,9 +55,7 @@ class WorkerPool:
         If the function cannot be sent to another process.
     """
 
-    def __init__(
-        self, function: BatchFunction, n_workers: int, names: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, function: BatchFunction, n_workers: int, names: Sequence[str] = ()) -> None:
         self.n_workers, self.names = n_workers, tuple(names)
         self._workers: list[_Worker] = []
         self._sent = 0

@@ -359,9 +359,7 @@ def test_a_second_interrupt_ends_at_once(model, fit, pressing):
         mm.sample(20, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
 
 
-def test_a_second_interrupt_after_one_while_drawing_ends_at_once(
-    model, fit, monkeypatch, pressing
-):
+def test_a_second_interrupt_after_one_while_drawing_ends_at_once(model, fit, monkeypatch, pressing):
     interrupt_after(monkeypatch, 10)
     pressing("to_inference_data", 1)
     with pytest.raises(KeyboardInterrupt):

@@ -31,7 +31,9 @@ def troubled(x):
         while True:
             pass
     if first == 13.0:
-        ctypes.PyDLL(None).sleep(60)  # compiled code that lets no other thread run
+        # Compiled code that lets no other thread run, and that no signal ends.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        ctypes.PyDLL(None).sleep(60)
     if first == 14.0:
         os.kill(os.getpid(), signal.SIGSEGV)
     if first == 15.0:
@@ -112,7 +114,7 @@ def test_what_cannot_be_sent_to_workers_is_said_before_any_evaluation():
         with lock:
             return -0.5 * np.sum(x**2, axis=1), -x
 
-    with pytest.raises(FitError, match="cannot be sent to the workers=2 processes.*lock"):
+    with pytest.raises(FitError, match=r"cannot be sent to the workers=2 processes.*lock"):
         Density(function, 2, workers=2).logp(at(1.0))
 
 
@@ -132,10 +134,11 @@ class NotThere:
 
 @pytest.mark.slow
 def test_what_a_worker_cannot_load_is_said():
+    before = multiprocessing.active_children()
     density = Density(NotThere(), 2, workers=2)
-    with pytest.raises(FitError, match="could not load the model.*ImportError: no module of that"):
+    with pytest.raises(FitError, match=r"could not load the model.*ImportError: no module"):
         density.logp(at(1.0))
-    assert not multiprocessing.active_children()
+    assert multiprocessing.active_children() == before
 
 
 @pytest.mark.slow
@@ -150,7 +153,7 @@ def test_compiled_code_that_hangs_is_stopped_with_its_worker(shared):
 
 @pytest.mark.slow
 def test_a_crash_names_its_signal_and_its_point(shared):
-    with pytest.raises(FitError, match="SIGSEGV.*a=14, b=0.5"):
+    with pytest.raises(FitError, match=r"SIGSEGV.*a=14, b=0\.5"):
         shared.logp(at(14.0))
     assert not multiprocessing.active_children()
     np.testing.assert_array_equal(shared.logp(at(1.0)), [-0.625])
