@@ -176,10 +176,10 @@ class LimitReached(Exception):
     """A limit of the fit was reached in work that can be left out; it is caught inside a fit."""
 
 
-class EvaluationHung(FitError, LimitReached):
+class EvaluationHung(FitError):
     """One evaluation did not return after `max_seconds`; the message names the point.
 
-    Inside of a fit it acts as a limit that was reached, and ends the fit.
+    In work of a fit that can be left out it becomes `LimitReached`.
     """
 
 

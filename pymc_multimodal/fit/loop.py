@@ -65,8 +65,7 @@ def fit_density(
             except EvaluationHung:
                 if state.presentable is not None:
                     return finish(state, run)
-                if step is None or step.needed(state):
-                    raise
+                raise
             except LimitReached:
                 if step is None or step.needed(state):
                     raise

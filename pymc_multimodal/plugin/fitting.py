@@ -46,6 +46,8 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
         _log.info("The model has no gradient: searching and sampling by density values alone.")
     with Interrupts() as interrupts:
         try:
+            # Workers compile the model, too: like compiling it here, that is not counted.
+            density.start_workers()
             # PyMC's bar that shows nothing returns None from its context.
             with (progress := create_simple_progress(progressbar=run.shows_progress)):
                 bar = _StageBar(progress)

@@ -113,7 +113,8 @@ class Density:
         LimitReached
             Inside of `limited`, once a limit of the fit is reached.
         EvaluationHung
-            If the function has not returned after the `deadline`.
+            If the function has not returned after the `deadline`; inside of `limited` that is a
+            limit that was reached.
         FitError
             If a worker process died.
         """
@@ -167,17 +168,14 @@ class Density:
                 try:
                     yield next(results)
                 except EvaluationHung as error:
-                    self._limit.hung = error
-                    raise
+                    raise self._limit.gave_up(error) from error
                 self.n_logp_evals += len(chunk)
                 self.n_grad_evals += len(chunk) if self.has_gradient else 0
 
     def _results(self, chunks: list[np.ndarray]) -> Generator[Evaluation, None, None]:
         # A single chunk goes to a worker, too: a model that crashes must not end this process.
         if self.workers > 1:
-            if self._pool is None:
-                self._pool = WorkerPool(self.function, self.workers, self.names)
-            return self._pool.evaluate(chunks, self._limit)
+            return self._workers_pool().evaluate(chunks, self._limit)
         return (self._here(chunk) for chunk in chunks)
 
     def _here(self, chunk: np.ndarray) -> Evaluation:
@@ -185,6 +183,22 @@ class Density:
         result = evaluate(self.function, chunk, self._limit.of_next_call(), self.names)
         self._limit.took(monotonic() - began)
         return result
+
+    def start_workers(self) -> None:
+        """Start the worker processes, if any, and wait until they can evaluate.
+
+        Raises
+        ------
+        FitError
+            If the function cannot be sent to them, or a process died.
+        """
+        if self.workers > 1:
+            self._workers_pool().wait_until_ready()
+
+    def _workers_pool(self) -> WorkerPool:
+        if self._pool is None:
+            self._pool = WorkerPool(self.function, self.workers, self.names)
+        return self._pool
 
     def close(self) -> None:
         """Stop the worker processes, if any; the density can be used again afterwards."""

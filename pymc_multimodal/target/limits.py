@@ -64,6 +64,14 @@ class EvaluationLimit:
         grace = GRACE_SECONDS + SLOWEST_EVALUATIONS * self.slowest
         return CallLimit(max(self.deadline - time.monotonic(), 0.0) + grace, self.slowest)
 
+    def gave_up(self, error: EvaluationHung) -> EvaluationHung | LimitReached:
+        """Record an evaluation that was given up; return what is to be raised.
+
+        That is `LimitReached` where evaluations are refused after a limit: the deadline is one.
+        """
+        self.hung = error
+        return LimitReached() if self.refusing else error
+
     def took(self, seconds: float) -> None:
         """Let an evaluation count among those so far."""
         self.slowest = max(self.slowest, seconds)

@@ -110,6 +110,22 @@ class WorkerPool:
                 raise result
             yield result
 
+    def wait_until_ready(self) -> None:
+        """Start the processes and wait until each has loaded the function.
+
+        Raises
+        ------
+        FitError
+            If a process died, or could not load the function.
+        """
+        try:
+            self._start()
+            while any(worker.starting for worker in self._workers):
+                self._received(EvaluationLimit())
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
         """Stop the processes, also in the middle of long evaluations."""
         workers, self._workers = self._workers, []
@@ -165,17 +181,16 @@ class WorkerPool:
         if worker.starting:
             why = (
                 "before it was ready. Either the script lacks the `if __name__ == '__main__':` "
-                "that spawned processes need, or the model crashed, or memory ran out."
+                "that spawned processes need, or the model crashed, or memory ran out: use fewer "
+                "workers; with workers=1 a crash shows itself."
             )
         else:
             why = (
-                f"while it evaluated {points_text(worker.points, self.names)}. Either the model "
-                "crashes there, or memory ran out."
+                f"while it evaluated {points_text(worker.points, self.names)}. If the model crashes "
+                "there, mend it or exclude such points by its priors; if memory ran out, use fewer "
+                "workers."
             )
-        return FitError(
-            f"One of the workers={self.n_workers} processes died: it {cause} {why} Use fewer "
-            "workers; with workers=1 a crash shows itself."
-        )
+        return FitError(f"One of the workers={self.n_workers} processes died: it {cause} {why}")
 
 
 class _Worker:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pymc_multimodal.status import EvaluationHung, FitError
+from pymc_multimodal.status import EvaluationHung, FitError, LimitReached
 from pymc_multimodal.target.density import CHUNK, Density
 from pymc_multimodal.target.limits import EvaluationLimit
 from pymc_multimodal.target.workers import WorkerPool
@@ -64,8 +64,9 @@ def test_exit_is_an_error_of_the_point(shared):
 
 def test_a_small_batch_is_evaluated_by_a_worker_too(shared):
     """A crash must not end the main process; with a single chunk nothing would be shared."""
-    shared.logp(at(1.0))
+    shared.start_workers()
     assert len(multiprocessing.active_children()) == 2
+    shared.logp(at(1.0))
 
 
 def hangs(density, x):
@@ -93,6 +94,16 @@ def test_python_that_hangs_is_given_up_and_the_point_named(workers, shared):
     np.testing.assert_array_equal(density.logp(at(1.0)), [-0.625])
     # The worker was interrupted and goes on.
     assert multiprocessing.active_children() == before
+
+
+def test_a_hang_in_work_that_can_be_left_out_is_a_limit():
+    density = Density(troubled, 2)
+    density.deadline = time.monotonic()
+    with pytest.raises(LimitReached), density.limited():
+        density.logp(at(12.0))
+    assert "x[0]=12" in str(density.hung)
+    density.deadline = None
+    assert density.hung is None
 
 
 def test_an_evaluation_as_slow_as_those_before_is_no_hang():
