@@ -186,9 +186,9 @@ class WorkerPool:
             )
         else:
             why = (
-                f"while it evaluated {points_text(worker.points, self.names)}. If the model crashes "
-                "there, mend it or exclude such points by its priors; if memory ran out, use fewer "
-                "workers."
+                f"while it evaluated {points_text(worker.points, self.names)}. If the model "
+                "crashes there, mend it or exclude such points by its priors; if memory ran out, "
+                "use fewer workers."
             )
         return FitError(f"One of the workers={self.n_workers} processes died: it {cause} {why}")
 

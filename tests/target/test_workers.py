@@ -53,15 +53,21 @@ def shared():
     density.close()
 
 
-def test_exit_is_an_error_of_the_point(shared):
-    here = Density(troubled, 2)
-    x = at(1.0, 11.0, 2.0)
-    for density in (here, shared):
-        np.testing.assert_array_equal(density.logp(x), [-0.625, -np.inf, -2.125])
-        assert density.tally.raised == 1
-        assert "SystemExit: 3" in str(density.last_error)
+@pytest.fixture(params=["here", pytest.param("workers", marks=pytest.mark.slow)])
+def density(request):
+    """A density that is evaluated in this process, and one that workers evaluate."""
+    if request.param == "here":
+        return Density(troubled, 2, names=("a", "b"))
+    return request.getfixturevalue("shared")
 
 
+def test_exit_is_an_error_of_the_point(density):
+    np.testing.assert_array_equal(density.logp(at(1.0, 11.0, 2.0)), [-0.625, -np.inf, -2.125])
+    assert density.tally.raised == 1
+    assert "SystemExit: 3" in str(density.last_error)
+
+
+@pytest.mark.slow
 def test_a_small_batch_is_evaluated_by_a_worker_too(shared):
     """A crash must not end the main process; with a single chunk nothing would be shared."""
     shared.start_workers()
@@ -83,9 +89,7 @@ def hangs(density, x):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_python_that_hangs_is_given_up_and_the_point_named(workers, shared):
-    density = shared if workers == 2 else Density(troubled, 2, names=("a", "b"))
+def test_python_that_hangs_is_given_up_and_the_point_named(density):
     density.logp(at(1.0))
     before = multiprocessing.active_children()
     said = hangs(density, at(*np.linspace(0, 1, CHUNK + 3), 12.0, 1.0))
