@@ -232,7 +232,8 @@ class _Worker:
     def receive(self, limit: EvaluationLimit) -> tuple[int, Any]:
         """Return the number of a batch and what came of it; -1 and None if the worker is ready."""
         number, found = self.pipe.recv()
-        if not self.starting:
+        # One that was given up says nothing of how long evaluations take.
+        if isinstance(found, Evaluation):
             limit.took(time.monotonic() - self._began)
         self.starting, self.idle, self.due = False, True, np.inf
         return number, found

@@ -85,7 +85,7 @@ def hangs(density, x):
     finally:
         density.deadline = None
     # One second of grace; the point is then looked for.
-    assert 1.0 < time.monotonic() - began < 5.0
+    assert 1.0 < time.monotonic() - began < 4.5
     return str(caught.value)
 
 
@@ -96,6 +96,8 @@ def test_python_that_hangs_is_given_up_and_the_point_named(density):
     assert "(a=12, b=0.5)" in said
     assert "max_seconds" in said
     np.testing.assert_array_equal(density.logp(at(1.0)), [-0.625])
+    # The time that was lost does not count as the time that an evaluation takes.
+    hangs(density, at(12.0))
     # The worker was interrupted and goes on.
     assert multiprocessing.active_children() == before
 
