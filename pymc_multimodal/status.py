@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 __all__ = [
     "CODES",
+    "EvaluationHung",
     "FitError",
     "LimitReached",
     "ModelError",
@@ -52,6 +53,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "infinite": StatusKind(("density",), _EITHER),
     "gradient": StatusKind(("density",), _EITHER),
     "unstable": StatusKind(("density",), _WARNING),
+    "hung": StatusKind(("density",), _WARNING),
     # Search for modes
     "singletons": StatusKind(("search",), _WARNING),
     "runaway": StatusKind(("search",), _WARNING),
@@ -176,6 +178,13 @@ class LimitReached(BaseException):
 
     Like `KeyboardInterrupt` it is no `Exception`: what handles errors of the user's model shall
     not catch it.
+    """
+
+
+class EvaluationHung(FitError):
+    """One evaluation had not returned when `max_seconds` was reached; the message names the point.
+
+    It is raised only if the density is known at no point by then.
     """
 
 

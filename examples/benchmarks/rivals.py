@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 import os
-import pickle
 import resource
 import subprocess
 import sys
@@ -63,7 +62,7 @@ def work(method: str, name: str, seed: int, target_se: float, folder: Path) -> d
                 pmm.sample(2000, fit=fit, random_seed=seed, progressbar=False)
     found |= {"cpu": cpu_seconds() - cpu, "seconds": time.monotonic() - began}
     if method == "fit":
-        (folder / "fit.pickle").write_bytes(pickle.dumps(fit))
+        fit.save(folder / "found.fit")
     if method == "smc":
         x = [idata["posterior"][v.name].values for v in target.model.free_RVs]
         rows = np.concatenate([v.reshape(8000, -1) for v in x], axis=1)
@@ -76,10 +75,11 @@ def compare(name: str, seed: int, folder: Path, exact: int) -> dict:
     import numpy as np
     from weights import true_shares
 
+    from pymc_multimodal import Fit
     from pymc_multimodal.gallery import TARGETS
 
     target = TARGETS[name]()
-    fit = pickle.loads((folder / "fit.pickle").read_bytes())
+    fit = Fit.load(folder / "found.fit")
     found = true_shares(target, fit, seed, exact)
     if found is None:
         return {}

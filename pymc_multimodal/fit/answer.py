@@ -167,6 +167,8 @@ def laplace_answer(search: Search, run: Run) -> Answer:
         If the density is known at no point.
     """
     density = run.density
+    if search.highest is None and density.hung is not None:
+        raise density.hung
     modes = (
         modes_of(density, search, run.settings.modes)
         if len(search.optima)

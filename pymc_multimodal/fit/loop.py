@@ -10,6 +10,7 @@ from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import STEPS, Step
 from pymc_multimodal.search import begin_search
 from pymc_multimodal.status import LimitReached, SymmetryBroken
+from pymc_multimodal.target.watchdog import ended_at
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.result import Fit
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
 
 __all__ = ["fit_density"]
+
+# Seconds after a limit in seconds at which a step that evaluates nothing is ended; evaluations are
+# ended earlier (`target.limits.GRACE_SECONDS`). Conventional: limits are kept within two seconds.
+GRACE_SECONDS = 1.5
 
 
 def fit_density(
@@ -92,11 +97,12 @@ def next_step(state: State, run: Run) -> Step | None:
 
 
 def run_step(step: Step, state: State, run: Run) -> State:
-    """Run one step. A limit ends it by `LimitReached`."""
+    """Run one step. A limit ends it by `LimitReached`, wherever it is."""
     run.report(step.name, step.describe(state, run.settings))
-    refuse = not step.needed(state)
+    refuse, until = not step.needed(state), run.deadline + GRACE_SECONDS
     with run.recorded(step.name), run.limits(step.share_of(state), refuse=refuse):
-        return step(state, run)
+        with ended_at(until, f"The step {step.name!r}", LimitReached):
+            return step(state, run)
 
 
 def _first_state(run: Run, *, symmetry_broken: bool = False) -> State:

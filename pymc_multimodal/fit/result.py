@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from pymc_multimodal import checks
 from pymc_multimodal.fit.choose_kernel import draws_by_weight
+from pymc_multimodal.fit.saving import read_fit, write_fit
 from pymc_multimodal.status import FitError, Status
 from pymc_multimodal.target.target import Target
 
@@ -30,8 +32,8 @@ __all__ = ["Fit"]
 class Fit:
     """Result of a fit: everything needed to draw from the posterior and to judge the draws.
 
-    Regions are numbered by weight, heaviest first. A fit is plain data: it can be pickled,
-    and used again with the same model through ``fit=``.
+    Regions are numbered by weight, heaviest first. A fit is plain data: `save` writes it to a file,
+    `Fit.load` reads it, and ``fit=`` uses it again with the same model.
 
     Attributes
     ----------
@@ -130,6 +132,60 @@ class Fit:
         rng = np.random.default_rng(rng)
         x = self.kernel.generator.generate(n, rng)
         return x if self.orbits is None else self.orbits.cells.scatter(x, rng)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fit to a file, which `Fit.load` reads.
+
+        The file is a zip archive of JSON and NumPy arrays, without the model and its data. Unlike a
+        pickle, it can be read by other versions of Python and of this package, and reading it
+        executes nothing.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to write; a file of that name is replaced.
+
+        Raises
+        ------
+        FitError
+            If a setting of the fit is an object of the user's own.
+        OSError
+            If the file cannot be written; an earlier file of that name is then kept.
+
+        Examples
+        --------
+        >>> fit.save("eight_schools.fit")  # doctest: +SKIP
+        >>> fit = mm.Fit.load("eight_schools.fit")  # doctest: +SKIP
+        >>> idata = mm.sample(fit=fit, model=model)  # doctest: +SKIP
+        """
+        write_fit(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Fit:
+        """Read a fit that `save` has written.
+
+        The draws that it gives are those of the fit that was saved, for the same seed. That it
+        belongs to a model and its data is checked when it is used with them.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        Fit
+
+        Raises
+        ------
+        FitError
+            If the file is no saved fit, is damaged, or was written by a newer version.
+        OSError
+            If the file cannot be read.
+        """
+        fit = read_fit(path)
+        if not isinstance(fit, cls):
+            raise FitError(f"load({os.fspath(path)!r}): the file holds no fit.")
+        return fit
 
     def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Independent starting points for n chains: local draws allocated by weight."""

@@ -87,6 +87,7 @@ class Run:
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
         self._began = time.monotonic()
+        density.hung = None
 
     # ------------------------------------------------------------ limits
 
@@ -128,6 +129,11 @@ class Run:
             infinity if evals is None else share * self.share * evals,
             infinity if seconds is None else self._began + share * self.share * seconds,
         )
+
+    @property
+    def deadline(self) -> float:
+        """Time of `time.monotonic` at which the fit has used up its seconds; may be infinite."""
+        return self._bounds(1.0)[1]
 
     @contextmanager
     def limits(self, share: float, *, refuse: bool) -> Iterator[None]:
@@ -205,8 +211,16 @@ class Run:
         errors = self.density.tally.since(self._first_errors)
         return [
             *errors.statuses(self.evals, self.density.last_error),
+            *self._hung(),
             *self._unfinished(largest_se, complete),
         ]
+
+    def _hung(self) -> list[Status]:
+        if self.density.hung is None:
+            return []
+        # The message of the error is a cause and a remedy.
+        cause, _, remedy = str(self.density.hung).partition(". ")
+        return [Status("hung", "density", f"{cause}.", remedy)]
 
     def _unfinished(self, largest_se: float, complete: bool) -> list[Status]:
         target_se = self.settings.target_se

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copyreg
+import io
 import logging
+import pickle
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import join_nonshared_inputs, rewrite_graph
+from pytensor.compile.ops import FromFunctionOp
 from pytensor.gradient import DisconnectedInputError, NullTypeGradError
 from pytensor.graph.replace import vectorize_graph
 
@@ -37,13 +43,19 @@ class CompiledDensity:
         Type of the function's input.
     rowwise : bool
         Whether the function takes one row.
+    example : array of shape (n, d)
+        Points at which the function can be evaluated. A copy in another process is evaluated there
+        when it is made, because PyTensor compiles for Numba in the first call.
     """
 
-    def __init__(self, function: Any, has_gradient: bool, dtype: str, rowwise: bool) -> None:
+    def __init__(
+        self, function: Any, has_gradient: bool, dtype: str, rowwise: bool, example: np.ndarray
+    ) -> None:
         self.function = function
         self.has_gradient = has_gradient
         self.dtype = dtype
         self.rowwise = rowwise
+        self.example = example
         # A PyTensor function is not safe for threads: it stores input and results in itself.
         self._lock = threading.Lock()
 
@@ -53,7 +65,10 @@ class CompiledDensity:
             return self._evaluate(np.ascontiguousarray(x, dtype=self.dtype))
 
     def __reduce__(self) -> tuple:
-        return CompiledDensity, (self.function, self.has_gradient, self.dtype, self.rowwise)
+        payload = io.BytesIO()
+        _Pickler(payload).dump(self.function)
+        arguments = (self.has_gradient, self.dtype, self.rowwise, self.example)
+        return _loaded, (payload.getvalue(), *arguments)
 
     def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         if self.rowwise:
@@ -66,6 +81,44 @@ class CompiledDensity:
         if not self.has_gradient:
             return logp, None
         return logp, np.broadcast_to(np.asarray(out[1], dtype=float), x.shape)
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Pickles Ops that ``wrap_py`` (``as_op``) makes of functions, wherever these were defined.
+
+    PyTensor pickles such an Op by the name of its function, which works for names of a module only.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce such an Op to its attributes, among them the function."""
+        if isinstance(obj, FromFunctionOp):
+            return copyreg.__newobj__, (type(obj),), dict(vars(obj))  # type: ignore[attr-defined]
+        return super().reducer_override(obj)
+
+
+def _loaded(payload: bytes, *arguments: Any) -> CompiledDensity:
+    """Make the copy of a compiled density in another process."""
+    with _compiling():
+        density = CompiledDensity(pickle.loads(payload), *arguments)
+        try:
+            density(density.example)
+        except (Exception, SystemExit):
+            # The model raises at this point: it was evaluated when it was compiled, too.
+            _log.debug("A copy of the model raised at its example.", exc_info=True)
+    return density
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Leave out warnings of Numba about what a user cannot change.
+
+    Numba warns of Ops that it runs in Python, and of products of arrays whose memory layout
+    PyTensor has chosen.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Numba will use object mode")
+        warnings.filterwarnings("ignore", message=r".*is faster on contiguous arrays")
+        yield
 
 
 def compile_density(
@@ -94,22 +147,19 @@ def compile_density(
     outputs, joined = _graph(model, point)
     has_gradient = len(outputs) == 2
     rows = pt.matrix("rows", shape=(None, len(flatten(model, point))), dtype=joined.dtype)
+    example = np.stack([flatten(model, point)] * 2).astype(joined.dtype)
     kwargs = {"mode": "NUMBA", **compile_kwargs}
-    with warnings.catch_warnings():
-        # Numba warns of Ops that it runs in Python, and of products of arrays whose memory layout
-        # PyTensor has chosen. A user can change neither.
-        warnings.filterwarnings("ignore", message="Numba will use object mode")
-        warnings.filterwarnings("ignore", message=r".*is faster on contiguous arrays")
+    with _compiling():
         try:
             batched = pm.compile([rows], vectorize_graph(outputs, {joined: rows}), **kwargs)
             batched.trust_input = True
-            batched(np.stack([flatten(model, point)] * 2).astype(joined.dtype))
-        except Exception:
+            batched(example)
+        except (Exception, SystemExit):
             # Some Ops (IfElse) cannot be vectorised.
             _log.debug("The model is evaluated point by point.", exc_info=True)
             single = pm.compile([joined], outputs, **kwargs)
-            return CompiledDensity(single, has_gradient, joined.dtype, rowwise=True)
-    return CompiledDensity(batched, has_gradient, joined.dtype, rowwise=False)
+            return CompiledDensity(single, has_gradient, joined.dtype, True, example)
+    return CompiledDensity(batched, has_gradient, joined.dtype, False, example)
 
 
 def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any], Any]:

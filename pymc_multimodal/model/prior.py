@@ -72,8 +72,12 @@ class PriorDraws:
             for i in range(n):
                 try:
                     x[i] = np.concatenate([np.ravel(v) for v in self._function()])
-                except Exception as raised:
-                    error = raised
+                except (Exception, SystemExit) as raised:
+                    error = (
+                        raised
+                        if isinstance(raised, Exception)
+                        else RuntimeError(f"SystemExit: {raised}")
+                    )
         if error is not None:
             _log.debug("Of %d prior draws some raised; the last error is below.", n, exc_info=error)
         return x, error
@@ -129,5 +133,5 @@ def _try(function: Any) -> None:
         function()
     except NotImplementedError:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         _log.debug("The first prior draw raised.", exc_info=True)

@@ -11,6 +11,7 @@ from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
 from pymc_multimodal.model import density_of
+from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
@@ -43,14 +44,18 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
     density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     if not density.has_gradient and not run.quiet:
         _log.info("The model has no gradient: searching and sampling by density values alone.")
-    try:
-        # PyMC's bar that shows nothing returns None from its context.
-        with (progress := create_simple_progress(progressbar=run.shows_progress)):
-            bar = _StageBar(progress)
-            fit = fit_density(density, config, report=bar.report)
-            bar.finish()
-    finally:
-        density.close()
+    with Interrupts() as interrupts:
+        try:
+            # Workers compile the model, too: like compiling it here, that is not counted.
+            density.start_workers()
+            # PyMC's bar that shows nothing returns None from its context.
+            with (progress := create_simple_progress(progressbar=run.shows_progress)):
+                bar = _StageBar(progress)
+                fit = fit_density(density, config, report=bar.report)
+                interrupts.hold()
+                bar.finish()
+        finally:
+            density.close()
     if not run.quiet:
         _log.info(summary_line(fit))
     log_warnings([

@@ -18,6 +18,7 @@ from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.chain import record
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data
+from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import (
     FitSettings,
@@ -57,15 +58,16 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
     Returns
     -------
     Fit
-        Plain data; it can be pickled, and passed with the same model to ``sample(fit=...)`` or
-        ``MultimodalDiffusion(fit=...)``.
+        Plain data; ``fit.save(path)`` and ``Fit.load(path)`` keep it in a file. It is passed with
+        the same model to ``sample(fit=...)`` or ``MultimodalDiffusion(fit=...)``.
 
     Raises
     ------
     ModelError
         If the model cannot be sampled.
     FitError
-        If a worker process died.
+        If a worker process died, or an evaluation did not return after `max_seconds` and there
+        were no weights of the modes yet.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
     """
@@ -129,15 +131,17 @@ def sample(
     ModelError
         If the model cannot be sampled.
     FitError
-        If `fit` was made for another model or other data, or a worker process died.
+        If `fit` was made for another model or other data, or a worker process died, or an
+        evaluation of the fit did not return after `max_seconds`.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
 
     Notes
     -----
     An interruption (Ctrl-C) after the regions were weighed for the first time ends the fit; one
-    while chains run ends the chains. The result is then made of what there is. Threads that sample
-    at the same time wait for each other.
+    while chains run ends the chains. The result is then made of what there is: all chains have the
+    same number of draws. One while the result is made leaves out PyMC's checks; a second one ends
+    at once. Threads that sample at the same time wait for each other.
     """
     for name, value, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
         checks.count("sample", name, value, least)
@@ -158,16 +162,21 @@ def sample(
     # The second number tells the stream of the chains from the streams of the fit.
     rng = np.random.default_rng([seed, 1])
     began = time.monotonic()
-    try:
-        x, stats = _run_chains(
-            fit, fit.target(density), (chains, tune, draws), rng, run.shows_progress
-        )
-    finally:
-        density.close()
-    kept = KeptDraws(x, stats, tune=tune, seconds=time.monotonic() - began)
-    idata = to_inference_data(model, fit, kept, var_names=var_names, idata_kwargs=idata_kwargs)
-    if compute_convergence_checks:
-        _check_convergence(idata, model, quiet=run.quiet)
+    with Interrupts() as interrupts:
+        try:
+            x, stats = _run_chains(
+                fit, fit.target(density), (chains, tune, draws), rng, run.shows_progress, interrupts
+            )
+        finally:
+            density.close()
+        kept = KeptDraws(x, stats, tune=tune, seconds=time.monotonic() - began)
+        idata = to_inference_data(model, fit, kept, var_names=var_names, idata_kwargs=idata_kwargs)
+        if compute_convergence_checks and not interrupts.pressed:
+            try:
+                interrupts.release()
+                _check_convergence(idata, model, quiet=run.quiet)
+            except KeyboardInterrupt:
+                _log.warning("Interrupted: the draws are complete, convergence was not checked.")
     return idata
 
 
@@ -177,6 +186,7 @@ def _run_chains(
     sizes: tuple[int, int, int],
     rng: np.random.Generator,
     progressbar: bool,
+    interrupts: Interrupts,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Run all chains; an interruption returns the draws made so far, as in PyMC.
 
@@ -188,6 +198,8 @@ def _run_chains(
         Chains, draws to discard, draws to keep.
     rng : numpy.random.Generator
     progressbar : bool
+    interrupts : Interrupts
+        Ctrl-C is held back from the last draw on.
 
     Returns
     -------
@@ -217,6 +229,7 @@ def _run_chains(
                             stats[name][:, done] = value
                     done += 1
                 progress.update(task, completed=tune + done)
+        interrupts.hold()
     except KeyboardInterrupt:
         if done < 1:
             raise

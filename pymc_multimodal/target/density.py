@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pymc_multimodal.status import LimitReached, ModelError
+from pymc_multimodal.status import EvaluationHung, LimitReached, ModelError
 from pymc_multimodal.target.circle import unroll, wrap
 from pymc_multimodal.target.errors import EvaluationErrors
-from pymc_multimodal.target.limits import Limits
-from pymc_multimodal.target.workers import BatchFunction, Evaluation, WorkerPool, evaluate
+from pymc_multimodal.target.evaluation import BatchFunction, Evaluation, evaluate
+from pymc_multimodal.target.limits import CallTimes, Limits
+from pymc_multimodal.target.workers import WorkerPool
 
 __all__ = ["CHUNK", "Density"]
 
@@ -58,6 +59,9 @@ class Density:
         The last error that the function raised.
     limits : Limits
         Those of the fit under way.
+    hung : EvaluationHung or None
+        The last evaluation that was given up, since it had not returned when a limit in seconds was
+        reached.
     seconds : float
         Wall-clock time of all evaluations.
     resolution : float
@@ -90,13 +94,16 @@ class Density:
         self.tally = EvaluationErrors()
         self.last_error: Exception | None = None
         self.limits = Limits()
+        self.hung: EvaluationHung | None = None
         self.seconds = 0.0
+        self._times = CallTimes()
         self._pool: WorkerPool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, and the model behind prior and point names."""
-        dropped = ("prior", "points_by_name", "last_error", "_pool")
-        return {**self.__dict__, **dict.fromkeys(dropped), "limits": Limits()}
+        dropped = ("prior", "points_by_name", "last_error", "hung", "_pool")
+        fresh = {"limits": Limits(), "_times": CallTimes()}
+        return {**self.__dict__, **dict.fromkeys(dropped), **fresh}
 
     # -------------------------------------------------------------- evaluation
 
@@ -114,7 +121,8 @@ class Density:
         Raises
         ------
         LimitReached
-            Once a limit of the fit is reached; inside of `limited`, once the early bound is.
+            Once a limit of the fit is reached, also if the function has not returned by then
+            (`hung`); inside of `limited`, once the early bound is.
         FitError
             If a worker process died.
         """
@@ -166,18 +174,43 @@ class Density:
             for chunk in chunks:
                 self.check_limits(len(chunk))
                 began = time.monotonic()
-                evaluation = next(results)
+                try:
+                    evaluation = next(results)
+                except EvaluationHung as error:
+                    self.hung = error
+                    raise LimitReached from error
                 self.seconds += time.monotonic() - began
                 yield evaluation
                 self.n_logp_evals += len(chunk)
                 self.n_grad_evals += len(chunk) if self.has_gradient else 0
 
     def _results(self, chunks: list[np.ndarray]) -> Generator[Evaluation, None, None]:
-        if self.workers > 1 and len(chunks) > 1:
-            if self._pool is None:
-                self._pool = WorkerPool(self.function, self.workers)
-            return self._pool.evaluate(chunks)
-        return (evaluate(self.function, chunk) for chunk in chunks)
+        # A single chunk goes to a worker, too: a model that crashes must not end this process.
+        if self.workers > 1:
+            return self._workers_pool().evaluate(chunks, self._times)
+        return (self._here(chunk) for chunk in chunks)
+
+    def _here(self, chunk: np.ndarray) -> Evaluation:
+        began = time.monotonic()
+        result = evaluate(self.function, chunk, self._times.of_next_call(), self.names)
+        self._times.took(time.monotonic() - began)
+        return result
+
+    def start_workers(self) -> None:
+        """Start the worker processes, if any, and wait until they can evaluate.
+
+        Raises
+        ------
+        FitError
+            If the function cannot be sent to them, or a process died.
+        """
+        if self.workers > 1:
+            self._workers_pool().wait_until_ready()
+
+    def _workers_pool(self) -> WorkerPool:
+        if self._pool is None:
+            self._pool = WorkerPool(self.function, self.workers, self.names)
+        return self._pool
 
     def close(self) -> None:
         """Stop the worker processes, if any; the density can be used again afterwards."""
@@ -218,10 +251,11 @@ class Density:
     def within(self, limits: Limits) -> Iterator[None]:
         """Set the limits for the length of the context."""
         before, self.limits = self.limits, limits
+        self._times.deadline = limits.last_time
         try:
             yield
         finally:
-            self.limits = before
+            self.limits, self._times.deadline = before, before.last_time
 
     # -------------------------------------------------------------- circular coordinates
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-__all__ = ["Limits"]
+from pymc_multimodal.target.evaluation import CallLimit
+
+__all__ = ["CallTimes", "Limits"]
 
 INFINITY = float("inf")
+# Seconds by which an evaluation may overrun the last bound. Conventional: a limit in seconds is
+# kept within two of them.
+GRACE_SECONDS = 1.0
+# Evaluations as long as the longest so far that a model may take beyond: evaluations of a slow
+# model return, and are no hang. Conventional.
+SLOWEST_EVALUATIONS = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,3 +83,34 @@ class Limits:
     def any(self) -> bool:
         """Whether there is a limit at all."""
         return min(self.last_evals, self.last_time, self.early_evals, self.early_time) < INFINITY
+
+
+@dataclass
+class CallTimes:
+    """How long calls of the function have taken, and how long the next one may take.
+
+    Attributes
+    ----------
+    deadline : float
+        Time of `time.monotonic` after which a call that does not return is given up.
+    slowest : float
+        Seconds of the longest call so far.
+    """
+
+    deadline: float = INFINITY
+    slowest: float = 0.0
+
+    def of_next_call(self) -> CallLimit | None:
+        """Return the limit of a call that begins now; None where there is no deadline.
+
+        One that begins before the deadline has until then, one that begins later no time; both may
+        take `GRACE_SECONDS` more, and the time of `SLOWEST_EVALUATIONS` of the longest so far.
+        """
+        if self.deadline == INFINITY:
+            return None
+        grace = GRACE_SECONDS + SLOWEST_EVALUATIONS * self.slowest
+        return CallLimit(max(self.deadline - time.monotonic(), 0.0) + grace, self.slowest)
+
+    def took(self, seconds: float) -> None:
+        """Let a call count among those so far."""
+        self.slowest = max(self.slowest, seconds)

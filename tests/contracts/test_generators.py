@@ -18,6 +18,7 @@ from densities import (
 )
 
 from pymc_multimodal import proposals as generators
+from pymc_multimodal.fit.saving import read_fit, write_fit
 from pymc_multimodal.proposals import (
     EllipticalMixture,
     FlowDensity,
@@ -285,10 +286,33 @@ def test_generator_contract(name, rng):
         assert q.propose(n, rng).x.shape == (n, 2)
 
 
+def pickled(q, folder):
+    return pickle.loads(pickle.dumps(q))
+
+
+def saved(q, folder):
+    write_fit(q, folder / "q.fit")
+    return read_fit(folder / "q.fit")
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_densities_survive_a_file(name, tmp_path):
+    q = DENSITIES[name][0]()
+    again = saved(q, tmp_path)
+    x = q.sample(50, np.random.default_rng(5))
+    np.testing.assert_array_equal(again.sample(50, np.random.default_rng(5)), x)
+    x = x[np.isfinite(x).all(axis=1)]
+    np.testing.assert_array_equal(again.log_density(x), q.log_density(x))
+
+
+@pytest.mark.parametrize("copy", [pickled, saved])
 @pytest.mark.parametrize("name", GENERATORS)
-def test_generators_travel_to_other_processes(name, rng):
+def test_generators_travel_to_other_processes_and_files(name, copy, rng, tmp_path):
     q = GENERATORS[name][0]()
-    again = pickle.loads(pickle.dumps(q))
+    again = copy(q, tmp_path)
+    np.testing.assert_array_equal(
+        q.generate(50, np.random.default_rng(7)), again.generate(50, np.random.default_rng(7))
+    )
     a = q.propose(50, np.random.default_rng(5))
     b = again.propose(50, np.random.default_rng(5))
     np.testing.assert_array_equal(a.x, b.x)

@@ -212,6 +212,71 @@ def test_a_slow_density_is_stopped_in_time(seconds):
     assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
 
 
+class Hanging(Watched):
+    """While a step of a fit is under way, each call takes a minute."""
+
+    def __init__(self, step, hang=lambda: time.sleep(60.0)):
+        super().__init__()
+        self.step, self.hang, self.hanging = step, hang, step == "begin"
+
+    def report(self, step, text):
+        self.hanging = step == self.step
+
+    def __call__(self, x):
+        if self.hanging:
+            self.hang()
+        return TARGET(x)
+
+
+def test_an_evaluation_that_hangs_before_there_are_weights_leaves_the_modes():
+    target = Hanging("begin chains")
+    density = target.density()
+    began = time.monotonic()
+    fit = fit_density(density, FitConfig(max_seconds=3.0), report=target.report)
+    assert time.monotonic() - began < 3.0 + 6
+    assert {"hung", "laplace", "budget"} <= set(warnings_of(fit))
+    assert fit.n_modes == 2
+    assert not density.limits.any
+    assert not density.exhausted()
+
+
+def test_an_evaluation_that_hangs_at_the_first_point_is_an_error():
+    target = Hanging("begin")
+    with pytest.raises(FitError, match=r"did not return .* max_seconds, at .*x\[0\]=.*Mend"):
+        fit_density(target.density(), FitConfig(max_seconds=0.3))
+
+
+def spin():
+    """Python code, which is ended in every thread."""
+    until = time.monotonic() + 60.0
+    while time.monotonic() < until:
+        pass
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_an_evaluation_that_hangs_later_leaves_the_fit_so_far(in_thread):
+    target = Hanging("challenge", spin) if in_thread else Hanging("challenge")
+    fits, began = [], time.monotonic()
+
+    def run():
+        settings = FitConfig(max_seconds=8.0)
+        fits.append(fit_density(target.density(), settings, report=target.report))
+
+    if in_thread:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    else:
+        run()
+    assert time.monotonic() - began < 8.0 + 6
+    [fit] = fits
+    assert_right(fit)
+    assert {"hung", "budget"} <= set(warnings_of(fit))
+    [hung] = [s for s in fit.statuses if s.code == "hung"]
+    assert "x[0]=" in hung.cause
+    assert hung.remedy.startswith("Mend the model")
+
+
 def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
     challenge = Challenge(climbs=0)
     whole = fit_density(TARGET.density(), FitConfig(challenge=challenge))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 
+import cloudpickle
 import models
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from pytensor.compile.ops import wrap_py
 from scipy import stats
 
 from pymc_multimodal.model.build import density_of
@@ -231,6 +233,39 @@ def test_a_pickled_density_evaluates(four_modes_density, rng):
     copy = pickle.loads(pickle.dumps(four_modes_density))
     x = rng.normal(size=(3, 2))
     np.testing.assert_array_equal(copy.logp(x), four_modes_density.logp(x))
+
+
+def local_ops(kind):
+    """A model whose Op PyTensor itself cannot pickle: its function has no name in a module."""
+
+    def square(x):
+        return x**2
+
+    function = square if kind == "local" else (lambda x: x**2)
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 3.0, shape=1)
+        op = wrap_py([pt.dvector], [pt.dvector])(function)
+        pm.Normal("y", op(x), 1.0, observed=[4.0])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["local", "lambda"])
+def test_ops_of_local_functions_reach_other_processes(kind):
+    density = density_of(local_ops(kind))
+    x = np.array([[2.0], [-1.0]])
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        copy = pickle.loads(dumps(density))
+        np.testing.assert_array_equal(copy.logp(x), density.logp(x))
+
+
+@pytest.mark.slow
+def test_ops_of_local_functions_are_evaluated_by_workers():
+    alone, shared = (density_of(local_ops("lambda"), workers=n) for n in (1, 2))
+    x = np.linspace(-3.0, 3.0, 3 * CHUNK)[:, None]
+    try:
+        np.testing.assert_array_equal(shared.logp(x), alone.logp(x))
+    finally:
+        shared.close()
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import signal
 
 import models
 import numpy as np
@@ -15,6 +17,7 @@ from scipy import stats
 import pymc_multimodal as mm
 from pymc_multimodal import kernel
 from pymc_multimodal._compat import ess, get_dataset, group_names
+from pymc_multimodal.plugin import sampler
 
 SILENT = {"progressbar": False, "quiet": True, "compute_convergence_checks": False}
 
@@ -317,6 +320,60 @@ def test_an_interrupt_while_sampling_keeps_what_there_is(model, fit, monkeypatch
     assert get_dataset(idata, "sample_stats")["lp"].shape == (2, 30)
     assert any("30 draws" in r.getMessage() for r in caplog.records)
     assert "modes" in group_names(idata)
+
+
+@pytest.fixture
+def pressing(monkeypatch):
+    """Press Ctrl-C where a function of the sampler begins, as often as asked."""
+
+    def press_in(name, times):
+        original = getattr(sampler, name)
+
+        def interrupted(*args, **kwargs):
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(sampler, name, interrupted)
+
+    before = signal.getsignal(signal.SIGINT)
+    yield press_in
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("where", ["to_inference_data", "KeptDraws", "_check_convergence"])
+def test_an_interrupt_while_results_are_made_loses_nothing(
+    model, fit, idata, pressing, where, caplog
+):
+    pressing(where, 1)
+    settings = {**SILENT, "compute_convergence_checks": True}
+    again = mm.sample(300, chains=3, model=model, fit=fit, random_seed=11, **settings)
+    np.testing.assert_array_equal(draws(again), draws(idata))
+    assert {"modes", "mode_posterior"} < set(group_names(again))
+    assert "Interrupted" in caplog.text
+
+
+def test_a_second_interrupt_ends_at_once(model, fit, pressing):
+    pressing("to_inference_data", 2)
+    with pytest.raises(KeyboardInterrupt):
+        mm.sample(20, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
+
+
+def test_a_second_interrupt_after_one_while_drawing_ends_at_once(model, fit, monkeypatch, pressing):
+    interrupt_after(monkeypatch, 10)
+    pressing("to_inference_data", 1)
+    with pytest.raises(KeyboardInterrupt):
+        mm.sample(20, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
+
+
+def test_an_interrupt_at_the_end_of_a_fit_leaves_the_fit(cheap, monkeypatch, caplog):
+    def close(density):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("pymc_multimodal.target.density.Density.close", close)
+    fit = mm.fit(cheap, random_seed=3, target_se=0.05, progressbar=False, quiet=True)
+    assert fit.n_modes == 2
+    assert "Interrupted" in caplog.text
 
 
 @pytest.mark.parametrize("n", [0, 3])

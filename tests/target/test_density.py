@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target import CHUNK, Density
-from pymc_multimodal.target.workers import evaluate, portable
+from pymc_multimodal.target.evaluation import evaluate, portable
 
 reproducible = settings(derandomize=True, deadline=None, database=None)
 

@@ -1,0 +1,196 @@
+"""Records of arrays as plain JSON and arrays, and back; nothing is executed.
+
+An object of a known class is written as the name of its class and its attributes. It is read back
+by giving the attributes to an empty object of that class: no constructor runs, and a name that is
+not known is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+__all__ = ["CodecError", "decode", "encode"]
+
+_FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+class CodecError(ValueError):
+    """An object cannot be written, or a record cannot be read; the message says which."""
+
+
+def encode(root: object, names: Mapping[type, str]) -> tuple[Any, list[np.ndarray]]:
+    """Turn an object into values that JSON knows, and a list of arrays.
+
+    Parameters
+    ----------
+    root : object
+    names : mapping
+        Name of each class whose objects may occur.
+
+    Returns
+    -------
+    node : object
+        Numbers, texts, lists and dicts.
+    arrays : list of numpy.ndarray
+        Arrays of numbers, referred to by their place in the list. An array or object that occurs
+        twice is written once.
+
+    Raises
+    ------
+    CodecError
+        If there is an object of another class.
+    """
+    writer = _Writer(names)
+    return writer.node(root, type(root).__name__), writer.arrays
+
+
+def decode(node: Any, arrays: Sequence[np.ndarray], classes: Mapping[str, type]) -> Any:
+    """Turn values and arrays that `encode` has returned into the object.
+
+    Parameters
+    ----------
+    node : object
+    arrays : sequence of numpy.ndarray
+    classes : mapping
+        Class of each name.
+
+    Raises
+    ------
+    CodecError
+        If the values are not what `encode` returns, or name a class that is not known.
+    """
+    try:
+        return _Reader(arrays, classes).value(node)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, CodecError):
+            raise
+        raise CodecError(f"a record is damaged ({type(error).__name__}: {error})") from error
+
+
+class _Writer:
+    def __init__(self, names: Mapping[type, str]) -> None:
+        self.names = names
+        self.arrays: list[np.ndarray] = []
+        # Objects are kept beside their number, so that no other object gets their id.
+        self.known: dict[int, tuple[Any, Any]] = {}
+        self.n_objects = 0
+
+    def node(self, value: Any, path: str) -> Any:
+        """Return the node of a value; `path` says in an error where the value is."""
+        kind = type(value)
+        if value is None or kind in (bool, int, str):
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else {"float": str(value)}
+        if kind is list:
+            return [self.node(v, f"{path}[{i}]") for i, v in enumerate(value)]
+        if kind is tuple:
+            return {"tuple": [self.node(v, f"{path}[{i}]") for i, v in enumerate(value)]}
+        if kind is slice:
+            parts = (value.start, value.stop, value.step)
+            return {"slice": [self.node(v, path) for v in parts]}
+        if isinstance(value, Mapping):
+            items = ((k, v, f"{path}[{k!r}]") for k, v in value.items())
+            return {"dict": [[self.node(k, at), self.node(v, at)] for k, v, at in items]}
+        if isinstance(value, np.generic):
+            return {"scalar": self.array(np.asarray(value), path)}
+        if id(value) in self.known:
+            return self.known[id(value)][1]
+        if kind in self.names:
+            number = self.n_objects
+            self.n_objects += 1
+            self.known[id(value)] = value, {"same": number}
+            return {
+                "class": self.names[kind],
+                "number": number,
+                "attributes": {n: self.node(v, f"{path}.{n}") for n, v in _attributes(value)},
+            }
+        if isinstance(value, sparse.csr_matrix):
+            parts = (value.data, value.indices, value.indptr)
+            return {"csr": [self.array(p, path) for p in parts], "shape": list(value.shape)}
+        array = _as_array(value)
+        if array is None:
+            raise CodecError(f"{path} is a {kind.__module__}.{kind.__qualname__}")
+        node = {"array": self.array(array, path)}
+        self.known[id(value)] = value, node
+        return node
+
+    def array(self, array: np.ndarray, path: str) -> int:
+        if array.dtype.hasobject:
+            raise CodecError(f"{path} is an array of objects")
+        self.arrays.append(array)
+        return len(self.arrays) - 1
+
+
+class _Reader:
+    def __init__(self, arrays: Sequence[np.ndarray], classes: Mapping[str, type]) -> None:
+        self.arrays, self.classes = arrays, classes
+        self.objects: dict[int, Any] = {}
+
+    def value(self, node: Any) -> Any:
+        """Return the value of a node."""
+        if isinstance(node, list):
+            return [self.value(v) for v in node]
+        if not isinstance(node, dict):
+            return node
+        if "class" in node:
+            return self.instance(node)
+        if "csr" in node:
+            parts = tuple(self.arrays[i] for i in node["csr"])
+            return sparse.csr_matrix(parts, shape=tuple(node["shape"]))
+        [(kind, content)] = node.items()
+        if kind == "tuple":
+            return tuple(self.value(v) for v in content)
+        if kind == "dict":
+            return {self.value(k): self.value(v) for k, v in content}
+        if kind == "slice":
+            return slice(*(self.value(v) for v in content))
+        if kind == "array":
+            return self.arrays[content]
+        if kind == "scalar":
+            return self.arrays[content][()]
+        if kind == "float":
+            return _FLOATS[content]
+        if kind == "same":
+            return self.objects[content]
+        raise CodecError(f"{kind!r} is no kind of value")
+
+    def instance(self, node: dict[str, Any]) -> Any:
+        name = node["class"]
+        if name not in self.classes:
+            raise CodecError(f"{name!r} is no class of a fit")
+        kind, attributes = self.classes[name], node["attributes"]
+        if is_dataclass(kind):
+            for f in fields(kind):
+                if f.name not in attributes and f.default is MISSING:
+                    raise CodecError(f"a {name} has no {f.name!r}")
+        new: Any = object.__new__(kind)
+        self.objects[node["number"]] = new
+        vars(new).update((str(n), self.value(v)) for n, v in attributes.items())
+        return new
+
+
+def _attributes(value: object) -> list[tuple[str, Any]]:
+    """Return an object's attributes without those that are computed again when they are needed."""
+    kind = type(value)
+    return [
+        (name, v) for name, v in vars(value).items()
+        if not isinstance(getattr(kind, name, None), cached_property)
+    ]  # fmt: skip
+
+
+def _as_array(value: Any) -> np.ndarray | None:
+    """Return an array, or what NumPy takes for one, as an array; None for anything else."""
+    if type(value) is np.ndarray:
+        return value
+    if not hasattr(value, "__array__"):
+        return None
+    array = np.asarray(value)
+    return None if array.dtype.hasobject else array

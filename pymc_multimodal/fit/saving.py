@@ -1,0 +1,173 @@
+"""A fit in a file: a zip archive of JSON and NumPy arrays.
+
+The archive holds ``fit.json`` and ``arrays/<number>.npy``. Every tool that reads zip, JSON and npy
+files can read it. Reading it executes nothing that the file says (`codec`), as a pickle does.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pymc_multimodal._version import __version__
+from pymc_multimodal.fit.codec import CodecError, decode, encode
+from pymc_multimodal.status import FitError
+
+__all__ = ["CLASSES", "read_fit", "write_fit"]
+
+FORMAT = "pymc-multimodal fit"
+# Version of the format: it grows when a file of the version before would be read wrongly.
+FORMAT_VERSION = 1
+
+CLASSES: dict[str, tuple[str, ...]] = {
+    "challenge.result": ("ChallengeResult",),
+    "challenge.settings": ("Challenge",),
+    "evidence.masses": ("Weights",),
+    "fit.images": ("Orbits",),
+    "fit.result": ("Fit",),
+    "fit.settings": ("FitConfig",),
+    "kernel": ("Jump", "Kernel", "LocalMove"),
+    "moves.local": ("MoveParameters",),
+    "proposals.base": ("RegionalMixture",),
+    "proposals.elliptical": ("EllipticalMixture",),
+    "proposals.families": ("RegionalFamilies",),
+    "proposals.flow.density": ("AutoregressiveLayer", "FlowDensity"),
+    "proposals.flow.settings": ("Network",),
+    "proposals.hybrid": ("Hybrid",),
+    "proposals.lrds.affine": ("AffineMap",),
+    "proposals.lrds.chain": ("ReverseChain",),
+    "proposals.lrds.control": ("Control",),
+    "proposals.lrds.lrds": ("LRDS",),
+    "proposals.lrds.noising": ("Noising",),
+    "proposals.lrds.path_generator": ("PathGenerator",),
+    "proposals.lrds.potential": ("Potential",),
+    "proposals.lrds.reference": ("MixtureReference",),
+    "proposals.lrds.settings": ("ControlNetwork", "EnergyNetwork"),
+    "proposals.lrds.stepped": ("SteppedReference",),
+    "proposals.lrds.windows": ("Windows",),
+    "proposals.mixture": ("GaussianMixture",),
+    "proposals.published.generator": ("PublishedGenerator", "PublishedHybrid"),
+    "proposals.published.maps": ("SupervisedMap",),
+    "proposals.score.build": ("ScoreLangevin",),
+    "proposals.score.clusters": ("ClusterAnalysis",),
+    "proposals.score.coordinates": ("AffineCoordinates",),
+    "proposals.score.generator": ("ScoreGenerator",),
+    "proposals.score.langevin_paths": ("LangevinPath",),
+    "proposals.score.path_proposals": ("ScoreProposals",),
+    "proposals.score.score_function": ("LearnedScore", "Perceptron"),
+    "proposals.score.stored": ("StoredDraws",),
+    "proposals.score.trial_run": ("TrialRun",),
+    "regions.draws": ("ChainDiagnostics", "RegionDraws"),
+    "regions.nearest": ("NearestMode",),
+    "regions.partition": ("PermutedPartition",),
+    "regions.settings": ("LocalSampling", "Regions"),
+    "regions.svc": ("SupportVectors",),
+    "search.modes": ("Modes",),
+    "search.settings": ("ModeSearch",),
+    "status": ("Status",),
+    "target.cells": ("Cells",),
+    "target.group": ("Orbit", "Symmetry"),
+}
+"""The classes of a fit, by the modules that hold them. A file can name no other class.
+
+In a file a class has the name of its room and its own, such as ``"search.Modes"``.
+"""
+
+
+def write_fit(fit: object, path: str | os.PathLike[str]) -> None:
+    """Write a fit to a file; a file of that name is replaced once the new one is complete.
+
+    Raises
+    ------
+    FitError
+        If the fit holds an object that is neither an array nor of a class of a fit.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        node, arrays = encode(fit, {kind: name for name, kind in _classes().items()})
+    except CodecError as error:
+        raise FitError(
+            f"save({str(path)!r}): {error}, which cannot be saved. Give arrays, numbers and text "
+            "in the settings of a fit."
+        ) from error
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "fit": node,
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("fit.json", json.dumps(content, allow_nan=False))
+            for i, array in enumerate(arrays):
+                data = io.BytesIO()
+                np.lib.format.write_array(data, array, allow_pickle=False)
+                archive.writestr(f"arrays/{i}.npy", data.getbuffer())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_fit(path: str | os.PathLike[str]) -> Any:
+    """Read what `write_fit` has written.
+
+    Raises
+    ------
+    FitError
+        If the file is no saved fit, is damaged, or was written by a newer version.
+    OSError
+        If the file cannot be read.
+    """
+    where = f"load({os.fspath(path)!r})"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read("fit.json"))
+            if not isinstance(content, dict) or content.get("format") != FORMAT:
+                raise FitError(f"{where}: the file is no fit of this package.")
+            _check_version(content, where)
+            names = [n for n in archive.namelist() if n.startswith("arrays/")]
+            arrays = [_read_array(archive, f"arrays/{i}.npy") for i in range(len(names))]
+        return decode(content["fit"], arrays, _classes())
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise FitError(
+            f"{where}: the file is no saved fit, or it is damaged ({error}). Give a file that "
+            "Fit.save has written; a pickled fit is read by pickle.load alone."
+        ) from error
+
+
+def _check_version(content: dict[str, Any], where: str) -> None:
+    version, package = content.get("format_version"), content.get("package_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise FitError(
+            f"{where}: the file was saved by pymc-multimodal {package} in format {version}; this "
+            f"is version {__version__}, which reads formats up to {FORMAT_VERSION}. Update "
+            "pymc-multimodal, or fit again."
+        )
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    array: np.ndarray = np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+    return array
+
+
+@cache
+def _classes() -> dict[str, type]:
+    """Return the classes of `CLASSES` by their names in a file."""
+    return {
+        f"{module.partition('.')[0]}.{name}": getattr(
+            import_module(f"pymc_multimodal.{module}"), name
+        )
+        for module, names in CLASSES.items()
+        for name in names
+    }

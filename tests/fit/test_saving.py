@@ -1,0 +1,239 @@
+"""A fit in a file: the same draws, the same numbers, and nothing that is executed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import fields, is_dataclass, replace
+
+import numpy as np
+import pytest
+from densities import Mixture, two_modes
+
+import pymc_multimodal as mm
+from pymc_multimodal._version import __version__
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
+from pymc_multimodal.fit.codec import CodecError, decode, encode
+from pymc_multimodal.fit.saving import CLASSES
+from pymc_multimodal.status import FitError
+
+TARGET = two_modes(dim=2, distance=6.0, weights=(0.4, 0.6))
+MIRRORED = Mixture([[-3.0, 3.0], [3.0, -3.0]], [np.eye(2)] * 2, [0.5, 0.5])
+
+SMALL_MAPS = mm.PublishedHybrid(train_steps=20, pairs=100, score_draws=100, ode_steps=10)
+
+FITS = {
+    "hybrid": (TARGET, {}),
+    "lrds": (TARGET, {"generator": "lrds", "max_evals": 30_000}),
+    "published": (TARGET, {"generator": SMALL_MAPS, "challenge": False}),
+    "score": (TARGET, {"generator": mm.ScoreLangevin(training_steps=50)}),
+    "exact_score": (TARGET, {"generator": mm.ScoreLangevin(training_steps=50, objective="exact")}),
+    "nearest": (TARGET, {"regions": mm.Regions(method="nearest"), "challenge": False}),
+    "linear": (TARGET, {"regions": mm.Regions(kernel="linear"), "max_evals": 3000}),
+    "rbf": (TARGET, {"regions": mm.Regions(kernel="rbf"), "max_evals": 3000}),
+    "symmetric": (MIRRORED, {"symmetry": mm.Symmetry((-np.eye(2),))}),
+    "points": (TARGET, {"modes": mm.ModeSearch(starts=TARGET.means, radius=None)}),
+}
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return fit_density(TARGET.density(), FitConfig(target_se=0.05))
+
+
+@pytest.fixture
+def saved(fit, tmp_path):
+    path = tmp_path / "two modes.fit"
+    fit.save(path)
+    return path
+
+
+def assert_same(a, b, path="fit"):
+    """All that two objects hold is the same, bit for bit."""
+    assert type(a) is type(b), path
+    if isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype, path
+        np.testing.assert_array_equal(a, b, err_msg=path)
+    elif isinstance(a, dict):
+        assert list(a) == list(b), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}[{key!r}]")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (one, other) in enumerate(zip(a, b, strict=True)):
+            assert_same(one, other, f"{path}[{i}]")
+    elif is_dataclass(a):
+        for f in fields(a):
+            assert_same(getattr(a, f.name), getattr(b, f.name), f"{path}.{f.name}")
+    elif a is None or isinstance(a, int | str):
+        assert a == b, path
+    elif isinstance(a, float):
+        assert a == b or (np.isnan(a) and np.isnan(b)), path
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_fit_survives_a_file(name, tmp_path, rng):
+    target, settings = FITS[name]
+    density = target.density()
+    fit = fit_density(density, FitConfig(target_se=0.05, **settings))
+    fit.save(tmp_path / "a.fit")
+    again = Fit.load(str(tmp_path / "a.fit"))
+    assert_same(fit, again)
+    assert repr(fit) == repr(again)
+    again.check_density(density)
+    x = rng.normal(0.0, 4.0, (200, 2))
+    np.testing.assert_array_equal(fit.label(x), again.label(x))
+    for a, b in zip(
+        *((f.generate(50, 3), f.starts(20, np.random.default_rng(3))) for f in (fit, again)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    proposed = [f.kernel.generator.propose(50, np.random.default_rng(4)) for f in (fit, again)]
+    np.testing.assert_array_equal(proposed[0].minus_log_q, proposed[1].minus_log_q)
+    if name == "symmetric":
+        assert fit.orbits is not None
+        np.testing.assert_array_equal(fit.orbits.cells.fold(x), again.orbits.cells.fold(x))
+
+
+def test_every_setting_of_a_generator_can_be_saved():
+    known = {name for names in CLASSES.values() for name in names}
+    configs = {"Hybrid", "LRDS", "PublishedHybrid", "ScoreLangevin"}
+    assert configs | {"Network", "ControlNetwork", "EnergyNetwork"} <= known
+    assert {"ModeSearch", "Regions", "LocalSampling", "Challenge", "Symmetry"} <= known
+
+
+def test_the_format_is_open(saved, fit):
+    with zipfile.ZipFile(saved) as archive:
+        assert archive.testzip() is None
+        content = json.loads(archive.read("fit.json"))
+        names = archive.namelist()
+    assert content["package_version"] == __version__
+    assert content["fit"]["class"] == "fit.Fit"
+    arrays = np.load(saved, allow_pickle=False)  # NumPy takes it for an npz archive
+    stored = content["fit"]["attributes"]["modes"]["attributes"]["locations"]["array"]
+    np.testing.assert_array_equal(arrays[f"arrays/{stored}"], fit.modes.locations)
+    assert set(names) == {"fit.json", *(f"arrays/{i}.npy" for i in range(len(names) - 1))}
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+def rewritten(path, change):
+    """The same file with another fit.json."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    content = json.loads(parts["fit.json"])
+    parts["fit.json"] = json.dumps(change(content) or content).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_a_newer_format_is_refused(saved):
+    def newer(content):
+        content.update(format_version=99, package_version="77.1")
+
+    with pytest.raises(FitError, match=r"saved by pymc-multimodal 77.1 in format 99.*Update"):
+        Fit.load(rewritten(saved, newer))
+
+
+@pytest.mark.parametrize(
+    "name", ["os.system", "fit.Run", "builtins.eval", "target.Density", "search.Nothing"]
+)
+def test_a_class_that_is_no_part_of_a_fit_is_refused(name, saved):
+    def other(content):
+        content["fit"]["attributes"]["modes"]["class"] = name
+
+    with pytest.raises(FitError, match=f"'{name}' is no class of a fit"):
+        Fit.load(rewritten(saved, other))
+
+
+def test_a_record_without_one_of_its_fields_is_refused(saved):
+    def shorter(content):
+        del content["fit"]["attributes"]["modes"]["attributes"]["locations"]
+
+    with pytest.raises(FitError, match=r"a search\.Modes has no 'locations'"):
+        Fit.load(rewritten(saved, shorter))
+
+
+def test_what_is_no_fit_is_refused(tmp_path, saved):
+    path = tmp_path / "text.fit"
+    path.write_text("no archive")
+    with pytest.raises(FitError, match="no saved fit, or it is damaged"):
+        Fit.load(path)
+    np.savez(tmp_path / "arrays.npz", x=np.ones(3))
+    with pytest.raises(FitError, match="no saved fit"):
+        Fit.load(tmp_path / "arrays.npz")
+    with pytest.raises(FitError, match="the file is no fit of this package"):
+        Fit.load(rewritten(saved, lambda content: {"format": "something else"}))
+    with pytest.raises(FileNotFoundError):
+        Fit.load(tmp_path / "nothing")
+
+
+def test_another_object_is_no_fit(saved):
+    def part(content):
+        content["fit"] = content["fit"]["attributes"]["config"]
+
+    with pytest.raises(FitError, match="holds no fit"):
+        Fit.load(rewritten(saved, part))
+
+
+@pytest.mark.parametrize(
+    "node", [{"same": 10_000}, {"array": 10_000}, {"what": 1}, {"float": "1/0"}]
+)
+def test_a_damaged_record_is_refused(saved, node):
+    def damaged(content):
+        content["fit"]["attributes"]["seconds"] = node
+
+    with pytest.raises(FitError, match="damaged"):
+        Fit.load(rewritten(saved, damaged))
+
+
+def test_a_file_that_was_cut_is_refused(saved):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: len(data) // 2])
+    with pytest.raises(FitError, match="damaged"):
+        Fit.load(saved)
+
+
+def test_objects_of_the_user_are_named_and_the_file_is_kept(fit, saved):
+    before = saved.read_bytes()
+    search = replace(fit.config.modes)
+    object.__setattr__(search, "locations", [{"x": TARGET}])
+    strange = replace(fit, config=replace(fit.config, modes=search))
+    with pytest.raises(FitError, match=r"config\.modes\.locations\[0\]\['x'\] is a densities.Mix"):
+        strange.save(saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_fit_of_another_model_is_refused_when_it_is_used(saved):
+    again = Fit.load(saved)
+    with pytest.raises(FitError, match="model or its data changed"):
+        again.check_density(MIRRORED.density())
+
+
+# ------------------------------------------------------------------ values
+
+
+def test_values_come_back_as_they_were():
+    shared = np.arange(3.0)
+    value = {
+        "numbers": [1, 2**70, 0.1, -0.0, float("inf"), float("-inf"), True, None],
+        "nested": ((1, (2,)), [[], ()], {}),
+        "arrays": (shared, shared, np.float32(0.1), np.arange(6).reshape(2, 3).T, np.array("text")),
+        (1, 2): slice(1, None),
+    }
+    node, arrays = encode(value, {})
+    again = decode(json.loads(json.dumps(node, allow_nan=False)), arrays, {})
+    assert_same({**value, (1, 2): None}, {**again, (1, 2): None})
+    assert again[1, 2] == slice(1, None)
+    assert again["arrays"][0] is again["arrays"][1]
+    assert np.isnan(decode(*encode(float("nan"), {}), {}))
+
+
+@pytest.mark.parametrize("value", [print, object(), np.array([print]), {1, 2}, [lambda: 0]])
+def test_other_objects_are_not_written(value):
+    with pytest.raises(CodecError):
+        encode(value, {})

@@ -1,0 +1,148 @@
+"""A call whose time is over is ended from inside, and nothing is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pymc_multimodal.status import LimitReached
+from pymc_multimodal.target.watchdog import Expired, call_until, ended_at
+
+
+def spin():
+    while True:
+        pass
+
+
+def sleep():
+    time.sleep(60)
+
+
+def swallow():
+    """A model that takes every error for a bad point."""
+    while True:
+        try:
+            spin()
+        except Exception:
+            continue
+
+
+def swallow_once():
+    try:
+        spin()
+    except BaseException:
+        spin()
+
+
+def what():
+    return "The function"
+
+
+def seconds_of(function, after=0.2):
+    began = time.monotonic()
+    with pytest.raises(Expired):
+        call_until(began + after, what, function)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("function", [spin, sleep, swallow, swallow_once])
+def test_a_call_in_the_main_thread_is_ended(function):
+    assert 0.2 <= seconds_of(function) < 3
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("function", [spin, swallow, swallow_once])
+def test_a_call_in_another_thread_is_ended(function):
+    took = []
+    thread = threading.Thread(target=lambda: took.append(seconds_of(function)))
+    thread.start()
+    thread.join(20)
+    assert 0.2 <= took[0] < 5
+
+
+def test_an_alarm_of_the_user_is_left_alone():
+    heard = []
+    before = signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        assert seconds_of(spin, after=0.5) < 5
+        assert heard == [1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_calls_in_time_return_and_nothing_comes_later(in_thread):
+    """Also where a call returns at the very moment at which its time is over."""
+    ended = []
+
+    def many():
+        n = {"returned": 0, "expired": 0}
+        for i in range(60):
+            due = time.monotonic() + 2e-4 * i
+            try:
+                value = call_until(due, what, lambda: time.sleep(0.005) or 7)
+            except Expired:
+                n["expired"] += 1
+            else:
+                assert value == 7
+                n["returned"] += 1
+        x = np.arange(1000.0)
+        until = time.monotonic() + 1.2
+        while time.monotonic() < until:
+            x.sum()
+        ended.append(n)
+
+    if in_thread:
+        thread = threading.Thread(target=many)
+        thread.start()
+        thread.join()
+    else:
+        many()
+    assert sum(ended[0].values()) == 60
+    assert ended[0]["returned"] > 0
+
+
+def test_no_time_no_watch():
+    assert call_until(None, what, lambda a, b=0: a + b, 1, b=2) == 3
+
+
+def test_errors_of_the_call_pass():
+    with pytest.raises(ZeroDivisionError):
+        call_until(time.monotonic() + 5, what, lambda: 1 / 0)
+
+
+def test_compiled_code_that_does_not_return_is_reported(caplog):
+    """It lets other threads run, as NumPy and SciPy do for large arrays."""
+
+    def run():
+        with pytest.raises(Expired):
+            call_until(time.monotonic() + 0.1, what, ctypes.CDLL(None).sleep, 4)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert "The function has not returned 3 seconds after its limit" in caplog.text
+    assert "workers=2" in caplog.text
+
+
+@pytest.mark.parametrize("function", [spin, swallow, swallow_once])
+def test_python_code_of_a_context_is_ended(function):
+    began = time.monotonic()
+    with pytest.raises(LimitReached), ended_at(began + 0.2, "The step", LimitReached):
+        function()
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+def test_a_call_inside_of_a_context_has_its_own_time():
+    with ended_at(time.monotonic() + 30, "The step", LimitReached):
+        assert 0.2 <= seconds_of(sleep) < 3
+    with ended_at(float("inf"), "The step", LimitReached):
+        pass
