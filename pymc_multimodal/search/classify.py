@@ -141,7 +141,7 @@ def _checked_image(density: Density, optima: OptimumSet, x: np.ndarray, logp: fl
     if optima.symmetry is None:
         return x
     images = np.stack(optima.symmetry.generators) @ x
-    if not same_density(density.logp(images), np.full(len(images), logp)):
+    if not same_density(density.logp(images), np.full(len(images), logp), density.resolution):
         raise SymmetryBroken
     return optima.canonical_image(x)
 

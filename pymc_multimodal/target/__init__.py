@@ -5,7 +5,13 @@ from __future__ import annotations
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.circle import displacement, into_window, is_circular, unroll, wrap
 from pymc_multimodal.target.density import CHUNK, Density
-from pymc_multimodal.target.errors import EvaluationErrors, same_density, unstable
+from pymc_multimodal.target.errors import (
+    EvaluationErrors,
+    equal_logp,
+    rounding,
+    same_density,
+    unstable,
+)
 from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
 from pymc_multimodal.target.protocol import LogDensity
 from pymc_multimodal.target.target import Target
@@ -24,6 +30,8 @@ __all__ = [
     "generate",
     "into_window",
     "is_circular",
+    "equal_logp",
+    "rounding",
     "same_density",
     "unroll",
     "unstable",
