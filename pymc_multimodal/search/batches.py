@@ -39,6 +39,9 @@ MIN_BATCHES = 2
 # curvature first, which then makes the others shorter.
 # Measured: examples/benchmarks/constants.py
 SCOUTS = 4
+# Optimisers that climb from one start after the other. A limit cuts the last climbs off, and not
+# the slowest ones.
+ONE_BY_ONE = ("powell", "nelder_mead")
 # Seed of the points at which symmetries are tested, which shall not depend on the seed of the fit.
 SYMMETRY_SEED = 0
 
@@ -107,19 +110,19 @@ def find_modes(
     first = not search.counts.starts
     evals = density.n_logp_evals
     if first:
-        points = first_starts(density, search.distribution, settings, rng)
+        points, from_prior = first_starts(density, search.distribution, settings, rng)
         evals = density.n_logp_evals
         if optimiser_for(density, settings) == "differences" and len(points) > SCOUTS:
-            search = _climb(density, search, settings, points[:SCOUTS])[0]
-            points = points[SCOUTS:]
+            search = _climb(density, search, settings, points[:SCOUTS], from_prior[:SCOUTS])[0]
+            points, from_prior = points[SCOUTS:], from_prior[SCOUTS:]
     else:
         images = search.optima.images()
         size = _next_size(search, settings)
-        points = draw_starts(density, search.distribution, settings, size, rng, images)
+        points, from_prior = draw_starts(density, search.distribution, settings, size, rng, images)
         if not len(points):
             return replace(search, settled=True)
     before = len(search.optima.summits(settings.negligible))
-    search = _climb(density, search, settings, points)[0]
+    search = _climb(density, search, settings, points, from_prior)[0]
     if not search.symmetry_sought and len(search.optima):
         search = _seek_symmetry(density, search, settings)
     search = replace(search, n_evals=search.n_evals + density.n_logp_evals - evals)
@@ -155,9 +158,9 @@ def climb_from(
         If an image of an optimum has another log density.
     """
     counts = search.counts
-    search, labels = _climb(density, search, settings, points, count=False)
-    # Neither do their ends count, only the saddles that they left: those are rationed.
-    search = replace(search, counts=replace(counts, escapes=search.counts.escapes))
+    search, labels = _climb(density, search, settings, points)
+    # Neither do their ends count, only the saddles that were not left.
+    search = replace(search, counts=replace(counts, saddles=search.counts.saddles))
     mode = search.optima.mode_of(search.optima.summits(settings.negligible))
     return search, mode[labels]
 
@@ -170,21 +173,31 @@ def _climb(
     search: Search,
     settings: ModeSearch,
     starts: np.ndarray,
-    count: bool = True,
+    from_prior: np.ndarray | None = None,
 ) -> tuple[Search, np.ndarray]:
-    """Climb from points; returns the search and the index of each one's optimum, or -1."""
+    """Climb from points; returns the search and the index of each one's optimum, or -1.
+
+    They count as starts if `from_prior`, shape (n,), says which of them are prior draws.
+    """
+    # Saddles are rationed by batch.
+    search = replace(search, counts=replace(search.counts, escapes=0))
     summits = search.optima.summits(settings.negligible)
     climbs = climb_all(density, settings, starts, search.spread, search.optima.scale[summits])
     search, labels = _identify_all(density, search, climbs, settings.max_iter)
-    if count:
-        counts, cut_off = search.counts, int(np.sum(np.isneginf(climbs.logp)))
+    if from_prior is not None:
+        counts, cut_off = search.counts, np.isneginf(climbs.logp)
+        tells = labels >= 0
+        if optimiser_for(density, settings) not in ONE_BY_ONE:
+            tells &= not cut_off.any()
         search = replace(
             search,
             counts=replace(
                 counts,
                 starts=counts.starts + len(starts),
-                unfinished=counts.unfinished + cut_off * density.exhausted(),
+                unfinished=counts.unfinished + int(cut_off.sum()) * density.exhausted(),
             ),
+            start_from_prior=np.concatenate([search.start_from_prior, from_prior]),
+            start_tells=np.concatenate([search.start_tells, tells]),
             starts=np.concatenate([search.starts, starts]),
             start_optima=np.concatenate([search.start_optima, labels]),
         )

@@ -123,8 +123,14 @@ def first_starts(
     distribution: StartDistribution,
     settings: ModeSearch,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Return the first batch of starts, shape (n, d): the points that were given, or drawn ones.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first batch of starts: the points that were given, or drawn ones.
+
+    Returns
+    -------
+    x : array of shape (n, d)
+    from_prior : array of bool, shape (n,)
+        As for `draw_starts`; no point that was given is known to be a prior draw.
 
     Raises
     ------
@@ -133,14 +139,15 @@ def first_starts(
     """
     if (x := distribution.points) is not None:
         what, x = "the given points", x[np.isfinite(density.logp(x))]
+        from_prior = np.zeros(len(x), dtype=bool)
     else:
         size = min(settings.batch, settings.max_starts)
         if isinstance(settings.starts, Integral):
             size = int(settings.starts)
         what = f"{ATTEMPTS * size} prior draws"
-        x = draw_starts(density, distribution, settings, size, rng)
+        x, from_prior = draw_starts(density, distribution, settings, size, rng)
     if len(x):
-        return x
+        return x, from_prior
     error = density.last_error
     raise ModelError(
         f"The log density is NaN or -inf at all of {what}. "
@@ -157,7 +164,7 @@ def draw_starts(
     n: int,
     rng: np.random.Generator,
     optima: np.ndarray | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw starts at which the log density is finite.
 
     Every other start is a prior draw scaled about the centre by a random factor: in many
@@ -177,26 +184,33 @@ def draw_starts(
 
     Returns
     -------
-    array of shape (at most n, d)
+    x : array of shape (at most n, d)
         Fewer than n, or none, where the density is finite at few prior draws.
+    from_prior : array of bool, shape of len(x)
+        Prior draws that were not moved: they alone say which basins of the prior have been seen.
     """
     kept: list[np.ndarray] = []
+    unmoved: list[np.ndarray] = []
     for _ in range(ATTEMPTS):
         x = density.prior_draws(n, rng)
         scaled = np.arange(n) % SCALED_EVERY == SCALED_EVERY - 1
         factor = settings.stretch * rng.random((int(scaled.sum()), 1))
         x[scaled] = distribution.centre + factor * (x[scaled] - distribution.centre)
+        moved = scaled
         if optima is not None and len(optima) > 1:
             in_box = np.arange(n) % BOX_EVERY == BOX_EVERY - 1
             low, high = optima.min(axis=0), optima.max(axis=0)
             margin = BOX_MARGIN * (high - low) + SPREAD_MARGIN * distribution.spread
             size = (int(in_box.sum()), density.dim)
             x[in_box] = rng.uniform(low - margin, high + margin, size=size)
+            moved = scaled | in_box
         x = density.wrap(x)
-        kept.append(x[np.isfinite(density.logp(x))])
+        inside = np.isfinite(density.logp(x))
+        kept.append(x[inside])
+        unmoved.append(~moved[inside])
         if sum(map(len, kept)) >= n:
             break
-    return np.concatenate(kept)[:n]
+    return np.concatenate(kept)[:n], np.concatenate(unmoved)[:n]
 
 
 def _rows(points: Any, dim: int, name: str) -> np.ndarray:

@@ -53,7 +53,7 @@ def _leave_unchanged(
     """
     moved = np.einsum("mij,nj->mni", elements, x)
     there = density.logp(moved.reshape(-1, x.shape[1])).reshape(len(elements), len(x))
-    return equal_logp(there, logp, density.resolution, SAME_NATS).all(axis=1)
+    return np.all(equal_logp(there, logp, density.resolution, SAME_NATS), axis=1)
 
 
 def check_symmetry(symmetry: Symmetry, density: Density, x: np.ndarray) -> None:

@@ -16,7 +16,8 @@ from pymc_multimodal.target.density import Density
 def test_some_starts_are_near_the_centre_and_some_far_out(rng):
     density = gaussian(np.zeros(64), np.eye(64)).density()
     distribution = start_distribution(density, ModeSearch(), rng)
-    x = draw_starts(density, distribution, ModeSearch(), 1000, rng)
+    x, from_prior = draw_starts(density, distribution, ModeSearch(), 1000, rng)
+    np.testing.assert_array_equal(from_prior, np.arange(1000) % 2 == 0)
     assert x.shape == (1000, 64)
     size = np.linalg.norm(x, axis=1) / np.linalg.norm(density.prior_draws(1000, rng), axis=1).mean()
     assert np.mean(size < 0.3) == pytest.approx(0.075, abs=0.03)
@@ -52,7 +53,10 @@ def test_centre_and_spread_are_those_of_the_prior(rng):
 def test_a_third_of_later_starts_lies_in_the_box_of_the_optima(rng):
     density, optima = gaussian(np.zeros(2), np.eye(2)).density(), np.array([[90.0, 90], [99, 99]])
     distribution = start_distribution(density, ModeSearch(), rng)
-    x = draw_starts(density, distribution, ModeSearch(), 300, rng, optima)
+    x, from_prior = draw_starts(density, distribution, ModeSearch(), 300, rng, optima)
+    # Neither in the box nor scaled about the centre: the prior draws are a third.
+    assert from_prior.sum() == 100
+    assert (x[from_prior] < 80).all()
     assert len(x) == 300
     assert np.sum((x > 80).all(axis=1)) == 100
 
@@ -63,9 +67,11 @@ def test_points_outside_of_the_support_are_no_starts(rng):
 
     density = Density(half, 2, prior=WideNormal(2))
     distribution = start_distribution(density, ModeSearch(), rng)
-    x = draw_starts(density, distribution, ModeSearch(), 100, rng)
+    x, from_prior = draw_starts(density, distribution, ModeSearch(), 100, rng)
+    assert 30 < from_prior.sum() < 70
     assert len(x) == 100
     assert (x[:, 0] > 0).all()
     given = start_distribution(density, ModeSearch(starts=[[1.0, 0.0], [-1.0, 0.0]]), rng)
-    first = first_starts(density, given, ModeSearch(), rng)
+    first, from_prior = first_starts(density, given, ModeSearch(), rng)
+    assert not from_prior.any()
     np.testing.assert_array_equal(first, [[1.0, 0.0]])
