@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.evidence import reported, unmixed_status
 from pymc_multimodal.fit.images import (
     Orbits,
     broken_status,
@@ -22,7 +23,7 @@ from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps import STEPS
 from pymc_multimodal.kernel import Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture
-from pymc_multimodal.regions import diagnostics_of
+from pymc_multimodal.regions import diagnostics_of, unknown_spread
 from pymc_multimodal.status import Status
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def finish(state: State, run: Run) -> Fit:
     Fit
     """
     best = known(state.presentable)
-    division, weights = known(best.division), best.final_weights
+    division, chains_of = known(best.division), known(best.chains)
+    unmixed = unknown_spread(chains_of)
+    weights = reported(best.final_weights, unmixed, chains_of.negligible)
     orbits = _orbits(division)
     # A region whose images are listed is placed by the weight of one image.
     share = orbits.images if orbits is not None and orbits.listed else 1
@@ -116,8 +119,13 @@ def _unsettled_status(n_starts: int) -> Status:
 
 def _region_statuses(state: State, run: Run, order: np.ndarray) -> list[Status]:
     """Collect what the steps have said, with the regions' final numbers."""
+    chains = known(state.chains)
     found = [
         *known(state.division).partition.statuses,
+        *(
+            unmixed_status(int(k), chains.ess[k], chains.records[k].logp.shape[1])
+            for k in np.flatnonzero(unknown_spread(chains))
+        ),
         *diagnostics_of(known(state.chains), run.settings.local).statuses,
         *known(state.weights).statuses,
         *(state.cross_check.statuses if state.cross_check is not None else ()),

@@ -248,6 +248,7 @@ def weights_of_images(orbits: Orbits, weights: Weights) -> Weights:
         weight_se=weights.weight_se * share,
         interval=weights.interval * share[:, None],
         log_evidence=weights.log_evidence - log_m,
+        bounds=weights.bounds - log_m[:, None],
         iterations=tuple(i - m for i, m in zip(weights.iterations, log_m, strict=True)),
     )
 

@@ -167,7 +167,7 @@ class Run:
         Parameters
         ----------
         largest_se : float
-            Largest standard error of a weight.
+            Largest standard error of a weight; NaN if one is not known.
         complete : bool
             Whether no step was left out.
         """
@@ -182,7 +182,8 @@ class Run:
         precise = largest_se <= PRECISE_ENOUGH * target_se
         if precise and complete:
             return []
-        error = f"the largest standard error of a weight is {largest_se:.2g}, target_se={target_se}"
+        largest = "not known" if np.isnan(largest_se) else f"{largest_se:.2g}"
+        error = f"the largest standard error of a weight is {largest}, target_se={target_se}"
         if complete:
             return [
                 Status("precision", "fit", f"the precision asked for was not reached: {error}.",

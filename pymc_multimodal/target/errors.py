@@ -17,8 +17,8 @@ __all__ = ["EvaluationErrors", "equal_logp", "rounding", "same_density", "unstab
 # Share of the evaluations above which NaN, +inf or a gradient that is not finite is a warning.
 # Below, line searches of the optimiser that overshoot explain them. The value is conventional.
 MAX_FAULTY_SHARE = 0.01
-# Two log densities are equal if they differ by less than this (nats), or by rounding. Solvers inside
-# of a model need a tolerance. A density that is wrong by this much changes a weight by a
+# Two log densities are equal if they differ by less than this (nats), or by rounding. Solvers
+# inside of a model need a tolerance. A density that is wrong by this much changes a weight by a
 # ten-thousandth of it, far less than any error that is asked for. Conventional.
 EQUAL_NATS = 1e-4
 # Rounding error of a log density, in units of its last place. Naive sums of 10^6 terms of one sign
