@@ -59,15 +59,19 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "runaway": StatusKind(("search",), _WARNING),
     "unfinished": StatusKind(("search",), _WARNING),
     "flat": StatusKind(("search",), _INFO),
+    "saddles": StatusKind(("search",), _EITHER),
+    "searched": StatusKind(("search",), _INFO),
     "negligible": StatusKind(("search",), _INFO),
     "symmetry": StatusKind(("fit",), _INFO),
     # Regions and their chains
     "overlap": StatusKind(("regions", "evidence"), _EITHER),
     "r_hat": StatusKind(("regions",), _WARNING),
+    "away": StatusKind(("regions",), _WARNING),
     "negligible_region": StatusKind(("regions",), _INFO),
     # Evidences and weights
     "evidence_error": StatusKind(("evidence",), _WARNING),
     "pareto_k": StatusKind(("evidence",), _EITHER),
+    "bridge": StatusKind(("evidence",), _WARNING),
     "border": StatusKind(("evidence",), _WARNING),
     "challenge": StatusKind(("challenge",), _EITHER),
     # The fit as a whole

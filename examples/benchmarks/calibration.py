@@ -154,7 +154,7 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
         },
         "challenged_by": fit.challenge.effective if fit.challenge else 0.0,
         "pareto_k": float(fit.weights.pareto_k.max()),
-        "missed_mass": fit.challenge.missed_mass if fit.challenge else float("nan"),
+        "seen_basin_mass": fit.modes.seen_basin_mass,
         "evals": fit.n_logp_evals,
     }
     if fit.n_modes > 1:

@@ -12,6 +12,7 @@ from pymc_multimodal.challenge.findings import (
     find_excess_mass,
     find_unknown_modes,
     find_unvisited,
+    within_masses,
 )
 from pymc_multimodal.challenge.result import ChallengeResult
 from pymc_multimodal.challenge.statuses import inconclusive_status
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.search import ModeSearch, Search
 
-__all__ = ["MIN_ISLANDS", "assess_particles", "particle_masses", "with_missed_mass"]
+__all__ = ["MIN_ISLANDS", "assess_particles", "particle_masses"]
 
 # Fewest independent particles, and fewest islands, from which masses are estimated: with ten, a
 # standard error of about a third; with eight islands, errors that are known within a quarter.
@@ -81,9 +82,10 @@ def assess_particles(
     stays = np.zeros(len(points), dtype=bool)
     rest = examined[~is_unknown]
     stays[rest] = stay_away(points.x[rest], points.region[rest], candidate, rng)
-    finding = by_climbs.joined(find_unvisited(points, examined, stays, k))
+    unvisited = find_unvisited(points, examined, stays, k)
     if particles is None:
         cause = "its share of the evaluations was too small for enough particles"
+        finding = by_climbs.joined(unvisited)
         result = ChallengeResult.unknown(k, dim, cause)
         return search, replace(
             result,
@@ -91,12 +93,13 @@ def assess_particles(
             gap=finding.gap,
             statuses=(*finding.statuses, *result.statuses),
         )
-    return search, _conclude(points, finding, pilot, particles, candidate.weights)
+    return search, _conclude(points, by_climbs, unvisited, pilot, particles, candidate.weights)
 
 
 def _conclude(
     points: Endpoints,
-    finding: Finding,
+    by_climbs: Finding,
+    unvisited: Finding,
     pilot: Particles,
     particles: Particles,
     weights: Weights,
@@ -107,6 +110,7 @@ def _conclude(
     effective = 1.0 / float(np.sum(np.bincount(particles.root, particles.share) ** 2))
     enough = effective >= MIN_EFFECTIVE
     log_mass, log_mass_se = particle_masses(particles, region, k)
+    finding = by_climbs.joined(within_masses(unvisited, log_mass, log_mass_se, weights))
     if enough and particles.n_islands >= MIN_ISLANDS:
         more = find_excess_mass(points, particles, log_mass, log_mass_se, weights)
         finding = finding.joined(more)
@@ -116,7 +120,7 @@ def _conclude(
     by_fit = (first + n * float(particles.share[unknown[-n:]].sum())) / (len(pilot) + n)
     by_search = float(weights.weight[~np.isin(np.arange(k), region)].sum())
     cause = "" if enough else f"its particles count as {effective:.0f} independent ones"
-    result = ChallengeResult(
+    return ChallengeResult(
         counterexamples=finding.counterexamples,
         log_mass=log_mass,
         log_mass_se=log_mass_se,
@@ -124,50 +128,10 @@ def _conclude(
         effective=effective,
         missed_by_fit=by_fit,
         missed_by_search=by_search,
-        missed_mass=float("nan"),
-        missed_by_fit_upper=1.0,
         inconclusive=cause,
         n_climbs=0,
         statuses=finding.statuses if enough else (*finding.statuses, inconclusive_status(cause)),
     )
-    return with_missed_mass(result, by_fit)
-
-
-def with_missed_mass(result: ChallengeResult, missed_by_fit: float) -> ChallengeResult:
-    """Estimate what both searches missed, from what the first fit missed.
-
-    Parameters
-    ----------
-    result : ChallengeResult
-    missed_by_fit : float
-        Share of the search's mass in places that the first fit did not know.
-
-    Returns
-    -------
-    ChallengeResult
-
-    Notes
-    -----
-    Capture-recapture estimate with the correction of Chapman (1951), and an upper 95 % bound of a
-    Poisson count.
-    """
-    n = result.effective
-    count = n * missed_by_fit
-    both = (count + 1) * (n * result.missed_by_search + 1) / (n + 1) ** 2
-    return replace(
-        result,
-        missed_by_fit=missed_by_fit,
-        missed_mass=both if n >= MIN_EFFECTIVE else float("nan"),
-        missed_by_fit_upper=min(1.0, _poisson_upper(count) / n),
-    )
-
-
-def _poisson_upper(count: float) -> float:
-    """Return an upper 95 % bound of the mean of a Poisson distribution, from one count.
-
-    It exceeds the exact bound (Garwood 1936), by 27 % at most; for a count of zero both are 3.
-    """
-    return count + 2 * np.sqrt(count) + 3
 
 
 def particle_masses(
@@ -189,7 +153,7 @@ def particle_masses(
         In nats; the standard error is that of independent islands.
     """
     m, top = particles.n_islands, particles.log_weight.max()
-    size = np.bincount(particles.island, minlength=m)
+    size = particles.island_sizes
     mass = np.zeros((m, k))
     some = region >= 0
     cells = (particles.island[some], region[some])
@@ -197,6 +161,8 @@ def particle_masses(
     # Islands of a longer search are larger, and count by their size.
     weight = size / size.sum()
     mean = weight @ mass
-    error = np.sqrt((weight**2 @ (mass - mean) ** 2) * m / (m - 1))
+    # The variances of the islands may have any size; if they are inverse to the islands' sizes, the
+    # estimate has no bias.
+    error = np.sqrt(weight**2 @ (mass - mean) ** 2 / (1.0 - np.sum(weight**2)))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(mean) + top, error / mean

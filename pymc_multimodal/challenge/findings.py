@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import ModeSearch, Search
     from pymc_multimodal.status import Status
 
-__all__ = ["Finding", "find_excess_mass", "find_unknown_modes", "find_unvisited"]
+__all__ = [
+    "Finding",
+    "find_excess_mass",
+    "find_unknown_modes",
+    "find_unvisited",
+    "within_masses",
+]
 
 # Surprising endpoints of a region count as a finding if chance brings as many with a smaller
 # probability than this. Measured: examples/benchmarks/constants.py
@@ -156,18 +162,42 @@ def find_unvisited(points: Endpoints, examined: np.ndarray, stays: np.ndarray, k
         of = examined[points.region[examined] == j]
         # The endpoints that were not examined are taken to be like the others.
         share = stays[of].mean() if len(of) else 0.0
+        # Endpoints of one root are one piece of evidence; chance brings roots, not copies.
         count = share * len(np.unique(points.root[surprising]))
-        expected = TAIL * np.sum(own)
+        expected = TAIL * len(np.unique(points.root[own]))
         # Probability of at least `count` for a Poisson distribution.
         if count < 2 or pdtrc(np.floor(count) - 1, expected) > SIGNIFICANCE:
             continue
-        unvisited = min(count / np.sum(own), MAX_UNVISITED)
+        unvisited = min(share * np.sum(surprising) / np.sum(own), MAX_UNVISITED)
         gap = np.zeros(k)
         gap[j] = -np.log1p(-unvisited)
         status = unvisited_status(j, unvisited)
         found = Finding(points.x[of[stays[of]]], surprising, gap, (status,))
         finding = finding.joined(found)
     return finding
+
+
+def within_masses(
+    finding: Finding, log_mass: np.ndarray, log_mass_se: np.ndarray, weights: Weights
+) -> Finding:
+    """Lower the gaps of unvisited places to what the particles' own weights allow.
+
+    Particles that did not reach equilibrium crowd in tails: nearly all particles of a region may be
+    in a place that holds a thousandth of its mass.
+
+    Parameters
+    ----------
+    finding : Finding
+        Of `find_unvisited`.
+    log_mass, log_mass_se : arrays of shape (K,)
+        Log evidence of each region by the particles, and its standard error.
+    weights : Weights
+        The bridge's estimates.
+    """
+    share = -np.expm1(-finding.gap)
+    with np.errstate(over="ignore", invalid="ignore"):
+        most = np.log1p(share * np.exp(log_mass + REPORTED_SE * log_mass_se - weights.log_evidence))
+    return replace(finding, gap=np.fmin(finding.gap, most))
 
 
 def find_excess_mass(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.challenge.assess import MIN_ISLANDS, assess_particles, with_missed_mass
+from pymc_multimodal.challenge.assess import MIN_ISLANDS, assess_particles
 from pymc_multimodal.challenge.climbs import (
     climb_starts,
     climb_within,
@@ -140,7 +140,7 @@ def challenge(
     )
     if np.isfinite(result.missed_by_fit):
         if np.isfinite(state.missed_by_first_fit):
-            result = with_missed_mass(result, state.missed_by_first_fit)
+            result = replace(result, missed_by_fit=state.missed_by_first_fit)
         state = replace(state, missed_by_first_fit=result.missed_by_fit)
     if settings.climbs and not candidate.known.runaway:
         try:
@@ -237,8 +237,6 @@ def _with_climbs(
         result,
         counterexamples=np.concatenate([result.counterexamples, found.locations[unknown]]),
         gap=np.maximum(result.gap, missing_log_mass(candidate, search, found, unknown)),
-        # The estimate does not allow for modes that no particle reached.
-        missed_mass=float("nan") if unknown.any() else result.missed_mass,
         n_climbs=n_climbs,
         statuses=statuses,
     )

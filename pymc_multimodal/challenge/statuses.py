@@ -38,7 +38,8 @@ def unvisited_status(k: int, share: float) -> Status:
         "challenge",
         f"{share:.1%} of the particles of a tempered search in this region are where its chains "
         "have not been.",
-        "Its weight and shape are wrong by about as much; raise Challenge.rounds.",
+        "Its weight is too small by as much at most; the error says what the particles' own "
+        "weights allow. Raise Challenge.rounds.",
         mode=k,
     )
 

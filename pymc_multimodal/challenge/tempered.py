@@ -127,9 +127,18 @@ class Particles:
         return int(self.island.max()) + 1
 
     @property
+    def island_sizes(self) -> np.ndarray:
+        """Number of particles of each island."""
+        return np.bincount(self.island, minlength=self.n_islands)
+
+    @property
     def share(self) -> np.ndarray:
-        """Share of each particle in the estimate of the whole integral, shape (n,)."""
-        return np.exp(self.log_weight - logsumexp(self.log_weight))
+        """Share of each particle in the estimate of the whole integral, shape (n,).
+
+        The estimate is the mean over the islands by their sizes: a large island is more precise.
+        """
+        log_share = self.log_weight + np.log(self.island_sizes)[self.island]
+        return np.exp(log_share - logsumexp(log_share))
 
     def joined(self, other: Particles) -> Particles:
         """Return the islands of both searches, with the schedule of this one."""

@@ -12,13 +12,14 @@ from pymc_multimodal.evidence.importance import (
     leaked_mass,
     negligible_regions,
 )
-from pymc_multimodal.evidence.masses import Weights, estimate
+from pymc_multimodal.evidence.masses import Weights, estimate, reported
 from pymc_multimodal.evidence.samples import (
     BridgeSamples,
     begin_samples,
     extend_samples,
     replace_densities,
 )
+from pymc_multimodal.evidence.statuses import unmixed_status
 
 __all__ = [
     "FIRST_PROPOSALS",
@@ -36,5 +37,7 @@ __all__ = [
     "negligible_regions",
     "plan",
     "replace_densities",
+    "reported",
     "slowest_moment",
+    "unmixed_status",
 ]

@@ -11,7 +11,7 @@ from scipy.special import expit, logit, logsumexp
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.evidence.bridge import bridge, slowest_moment
 from pymc_multimodal.evidence.samples import draw_ratios
-from pymc_multimodal.evidence.statuses import bridge_statuses
+from pymc_multimodal.evidence.statuses import TRUSTED_ERROR, bridge_statuses
 from pymc_multimodal.proposals.base import split_chains
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["Weights", "estimate"]
+__all__ = ["Weights", "estimate", "reported"]
 
 # A region has to have this share of `target_se` in weight for its log evidence to need the
 # precision `max_log_se`. Conventional: a tenth of the error asked for is no error that matters.
@@ -37,6 +37,9 @@ MIN_CONTRIBUTION = 0.5
 MAX_VARIANCE = 1e6
 # 97.5 % quantile of the standard normal distribution, for intervals of 95 %.
 NORMAL_QUANTILE = 1.96
+# Posterior mass of the regions without a known error up to which it is added to the errors of the
+# other regions. Conventional: the error asked for is of this size.
+MAX_UNKNOWN_MASS = 0.01
 # Smallest weight, and smallest distance of a weight from 1, on the logit scale: rounding.
 SMALLEST_WEIGHT, SMALLEST_REST = 1e-300, 1e-16
 
@@ -59,6 +62,9 @@ class Weights:
         Tail index of the importance ratios of each region's proposals.
     from_draws, from_proposals : arrays of shape (K,)
         The two parts of the variance of each log evidence (nats squared).
+    bounds : array of shape (K, 2)
+        Bounds of each log evidence that hold with a probability of 95 %, however poor the bridge
+        (see `bridge`), if the chains have mixed.
     iterations : tuple of K arrays
         Log evidence of each region at each step of the bridge.
     statuses : tuple of Status
@@ -74,6 +80,7 @@ class Weights:
     pareto_k: np.ndarray
     from_draws: np.ndarray
     from_proposals: np.ndarray
+    bounds: np.ndarray
     iterations: tuple[np.ndarray, ...]
     statuses: tuple[Status, ...] = ()
 
@@ -143,6 +150,72 @@ class Weights:
         return short
 
 
+def reported(weights: Weights, unmixed: np.ndarray, negligible: np.ndarray) -> Weights:
+    """Replace the errors that are not known by NaN, and the intervals by bounds that hold.
+
+    The error of a log evidence is not known if it is larger than 1 nat before gaps are counted, or
+    if the chains have not mixed. A weight depends on all evidences. If the regions without known
+    errors hold next to no mass, by the upper bounds of their evidences, they add this mass to the
+    errors of the others; otherwise no error of a weight is known.
+
+    Parameters
+    ----------
+    weights : Weights
+    unmixed : array of bool, shape (K,)
+        Regions of whose chains nothing is known.
+    negligible : array of bool, shape (K,)
+        Regions that all of their chains agree to hold next to no mass. They change no error.
+
+    Returns
+    -------
+    Weights
+        `weight_se`, `log_evidence_se` and `total_se` may be NaN; the loop of a fit reads the
+        numbers from before.
+    """
+    variance = weights.from_draws + weights.from_proposals
+    unknown = (~(variance <= TRUSTED_ERROR**2) | unmixed) & ~negligible
+    if not unknown.any():
+        return weights
+    reach = NORMAL_QUANTILE * weights.log_evidence_se
+    low = np.where(unknown, weights.bounds[:, 0], weights.log_evidence - reach)
+    high = np.where(unknown, weights.bounds[:, 1], weights.log_evidence + reach)
+    # Chains that have not mixed do not bound what they have not seen.
+    high = np.where(unmixed & unknown, np.inf, high)
+    log_se = np.where(unknown, np.nan, weights.log_evidence_se)
+    nothing = np.full(len(unknown), np.nan)
+    others = logsumexp(weights.log_evidence[~unknown]) if not unknown.all() else -np.inf
+    extra = float(expit(logsumexp(high[unknown]) - others))
+    if len(unknown) == 1:
+        return replace(weights, log_evidence_se=log_se, total_se=float("nan"))
+    interval = np.array([_share_bounds(low, high, k) for k in range(len(unknown))])
+    if extra > MAX_UNKNOWN_MASS:
+        return replace(
+            weights,
+            weight_se=nothing,
+            interval=interval,
+            log_evidence_se=log_se,
+            total_se=float("nan"),
+        )
+    weight_se, known = _weight_errors(
+        weights.weight, np.where(unknown, 0.0, weights.log_evidence_se**2)
+    )
+    return replace(
+        weights,
+        weight_se=np.where(unknown, np.nan, np.hypot(weight_se, weights.weight * extra)),
+        interval=np.where(unknown[:, None], interval, known * [1.0 - extra, 1.0]),
+        log_evidence_se=log_se,
+        total_se=float(np.hypot(_total_error(weights.weight[~unknown],
+                                             log_se[~unknown] ** 2), extra)),
+    )  # fmt: skip
+
+
+def _share_bounds(low: np.ndarray, high: np.ndarray, k: int) -> tuple[float, float]:
+    """Return the smallest and the largest share of region k by bounds of all log evidences."""
+    rest = np.arange(len(low)) != k
+    smallest, largest = low[k] - logsumexp(high[rest]), high[k] - logsumexp(low[rest])
+    return float(expit(smallest)), float(expit(largest))
+
+
 def estimate(samples: BridgeSamples, draws: RegionDraws, target: LogDensity) -> Weights:
     """Bridge every region, on the chains that its density was not fitted to.
 
@@ -199,6 +272,7 @@ def _weights_of(bridges: list[Bridge], tails: np.ndarray, statuses: tuple[Status
         pareto_k=tails,
         from_draws=from_draws,
         from_proposals=from_proposals,
+        bounds=np.array([b.bounds for b in bridges]),
         iterations=tuple(b.iterations for b in bridges),
         statuses=statuses,
     )

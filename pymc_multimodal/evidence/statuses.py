@@ -12,7 +12,7 @@ from pymc_multimodal.status import Status
 if TYPE_CHECKING:
     from pymc_multimodal.evidence.bridge import Bridge
 
-__all__ = ["HEAVY_TAIL", "MAX_TERM", "border_status", "bridge_statuses"]
+__all__ = ["HEAVY_TAIL", "MAX_TERM", "border_status", "bridge_statuses", "unmixed_status"]
 
 # Tail index k-hat above which importance ratios are called heavy-tailed: the bound of Vehtari et
 # al. (2024, JMLR 25:72). A distribution with a tail index above 1 has no mean.
@@ -23,6 +23,11 @@ MAX_TERM = 0.02
 # Standard error of a log evidence (nats) above which it is reported; and above which heavy tails
 # are reported as a warning. Conventional.
 MAX_ERROR, SMALL_ERROR = 0.25, 0.1
+# Standard error of a log evidence (nats) above which the linearisation that it comes from is not
+# trusted. With independent draws, errors up to this are right within a factor of 1.2 whatever k-hat
+# is; beyond, they are too small or far too large.
+# Tested: test_errors_are_right_up_to_a_nat_whatever_the_overlap.
+TRUSTED_ERROR = 1.0
 # A draw is out of reach of the proposals if its log ratio exceeds the largest of theirs by more
 # nats than this. Measured: examples/benchmarks/constants.py
 OUT_OF_REACH = 2.0
@@ -52,11 +57,26 @@ def bridge_statuses(
     statuses = []
     error = np.sqrt(found.from_draws + found.from_proposals)
     if not error <= MAX_ERROR:
+        low, high = found.bounds
+        cause = f"the evidence of this region is uncertain by {error:.0%}."
+        if not error <= TRUSTED_ERROR:
+            cause = (
+                "draws and proposals of this region overlap too little for an error to be known: "
+                f"its log evidence lies between {low:.4g} and {high:.4g} with 95 % probability."
+            )
         statuses.append(
-            Status("evidence_error", "evidence",
-                   f"the evidence of this region is uncertain by {error:.0%}.",
+            Status("evidence_error", "evidence", cause,
                    "The generator does not fit the region: raise LocalSampling.max_draws or "
                    "lower target_se.", mode=k)
+        )  # fmt: skip
+    if found.remaining:
+        statuses.append(
+            Status("bridge", "evidence",
+                   f"the bridge of this region has not converged after {len(found.iterations) - 1} "
+                   f"steps: its log evidence is {found.remaining:.2g} nats away from the end. The "
+                   "error includes this.",
+                   "Draws and proposals hardly overlap: raise LocalSampling.max_draws, or use "
+                   "another generator.", mode=k)
         )  # fmt: skip
     finite = proposals[np.isfinite(proposals)]
     largest = finite.max(initial=-np.inf)
@@ -80,6 +100,18 @@ def bridge_statuses(
                    level="info" if harmless else "warning")
         )  # fmt: skip
     return statuses
+
+
+def unmixed_status(k: int, ess: float, chains: int) -> Status:
+    """Report that the draws of region k are too few for an error of its evidence."""
+    return Status(
+        "evidence_error",
+        "evidence",
+        f"the {chains} chains of this region hold {ess:.0f} effective draws: the error of its "
+        "evidence is not known, and neither are those of the weights that depend on it.",
+        "Raise LocalSampling.max_draws, or write the model in other parameters.",
+        mode=k,
+    )
 
 
 def border_status(k: int, difference: float) -> Status:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from pymc_multimodal.evidence import Weights
+from pymc_multimodal.evidence import Weights, reported, unmixed_status
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.kernel import MAX_JUMPS, Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture, laplace
@@ -18,6 +18,7 @@ from pymc_multimodal.regions import (
     RegionDraws,
     diagnostics_of,
     first_parameters,
+    unknown_spread,
 )
 from pymc_multimodal.search import highest_point, modes_of
 from pymc_multimodal.status import Status
@@ -103,11 +104,15 @@ def answer_of(state: State, settings: FitConfig) -> Answer:
     -------
     Answer
     """
-    division = known(state.division)
-    chains = diagnostics_of(known(state.chains), settings.local)
+    division, records = known(state.division), known(state.chains)
+    chains, unmixed = diagnostics_of(records, settings.local), unknown_spread(records)
     statuses = [
         *division.modes.statuses,
         *division.partition.statuses,
+        *(
+            unmixed_status(int(k), records.ess[k], records.records[k].logp.shape[1])
+            for k in np.flatnonzero(unmixed)
+        ),
         *chains.statuses,
         *known(state.weights).statuses,
         *(state.cross_check.statuses if state.cross_check is not None else ()),
@@ -122,7 +127,7 @@ def answer_of(state: State, settings: FitConfig) -> Answer:
         modes=division.modes,
         draws=known(state.draws),
         chains=chains,
-        weights=state.final_weights,
+        weights=reported(state.final_weights, unmixed, records.negligible),
         kernel=_kernel(state),
         challenge=state.challenge_result,
         statuses=tuple(statuses),
@@ -229,6 +234,7 @@ def _laplace_weights(modes: Modes, images: np.ndarray) -> Weights:
         pareto_k=unknown,
         from_draws=unknown,
         from_proposals=unknown,
+        bounds=np.full((k, 2), np.nan),
         iterations=tuple(log_z[:, None]),
     )
 

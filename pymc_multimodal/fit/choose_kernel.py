@@ -57,7 +57,7 @@ def choose_kernel(
     acceptance = jump_acceptance(ratios, proposed)
     kernel = choose_jumps(kernel, float(acceptance.mean()))
     again = target.logp(x[:REPEATED_DRAWS])
-    statuses = unstable(again, logp[:REPEATED_DRAWS])
+    statuses = unstable(again, logp[:REPEATED_DRAWS], target.density.resolution)
     return kernel, statuses + kernel_statuses(acceptance, kernel.jumps)
 
 

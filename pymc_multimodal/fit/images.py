@@ -129,7 +129,8 @@ def confirm_symmetry(target: Target, draws: RegionDraws, rng: np.random.Generato
         rows = rng.integers(logp.size, size=CONFIRMED_DRAWS)
         points = x.reshape(-1, x.shape[2])[rows]
         own = logp.ravel()[rows] - target.cells.log_multiplicity(points)
-        if not same_density(target.density.logp(target.cells.scatter(points, rng)), own):
+        there = target.density.logp(target.cells.scatter(points, rng))
+        if not same_density(there, own, target.density.resolution):
             raise SymmetryBroken
 
 
@@ -247,6 +248,7 @@ def weights_of_images(orbits: Orbits, weights: Weights) -> Weights:
         weight_se=weights.weight_se * share,
         interval=weights.interval * share[:, None],
         log_evidence=weights.log_evidence - log_m,
+        bounds=weights.bounds - log_m[:, None],
         iterations=tuple(i - m for i, m in zip(weights.iterations, log_m, strict=True)),
     )
 

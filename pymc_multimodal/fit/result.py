@@ -12,6 +12,7 @@ from pymc_multimodal import checks
 from pymc_multimodal.fit.choose_kernel import draws_by_weight
 from pymc_multimodal.fit.saving import read_fit, write_fit
 from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.target.errors import equal_logp
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
@@ -205,9 +206,12 @@ class Fit:
                 f"{density.names[:8]}. Fit this model anew."
             )
         now = density.logp(self.modes.locations)
-        if not np.allclose(now, self.modes.log_density, rtol=1e-6, atol=1e-6):
+        then = self.modes.log_density
+        equal = equal_logp(now, then, density.resolution)
+        if not equal.all():
+            k = int(np.argmin(equal))
             raise FitError(
-                "fit= was made before the model or its data changed: the log density at the "
-                f"first mode was {self.modes.log_density[0]:.6g} and is {now[0]:.6g} now. "
-                "Fit again."
+                "fit= was made before the model or its data changed: the log density at mode "
+                f"{k} was {then[k]:.6f} and is {now[k]:.6f} now, a difference of "
+                f"{now[k] - then[k]:.3g} nats. Fit again."
             )

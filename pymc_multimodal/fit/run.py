@@ -227,10 +227,8 @@ class Run:
         precise = bool(largest_se <= PRECISE_ENOUGH * target_se)
         if precise and complete:
             return []
-        error = "no standard error of a weight is known"
-        if not np.isnan(largest_se):
-            error = f"the largest standard error of a weight is {largest_se:.2g}"
-        error += f", target_se={target_se}"
+        largest = "not known" if np.isnan(largest_se) else f"{largest_se:.2g}"
+        error = f"the largest standard error of a weight is {largest}, target_se={target_se}"
         if complete:
             return [
                 Status("precision", "fit", f"the precision asked for was not reached: {error}.",

@@ -25,6 +25,12 @@ __all__ = [
 
 # What the group holds beside the columns and the locations of the model's variables.
 _INTERVAL, _BOUND = "weight_interval", "bound"
+# Why the attribute `missed_mass` is NaN.
+NO_MISSED_MASS = (
+    "No estimate of the missed posterior mass was found to be calibrated: the search for modes "
+    "and the challenge miss the same narrow modes. seen_basin_mass and unseen_start_mass_upper "
+    "say what was searched."
+)
 
 
 def modes_group(idata: Any) -> xr.Dataset:
@@ -154,11 +160,11 @@ def total_error(
     Returns
     -------
     float
-        Infinite where an error is.
+        NaN or infinite where an error is.
     """
     rows = np.stack([weight, weight_se, log_evidence, log_evidence_se], axis=1)
     if not np.isfinite(log_evidence_se).all():
-        return float("inf")
+        return float(np.sum(log_evidence_se))
     orbit = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
     return float(np.sqrt(np.sum(np.bincount(orbit, weight * log_evidence_se) ** 2)))
 
@@ -193,11 +199,12 @@ def _attributes(fit: Fit) -> dict[str, Any]:
     w, challenge = fit.weights, fit.challenge
     nan = float("nan")
     return {
-        "missed_mass": nan if challenge is None else challenge.missed_mass,
-        "missed_by_fit_upper": nan if challenge is None else challenge.missed_by_fit_upper,
+        "missed_mass": float("nan"),
+        "missed_mass_reason": NO_MISSED_MASS,
+        "missed_by_fit": nan if challenge is None else challenge.missed_by_fit,
         "log_evidence": w.total,
         "log_evidence_se": w.total_se,
-        "unseen_start_mass": fit.modes.unseen_start_mass,
+        "seen_basin_mass": fit.modes.seen_basin_mass,
         "unseen_start_mass_upper": fit.modes.unseen_start_mass_upper,
         "weight_in_singletons": float(np.sum(w.weight[fit.modes.singletons])),
         "n_logp_evals": int(fit.n_logp_evals),

@@ -22,6 +22,7 @@ __all__ = ["plot_modes"]
 MAX_SHOWN, MAX_FEW_COLOURS = 20, 10
 # Half width of a 95 % interval in standard errors of a normal distribution.
 NORMAL_95 = 1.96
+_INTERVAL = "weight_interval"
 # Bins of the histogram of a single variable. Conventional.
 N_BINS = 60
 
@@ -70,10 +71,15 @@ def _plot_weights(axis: Axes, modes: xr.Dataset, mode: np.ndarray, colours: np.n
     shown = len(colours)
     weight = modes["weight"].values[:shown]
     error = modes["weight_se"].values[:shown]
-    error = NORMAL_95 * np.where(np.isfinite(error), error, 0.0)
+    reach = NORMAL_95 * np.stack([error, error])
+    if _INTERVAL in modes:
+        # An error that is not known has an interval nevertheless.
+        bounds = np.abs(modes[_INTERVAL].values[:shown].T - weight)
+        reach = np.where(np.isfinite(reach), reach, bounds)
+    reach = np.where(np.isfinite(reach), reach, 0.0)
     share = np.array([np.mean(mode == k) for k in range(shown)])
     place = np.arange(shown)
-    axis.barh(place, weight, xerr=error, color=colours, height=0.7, capsize=3)
+    axis.barh(place, weight, xerr=reach, color=colours, height=0.7, capsize=3)
     axis.plot(share, place, "k|", markersize=12, markeredgewidth=1.5)
     axis.set_yticks(place, [str(k) for k in place])
     axis.invert_yaxis()

@@ -83,7 +83,7 @@ def _elements(name: str, values: xr.DataArray) -> list[tuple[str, np.ndarray]]:
 
 
 def summary_line(fit: Fit) -> str:
-    """Return one line of text: modes, weights, log evidence, missed mass and cost of a fit."""
+    """Return one line of text: modes, weights, log evidence, what was searched, and the cost."""
     w, challenge = fit.weights, fit.challenge
     modes = "one mode" if fit.n_modes == 1 else f"{fit.n_modes} modes"
     weights = ""
@@ -91,13 +91,13 @@ def summary_line(fit: Fit) -> str:
         pairs = list(zip(w.weight, w.weight_se, strict=True))
         shown = ", ".join(f"{x:.3f}±{s:.3f}" for x, s in pairs[:MAX_WEIGHTS_IN_LINE])
         weights = f", weights {shown}" + (", ..." if len(pairs) > MAX_WEIGHTS_IN_LINE else "")
-    climbs = missed = ""
-    if challenge is not None:
-        climbs = f" and {challenge.n_climbs} further climbs" if challenge.n_climbs else ""
-        if not np.isnan(challenge.missed_mass):
-            missed = f"missed mass about {challenge.missed_mass:.1g}; "
+    climbs = searched = ""
+    if challenge is not None and challenge.n_climbs:
+        climbs = f" and {challenge.n_climbs} further climbs"
+    if (seen := fit.modes.seen_basin_mass) < 1.0:
+        searched = f"modes whose basins hold less than {seen:.2g} of the prior may be missing; "
     return (
         f"Found {modes} from {fit.modes.n_starts} starts{climbs}{weights}; log evidence "
-        f"{w.total:.3f}±{w.total_se:.3f}; {missed}{fit.n_logp_evals} density evaluations, "
+        f"{w.total:.3f}±{w.total_se:.3f}; {searched}{fit.n_logp_evals} density evaluations, "
         f"{sum(fit.seconds.values()):.1f} s."
     )

@@ -12,6 +12,7 @@ starts chains in each region, and a caller goes on while regions are short of dr
 
 from __future__ import annotations
 
+from pymc_multimodal.regions.away import draws_away
 from pymc_multimodal.regions.begin import begin_chains
 from pymc_multimodal.regions.chains import (
     ChainRecord,
@@ -24,7 +25,7 @@ from pymc_multimodal.regions.chains import (
     positions,
     skip_regions,
 )
-from pymc_multimodal.regions.diagnostics import diagnostics_of, unmixed
+from pymc_multimodal.regions.diagnostics import diagnostics_of, unknown_spread, unmixed
 from pymc_multimodal.regions.draws import (
     ChainDiagnostics,
     RegionDraws,
@@ -69,6 +70,7 @@ __all__ = [
     "convergence",
     "diagnostics_of",
     "divide",
+    "draws_away",
     "draws_of",
     "escalate_regions",
     "explore",
@@ -80,6 +82,7 @@ __all__ = [
     "positions",
     "short_regions",
     "skip_regions",
+    "unknown_spread",
     "unmixed",
     "watched_columns",
 ]

@@ -259,7 +259,7 @@ def _checked(
 def _watched(sampler: RegionSampler, record: ChainRecord, centre: np.ndarray) -> np.ndarray:
     """Watched coordinates, unrolled, and the log density: (chains, draws, quantities)."""
     x = sampler.target.unroll(record.x.swapaxes(0, 1), centre)
-    x = x[:, :, watched_columns(sampler.target.dim)]
+    x = x[:, :, watched_columns(x)]
     return np.concatenate([x, record.logp.T[..., None]], axis=2)
 
 

@@ -14,6 +14,7 @@ from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
 from pymc_multimodal.search.starts import (
+    Starts,
     draw_starts,
     first_size,
     first_starts,
@@ -51,6 +52,9 @@ SCOUTS = 4
 # Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
 # barriers, symmetries and later batches. Conventional.
 CLIMB_SHARE = 0.5
+# Optimisers that climb from one start after the other. A limit cuts the last climbs off, and not
+# the slowest ones.
+ONE_BY_ONE = ("powell", "nelder_mead")
 # Seed of the points at which symmetries are tested, which shall not depend on the seed of the fit.
 SYMMETRY_SEED = 0
 
@@ -146,16 +150,15 @@ def _first_batch(
     if density.limits.any or optimiser_for(density, settings) == "differences":
         few = min(size, max(1, int(min(density.room(), SCOUTS))))
     evals = density.n_logp_evals
-    points = first_starts(density, search.distribution, settings, rng, slice(0, few))
-    search = _climb(density, search, settings, *points)[0]
+    starts = first_starts(density, search.distribution, settings, rng, slice(0, few))
+    search = _climb_from_starts(density, search, settings, starts)
     price = (density.n_logp_evals - evals) / few
     size = min(size, few + int(min(CLIMB_SHARE * density.room() / price, size)))
     if size > few:
         with suppress(LimitReached):
             part = slice(few, size)
-            points = first_starts(density, search.distribution, settings, rng, part)
-            if len(points[0]):
-                search = _climb(density, search, settings, *points)[0]
+            starts = first_starts(density, search.distribution, settings, rng, part)
+            search = _climb_from_starts(density, search, settings, starts)
     return search
 
 
@@ -167,8 +170,8 @@ def _next_batch(
     price = max(search.n_evals / search.counts.starts, 1.0)
     size = max(1, min(size, int(min(CLIMB_SHARE * density.room() / price, size))))
     images = search.optima.images()
-    points = draw_starts(density, search.distribution, settings, size, rng, images)
-    return _climb(density, search, settings, *points)[0] if len(points[0]) else search
+    starts = draw_starts(density, search.distribution, settings, size, rng, images)
+    return _climb_from_starts(density, search, settings, starts)
 
 
 def climb_from(
@@ -202,8 +205,8 @@ def climb_from(
     if cut_off.any():
         density.check_limits(CHUNK)
     search = join_optima(density, search, settings.barrier)
-    # Neither do their ends count, only the saddles that they left: those are rationed.
-    search = replace(search, counts=replace(counts, escapes=search.counts.escapes))
+    # Neither do their ends count, only the saddles that were not left.
+    search = replace(search, counts=replace(counts, saddles=search.counts.saddles))
     mode = search.optima.mode_of(search.optima.summits(settings.negligible))
     return search, mode[labels]
 
@@ -215,38 +218,50 @@ def _climb(
     density: Density,
     search: Search,
     settings: ModeSearch,
-    starts: np.ndarray,
-    logp: np.ndarray | None = None,
+    points: np.ndarray,
 ) -> tuple[Search, np.ndarray, np.ndarray]:
     """Climb from points.
 
     Returns the search, the index of each point's optimum, or -1, and which climbs a limit cut off.
-    The points count as starts of the search if their log densities are given.
     """
-    if logp is not None:
-        search = _with_highest(search, starts, logp)
+    # Saddles are rationed by batch.
+    search = replace(search, counts=replace(search.counts, escapes=0))
     summits = search.optima.summits(settings.negligible)
-    climbs = climb_all(density, settings, starts, search.spread, search.optima.scale[summits])
+    climbs = climb_all(density, settings, points, search.spread, search.optima.scale[summits])
     search = _with_highest(search, climbs.x, climbs.logp)
     search, labels, cut_off = _identify_all(density, search, climbs, settings.max_iter)
-    if logp is not None:
-        counts = search.counts
-        search = replace(
-            search,
-            counts=replace(
-                counts,
-                starts=counts.starts + len(starts),
-                unfinished=counts.unfinished + int(cut_off.sum()),
-            ),
-            starts=np.concatenate([search.starts, starts]),
-            start_optima=np.concatenate([search.start_optima, labels]),
-        )
     search = replace(
         search,
         points=np.concatenate([search.points, climbs.path]),
         point_optima=np.concatenate([search.point_optima, labels[climbs.path_row]]),
     )
     return search, labels, cut_off
+
+
+def _climb_from_starts(
+    density: Density, search: Search, settings: ModeSearch, starts: Starts
+) -> Search:
+    """Climb from starts, which count."""
+    if not len(starts):
+        return search
+    search = _with_highest(search, starts.x, starts.logp)
+    search, labels, cut_off = _climb(density, search, settings, starts.x)
+    tells = labels >= 0
+    if optimiser_for(density, settings) not in ONE_BY_ONE:
+        tells &= not cut_off.any()
+    counts = search.counts
+    return replace(
+        search,
+        counts=replace(
+            counts,
+            starts=counts.starts + len(starts),
+            unfinished=counts.unfinished + int(cut_off.sum()),
+        ),
+        starts=np.concatenate([search.starts, starts.x]),
+        start_optima=np.concatenate([search.start_optima, labels]),
+        start_from_prior=np.concatenate([search.start_from_prior, starts.from_prior]),
+        start_tells=np.concatenate([search.start_tells, tells]),
+    )
 
 
 def _with_highest(search: Search, x: np.ndarray, logp: np.ndarray) -> Search:

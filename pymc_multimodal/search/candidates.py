@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from pymc_multimodal.target.errors import equal_logp
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -203,7 +205,11 @@ def _family(maps: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
 
 
 def optima_families(
-    names: tuple[str, ...], optima: np.ndarray, height: np.ndarray, spread: np.ndarray
+    names: tuple[str, ...],
+    optima: np.ndarray,
+    height: np.ndarray,
+    spread: np.ndarray,
+    resolution: float,
 ) -> Iterator[list[Candidate]]:
     """Yield maps that take one optimum to another of the same height, the simplest first.
 
@@ -217,6 +223,8 @@ def optima_families(
     height : array of shape (p,)
         Their log densities.
     spread : array of shape (d,)
+    resolution : float
+        Relative rounding error of the log densities.
 
     Yields
     ------
@@ -228,7 +236,7 @@ def optima_families(
     apart = 0.5 * (spread[:, None] + spread)
     move_cost = MOVE_COST * (1.0 - np.eye(d))
     found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-    for p, q in _similar_pairs(optima, height, spread):
+    for p, q in _similar_pairs(optima, height, spread, resolution):
         cost = np.abs(np.abs(q)[:, None] - np.abs(p)) / apart + move_cost
         target, source = linear_sum_assignment(cost)
         if cost[target, source].max() <= SAME_COORDINATE:
@@ -245,13 +253,16 @@ def optima_families(
         yield [Candidate(element, f"{what} {', '.join(moved[:NAMED_COORDINATES])}{more}")]
 
 
-def _similar_pairs(optima: np.ndarray, height: np.ndarray, spread: np.ndarray) -> np.ndarray:
+def _similar_pairs(
+    optima: np.ndarray, height: np.ndarray, spread: np.ndarray, resolution: float
+) -> np.ndarray:
     """Return pairs of optima of one height with the same sizes of coordinates, shape (m, 2, d)."""
     d = len(spread)
     top = np.argsort(-height, kind="stable")[:MAX_OPTIMA]
     optima, height = optima[top], height[top]
     sizes = np.sort(np.abs(optima), axis=1)
-    first, second = np.nonzero(np.triu(np.abs(height[:, None] - height) <= SAME_LOGP, 1))
+    level = equal_logp(height[:, None], height, resolution, SAME_LOGP)
+    first, second = np.nonzero(np.triu(level, 1))
     alike = np.abs(sizes[first] - sizes[second]).max(axis=1) <= SAME_COORDINATE * spread.max()
     most = min(MAX_PAIRS, int(MAX_NUMBERS / d**2))
     return optima[np.stack([first, second], axis=1)[alike][:most]]

@@ -36,8 +36,8 @@ MAX_SLOPE, MAX_GAIN = 0.5, 1.0
 # Length of the step that leaves a saddle (spreads of the starts).
 # Measured: examples/benchmarks/constants.py
 ESCAPE_STEP = 0.05
-# Saddles in a row that one climb may leave, and saddles that a search leaves in all. A rough
-# density looks like a saddle wherever a climb ends, and every escape costs two climbs.
+# Saddles in a row that one climb may leave, and saddles that the climbs of one batch leave in all.
+# A rough density looks like a saddle wherever a climb ends, and every escape costs two climbs.
 # Measured: examples/benchmarks/constants.py
 MAX_DEPTH, MAX_ESCAPES = 2, 24
 
@@ -141,7 +141,7 @@ def _checked_image(density: Density, optima: OptimumSet, x: np.ndarray, logp: fl
     if optima.symmetry is None:
         return x
     images = np.stack(optima.symmetry.generators) @ x
-    if not same_density(density.logp(images), np.full(len(images), logp)):
+    if not same_density(density.logp(images), np.full(len(images), logp), density.resolution):
         raise SymmetryBroken
     return optima.canonical_image(x)
 
@@ -190,8 +190,10 @@ def identify(
         return replace(search, counts=replace(counts, flat=counts.flat + 1)), -1
     if point.kind == "runaway":
         return replace(search, counts=replace(counts, runaway=counts.runaway + 1)), -1
-    if point.hessian is None:
-        return search, -1
+    if point.kind == "none":
+        saddles = counts.saddles + bool(np.isfinite(point.logp))
+        return replace(search, counts=replace(counts, saddles=saddles)), -1
+    assert point.hessian is not None
     known = search.optima.nearest(density, point.x[None], np.array([point.logp]))[0]
     if known >= 0:
         return search, int(known)

@@ -19,6 +19,8 @@ __all__ = ["Modes", "highest_point", "modes_of"]
 # A mode is another one than a known mode whose optima it holds if it is higher by more than this
 # (nats). Conventional: the depth of a valley that parts two modes, `ModeSearch.barrier`.
 NEW_MODE_RISE = 1.0
+# Share of the starts whose climbs may end at a saddle before that is a warning. Conventional.
+MAX_SADDLE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,17 @@ class Modes:
     spread : array of shape (d,)
         Robust standard deviation of the starts.
     n_starts : int
-    unseen_start_mass : float
-        Estimated probability that a start lands in a basin not found: modes hit exactly once, after
-        all merges, over the number of starts (Good 1953, doi:10.1093/biomet/40.3-4.237). NaN if
-        modes were given. It is a share of starts, not of posterior mass.
     unseen_start_mass_upper : float
-        Its upper 95 % bound; 3 / n if there are no singletons.
+        Upper 95 % bound of the probability that the climb from a start leads to a mode not found.
+        With n climbs that ended at an optimum, it is 3 / n if no mode was hit exactly once, and
+        more otherwise: the modes hit once, over n, estimate that probability (Good 1953,
+        doi:10.1093/biomet/40.3-4.237). Batches that a limit cut off do not count. It is a share of
+        starts, not of posterior mass; NaN if modes were given.
+    seen_basin_mass : float
+        A mode is found with a probability of at least 95 % if its basin (the points from which
+        climbs lead to it) holds this share of the prior: 3 / n for n climbs from prior draws that
+        ended at an optimum, and 1 for fewer than three. A basin with a smaller share may hold any
+        part of the posterior. NaN if no start was drawn from the prior.
     singletons : array of bool, shape (K,)
         Modes hit exactly once.
     runaway : bool
@@ -71,8 +78,8 @@ class Modes:
     point_modes: np.ndarray
     spread: np.ndarray
     n_starts: int
-    unseen_start_mass: float
     unseen_start_mass_upper: float
+    seen_basin_mass: float
     singletons: np.ndarray
     runaway: bool = False
     statuses: tuple[Status, ...] = field(default=())
@@ -158,11 +165,13 @@ def modes_of(density: Density, search: Search, settings: ModeSearch) -> Modes:
     if not len(optima):
         return _central_point(density, search)
     given = settings.locations is not None
+    tells = search.start_tells
     best = optima.summits(settings.negligible)
     mode = optima.mode_of(best)
     labels = mode[search.start_optima]
     hits = np.bincount(labels[labels >= 0], minlength=len(best))
-    n, once = counts.starts, int(np.sum(hits == 1))
+    told = np.bincount(labels[tells & (labels >= 0)], minlength=len(best))
+    unseen = _upper_share(int(np.sum(told == 1)), int(tells.sum()))
     ids = np.flatnonzero(mode >= 0)
     return Modes(
         locations=optima.x[best],
@@ -175,38 +184,46 @@ def modes_of(density: Density, search: Search, settings: ModeSearch) -> Modes:
         points=search.points,
         point_modes=mode[search.point_optima],
         spread=search.spread,
-        n_starts=n,
-        unseen_start_mass=float("nan") if given else once / n,
-        unseen_start_mass_upper=float("nan") if given else min(1.0, _upper_count(once) / n),
+        n_starts=counts.starts,
+        unseen_start_mass_upper=float("nan") if given else unseen,
+        seen_basin_mass=_seen_basin_mass(search),
         singletons=hits == 1,
-        statuses=_statuses(search, len(best), 0 if given else once),
+        statuses=_statuses(search, hits, float("nan") if given else unseen),
     )
 
 
-def _upper_count(count: int) -> float:
-    """Return an upper 95 % bound of the mean of a Poisson count.
+def _upper_share(count: int, n: int) -> float:
+    """Return an upper 95 % bound of a probability, from a count among n; 1 at most.
 
-    For a count of 0 it is the rule of three, ``-log(0.05)``; otherwise the mean m for which the
-    count is two standard deviations, ``2 sqrt(m)``, too low.
+    It bounds the mean of a Poisson count. For a count of 0 it is the rule of three,
+    ``-log(0.05)``; otherwise the mean m for which the count is two standard deviations,
+    ``2 sqrt(m)``, too low.
     """
-    return 3.0 if count == 0 else count + 2 * np.sqrt(count) + 3
+    return min(1.0, (count + 2 * np.sqrt(count) + 3.0) / max(n, 1))
 
 
-def _statuses(search: Search, n_modes: int, once: int) -> tuple[Status, ...]:
+def _seen_basin_mass(search: Search) -> float:
+    """Return the share of the prior from which on a basin has been seen (see `Modes`)."""
+    if not search.start_from_prior.any():
+        return float("nan")
+    return _upper_share(0, int(np.sum(search.start_from_prior & search.start_tells)))
+
+
+def _statuses(search: Search, hits: np.ndarray, unseen: float) -> tuple[Status, ...]:
     """Describe what the search has met.
 
     Parameters
     ----------
     search : Search
-    n_modes : int
-        Modes that are not negligible.
-    once : int
-        Modes that one start has found; 0 if modes were given.
+    hits : array of int, shape (K,)
+        Starts that have found each mode that is not negligible.
+    unseen : float
+        `Modes.unseen_start_mass_upper`.
     """
     counts = search.counts
-    n = counts.starts
+    n, once = counts.starts, int(np.sum(hits == 1))
     statuses = _cut_short(search)
-    n_negligible = len(np.unique(search.optima.group)) - n_modes
+    n_negligible = len(np.unique(search.optima.group)) - len(hits)
     if n_negligible:
         statuses.append(
             Status("negligible", "search", f"{n_negligible} further modes have negligible mass.",
@@ -218,14 +235,31 @@ def _statuses(search: Search, n_modes: int, once: int) -> tuple[Status, ...]:
                    f"{counts.runaway} of {n} climbs ended where the density still grows.",
                    "Write a hierarchical model in its non-centred form.")
         )  # fmt: skip
-    if once:
+    if once and np.isfinite(unseen):
         statuses.append(
             Status("singletons", "search",
-                   f"{once} of {n_modes} modes were found by one start of {n} only, so about "
-                   f"{once / n:.1%} of all starts would find a mode that was not found.",
+                   f"{once} of {len(hits)} modes were found by one start of {n} only, so up to "
+                   f"{unseen:.1%} of all starts may lead to modes that were not found.",
                    "Raise ModeSearch.max_starts or give more starts.")
         )  # fmt: skip
-    return tuple(statuses)
+    return (*statuses, _searched(search))
+
+
+def _searched(search: Search) -> Status:
+    """Say what the search has seen, and what it may have missed."""
+    n, seen = int(np.sum(search.start_from_prior & search.start_tells)), _seen_basin_mass(search)
+    if np.isnan(seen):
+        cause = "no start was drawn from the prior: nothing is said of modes elsewhere."
+    elif seen >= 1.0:
+        cause = f"only {n} climbs from prior draws ended at an optimum: any mode may be missing."
+    else:
+        cause = (
+            f"climbs from {n} prior draws ended at an optimum: a mode whose basin holds {seen:.2%} "
+            "or more of the prior has been seen with a probability of 95 %. Modes with smaller "
+            "basins may be missing, whatever their posterior mass."
+        )
+    remedy = "Raise ModeSearch.starts, or give known modes: ModeSearch(locations=...)."
+    return Status("searched", "search", cause, remedy, level="info")
 
 
 def _cut_short(search: Search) -> list[Status]:
@@ -235,6 +269,15 @@ def _cut_short(search: Search) -> list[Status]:
         statuses.append(
             Status("flat", "search", f"{counts.flat} climbs ended where the density is flat.",
                    "They were not counted as modes.", level="info")
+        )  # fmt: skip
+    if counts.saddles:
+        statuses.append(
+            Status("saddles", "search",
+                   f"{counts.saddles} climbs ended at a saddle and were not continued: each batch "
+                   "leaves a few saddles only.",
+                   "Where the density is rough or has steps, every place looks like a saddle; "
+                   "otherwise raise ModeSearch.starts: modes may be missing.",
+                   level="warning" if counts.saddles > MAX_SADDLE_SHARE * counts.starts else "info")
         )  # fmt: skip
     if counts.unfinished:
         statuses.append(
@@ -310,8 +353,8 @@ def _single_point(
         point_modes=np.zeros(len(search.starts), dtype=int),
         spread=search.spread,
         n_starts=search.counts.starts,
-        unseen_start_mass=float("nan"),
         unseen_start_mass_upper=float("nan"),
+        seen_basin_mass=float("nan"),
         singletons=np.zeros(1, dtype=bool),
         runaway=True,
         statuses=statuses,

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
-__all__ = ["StartDistribution", "draw_starts", "first_size", "first_starts", "start_distribution"]
+__all__ = [
+    "StartDistribution",
+    "Starts",
+    "draw_starts",
+    "first_size",
+    "first_starts",
+    "start_distribution",
+]
 
 # Prior draws whose median and percentiles are the centre and spread of the starts. Conventional:
 # with 256 draws a median has an error of 0.08 standard deviations.
@@ -57,6 +64,39 @@ class StartDistribution:
     centre: np.ndarray
     spread: np.ndarray
     points: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Points that climbs start from.
+
+    Attributes
+    ----------
+    x : array of shape (n, d)
+    logp : array of shape (n,)
+        Log densities, all finite.
+    from_prior : array of bool, shape (n,)
+        Prior draws that were not moved: they alone say which basins of the prior have been seen.
+    """
+
+    x: np.ndarray
+    logp: np.ndarray
+    from_prior: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @classmethod
+    def finite(cls, x: np.ndarray, logp: np.ndarray, from_prior: np.ndarray) -> Starts:
+        """Return the points at which the log density is finite."""
+        inside = np.isfinite(logp)
+        return cls(x[inside], logp[inside], from_prior[inside])
+
+    @classmethod
+    def joined(cls, parts: list[Starts], n: int) -> Starts:
+        """Return the first n points of some parts."""
+        arrays = zip(*((p.x, p.logp, p.from_prior) for p in parts), strict=True)
+        return cls(*(np.concatenate(a)[:n] for a in arrays))
 
 
 def start_distribution(
@@ -133,7 +173,7 @@ def first_starts(
     settings: ModeSearch,
     rng: np.random.Generator,
     part: slice,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Starts:
     """Return some starts of the first batch: points that were given, or drawn ones.
 
     Parameters
@@ -147,7 +187,8 @@ def first_starts(
 
     Returns
     -------
-    x, logp : arrays of shape (n, d) and (n,)
+    Starts
+        No point that was given is known to be a prior draw.
 
     Raises
     ------
@@ -155,16 +196,14 @@ def first_starts(
         If the log density is finite at none of them, and these are the first ones.
     """
     if distribution.points is not None:
-        x = distribution.points[part]
-        logp = density.logp(x)
-        what, finite = "the given points", np.isfinite(logp)
-        x, logp = x[finite], logp[finite]
+        what, x = "the given points", distribution.points[part]
+        starts = Starts.finite(x, density.logp(x), np.zeros(len(x), dtype=bool))
     else:
         size = part.stop - part.start
         what = f"{ATTEMPTS * size} prior draws"
-        x, logp = draw_starts(density, distribution, settings, size, rng)
-    if len(x) or part.start:
-        return x, logp
+        starts = draw_starts(density, distribution, settings, size, rng)
+    if len(starts) or part.start:
+        return starts
     error = density.last_error
     raise ModelError(
         f"The log density is NaN or -inf at all of {what}. "
@@ -181,7 +220,7 @@ def draw_starts(
     n: int,
     rng: np.random.Generator,
     optima: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Starts:
     """Draw starts at which the log density is finite.
 
     Every other start is a prior draw scaled about the centre by a random factor: in many
@@ -201,33 +240,33 @@ def draw_starts(
 
     Returns
     -------
-    x, logp : arrays of shape (m, d) and (m,)
+    Starts
         Fewer than n, or none, where the density is finite at few prior draws.
     """
-    kept, values = [np.empty((0, density.dim))], [np.empty(0)]
+    kept: list[Starts] = []
     for _ in range(ATTEMPTS):
         x = density.prior_draws(n, rng)
         scaled = np.arange(n) % SCALED_EVERY == SCALED_EVERY - 1
         factor = settings.stretch * rng.random((int(scaled.sum()), 1))
         x[scaled] = distribution.centre + factor * (x[scaled] - distribution.centre)
+        moved = scaled
         if optima is not None and len(optima) > 1:
             in_box = np.arange(n) % BOX_EVERY == BOX_EVERY - 1
             low, high = optima.min(axis=0), optima.max(axis=0)
             margin = BOX_MARGIN * (high - low) + SPREAD_MARGIN * distribution.spread
             size = (int(in_box.sum()), density.dim)
             x[in_box] = rng.uniform(low - margin, high + margin, size=size)
+            moved = scaled | in_box
         x = density.wrap(x)
         try:
-            logp = density.logp(x)
+            kept.append(Starts.finite(x, density.logp(x), ~moved))
         except LimitReached:
-            if len(kept) > 1:
-                break
-            raise
-        kept.append(x[np.isfinite(logp)])
-        values.append(logp[np.isfinite(logp)])
+            if not kept:
+                raise
+            break
         if sum(map(len, kept)) >= n:
             break
-    return np.concatenate(kept)[:n], np.concatenate(values)[:n]
+    return Starts.joined(kept, n)
 
 
 def _rows(points: Any, dim: int, name: str) -> np.ndarray:

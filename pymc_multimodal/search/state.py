@@ -31,7 +31,9 @@ class Counts:
     flat : int
         Climbs that ended where the log density does not change over the spread of the starts.
     escapes : int
-        Saddles that were left on both sides.
+        Saddles that the last batch has left on both sides.
+    saddles : int
+        Climbs of all batches that ended at a saddle and were not continued.
     """
 
     starts: int = 0
@@ -39,6 +41,7 @@ class Counts:
     runaway: int = 0
     flat: int = 0
     escapes: int = 0
+    saddles: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Search:
     optima : OptimumSet
     starts, start_optima : arrays of shape (n, d) and (n,)
         Starts so far, with the index of the optimum that each climb ended at, or -1.
+    start_from_prior : array of bool, shape (n,)
+        Starts that are prior draws, not moved.
+    start_tells : array of bool, shape (n,)
+        Starts whose climbs ended at an optimum, in a batch that no limit cut off. Where a limit
+        cuts climbs off, those that end are the quickest: they say nothing of what was missed.
     points, point_optima : arrays of shape (m, d) and (m,)
         Starts and points on the paths of the climbs, with the optimum that each climb ended at.
     saddle_pairs, saddle_logp : arrays of shape (s, 2) and (s,)
@@ -75,6 +83,8 @@ class Search:
     optima: OptimumSet
     starts: np.ndarray
     start_optima: np.ndarray
+    start_from_prior: np.ndarray
+    start_tells: np.ndarray
     points: np.ndarray
     point_optima: np.ndarray
     saddle_pairs: np.ndarray
@@ -96,6 +106,8 @@ class Search:
             optima=OptimumSet.empty(distribution.spread),
             starts=np.empty((0, d)),
             start_optima=np.empty(0, dtype=int),
+            start_from_prior=np.empty(0, dtype=bool),
+            start_tells=np.empty(0, dtype=bool),
             points=np.empty((0, d)),
             point_optima=np.empty(0, dtype=int),
             saddle_pairs=np.empty((0, 2), dtype=int),

@@ -9,6 +9,7 @@ import numpy as np
 
 from pymc_multimodal.search.candidates import named_families, optima_families
 from pymc_multimodal.target.circle import is_circular
+from pymc_multimodal.target.errors import equal_logp
 from pymc_multimodal.target.group import Symmetry, generate
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ __all__ = ["check_symmetry", "find_symmetry"]
 
 # Evaluations that the tests of candidates may cost. Measured: examples/benchmarks/constants.py
 MAX_TESTS = 600
-# Relative difference of log densities that counts as rounding. Conventional: 10^6 times the
-# precision of doubles.
-RELATIVE_TOLERANCE = 1e-9
+# Difference of log densities (nats) up to which a map leaves them unchanged, where rounding is less
+# than that. It is far below the difference that breaks a symmetry later (`target.errors`), because
+# few points are tested. Conventional.
+SAME_NATS = 1e-6
 # A map is of use if it moves a coordinate of some optimum by more than this (spreads of the
 # starts). Measured: examples/benchmarks/constants.py
 MIN_MOVE = 1e-2
@@ -51,8 +53,7 @@ def _leave_unchanged(
     """
     moved = np.einsum("mij,nj->mni", elements, x)
     there = density.logp(moved.reshape(-1, x.shape[1])).reshape(len(elements), len(x))
-    with np.errstate(invalid="ignore"):
-        return (np.abs(there - logp) <= RELATIVE_TOLERANCE * (1.0 + np.abs(logp))).all(axis=1)
+    return np.all(equal_logp(there, logp, density.resolution, SAME_NATS), axis=1)
 
 
 def check_symmetry(symmetry: Symmetry, density: Density, x: np.ndarray) -> None:
@@ -131,7 +132,7 @@ def find_symmetry(
     accepted: list[Candidate] = []
     known = np.eye(density.dim)[None]
     spent = 0
-    by_optima = optima_families(density.names, optima, height, spread)
+    by_optima = optima_families(density.names, optima, height, spread, density.resolution)
     for family in chain(named_families(density.names), by_optima):
         if spent >= MAX_TESTS or density.exhausted():
             break

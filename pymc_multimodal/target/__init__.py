@@ -5,7 +5,13 @@ from __future__ import annotations
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.circle import displacement, into_window, is_circular, unroll, wrap
 from pymc_multimodal.target.density import CHUNK, Density
-from pymc_multimodal.target.errors import EvaluationErrors, same_density, unstable
+from pymc_multimodal.target.errors import (
+    EvaluationErrors,
+    equal_logp,
+    rounding,
+    same_density,
+    unstable,
+)
 from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
 from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.protocol import LogDensity
@@ -23,9 +29,11 @@ __all__ = [
     "Target",
     "averaged",
     "displacement",
+    "equal_logp",
     "generate",
     "into_window",
     "is_circular",
+    "rounding",
     "same_density",
     "unroll",
     "unstable",

@@ -12,15 +12,18 @@ import numpy as np
 
 from pymc_multimodal.status import Status, first_line
 
-__all__ = ["EvaluationErrors", "same_density", "unstable"]
+__all__ = ["EvaluationErrors", "equal_logp", "rounding", "same_density", "unstable"]
 
 # Share of the evaluations above which NaN, +inf or a gradient that is not finite is a warning.
 # Below, line searches of the optimiser that overshoot explain them. The value is conventional.
 MAX_FAULTY_SHARE = 0.01
-# Two log densities are equal but for rounding if they differ by less than this share of
-# 1 + |log density|. Numerical solvers inside of a model need such a tolerance. It is wide for large
-# values: 0.1 nats at |log density| = 1e5. Measured: examples/benchmarks/constants.py
-EQUAL_LOGP_TOLERANCE = 1e-6
+# Two log densities are equal if they differ by less than this (nats), or by rounding. Solvers
+# inside of a model need a tolerance. A density that is wrong by this much changes a weight by a
+# ten-thousandth of it, far less than any error that is asked for. Conventional.
+EQUAL_NATS = 1e-4
+# Rounding error of a log density, in units of its last place. Naive sums of 10^6 terms of one sign
+# err by about a thousand: rounding errors add up like a random walk. Conventional.
+ROUNDING_ULPS = 1024
 
 
 @dataclass
@@ -112,32 +115,66 @@ class EvaluationErrors:
         return found
 
 
-def same_density(there: np.ndarray, here: np.ndarray) -> bool:
+def rounding(logp: np.ndarray, resolution: float) -> np.ndarray:
+    """Return the error of log densities by rounding (nats).
+
+    Parameters
+    ----------
+    logp : array
+    resolution : float
+        Relative rounding error of the type that the density computes in (`Density.resolution`).
+    """
+    return ROUNDING_ULPS * resolution * np.abs(logp)
+
+
+def equal_logp(
+    there: np.ndarray, here: np.ndarray, resolution: float, nats: float = EQUAL_NATS
+) -> np.ndarray:
+    """Tell which log densities are equal but for rounding, whatever their size.
+
+    Parameters
+    ----------
+    there, here : arrays that broadcast to one shape
+        Two log densities of each point. Points where `here` is -inf count as equal.
+    resolution : float
+        Relative rounding error of the type that the density computes in (`Density.resolution`).
+    nats : float
+        Smallest difference that counts, where rounding is less than that.
+
+    Returns
+    -------
+    array of bool
+    """
+    finite = np.isfinite(here)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(there - here)
+    return ~finite | (gap <= np.maximum(nats, rounding(np.where(finite, here, 0.0), resolution)))
+
+
+def same_density(there: np.ndarray, here: np.ndarray, resolution: float) -> bool:
     """Tell whether log densities of points and of their images are equal but for rounding.
 
     Parameters
     ----------
     there, here : arrays of shape (n,)
         Log densities of the images, and of the points. Points with density zero are left out.
+    resolution : float
+        As in `equal_logp`.
     """
-    return not _differ(there, here).any()
+    return bool(equal_logp(there, here, resolution).all())
 
 
-def _differ(there: np.ndarray, here: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(here)
-    gap = np.abs(there[finite] - here[finite])
-    return ~(gap <= EQUAL_LOGP_TOLERANCE * (1.0 + np.abs(here[finite])))
-
-
-def unstable(again: np.ndarray, logp: np.ndarray) -> list[Status]:
+def unstable(again: np.ndarray, logp: np.ndarray, resolution: float) -> list[Status]:
     """Report draws whose log density was another one when they were evaluated again.
 
     Parameters
     ----------
     again, logp : arrays of shape (n,)
         Log densities of the second and of the first evaluation.
+    resolution : float
+        As in `equal_logp`.
     """
-    differ = int(_differ(again, logp).sum())
+    differ = int(np.sum(~equal_logp(again, logp, resolution)))
     if not differ:
         return []
     return [

@@ -109,5 +109,7 @@ class Target:
         SymmetryBroken
             If one differs.
         """
-        if self.cells is not None and not same_density(self.density.logp(x), logp):
+        if self.cells is None:
+            return
+        if not same_density(self.density.logp(x), logp, self.density.resolution):
             raise SymmetryBroken

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import poisson
 
 from pymc_multimodal.challenge.endpoints import Endpoints, surprising
-from pymc_multimodal.challenge.findings import Finding, find_unvisited
+from pymc_multimodal.challenge.findings import Finding, find_unvisited, within_masses
 
 
 def endpoints(n_surprising, n=1000, root=None):
@@ -39,6 +41,36 @@ def test_as_many_surprises_as_chance_brings_are_no_finding(count):
     np.testing.assert_array_equal(found.unknown, stays)
     np.testing.assert_allclose(found.gap, [0.0, -np.log1p(-count / 1000)])
     assert [s.mode for s in found.statuses] == [1]
+
+
+@pytest.mark.parametrize("copies", [1, 4, 20])
+def test_copies_of_endpoints_change_nothing(copies):
+    """A tenth of the roots end where the chains have not been, and so does a tenth of the mass."""
+    root = np.repeat(np.arange(2000 // copies), copies)
+    points = endpoints(100, root=root)
+    stays = points.excess > 0
+    found = find_unvisited(points, surprising(points, 1), stays, 2)
+    np.testing.assert_allclose(found.gap, [0.0, -np.log1p(-0.1)])
+
+
+def test_copies_of_what_chance_brings_are_no_finding():
+    """Two roots of a thousand are surprising: a copy of each is no more evidence."""
+    points = endpoints(8, root=np.arange(2000) // 4)
+    stays = points.excess > 0
+    assert not find_unvisited(points, surprising(points, 1), stays, 2).statuses
+
+
+def test_particles_that_crowd_in_a_tail_do_not_make_a_weight_unknown():
+    """Of a region's particles 99 % are in a new place, but they weigh e^-7 of it: not 4.6 nats."""
+    points = endpoints(0)
+    finding = Finding(points.x[:0], points.excess > 0, np.array([-np.log(0.01), 0.5, 0.5]))
+    weights = SimpleNamespace(log_evidence=np.array([-1.0, -1.0, -1.0]))
+    log_mass, error = np.array([-8.0, -1.0 - np.log1p(-0.5), -np.inf]), np.array([0.1, 0.0, np.nan])
+    gap = within_masses(finding, log_mass, error, weights).gap
+    np.testing.assert_allclose(gap[0], 0.99 * np.exp(-7.0 + 0.4), rtol=0.01)
+    # Where the particles' mass is that of the whole region, the gap is what their share says.
+    assert gap[1] == 0.5
+    assert gap[2] == 0.5
 
 
 def test_endpoints_that_return_are_no_finding():

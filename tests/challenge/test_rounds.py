@@ -153,9 +153,8 @@ def test_without_rounds_the_proof_is_a_warning():
     fit = fit_density(target.density(), config)
     assert fit.n_modes == 1
     assert challenges(fit)
-    # What is lacking is in the error, and no estimate says that nothing is.
+    # What is lacking is in the error.
     assert abs(fit.weights.total - target.log_z) < 2 * fit.weights.total_se
-    assert np.isnan(fit.challenge.missed_mass)
 
 
 def test_half_the_mass_in_a_basin_of_few_starts_is_found(rng):

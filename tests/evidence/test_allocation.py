@@ -24,6 +24,7 @@ def weights(from_draws, from_proposals, weight=(0.4, 0.6)):
         pareto_k=nothing,
         from_draws=np.array(from_draws),
         from_proposals=np.array(from_proposals),
+        bounds=np.tile([-np.inf, np.inf], (2, 1)),
         iterations=(nothing, nothing),
     )
 

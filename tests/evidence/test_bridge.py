@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from pymc_multimodal._compat import ess
 from pymc_multimodal.evidence import bridge, slowest_moment
+from pymc_multimodal.evidence.statuses import bridge_statuses
 
 LOG_Z = 2.0
 PI, Q = norm(0.0, 1.0), norm(0.4, 1.3)
@@ -146,3 +147,59 @@ def test_the_order_of_draws_and_proposals_does_not_matter(seed):
     x, y = log_ratio(rng.standard_normal((4, 50))), proposals(100, rng)
     a, b = bridge(x, y, 200.0), bridge(x[::-1], rng.permutation(y), 200.0)
     assert np.isclose(a.log_evidence, b.log_evidence, atol=1e-8)
+
+
+def far_apart(distance, rng, chains=16, draws=50, n_proposals=1000):
+    """Log ratios of two normals so many standard deviations apart; the log evidence is 0."""
+    x = 0.5 * distance**2 + distance * rng.standard_normal((chains, draws))
+    return x, -0.5 * distance**2 + distance * rng.standard_normal(n_proposals)
+
+
+def test_errors_are_right_up_to_a_nat_whatever_the_overlap(rng):
+    """k-hat is 1.4 to 2.2 here, and hardly any proposal reaches the draws' ratios."""
+    z = []
+    for distance in (4.0, 5.0, 5.5):
+        for _ in range(50):
+            x, y = far_apart(distance, rng)
+            found = bridge(x, y, x.size)
+            error = np.sqrt(found.from_draws + found.from_proposals)
+            if error < 1.0:
+                z.append(found.log_evidence / error)
+    assert len(z) > 140
+    # Of 150 scores the root mean square is 1 within 0.06.
+    assert 0.8 < np.sqrt(np.mean(np.square(z))) < 1.25
+
+
+@pytest.mark.parametrize("distance", [3.0, 8.0, 12.0])
+def test_bounds_hold_however_poor_the_overlap(distance, rng):
+    for _ in range(40):
+        x, y = far_apart(distance, rng)
+        found = bridge(x, y, x.size)
+        low, high = found.bounds
+        assert low < 0.0 < high
+        assert low < found.log_evidence < high
+
+
+def test_a_bridge_that_has_not_converged_says_so(rng):
+    """Draws and proposals 12 standard deviations apart: the iteration creeps."""
+    x, y = far_apart(12.0, rng)
+    found = bridge(x, y, x.size)
+    assert len(found.iterations) == 1001
+    assert found.remaining > 1.0
+    # The distance to the end counts as an error, and is no larger than the bounds allow.
+    assert found.remaining <= np.ptp(found.bounds)
+    assert np.sqrt(found.from_draws + found.from_proposals) >= 0.99 * found.remaining
+    codes = [s.code for s in bridge_statuses(0, found, x, y, 3.0)]
+    assert "bridge" in codes
+    near = bridge(*far_apart(2.0, rng), x.size)
+    assert near.remaining == 0.0
+    assert not bridge_statuses(0, near, *far_apart(2.0, rng), 0.3)
+
+
+def test_the_distance_to_the_end_is_that_of_a_longer_iteration(rng):
+    """Fixed-point steps become shorter by a constant factor."""
+    x, y = far_apart(4.0, rng)
+    short, whole = bridge(x, y, x.size, max_iter=8), bridge(x, y, x.size)
+    assert whole.remaining == 0.0
+    gap = abs(short.log_evidence - whole.log_evidence)
+    assert 0.3 * gap < short.remaining < 3 * gap

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from densities import Everywhere, HalfSpace, exact_local, gaussian, two_modes, z_scores
 from regional import bridge_samples, regional
 
-from pymc_multimodal.evidence import estimate
+from pymc_multimodal.evidence import estimate, reported
 from pymc_multimodal.proposals.base import RegionFit
 from pymc_multimodal.target.density import Density
 
@@ -131,3 +133,72 @@ def test_needs_is_met_by_what_was_reached(rng):
     reached = float(found.weight_se.max())
     assert not found.needs(1.01 * reached, 10.0).any()
     assert found.needs(0.99 * reached, 10.0).any()
+
+
+# ------------------------------------------------------------------ errors that are not known
+
+NONE = np.zeros(2, dtype=bool)
+
+
+def test_errors_that_are_known_are_reported_as_they_are(rng):
+    found = weights_of(rng)
+    assert reported(found, NONE, NONE) is found
+    # Negligible regions, whose chains were not run until they mix, change nothing.
+    assert reported(found, NONE, np.array([True, False])) is found
+
+
+def test_a_region_that_draws_and_proposals_do_not_share_has_no_error(rng):
+    """Every weight depends on it: no error is stated, but bounds that hold."""
+    far = regional(np.array([TARGET.means[0] + [0.0, 60.0], TARGET.means[1]]), [0.5, 0.7])
+    found = weights_of(rng, fitted=far)
+    told = reported(found, NONE, NONE)
+    assert np.isnan(told.weight_se).all()
+    assert np.isnan(told.total_se)
+    np.testing.assert_array_equal(np.isnan(told.log_evidence_se), [True, False])
+    truth = exact_weights()
+    assert np.all((told.interval[:, 0] < truth) & (truth < told.interval[:, 1]))
+    assert np.all(told.interval[:, 1] <= 1.0)
+    assert "between" in next(s.cause for s in found.statuses if s.code == "evidence_error")
+    # What the loop of a fit reads is as before.
+    np.testing.assert_array_equal(told.from_proposals, found.from_proposals)
+    assert found.needs(0.01, 0.1).any()
+
+
+def test_chains_that_have_not_mixed_have_no_error(rng):
+    """Chains that stay where they began agree with one another on a tiny error."""
+    found = weights_of(rng)
+    told = reported(found, np.array([False, True]), NONE)
+    assert np.isnan(told.weight_se).all()
+    # What its chains have not seen has no upper bound; its proposals give a lower one.
+    assert told.interval[1, 1] == 1.0
+    assert told.interval[0, 0] == 0.0
+    assert 0.0 < told.interval[1, 0] < told.weight[1]
+    assert told.weight[0] < told.interval[0, 1] < 1.0
+
+
+def test_an_unknown_mass_that_is_bounded_adds_to_the_errors_of_the_others(rng):
+    """A region of 1e-9 of the mass, of which no error is known, makes no other weight unknown."""
+    found = weights_of(rng)
+    shift = np.array([-20.0, 0.0])
+    small = replace(
+        found,
+        log_evidence=found.log_evidence + shift,
+        bounds=found.bounds + shift[:, None],
+        from_proposals=found.from_proposals + np.array([4.0, 0.0]),
+        weight=np.array([1e-9, 1 - 1e-9]),
+    )
+    told = reported(small, NONE, NONE)
+    np.testing.assert_array_equal(np.isnan(told.weight_se), [True, False])
+    assert told.weight_se[1] < 1e-5
+    assert told.interval[0, 0] < 1e-9 < told.interval[0, 1] < 1e-5
+    assert found.total_se <= told.total_se < found.total_se + 0.1
+
+
+def test_a_single_region_without_a_known_error(rng):
+    target = gaussian(np.zeros(2), np.eye(2))
+    density = target.density()
+    samples = bridge_samples(density, Everywhere(), regional([[60.0, 0.0]], [0.5]), [500], rng)
+    found = estimate(samples, exact_local(target, Everywhere().label, 1, rng), density)
+    told = reported(found, NONE[:1], NONE[:1])
+    assert np.isnan(told.total_se)
+    assert told.weight.tolist() == [1.0]

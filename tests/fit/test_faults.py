@@ -293,7 +293,7 @@ def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict_and_what_they_foun
     assert whole.challenge.n_climbs > 500
     fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 1000))
     assert 0 < fit.challenge.n_climbs < whole.challenge.n_climbs
-    assert fit.challenge.missed_mass == whole.challenge.missed_mass
+    assert fit.challenge.missed_by_search == whole.challenge.missed_by_search
     assert warnings_of(fit) == ["budget"]
     assert_right(fit)
 

@@ -168,8 +168,10 @@ def test_modes_attributes(idata):
     truth = 2 * np.log(np.trapezoid(density, grid))
     assert 0 < attrs["log_evidence_se"] < 0.1
     assert abs(attrs["log_evidence"] - truth) < 4 * attrs["log_evidence_se"]
-    assert 0 <= attrs["unseen_start_mass"] < 0.05
-    assert 0 < attrs["missed_mass"] < attrs["missed_by_fit_upper"] < 1
+    assert 0 < attrs["unseen_start_mass_upper"] < 0.05
+    assert 0 < attrs["seen_basin_mass"] < 0.05
+    assert np.isnan(attrs["missed_mass"])
+    assert "seen_basin_mass" in attrs["missed_mass_reason"]
     assert 0 <= attrs["weight_in_singletons"] <= 1
     assert attrs["n_starts"] == 512
     assert 0 <= attrs["n_climbs"] <= 1024

@@ -16,8 +16,10 @@ from pymc_multimodal.target.density import Density
 def test_some_starts_are_near_the_centre_and_some_far_out(rng):
     density = gaussian(np.zeros(64), np.eye(64)).density()
     distribution = start_distribution(density, ModeSearch(), rng)
-    x, logp = draw_starts(density, distribution, ModeSearch(), 1000, rng)
-    np.testing.assert_array_equal(logp, density.logp(x))
+    starts = draw_starts(density, distribution, ModeSearch(), 1000, rng)
+    x = starts.x
+    np.testing.assert_array_equal(starts.logp, density.logp(x))
+    np.testing.assert_array_equal(starts.from_prior, np.arange(1000) % 2 == 0)
     assert x.shape == (1000, 64)
     size = np.linalg.norm(x, axis=1) / np.linalg.norm(density.prior_draws(1000, rng), axis=1).mean()
     assert np.mean(size < 0.3) == pytest.approx(0.075, abs=0.03)
@@ -53,7 +55,11 @@ def test_centre_and_spread_are_those_of_the_prior(rng):
 def test_a_third_of_later_starts_lies_in_the_box_of_the_optima(rng):
     density, optima = gaussian(np.zeros(2), np.eye(2)).density(), np.array([[90.0, 90], [99, 99]])
     distribution = start_distribution(density, ModeSearch(), rng)
-    x, _ = draw_starts(density, distribution, ModeSearch(), 300, rng, optima)
+    starts = draw_starts(density, distribution, ModeSearch(), 300, rng, optima)
+    x = starts.x
+    # Neither in the box nor scaled about the centre: the prior draws are a third.
+    assert starts.from_prior.sum() == 100
+    assert (x[starts.from_prior] < 80).all()
     assert len(x) == 300
     assert np.sum((x > 80).all(axis=1)) == 100
 
@@ -64,9 +70,12 @@ def test_points_outside_of_the_support_are_no_starts(rng):
 
     density = Density(half, 2, prior=WideNormal(2))
     distribution = start_distribution(density, ModeSearch(), rng)
-    x, _ = draw_starts(density, distribution, ModeSearch(), 100, rng)
+    starts = draw_starts(density, distribution, ModeSearch(), 100, rng)
+    x = starts.x
+    assert 30 < starts.from_prior.sum() < 70
     assert len(x) == 100
     assert (x[:, 0] > 0).all()
     given = start_distribution(density, ModeSearch(starts=[[1.0, 0.0], [-1.0, 0.0]]), rng)
-    first, _ = first_starts(density, given, ModeSearch(), rng, slice(0, 2))
-    np.testing.assert_array_equal(first, [[1.0, 0.0]])
+    first = first_starts(density, given, ModeSearch(), rng, slice(0, 2))
+    assert not first.from_prior.any()
+    np.testing.assert_array_equal(first.x, [[1.0, 0.0]])

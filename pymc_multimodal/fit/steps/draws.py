@@ -9,6 +9,7 @@ from pymc_multimodal.fit.choose_kernel import choose_kernel
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps.base import Step
 from pymc_multimodal.kernel import make_kernel
+from pymc_multimodal.regions import draws_away
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
@@ -64,4 +65,7 @@ class ChooseKernel(Step):
             state.final_weights,
             run.rng(self.name),
         )
+        modes = known(state.division).modes
+        if not modes.runaway:
+            statuses += draws_away(run.density, modes.locations, modes.scale, known(state.draws))
         return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))
