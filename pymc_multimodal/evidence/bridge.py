@@ -105,20 +105,26 @@ def bridge(
         bounds = _bounds(draws, finite, len(proposals))
         return Bridge(-np.inf, 0.0, np.inf, np.array([-np.inf]), bounds=bounds)
     s1 = n_effective / (n_effective + len(proposals))
-    trace = _fixed_point(draws.ravel(), finite, len(proposals), s1, tolerance, max_iter)
-    log_r = trace[-1]
+    # Beside a large constant of the log density the iteration would not converge: the rounding
+    # error of a log evidence of a million is 1e-10 nats.
+    origin = float(np.median(draws))
+    steps = _fixed_point(
+        draws.ravel() - origin, finite - origin, len(proposals), s1, tolerance, max_iter
+    )
+    trace = np.array(steps) + origin
+    log_r = float(trace[-1])
     from_draws, from_proposals = _variances(draws, proposals, log_r, s1, max_effective)
     # If the smallest ratio of the draws exceeds the largest of the proposals, the evidence lies
     # between the two, and the linearisation does not see how far they are apart.
     unbridged = float(0.5 * (0.5 * max(0.0, draws.min() - finite.max())) ** 2)
     bounds = _bounds(draws, finite, len(proposals))
-    remaining = min(_remaining(trace, tolerance), bounds[1] - bounds[0])
+    remaining = min(_remaining(steps, tolerance), bounds[1] - bounds[0])
     unbridged += 0.5 * remaining**2
     return Bridge(
         log_r,
         from_draws + unbridged,
         from_proposals + unbridged,
-        np.array(trace),
+        trace,
         remaining,
         bounds,
     )

@@ -196,6 +196,17 @@ def test_a_bridge_that_has_not_converged_says_so(rng):
     assert not bridge_statuses(0, near, *far_apart(2.0, rng), 0.3)
 
 
+@pytest.mark.parametrize("constant", [1e6, -1e9])
+def test_a_large_constant_does_not_keep_the_bridge_from_converging(constant, rng):
+    """Regression: steps of the rounding error never fell below the tolerance."""
+    x, y = far_apart(1.0, rng)
+    plain, shifted = bridge(x, y, x.size), bridge(x + constant, y + constant, x.size)
+    assert shifted.remaining == 0.0
+    assert len(shifted.iterations) < 200
+    assert shifted.log_evidence - constant == pytest.approx(plain.log_evidence, abs=1e-5)
+    assert shifted.from_draws == pytest.approx(plain.from_draws, rel=1e-3)
+
+
 def test_the_distance_to_the_end_is_that_of_a_longer_iteration(rng):
     """Fixed-point steps become shorter by a constant factor."""
     x, y = far_apart(4.0, rng)
