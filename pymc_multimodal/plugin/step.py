@@ -15,8 +15,8 @@ from pymc_multimodal._compat import ChainSetupMixin
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.chain import Chain, advance
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
-from pymc_multimodal.plugin.inference_data import attach
-from pymc_multimodal.plugin.modes_group import mode_statistics
+from pymc_multimodal.plugin.inference_data import attach, record_with_symmetry
+from pymc_multimodal.plugin.modes_group import RECORD
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     fit_config,
@@ -24,7 +24,7 @@ from pymc_multimodal.plugin.settings import (
     split_settings,
     with_fit_settings,
 )
-from pymc_multimodal.plugin.traces import STATS
+from pymc_multimodal.plugin.traces import NO_RECORD, STATS, as_stat
 from pymc_multimodal.status import ModelError
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         # PyMC's chain processes are daemons, which cannot start processes of their own.
         self.density.workers = 1
         self._target = self.fit.target(self.density)
-        self._mode_statistics = mode_statistics(self.fit)
-        self._chain = Chain()
+        self._record = as_stat(record_with_symmetry(model, self.fit))
+        self._chain, self._record_is_due = Chain(), True
 
     @staticmethod
     def competence(var: Any, has_grad: bool = False) -> Competence:
@@ -146,7 +146,12 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         # PyMC spawns the generators of its chains from its seed in the way in which a fit spawns
         # those of its stages: with one seed for both, the random numbers would be the same.
         self.rng = np.random.default_rng(rng.integers(2**32, size=4, dtype=np.uint32))
-        self._chain = Chain()
+        self._chain, self._record_is_due = Chain(), True
+
+    def stop_tuning(self) -> None:
+        """Send the record again: PyMC may discard the draws made so far."""
+        super().stop_tuning()
+        self._record_is_due = True
 
     def reset_tuning(self) -> None:
         """Do nothing: no parameter is tuned while chains run."""
@@ -155,7 +160,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         """Make one draw of one chain."""
         self._chain, stats = advance(self.fit, self._target, self._chain, q0.data, self.rng)
         assert self._chain.shown is not None
-        return self._chain.shown.copy(), [{**stats, **self._mode_statistics}]
+        record = self._record if self._record_is_due else NO_RECORD
+        self._record_is_due = False
+        return self._chain.shown.copy(), [{**stats, RECORD: record}]
 
     # ------------------------------------------------------------------ results
 
