@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +16,9 @@ __all__ = [
     "Status",
     "StatusKind",
     "SymmetryBroken",
+    "counted",
     "first_line",
+    "with_error",
     "worst",
 ]
 
@@ -104,6 +107,8 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
 })  # fmt: skip
 """Every code that a status can have; ``docs/statuses.rst`` explains each."""
 
+# Decimals beyond which a number is written with an exponent. Conventional.
+MAX_DECIMALS = 6
 # Notes that the table of modes shows beside the warnings: the numbers of that row are no estimates.
 NOTES_IN_TABLE = frozenset({"negligible_region"})
 
@@ -184,6 +189,22 @@ def first_line(error: Exception) -> str:
     PyTensor's messages continue with pages about the graph.
     """
     return str(error).partition("\n")[0].rstrip(".")
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a number with its standard error, which is rounded to two significant digits."""
+    if not 0 < error < math.inf:
+        # Exact by symmetry, or not known.
+        return f"{value:.3g}" if error == 0 else f"{value:.3f}±{error}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    if digits > MAX_DECIMALS:
+        return f"{value:.{MAX_DECIMALS}g}±{error:.2g}"
+    return f"{value:.{digits}f}±{error:.{digits}f}"
 
 
 def worst(statuses: tuple[Status, ...], mode: int) -> str:

@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 import pymc as pm
-from pymc.progress_bar import create_simple_progress
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
@@ -45,7 +44,7 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
         _log.info("The model has no gradient: searching and sampling by density values alone.")
     try:
         # PyMC's bar that shows nothing returns None from its context.
-        with (progress := create_simple_progress(progressbar=run.shows_progress)):
+        with (progress := run.progress()):
             bar = _StageBar(progress)
             fit = fit_density(density, config, report=bar.report)
             bar.finish()

@@ -17,6 +17,7 @@ from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.arguments import check_fit, draws_given, model_given
 from pymc_multimodal.plugin.modes_group import (
     RECORD,
     drop_record,
@@ -141,8 +142,10 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
         Without a fit, if the draws carry no record of one. That a given fit belongs to these
         draws is not checked.
     TypeError
-        With a fit, if there is no model.
+        If `idata` is no InferenceData or DataTree, or `fit` is no fit; with a fit, if there is no
+        model.
     """
+    draws_given("attach", idata)
     if fit is None:
         modes = modes_from_record(idata)
         if modes is not None:
@@ -155,7 +158,7 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
             )
         drop_record(idata)
     else:
-        _add_groups(idata, fit, pm.modelcontext(model))
+        _add_groups(idata, check_fit("attach", fit), model_given("attach", model))
     return idata
 
 

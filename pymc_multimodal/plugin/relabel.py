@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names
+from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.target import Orbit, Symmetry
 
 __all__ = ["acts_as", "read_action", "relabel"]
@@ -125,6 +126,8 @@ def relabel(idata: Any) -> Any:
 
     Raises
     ------
+    TypeError
+        If `idata` is no InferenceData or DataTree.
     ValueError
         If there is no group `modes`, or it knows nothing of symmetries.
 
@@ -134,6 +137,7 @@ def relabel(idata: Any) -> Any:
     nearest image; Stephens (2000, "Dealing with label switching in mixture models", J. R. Stat.
     Soc. B 62, 795-809) discusses such rules.
     """
+    draws_given("relabel", idata)
     attributes = get_dataset(idata, "modes").attrs if "modes" in group_names(idata) else {}
     if "reference" not in attributes:
         raise ValueError(

@@ -10,9 +10,12 @@ import pymc as pm
 from pymc.step_methods.arraystep import ArrayStepShared
 from pymc.step_methods.compound import Competence, StepMethodState
 from pymc.step_methods.state import dataclass_state
+from pytensor.graph.basic import Variable
 
 from pymc_multimodal._compat import ChainSetupMixin
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.model import check_model
+from pymc_multimodal.plugin.arguments import model_given
 from pymc_multimodal.plugin.chain import Chain, advance
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import attach, record_with_symmetry
@@ -59,7 +62,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         refused beside it.
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, challenge, symmetry, target_se,
-        max_evals, max_seconds, random_seed, workers, progressbar, quiet, compile_kwargs.
+        max_evals, max_seconds, random_seed, workers, progressbar, progressbar_theme, quiet,
+        compile_kwargs.
         `random_seed` is the seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains.
         `workers` share the evaluations of the fit, not those of the chains.
 
@@ -113,22 +117,29 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         rng: Any = None,
         **settings: Unpack[FitSettings],
     ) -> None:
+        owner = type(self).__name__
         fit_settings, run = split_settings(type(self), settings)
-        model = pm.modelcontext(model)
+        model = model_given(owner, model)
+        check_model(model)
         _check_variables(model, vars, blocked)
         super().__init__(list(model.value_vars), {}, blocked=True, rng=rng)
         self.tune = False
         if fit is None:
-            config = fit_config(fit_settings, quiet=run.quiet)
+            config = fit_config(owner, fit_settings, quiet=run.quiet)
             self.density, self.fit = fit_model(model, config, run)
         else:
-            self.fit = refuse_beside_fit(fit, fit_settings)
+            self.fit = refuse_beside_fit(owner, fit, fit_settings)
             self.density = load_fit(model, fit, run)
         # PyMC's chain processes are daemons, which cannot start processes of their own.
         self.density.workers = 1
         self._target = self.fit.target(self.density)
         self._record = as_stat(record_with_symmetry(model, self.fit))
         self._chain, self._record_is_due = Chain(), True
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> MultimodalDiffusion:
+        """Check the model, which PyMC asks for its variables."""
+        kwargs["model"] = model_given(cls.__name__, kwargs.get("model"))
+        return super().__new__(cls, *args, **kwargs)
 
     @staticmethod
     def competence(var: Any, has_grad: bool = False) -> Competence:
@@ -197,7 +208,14 @@ def _check_variables(model: pm.Model, vars: Sequence[Any] | None, blocked: bool)
         )
     if vars is None:
         return
-    given = {model.rvs_to_values.get(v, v).name for v in np.atleast_1d(np.array(vars, object))}
+    variables = list(vars) if isinstance(vars, Sequence) and not isinstance(vars, str) else [vars]
+    known = {*model.value_vars, *model.rvs_to_values}
+    if strange := [v for v in variables if not isinstance(v, Variable) or v not in known]:
+        raise TypeError(
+            f"MultimodalDiffusion(vars={vars!r}): {strange[0]!r} is no free variable of the model. "
+            "The step takes all of them together: leave `vars` out."
+        )
+    given = {model.rvs_to_values.get(v, v).name for v in variables}
     missing = [v.name for v in model.value_vars if v.name not in given]
     if missing:
         raise ModelError(

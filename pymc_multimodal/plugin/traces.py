@@ -12,7 +12,7 @@ from pymc.backends.ndarray import NDArray
 from pymc_multimodal.model import layout, unflatten
 from pymc_multimodal.plugin.modes_group import RECORD
 
-__all__ = ["NO_RECORD", "STATS", "as_stat", "chain_records", "check_var_names"]
+__all__ = ["NO_RECORD", "STATS", "as_stat", "chain_records"]
 
 STATS: dict[str, tuple[Any, list]] = {
     "lp": (np.float64, []),
@@ -31,16 +31,6 @@ NO_RECORD = np.array([""], dtype=object)
 def as_stat(record: str) -> np.ndarray:
     """Wrap a fit's record as the value of a sample stat."""
     return np.array([record], dtype=object)
-
-
-def check_var_names(model: pm.Model, var_names: Sequence[str] | None) -> None:
-    """Raise a ValueError if the model does not have all of these variables."""
-    known = {v.name for v in model.unobserved_RVs}
-    if missing := set(var_names or ()) - known:
-        raise ValueError(
-            f"var_names holds {sorted(missing)}, which the model does not have; it has "
-            f"{sorted(known)}."
-        )
 
 
 def chain_records(
@@ -71,7 +61,6 @@ def chain_records(
     """
     variables = None
     if var_names is not None:
-        check_var_names(model, var_names)
         # Evaluating the random variables themselves would draw new values.
         variables = model.replace_rvs_by_values(
             [v for v in model.unobserved_RVs if v.name in set(var_names)]

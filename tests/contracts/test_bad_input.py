@@ -304,7 +304,7 @@ def test_a_seed_beside_a_fit_is_for_the_chains_of_sample_alone(no_fit, fitted):
 
 @pytest.mark.parametrize("entry", ["step", "sample"])
 def test_what_is_given_as_a_fit_has_to_be_one(no_fit, unimodal, entry):
-    with pytest.raises(TypeError, match=r"fit=3 is a int; give the result of fit\(\)"):
+    with pytest.raises(TypeError, match=r"fit=3\) is an int; give the result of fit\(\)"):
         ENTRIES[entry](unimodal, fit=3)
 
 
@@ -360,7 +360,7 @@ def test_starts_that_do_not_fit_the_model(no_evaluations, unimodal, modes, error
 
 def test_no_modes_group_yet(unimodal):
     prior = pm.sample_prior_predictive(5, model=unimodal, random_seed=1)
-    with pytest.raises(ValueError, match="no mode weights"):
+    with pytest.raises(ValueError, match="no group 'posterior'"):
         mm.attach(prior)
     with pytest.raises(ValueError, match="attach"):
         mm.mode_table(prior)
