@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -18,6 +18,7 @@ __all__ = [
     "SymmetryBroken",
     "counted",
     "first_line",
+    "under_a_limit",
     "with_error",
     "worst",
 ]
@@ -58,6 +59,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     # Search for modes
     "singletons": StatusKind(("search",), _WARNING),
     "runaway": StatusKind(("search",), _WARNING),
+    "step": StatusKind(("search",), _WARNING),
     "unfinished": StatusKind(("search",), _WARNING),
     "flat": StatusKind(("search",), _INFO),
     "negligible": StatusKind(("search",), _INFO),
@@ -107,6 +109,12 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
 })  # fmt: skip
 """Every code that a status can have; ``docs/statuses.rst`` explains each."""
 
+# Remedies in place of those that ask for more draws, where a limit ended the fit.
+_LIMITED = {
+    "r_hat": "Its weight and shape are not to be trusted; raise the limit.",
+    "evidence_error": "Raise the limit.",
+    "singletons": "Raise the limit, or give starts: ModeSearch(starts=...).",
+}
 # Decimals beyond which a number is written with an exponent. Conventional.
 MAX_DECIMALS = 6
 # Notes that the table of modes shows beside the warnings: the numbers of that row are no estimates.
@@ -189,6 +197,19 @@ def first_line(error: Exception) -> str:
     PyTensor's messages continue with pages about the graph.
     """
     return str(error).partition("\n")[0].rstrip(".")
+
+
+def under_a_limit(statuses: Sequence[Status]) -> list[Status]:
+    """Let remedies agree: where a limit ended the fit, more draws need a higher limit first.
+
+    Parameters
+    ----------
+    statuses : sequence of Status
+        All statuses of a fit.
+    """
+    if not any(s.code == "budget" for s in statuses):
+        return list(statuses)
+    return [replace(s, remedy=_LIMITED.get(s.code, s.remedy)) for s in statuses]
 
 
 def counted(n: int, noun: str) -> str:

@@ -23,7 +23,7 @@ from pymc_multimodal.fit.steps import STEPS
 from pymc_multimodal.kernel import Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture
 from pymc_multimodal.regions import diagnostics_of
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, under_a_limit
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
@@ -80,7 +80,7 @@ def finish(state: State, run: Run) -> Fit:
         weights=weights,
         kernel=kernel,
         challenge=result,
-        statuses=tuple(statuses),
+        statuses=tuple(under_a_limit(statuses)),
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),

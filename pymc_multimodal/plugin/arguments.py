@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import pymc as pm
 import pytensor
 import xarray as xr
 from pytensor.compile.mode import get_mode
+from threadpoolctl import threadpool_limits
 
 from pymc_multimodal import checks
 from pymc_multimodal._compat import group_names
@@ -22,9 +24,13 @@ __all__ = [
     "check_idata_kwargs",
     "check_var_names",
     "draws_given",
+    "limits_blas",
     "model_given",
     "with_backend",
 ]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def model_given(owner: str, model: Any) -> pm.Model:
@@ -171,6 +177,21 @@ def with_backend(
     mode = {"c": "CVM"}.get(backend, str(backend).upper())
     check_compile_kwargs(owner, {"mode": mode})
     return {**(compile_kwargs or {}), "mode": mode}
+
+
+def limits_blas(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function run with as many threads of BLAS as its argument `blas_cores` says."""
+
+    @wraps(function)
+    def limited(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        cores: Any = kwargs.get("blas_cores")
+        if cores is None or cores == "auto":
+            return function(*args, **kwargs)
+        checks.count(function.__name__, "blas_cores", cores)
+        with threadpool_limits(limits=cores):
+            return function(*args, **kwargs)
+
+    return limited
 
 
 def _check_keywords(owner: str, name: str, value: Any, takers: tuple[Any, ...]) -> None:

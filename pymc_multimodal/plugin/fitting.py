@@ -9,7 +9,7 @@ import pymc as pm
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
-from pymc_multimodal.model import density_of
+from pymc_multimodal.model import density_of, imputed
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
@@ -21,6 +21,13 @@ _log = logging.getLogger("pymc.multimodal")
 
 # Length of the progress bar: the number of steps with different names.
 N_STAGES = len({step.name for step in STEPS})
+
+_IMPUTED = (
+    "The model imputes missing data (%s). Each value is a coordinate of the search, and one with "
+    "two explanations doubles the number of modes. Missing responses say nothing of the "
+    "parameters: leave them out, and draw them afterwards with pm.sample_posterior_predictive. "
+    "Sum or integrate over missing covariates where a formula is known."
+)
 
 
 @globally_locked
@@ -42,6 +49,8 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
     density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     if not density.has_gradient and not run.quiet:
         _log.info("The model has no gradient: searching and sampling by density values alone.")
+    if not run.quiet and (missing := imputed(model)):
+        _log.info(_IMPUTED, ", ".join(f"{n} values in {name}" for name, n in missing.items()))
     try:
         # PyMC's bar that shows nothing returns None from its context.
         with (progress := run.progress()):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_modes"]
+__all__ = ["plot_modes", "two_columns"]
 
 
 # Modes in the picture: colour maps of Matplotlib have ten or twenty distinct colours.
@@ -62,7 +62,7 @@ def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
     check_var_names("plot_modes", var_names, elements, "the posterior")
     names = list(elements) if var_names is None else var_names
     shown = min(len(modes["mode"]), MAX_SHOWN)
-    columns = _two_columns({k: v for n in names for k, v in elements[n].items()}, mode)
+    columns = two_columns({k: v for n in names for k, v in elements[n].items()}, mode)
     colours = plt.get_cmap("tab10" if shown <= MAX_FEW_COLOURS else "tab20")(np.arange(shown))
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10, 4.2), width_ratios=(1, 1.4), layout="constrained"
@@ -137,11 +137,17 @@ def _draws_of_fit(fit: Fit) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarra
     return elements, fit.label(x), False
 
 
-def _two_columns(columns: dict[str, np.ndarray], mode: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def two_columns(columns: dict[str, np.ndarray], mode: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Choose the two columns, in their order, that separate the modes best.
 
     The first has the largest share of its variance between the modes. The second has the largest
     one after a linear regression on the first, so that it is no copy of it.
+
+    Parameters
+    ----------
+    columns : dict of arrays of shape (n,)
+        Draws of each element, by label.
+    mode : array of int, shape (n,)
     """
     labels = list(columns)
     if len(labels) <= 2:

@@ -11,7 +11,6 @@ from typing import Any, Unpack
 import numpy as np
 import pymc as pm
 from pymc.stats.convergence import log_warnings, run_convergence_checks
-from threadpoolctl import threadpool_limits
 
 from pymc_multimodal import checks, kernel
 from pymc_multimodal._compat import get_dataset
@@ -19,6 +18,7 @@ from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import (
     check_idata_kwargs,
     check_var_names,
+    limits_blas,
     model_given,
     with_backend,
 )
@@ -88,6 +88,7 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
 
 @with_fit_settings
 @globally_locked
+@limits_blas
 def sample(
     draws: int = 1000,
     *,
@@ -165,39 +166,11 @@ def sample(
         checks.count("sample", name, value, least)
     if cores is not None:
         checks.count("sample", "cores", cores)
-    if blas_cores not in (None, "auto"):
-        checks.count("sample", "blas_cores", blas_cores)
     checks.flag("sample", "compute_convergence_checks", compute_convergence_checks)
     check_idata_kwargs("sample", idata_kwargs)
     run = replace(run, compile_kwargs=with_backend("sample", backend, run.compile_kwargs))
     model = model_given("sample", model)
     check_var_names("sample", var_names, [v.name for v in model.unobserved_RVs], "the model")
-    with threadpool_limits(limits=None if blas_cores == "auto" else blas_cores):
-        x, stats, fit, began = _fit_and_draw(model, fit, fit_settings, run, (chains, tune, draws))
-    kept = KeptDraws(x, stats, tune=tune, seconds=time.monotonic() - began)
-    idata = to_inference_data(model, fit, kept, var_names=var_names, idata_kwargs=idata_kwargs)
-    if compute_convergence_checks:
-        _check_convergence(idata, model, quiet=run.quiet)
-    return idata
-
-
-def _fit_and_draw(
-    model: pm.Model,
-    fit: Fit | None,
-    fit_settings: dict[str, Any],
-    run: RunOptions,
-    sizes: tuple[int, int, int],
-) -> tuple[np.ndarray, dict[str, np.ndarray], Fit, float]:
-    """Fit the model if need be, and run the chains.
-
-    Returns
-    -------
-    x, stats
-        See `_run_chains`.
-    fit : Fit
-    began : float
-        When the chains began (`time.monotonic`).
-    """
     if fit is None:
         config = fit_config("sample", fit_settings, quiet=run.quiet)
         density, fit = fit_model(model, config, run)
@@ -213,10 +186,14 @@ def _fit_and_draw(
     rng = np.random.default_rng([seed, 1])
     began = time.monotonic()
     try:
-        x, stats = _run_chains(fit, fit.target(density), sizes, rng, run)
+        x, stats = _run_chains(fit, fit.target(density), (chains, tune, draws), rng, run)
     finally:
         density.close()
-    return x, stats, fit, began
+    kept = KeptDraws(x, stats, tune=tune, seconds=time.monotonic() - began)
+    idata = to_inference_data(model, fit, kept, var_names=var_names, idata_kwargs=idata_kwargs)
+    if compute_convergence_checks:
+        _check_convergence(idata, model, quiet=run.quiet)
+    return idata
 
 
 def _run_chains(

@@ -218,6 +218,8 @@ def _statuses(search: Search, n_modes: int, once: int) -> tuple[Status, ...]:
                    f"{counts.runaway} of {n} climbs ended where the density still grows.",
                    "Write a hierarchical model in its non-centred form.")
         )  # fmt: skip
+    if counts.steps:
+        statuses.append(_step_status(counts.steps, n))
     if once:
         statuses.append(
             Status("singletons", "search",
@@ -245,20 +247,36 @@ def _cut_short(search: Search) -> list[Status]:
     return statuses
 
 
+def _step_status(steps: int, n: int) -> Status:
+    return Status(
+        "step",
+        "search",
+        f"{steps} of {n} climbs ended at a step of the log density: it falls there at "
+        "once, although its gradient points on.",
+        "Gradients do not see steps (pm.math.switch, comparisons, rounding): write a "
+        "smooth function in their place, such as pm.math.sigmoid, or sum over the cases.",
+    )
+
+
 def _central_point(density: Density, search: Search) -> Modes:
     """Return a start of typical log density in place of modes, if no optimum was found."""
     # The posterior mass may be where the prior draws are; the climbs have left it.
     points, n = search.starts, search.counts.starts
     logp = density.logp(points)
     typical = np.argsort(-logp)[len(logp) // 2]
-    runaway = Status(
-        "runaway",
-        "search",
-        f"none of {n} climbs reached a proper optimum: the density grows without end along some "
-        "direction, or is flat.",
-        "The fit has one region, around a central point. Write a hierarchical model in its "
-        "non-centred form.",
-    )
+    region = "one region, around a central point: modes, if there are several, are lumped together"
+    if search.counts.steps > search.counts.runaway:
+        ended = _step_status(search.counts.steps, n)
+        ended = replace(ended, remedy=f"The fit has {region}. {ended.remedy}")
+    else:
+        ended = Status(
+            "runaway",
+            "search",
+            f"none of {n} climbs reached a proper optimum: the density grows without end along "
+            "some direction, or is flat.",
+            f"The fit has {region}, and its weight is no weight of a mode. Write a hierarchical "
+            "model in its non-centred form: then modes are told apart.",
+        )
     return Modes(
         locations=points[typical][None],
         log_density=logp[typical][None],
@@ -275,5 +293,5 @@ def _central_point(density: Density, search: Search) -> Modes:
         unseen_start_mass_upper=float("nan"),
         singletons=np.zeros(1, dtype=bool),
         runaway=True,
-        statuses=(*_cut_short(search), runaway),
+        statuses=(*_cut_short(search), ended),
     )

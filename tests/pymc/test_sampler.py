@@ -83,6 +83,13 @@ def test_a_fit_used_again_without_a_seed_gives_new_draws(model, fit, caplog):
     np.testing.assert_array_equal(draws(again), draws(one))
 
 
+@pytest.mark.parametrize("tune", [0, 3])
+def test_a_shorter_run_is_the_beginning_of_a_longer_one(model, fit, tune):
+    settings = {"chains": 3, "tune": tune, "model": model, "fit": fit, "random_seed": 1, **SILENT}
+    short, long = mm.sample(50, **settings), mm.sample(100, **settings)
+    np.testing.assert_array_equal(draws(short), draws(long)[:, :50])
+
+
 def test_a_fit_can_be_pickled(model, fit):
     loaded = pickle.loads(pickle.dumps(fit))
     one = mm.sample(50, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
