@@ -70,9 +70,10 @@ def draws_given(owner: str, idata: Any) -> Any:
             f"{owner}({idata!r}) is {checks.with_article(type(idata).__name__)}; give what "
             "pm.sample or pymc_multimodal.sample has returned, or ArviZ has loaded from a file."
         )
-    if "posterior" not in group_names(idata) and owner != "mode_table":
+    if "posterior" not in group_names(idata) and "modes" not in group_names(idata):
         raise ValueError(
-            f"{owner}(idata): the draws have no group 'posterior'; they have {group_names(idata)}."
+            f"{owner}(idata): there are no draws, the groups are {group_names(idata)}. Give what "
+            "pm.sample(step=MultimodalDiffusion()) has returned, after attach(idata)."
         )
     return idata
 

@@ -392,9 +392,9 @@ def test_starts_that_do_not_fit_the_model(no_evaluations, unimodal, modes, error
 
 def test_no_modes_group_yet(unimodal):
     prior = pm.sample_prior_predictive(5, model=unimodal, random_seed=1)
-    with pytest.raises(ValueError, match="no group 'posterior'"):
+    with pytest.raises(ValueError, match=r"no draws.*prior"):
         mm.attach(prior)
-    with pytest.raises(ValueError, match=r"attach|posterior"):
+    with pytest.raises(ValueError, match="attach"):
         mm.mode_table(prior)
-    with pytest.raises(ValueError, match=r"attach|posterior"):
+    with pytest.raises(ValueError, match="attach"):
         mm.plot_modes(prior)

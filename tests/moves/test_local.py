@@ -198,7 +198,7 @@ def test_a_chain_outside_of_the_support_waits_for_a_point_inside(gradient, rng):
     density = Density(box, 2, has_gradient=gradient)
     x = np.repeat([[1.5, 0.0], [9.0, 9.0]], 200, axis=0)
     state = state_at(density, x, np.zeros(400, dtype=int))
-    state, info = move(density, state, parameters((np.eye(2), 0.8, 1)), rng)
+    state, info = move(density, state, parameters((np.eye(2), 0.8, 1)), rng, label=None)
     assert np.isfinite(info.probability).all()
     assert 0 < info.accepted[:200].sum() < 200
     assert not info.accepted[200:].any()
