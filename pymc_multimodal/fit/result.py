@@ -86,7 +86,7 @@ class Fit:
     def described_modes(self) -> str:
         """Number of modes in words; images are counted, and the rows that stand for them named."""
         total = int(self.images.sum())
-        text = counted(total, "mode")
+        text = "one mode" if total == 1 else f"{total} modes"
         return text if total == self.n_modes else f"{text} in {counted(self.n_modes, 'row')}"
 
     def label(self, x: np.ndarray) -> np.ndarray:

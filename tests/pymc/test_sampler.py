@@ -381,12 +381,11 @@ def test_a_given_seed_is_not_announced(cheap, caplog):
 def test_quiet_hides_the_progress(cheap, monkeypatch):
     shown = []
 
-    def create(progressbar, **kwargs):
+    def create(progressbar, theme):
         shown.append(progressbar)
-        return create_simple_progress(progressbar=False, **kwargs)
+        return create_simple_progress(False, theme)
 
-    monkeypatch.setattr("pymc_multimodal.plugin.fitting.create_simple_progress", create)
-    monkeypatch.setattr("pymc_multimodal.plugin.sampler.create_simple_progress", create)
+    monkeypatch.setattr("pymc_multimodal.plugin.settings.create_simple_progress", create)
     settings = {"draws": 5, "chains": 1, "model": cheap, "random_seed": 1, "target_se": 0.05}
     mm.sample(**settings, progressbar=True, quiet=True)
     assert shown == [False, False]
