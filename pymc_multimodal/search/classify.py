@@ -33,10 +33,11 @@ NEWTON_GAIN = 1e-6
 # per spread), or if a climb that has not converged would gain more than this by a Newton step
 # (nats). Measured: examples/benchmarks/constants.py
 MAX_SLOPE, MAX_GAIN = 0.5, 1.0
-# A fall of the log density over a distance (spreads of the starts) at which a smooth density still
-# follows its gradient. Measured: coal-mining disasters with a hard switch fall by 3 nats at any
-# distance; of a centred funnel with gradients of 1e5, one in ten falls at 1e-6, and none at 1e-8.
-STEP_PROBE, MIN_FALL = 1e-8, 0.01
+# Distance of the point at which a step is looked for (spreads of the starts), the most that the
+# log density may grow to there by its gradient, and the fall that shows a step (nats). Measured on
+# the ends of climbs: coal-mining disasters with a hard switch fall by 3 nats at any distance. A
+# centred funnel, with gradients up to 1e5, falls in one of ten at 1e-6, and in none at 1e-8.
+STEP_PROBE, PROBE_GAIN, MIN_FALL = 1e-8, 1e-6, 0.01
 # Length of the step that leaves a saddle (spreads of the starts).
 # Measured: examples/benchmarks/constants.py
 ESCAPE_STEP = 0.05
@@ -137,8 +138,10 @@ def classify(
         if value >= logp:
             x, logp = better[0], float(value)
     if np.linalg.norm(slope[~curved]) > MAX_SLOPE or (not end.converged and gain > MAX_GAIN):
-        # Through the eyes of the gradient, the density grows here; a step may stop the climb.
-        uphill = spread * (vectors @ slope) * STEP_PROBE / np.linalg.norm(slope)
+        # By its gradient the density grows here; a step may have stopped the climb.
+        steepness = float(np.linalg.norm(slope))
+        probe = min(STEP_PROBE, PROBE_GAIN / steepness) / steepness
+        uphill = spread * (vectors @ slope) * probe
         beyond = density.logp(density.wrap(x + uphill)[None])[0]
         return EndPoint("step" if beyond < logp - MIN_FALL else "runaway", x, logp)
     return EndPoint("none", x, logp) if saddle else EndPoint("optimum", x, logp, hessian)
