@@ -7,10 +7,27 @@ class, the argument, the value and the range.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 
-__all__ = ["choice", "choices", "count", "counts", "flag", "kind", "number", "positive", "share"]
+import numpy as np
+
+__all__ = [
+    "choice",
+    "choices",
+    "count",
+    "counts",
+    "flag",
+    "generator",
+    "kind",
+    "number",
+    "positive",
+    "share",
+    "with_article",
+]
+
+# How an instance of a class is written, where it is not by a call of its class.
+_CALL: dict[type, str] = {Mapping: " such as a dict", str: ""}
 
 
 def count(owner: str, name: str, value: object, least: int = 1) -> None:
@@ -149,9 +166,36 @@ def kind(owner: str, name: str, value: object, expected: type) -> None:
     """Raise TypeError unless a value is an instance of the class `expected`."""
     if not isinstance(value, expected):
         raise TypeError(
-            f"{owner}({name}={value!r}) is a {type(value).__name__}; give a "
-            f"{expected.__name__}(...)."
+            f"{owner}({name}={value!r}) is {with_article(type(value).__name__)}; give "
+            f"{with_article(expected.__name__)}{_CALL.get(expected, '(...)')}."
         )
+
+
+def generator(owner: str, name: str, value: object) -> np.random.Generator:
+    """Return a generator of random numbers, made from a seed where a value is one.
+
+    Raises
+    ------
+    TypeError
+        If the value is neither a generator, a seed that NumPy takes, nor None.
+    ValueError
+        If the seed is negative.
+    """
+    try:
+        if not isinstance(value, bool):
+            return np.random.default_rng(value)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    except ValueError as error:
+        raise ValueError(f"{owner}({name}={value!r}) must not be negative.") from error
+    raise TypeError(
+        f"{owner}({name}={value!r}) must be a whole number, a numpy.random.Generator or None."
+    )
+
+
+def with_article(noun: str) -> str:
+    """Put "a" or "an" before a noun."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def _elements(owner: str, name: str, values: object, what: str) -> tuple:

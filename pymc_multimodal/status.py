@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -16,7 +17,10 @@ __all__ = [
     "Status",
     "StatusKind",
     "SymmetryBroken",
+    "counted",
     "first_line",
+    "under_a_limit",
+    "with_error",
     "worst",
 ]
 
@@ -57,6 +61,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     # Search for modes
     "singletons": StatusKind(("search",), _WARNING),
     "runaway": StatusKind(("search",), _WARNING),
+    "step": StatusKind(("search",), _WARNING),
     "unfinished": StatusKind(("search",), _WARNING),
     "flat": StatusKind(("search",), _INFO),
     "saddles": StatusKind(("search",), _EITHER),
@@ -111,6 +116,14 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
 })  # fmt: skip
 """Every code that a status can have; ``docs/statuses.rst`` explains each."""
 
+# Remedies in place of those that ask for more draws, where a limit ended the fit.
+_LIMITED = {
+    "r_hat": "Its weight and shape are not to be trusted; raise the limit.",
+    "evidence_error": "Raise the limit.",
+    "singletons": "Raise the limit, or give starts: ModeSearch(starts=...).",
+}
+# Decimals beyond which a number is written with an exponent. Conventional.
+MAX_DECIMALS = 6
 # Notes that the table of modes shows beside the warnings: the numbers of that row are no estimates.
 NOTES_IN_TABLE = frozenset({"negligible_region"})
 
@@ -202,6 +215,35 @@ def first_line(error: Exception) -> str:
     PyTensor's messages continue with pages about the graph.
     """
     return str(error).partition("\n")[0].rstrip(".")
+
+
+def under_a_limit(statuses: Sequence[Status]) -> list[Status]:
+    """Let remedies agree: where a limit ended the fit, more draws need a higher limit first.
+
+    Parameters
+    ----------
+    statuses : sequence of Status
+        All statuses of a fit.
+    """
+    if not any(s.code == "budget" for s in statuses):
+        return list(statuses)
+    return [replace(s, remedy=_LIMITED.get(s.code, s.remedy)) for s in statuses]
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a number with its standard error, which is rounded to two significant digits."""
+    if not 0 < error < math.inf:
+        # Exact by symmetry, or not known.
+        return f"{value:.3g}" if error == 0 else f"{value:.3f}±{error}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    if digits > MAX_DECIMALS:
+        return f"{value:.{MAX_DECIMALS}g}±{error:.2g}"
+    return f"{value:.{digits}f}±{error:.{digits}f}"
 
 
 def worst(statuses: tuple[Status, ...], mode: int) -> str:

@@ -77,3 +77,11 @@ def circular() -> pm.Model:
         pm.Normal("z", 0.0, 1.0)
         pm.Potential("double", 4.0 * pm.math.cos(2.0 * phi))
     return model
+
+
+def tilted_signs() -> pm.Model:
+    """Six coordinates of unknown sign, one of them tilted: 64 modes in two orbits of 32."""
+    with pm.Model(coords={"axis": ["east", "north"], "time": [0, 1, 2]}) as model:
+        p = pm.Normal("p", 0, 3, dims=("axis", "time"))
+        pm.Potential("q", pm.math.sum(-0.5 * ((pm.math.abs(p) - 2) / 0.4) ** 2) + 0.3 * p[0, 0])
+    return model

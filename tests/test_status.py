@@ -6,9 +6,10 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pymc_multimodal.status import CODES, Status, worst
+from pymc_multimodal.status import CODES, Status, under_a_limit, with_error, worst
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,3 +77,29 @@ def test_a_status_is_told_in_one_line():
     status = Status("r_hat", "regions", "the chains did not mix.", "Draw more.", mode=3)
     assert str(status) == "mode 3: the chains did not mix. Draw more."
     assert str(Status("budget", "fit", "it stopped.")) == "it stopped."
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.98312, 0.00031, "0.98312±0.00031"),
+        (0.7, 0.013, "0.700±0.013"),
+        (-1234.56, 12.3, "-1235±12"),
+        (0.25, 0.0, "0.25"),
+        (0.5, np.nan, "0.500±nan"),
+        (0.5, np.inf, "0.500±inf"),
+        (1.3e-8, 2e-8, "1.3e-08±2e-08"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_error_leaves(value, error, text):
+    assert with_error(value, error) == text
+
+
+def test_remedies_agree_where_a_limit_ended_the_fit():
+    mixing = Status("r_hat", "regions", "the chains did not mix.", "Raise max_draws.", mode=0)
+    limit = Status("budget", "fit", "the fit stopped.", "Raise the limit.")
+    assert under_a_limit([mixing]) == [mixing]
+    changed, same = under_a_limit([mixing, limit])
+    assert same == limit
+    assert "raise the limit" in changed.remedy
+    assert "max_draws" not in changed.remedy

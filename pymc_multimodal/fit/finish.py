@@ -20,7 +20,7 @@ from pymc_multimodal.fit.images import (
 )
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.steps import STEPS
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, under_a_limit
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.answer import Answer
@@ -78,7 +78,7 @@ def finish(state: State, run: Run) -> Fit:
         weights=weights,
         kernel=answer.kernel,
         challenge=result,
-        statuses=tuple(statuses),
+        statuses=tuple(under_a_limit(statuses)),
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),

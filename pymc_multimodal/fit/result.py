@@ -11,7 +11,7 @@ import numpy as np
 from pymc_multimodal import checks
 from pymc_multimodal.fit.choose_kernel import draws_by_weight
 from pymc_multimodal.fit.saving import read_fit, write_fit
-from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.status import FitError, Status, counted, with_error
 from pymc_multimodal.target.errors import equal_logp
 from pymc_multimodal.target.target import Target
 
@@ -76,14 +76,21 @@ class Fit:
         """Say in one line what was found; the arrays are in the attributes."""
         w = self.weights
         return (
-            f"<Fit of {len(self.names)} coordinates: {self.n_modes} modes, log evidence "
-            f"{w.total:.3f}±{w.total_se:.3f}, {self.n_logp_evals} evaluations>"
+            f"<Fit of {counted(len(self.names), 'coordinate')}: {self.described_modes}, log "
+            f"evidence {with_error(w.total, w.total_se)}, {self.n_logp_evals} evaluations>"
         )
 
     @property
     def n_modes(self) -> int:
         """Number of regions."""
         return len(self.modes)
+
+    @property
+    def described_modes(self) -> str:
+        """Number of modes in words; images are counted, and the rows that stand for them named."""
+        total = int(self.images.sum())
+        text = "one mode" if total == 1 else f"{total} modes"
+        return text if total == self.n_modes else f"{text} in {counted(self.n_modes, 'row')}"
 
     def label(self, x: np.ndarray) -> np.ndarray:
         """Region of each row of unconstrained points, shape (n,)."""
@@ -127,10 +134,10 @@ class Fit:
         Raises
         ------
         TypeError, ValueError
-            If n is no whole number, or negative.
+            If n is no whole number, or negative, or rng is no seed.
         """
         checks.count("generate", "n", n, 0)
-        rng = np.random.default_rng(rng)
+        rng = checks.generator("generate", "rng", rng)
         x = self.kernel.generator.generate(n, rng)
         return x if self.orbits is None else self.orbits.cells.scatter(x, rng)
 

@@ -75,6 +75,8 @@ class FitConfig:
         checks.share(owner, "target_se", self.target_se)
         if self.max_evals is not None:
             checks.positive(owner, "max_evals", self.max_evals)
+            if not float(self.max_evals).is_integer() and self.max_evals != float("inf"):
+                raise ValueError(f"{owner}(max_evals={self.max_evals}) must be a whole number.")
         if self.max_seconds is not None:
             checks.positive(owner, "max_seconds", self.max_seconds)
         checks.count(owner, "random_seed", self.random_seed, least=0)

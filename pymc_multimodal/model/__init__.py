@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pymc_multimodal.model.build import density_of
+from pymc_multimodal.model.check import check_model, imputed
 from pymc_multimodal.model.layout import layout, unflatten
 
-__all__ = ["density_of", "layout", "unflatten"]
+__all__ = ["check_model", "density_of", "imputed", "layout", "unflatten"]

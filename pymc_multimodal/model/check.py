@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pymc as pm
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
@@ -9,7 +10,7 @@ from pytensor.tensor.random.type import RandomType
 
 from pymc_multimodal.status import ModelError
 
-__all__ = ["check_model"]
+__all__ = ["check_model", "imputed"]
 
 
 def check_model(model: pm.Model) -> None:
@@ -43,3 +44,16 @@ def check_model(model: pm.Model) -> None:
             + ". pm.Minibatch and pm.Simulator give such densities; use the full data, or a "
             "likelihood that can be evaluated."
         )
+
+
+def imputed(model: pm.Model) -> dict[str, int]:
+    """Return the variables that stand for missing data, with their numbers of values.
+
+    PyMC makes a free variable of the masked entries of observed data.
+    """
+    observed = {rv.name for rv in model.observed_RVs}
+    return {
+        rv.name: int(np.prod(rv.shape.eval()))
+        for rv in model.free_RVs
+        if f"{rv.name.removesuffix('_unobserved')}_observed" in observed
+    }

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pymc as pm
+from pymc.distributions.custom import CustomDistRV
 from pymc.initial_point import make_initial_point_expression
 from pytensor.compile.mode import Mode
 from pytensor.graph.traversal import ancestors
@@ -117,14 +118,26 @@ class PriorDraws:
             function = pm.compile([], outputs, mode=mode)
             _try(function)
         except NotImplementedError as error:
-            flat = [rv.name for rv in model.free_RVs if "flat" in str(rv.owner.op).lower()]
-            raise ModelError(
-                f"The prior of {', '.join(flat) or 'a variable'} cannot be drawn from "
-                "(pm.Flat and the like are improper), so there are no starting points. Give a "
-                "proper prior, or starting points: modes=ModeSearch(starts=...)."
-            ) from error
+            raise _no_draws(model, error) from error
         # An improper prior leaves no function behind, so that the next call raises again.
         self._function = function
+
+
+def _no_draws(model: pm.Model, error: Exception) -> ModelError:
+    """Say which variable cannot be drawn from its prior, and what to do."""
+    starts = "or starting points: modes=ModeSearch(starts=...)."
+    flat = [rv.name for rv in model.free_RVs if "flat" in str(rv.owner.op).lower()]
+    if flat:
+        return ModelError(
+            f"The prior of {', '.join(flat)} cannot be drawn from (pm.Flat and the like are "
+            f"improper), so there are no starting points. Give a proper prior, {starts}"
+        )
+    custom = [rv.name for rv in model.free_RVs if isinstance(rv.owner.op, CustomDistRV)]
+    return ModelError(
+        f"The prior of {', '.join(custom) or 'a variable'} cannot be drawn from "
+        f"({first_line(error)}), so there are no starting points. Give pm.CustomDist(..., "
+        f"random=function), {starts}"
+    )
 
 
 def _try(function: Any) -> None:

@@ -196,7 +196,8 @@ def _hamiltonian(
         x[on] = density.wrap(trial[on])
         logp[on], grad[on] = density.logp_and_grad(x[on])
         p += np.where(on[:, None], 0.5 * h * metric.transposed(grad), 0.0)
-    log_ratio = logp - state.logp + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
+    gain = _gain(logp, state.logp)
+    log_ratio = gain + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
     log_ratio = np.where(alive & np.isfinite(log_ratio), log_ratio, -np.inf)
     end = MoveState(x, logp, grad, state.region)
     return _accept(state, end, log_ratio, log_u, label)
@@ -217,7 +218,7 @@ def _random_walk(
         x = density.wrap(state.x + step[:, None] * metric(rng.standard_normal(state.x.shape)))
         log_u = np.log(rng.random(len(x)))
         end = MoveState(x, density.logp(x), state.grad, state.region)
-        state, info = _accept(state, end, end.logp - state.logp, log_u, label)
+        state, info = _accept(state, end, _gain(end.logp, state.logp), log_u, label)
         infos.append(info)
     return state, MoveInfo(
         np.mean([i.probability for i in infos], axis=0),
@@ -226,6 +227,12 @@ def _random_walk(
         infos[-1].end,
         infos[-1].into,
     )
+
+
+def _gain(logp: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return the change of the log density; -inf where both are, which no move is accepted with."""
+    gain = np.full(len(logp), -np.inf)
+    return np.subtract(logp, before, out=gain, where=~(np.isneginf(logp) & np.isneginf(before)))
 
 
 def _accept(

@@ -6,11 +6,10 @@ import logging
 from typing import Any
 
 import pymc as pm
-from pymc.progress_bar import create_simple_progress
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
-from pymc_multimodal.model import density_of
+from pymc_multimodal.model import density_of, imputed
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
@@ -23,6 +22,13 @@ _log = logging.getLogger("pymc.multimodal")
 
 # Length of the progress bar: the number of steps with different names.
 N_STAGES = len({step.name for step in STEPS})
+
+_IMPUTED = (
+    "The model imputes missing data (%s). Each value is a coordinate of the search, and one with "
+    "two explanations doubles the number of modes. Missing responses say nothing of the "
+    "parameters: leave them out, and draw them afterwards with pm.sample_posterior_predictive. "
+    "Sum or integrate over missing covariates where a formula is known."
+)
 
 
 @globally_locked
@@ -44,12 +50,14 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
     density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     if not density.has_gradient and not run.quiet:
         _log.info("The model has no gradient: searching and sampling by density values alone.")
+    if not run.quiet and (missing := imputed(model)):
+        _log.info(_IMPUTED, ", ".join(f"{n} values in {name}" for name, n in missing.items()))
     with Interrupts() as interrupts:
         try:
             # Workers compile the model, too: like compiling it here, that is not counted.
             density.start_workers()
             # PyMC's bar that shows nothing returns None from its context.
-            with (progress := create_simple_progress(progressbar=run.shows_progress)):
+            with (progress := run.progress()):
                 bar = _StageBar(progress)
                 fit = fit_density(density, config, report=bar.report)
                 interrupts.hold()

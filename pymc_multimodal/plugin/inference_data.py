@@ -15,18 +15,21 @@ import xarray as xr
 from pymc.backends.base import MultiTrace
 from pymc.backends.ndarray import NDArray
 
-from pymc_multimodal._compat import add_group, get_dataset
+from pymc_multimodal._compat import add_group, get_dataset, group_names
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.arguments import check_fit, draws_given, model_given
 from pymc_multimodal.plugin.modes_group import (
-    mode_statistics,
+    RECORD,
+    drop_record,
+    fit_record,
     modes_from_fit,
-    modes_from_stats,
+    modes_from_record,
     rename_clashes,
 )
 from pymc_multimodal.plugin.relabel import acts_as, read_action
-from pymc_multimodal.plugin.traces import chain_records
+from pymc_multimodal.plugin.traces import NO_RECORD, as_stat, chain_records
 
-__all__ = ["KeptDraws", "attach", "to_inference_data"]
+__all__ = ["KeptDraws", "attach", "record_with_symmetry", "to_inference_data"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -83,9 +86,12 @@ def to_inference_data(
     InferenceData or DataTree
     """
     n_chains, n_draws, _ = draws.x.shape
-    vectors = mode_statistics(fit)
-    stats = [
-        [{**{n: s[c, i] for n, s in draws.stats.items()}, **vectors} for i in range(n_draws)]
+    record = as_stat(fit_record(fit))
+    stats: list[list[dict[str, Any]]] = [
+        [
+            {**{n: s[c, i] for n, s in draws.stats.items()}, RECORD: NO_RECORD if i else record}
+            for i in range(n_draws)
+        ]
         for c in range(n_chains)
     ]
     records = chain_records(model, list(draws.x), stats, var_names)
@@ -109,9 +115,11 @@ def to_inference_data(
 def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None) -> Any:
     """Add the group `modes`, and with a fit `mode_posterior`, to sampled draws.
 
-    Without a fit the modes are rebuilt from the sample stats that travel with the draws of
-    ``pm.sample(step=MultimodalDiffusion())``: weights, log evidences and their errors; each
-    variable's location is then its highest-density draw in that mode.
+    Without a fit the modes are rebuilt from the record that travels with the first draw of each
+    chain of ``pm.sample(step=MultimodalDiffusion())``: weights, log evidences, their errors,
+    diagnostics, statuses, and what `relabel` needs. Each variable's location is then its
+    highest-density draw in that mode. A group `modes` that is there already is kept. The record is
+    taken out of the sample stats, which makes files smaller.
 
     Parameters
     ----------
@@ -131,16 +139,39 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
     Raises
     ------
     ValueError
-        Without a fit, if the draws carry no weights of modes. That a given fit belongs to these
+        Without a fit, if the draws carry no record of one. That a given fit belongs to these
         draws is not checked.
     TypeError
-        With a fit, if there is no model.
+        If `idata` is no InferenceData or DataTree, or `fit` is no fit; with a fit, if there is no
+        model.
     """
+    draws_given("attach", idata)
     if fit is None:
-        add_group(idata, "modes", modes_from_stats(idata))
+        modes = modes_from_record(idata)
+        if modes is not None:
+            add_group(idata, "modes", modes)
+        elif "modes" not in group_names(idata):
+            raise ValueError(
+                "These draws carry no record of a fit in sample_stats: they were not made by "
+                "MultimodalDiffusion, or the first draws of each chain, which carry it, were cut "
+                "off before. Pass the fit: attach(idata, fit)."
+            )
+        drop_record(idata)
     else:
-        _add_groups(idata, fit, pm.modelcontext(model))
+        _add_groups(idata, check_fit("attach", fit), model_given("attach", model))
     return idata
+
+
+def record_with_symmetry(model: pm.Model, fit: Fit) -> str:
+    """Write the record of a fit (`fit_record`), with what `relabel` needs to know of the model.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    fit : Fit
+    """
+    names = [v.name for v in model.unobserved_RVs]
+    return fit_record(fit, _symmetry(model, fit, names, None))
 
 
 def _add_groups(idata: Any, fit: Fit, model: pm.Model, template: NDArray | None = None) -> None:
@@ -148,11 +179,10 @@ def _add_groups(idata: Any, fit: Fit, model: pm.Model, template: NDArray | None 
     names = [v.name for v in model.unobserved_RVs if v.name in kept]
     draws, locations = _within_modes(model, fit, names, template)
     modes = modes_from_fit(fit, locations)
-    modes.attrs["symmetry"] = json.dumps(
-        _actions(model, fit, [str(n) for n in draws.data_vars], template)
-    )
+    modes.attrs.update(_symmetry(model, fit, [str(n) for n in draws.data_vars], template))
     add_group(idata, "modes", modes)
     add_group(idata, "mode_posterior", draws)
+    drop_record(idata)
 
 
 def _within_modes(
@@ -163,8 +193,8 @@ def _within_modes(
     for k in range(fit.n_modes):
         pool = fit.local_draws(k)
         # Bridge weights refer to all draws of a region: keep evenly spaced ones.
-        keep = np.linspace(0, len(pool) - 1, MODE_DRAWS).astype(int)
-        chains.append(np.concatenate([fit.modes.locations[k][None], pool[keep]]))
+        keep = pool[_evenly(len(pool), MODE_DRAWS)]
+        chains.append(np.concatenate([fit.modes.locations[k][None], keep]))
     records = chain_records(model, chains, var_names=names, template=template)
     whole = pm.to_inference_data(MultiTrace(records), model=model, log_likelihood=False)
     posterior = rename_clashes(get_dataset(whole, "posterior")[names], {"mode"})
@@ -174,31 +204,33 @@ def _within_modes(
     return draws.assign_coords(draw=np.arange(MODE_DRAWS)), posterior.isel(draw=0, drop=True)
 
 
-def _actions(
+def _symmetry(
     model: pm.Model, fit: Fit, names: list[str], template: NDArray | None
-) -> list[dict[str, Any]]:
-    """Read off what each generator of the model's symmetry does to its variables.
+) -> dict[str, str]:
+    """Describe for `relabel` the model's symmetry, and the mode to which draws are brought.
 
     Returns
     -------
-    list of dict
-        For each generator the result of `read_action`, with None for a variable whose action at
-        the first draw is another one at the other draws.
+    dict of str
+        JSON of ``symmetry``: for each generator the result of `read_action`, with None for a
+        variable whose action at the first draw is another one at the other draws; and of
+        ``reference``: mean and standard deviation of the entries of these variables in mode 0.
     """
     if fit.orbits is None:
-        return []
+        return {"symmetry": "[]", "reference": "{}"}
     pool = fit.local_draws(0)
-    some = pool[np.linspace(0, len(pool) - 1, ACTION_DRAWS).astype(int)]
+    some, own = (pool[_evenly(len(pool), n)] for n in (ACTION_DRAWS, MODE_DRAWS))
     generators = fit.orbits.cells.symmetry.generators
-    rows = np.concatenate([some, *(some @ g.T for g in generators)])
+    rows = np.concatenate([*(some @ g.T for g in [np.eye(len(fit.names)), *generators]), own])
     [record] = chain_records(model, [rows], var_names=names, template=template)
-    parts = [
-        {n: record.get_values(n)[i * len(some) : (i + 1) * len(some)] for n in names}
+    values = {n: record.get_values(n) for n in names}
+    images = [
+        {n: v[i * ACTION_DRAWS : (i + 1) * ACTION_DRAWS] for n, v in values.items()}
         for i in range(len(generators) + 1)
     ]
-    before = [{n: v[i] for n, v in parts[0].items()} for i in range(len(some))]
+    before = [{n: v[i] for n, v in images[0].items()} for i in range(ACTION_DRAWS)]
     actions = []
-    for image in parts[1:]:
+    for image in images[1:]:
         action = read_action(before[0], {n: v[0] for n, v in image.items()})
         for n in names:
             unchanged = [(n, i, 1.0, 0.0) for i in range(np.size(before[0][n]))]
@@ -206,4 +238,11 @@ def _actions(
             if entries and not all(map(acts_as, repeat(entries), before, image[n])):
                 action[n] = None
         actions.append(action)
-    return actions
+    moved = {n: values[n][-MODE_DRAWS:].reshape(MODE_DRAWS, -1) for a in actions for n in a}
+    reference = {n: [v.mean(axis=0).tolist(), v.std(axis=0).tolist()] for n, v in moved.items()}
+    return {"symmetry": json.dumps(actions), "reference": json.dumps(reference)}
+
+
+def _evenly(size: int, n: int) -> np.ndarray:
+    """Return n evenly spaced indices below a size."""
+    return np.linspace(0, size - 1, n).astype(int)

@@ -10,19 +10,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pymc_multimodal._compat import get_dataset, group_names, json_ready
+from pymc_multimodal._compat import add_group, get_dataset, group_names, json_ready
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.status import worst
 
 __all__ = [
-    "mode_statistics",
+    "RECORD",
+    "drop_record",
+    "fit_record",
     "modes_from_fit",
-    "modes_from_stats",
+    "modes_from_record",
     "modes_group",
     "rename_clashes",
-    "total_error",
 ]
 
+RECORD = "fit_record"
+"""The sample stat that carries a fit's record at the first draw of each chain."""
+
+# What PyMC's Zarr trace writes before the names of the stats of a step that is the only one.
+ZARR_PREFIX = "sampler_0__"
 # What the group holds beside the columns and the locations of the model's variables.
 _INTERVAL, _BOUND = "weight_interval", "bound"
 # Why the attribute `missed_mass` is NaN.
@@ -46,15 +52,28 @@ def modes_group(idata: Any) -> xr.Dataset:
     return get_dataset(idata, "modes")
 
 
-def mode_statistics(fit: Fit) -> dict[str, np.ndarray]:
-    """Return vectors over the modes, shape (K,), which are stored with every draw."""
-    w = fit.weights
-    return {
-        "mode_weight": w.weight,
-        "mode_weight_se": w.weight_se,
-        "mode_log_evidence": w.log_evidence,
-        "mode_log_evidence_se": w.log_evidence_se,
-    }
+def fit_record(fit: Fit, extra: Mapping[str, str] | None = None) -> str:
+    """Write what the group holds, apart from locations, as one text.
+
+    It travels with the first draw of each chain, so that `modes_from_record` can build the group
+    from the draws alone.
+
+    Parameters
+    ----------
+    fit : Fit
+    extra : mapping of str, optional
+        Further attributes of the group.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    return json.dumps({
+        "columns": json_ready(_columns(fit)),
+        _INTERVAL: fit.weights.interval.tolist(),
+        "attributes": {**_attributes(fit), **(extra or {})},
+    })  # fmt: skip
 
 
 def modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
@@ -66,29 +85,10 @@ def modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
     locations : xarray.Dataset
         The model's variables at each mode, with the dimension `mode`.
     """
-    w = fit.weights
-    columns = {
-        "weight": w.weight,
-        "weight_se": w.weight_se,
-        "log_evidence": w.log_evidence,
-        "log_evidence_se": w.log_evidence_se,
-        "images": fit.images,
-        "hits": fit.modes.hits,
-        "ess": fit.draws.ess,
-        "r_hat": fit.chains.r_hat,
-        "pareto_k": w.pareto_k,
-        "acceptance": fit.chains.acceptance,
-        "crossings": fit.chains.crossings,
-        "status": np.array([worst(fit.statuses, k) for k in range(fit.n_modes)], dtype=str),
-    }
-    dataset = _with_locations(columns, locations)
-    dataset[_INTERVAL] = (("mode", _BOUND), w.interval)
-    dataset = dataset.assign_coords({_BOUND: ["lower", "upper"]})
-    dataset.attrs = _attributes(fit)
-    return dataset
+    return _group(_columns(fit), fit.weights.interval, _attributes(fit), locations)
 
 
-def modes_from_stats(idata: Any) -> xr.Dataset:
+def modes_from_record(idata: Any) -> xr.Dataset | None:
     """Rebuild the group from the sample stats of draws.
 
     Parameters
@@ -97,34 +97,36 @@ def modes_from_stats(idata: Any) -> xr.Dataset:
 
     Returns
     -------
-    xarray.Dataset
-        The location of a mode is its draw of highest density, NaN where no draw visited it.
-
-    Raises
-    ------
-    ValueError
-        If the sample stats hold no weights of modes.
+    xarray.Dataset or None
+        The location of a mode is its draw of highest density, NaN where no draw visited it. None
+        if the sample stats hold no record of a fit.
     """
-    if "sample_stats" not in group_names(idata) or "mode_weight" not in get_dataset(
-        idata, "sample_stats"
-    ):
-        raise ValueError(
-            "These draws carry no mode weights in sample_stats: they were not made by "
-            "MultimodalDiffusion, or the stats were dropped. Pass the fit: attach(idata, fit)."
-        )
+    if "sample_stats" not in group_names(idata):
+        return None
     stats = get_dataset(idata, "sample_stats")
-    columns = {
-        name: np.asarray(stats[f"mode_{name}"].values[0, 0], dtype=float)
-        for name in ("weight", "weight_se", "log_evidence", "log_evidence_se")
-    }
+    # PyMC's Zarr trace numbers the step methods.
+    stats = stats.rename({n: str(n).removeprefix(ZARR_PREFIX) for n in stats.variables})
+    if RECORD not in stats:
+        return None
+    texts = [text for text in stats[RECORD].values.ravel() if text]
+    if not texts:
+        return None
+    record = json.loads(texts[0])
+    columns = {name: np.asarray(values) for name, values in record["columns"].items()}
     locations = _highest_draws(get_dataset(idata, "posterior"), stats, len(columns["weight"]))
-    dataset = _with_locations(columns, locations)
-    dataset.attrs = {
-        "log_evidence": float(np.logaddexp.reduce(columns["log_evidence"])),
-        "log_evidence_se": total_error(**columns),
+    attributes = {
+        **record["attributes"],
         "rebuilt_from": "sample_stats; locations are the draws of highest density",
     }
-    return dataset
+    return _group(columns, np.asarray(record[_INTERVAL]), attributes, locations)
+
+
+def drop_record(idata: Any) -> None:
+    """Take the record of the fit out of the sample stats, in place."""
+    for group in ("sample_stats", "warmup_sample_stats"):
+        if group in group_names(idata) and RECORD in (stats := get_dataset(idata, group)):
+            kept = stats.drop_vars(RECORD)
+            add_group(idata, group, kept.drop_dims(set(stats.dims) - {"chain", "draw"}))
 
 
 def _highest_draws(posterior: xr.Dataset, stats: xr.Dataset, n_modes: int) -> xr.Dataset:
@@ -144,31 +146,6 @@ def _highest_draws(posterior: xr.Dataset, stats: xr.Dataset, n_modes: int) -> xr
     return locations.where(visited).transpose("mode", ...)
 
 
-def total_error(
-    weight: np.ndarray, weight_se: np.ndarray, log_evidence: np.ndarray, log_evidence_se: np.ndarray
-) -> float:
-    r"""Compute the standard error of the model's log evidence from the columns of the modes.
-
-    Modes that are images of one another have equal numbers and one common error. With the share
-    :math:`w_j` and the error :math:`s_j` of the log evidence of orbit j, the error of the sum of
-    independent evidences is :math:`\sqrt{\sum_j (w_j s_j)^2}` to first order.
-
-    Parameters
-    ----------
-    weight, weight_se, log_evidence, log_evidence_se : arrays of shape (K,)
-
-    Returns
-    -------
-    float
-        NaN or infinite where an error is.
-    """
-    rows = np.stack([weight, weight_se, log_evidence, log_evidence_se], axis=1)
-    if not np.isfinite(log_evidence_se).all():
-        return float(np.sum(log_evidence_se))
-    orbit = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
-    return float(np.sqrt(np.sum(np.bincount(orbit, weight * log_evidence_se) ** 2)))
-
-
 def rename_clashes(dataset: xr.Dataset, taken: set[str], variables: bool = True) -> xr.Dataset:
     """Rename dimensions, coordinates and variables of the model that have a name of this package.
 
@@ -185,13 +162,40 @@ def rename_clashes(dataset: xr.Dataset, taken: set[str], variables: bool = True)
     return dataset.rename({n: f"{n}_of_model" for n in names & taken})
 
 
-def _with_locations(columns: Mapping[str, np.ndarray], locations: xr.Dataset) -> xr.Dataset:
+def _columns(fit: Fit) -> dict[str, np.ndarray]:
+    w = fit.weights
+    return {
+        "weight": w.weight,
+        "weight_se": w.weight_se,
+        "log_evidence": w.log_evidence,
+        "log_evidence_se": w.log_evidence_se,
+        "images": fit.images,
+        "hits": fit.modes.hits,
+        "ess": fit.draws.ess,
+        "r_hat": fit.chains.r_hat,
+        "pareto_k": w.pareto_k,
+        "acceptance": fit.chains.acceptance,
+        "crossings": fit.chains.crossings,
+        "status": np.array([worst(fit.statuses, k) for k in range(fit.n_modes)], dtype=str),
+    }
+
+
+def _group(
+    columns: Mapping[str, np.ndarray],
+    interval: np.ndarray,
+    attributes: Mapping[str, Any],
+    locations: xr.Dataset,
+) -> xr.Dataset:
     dataset = xr.Dataset({name: ("mode", values) for name, values in columns.items()})
     locations = rename_clashes(locations, {*columns, _BOUND, _INTERVAL}, variables=False)
     # The location of a variable that is called like a column, such as "weight".
     taken = {n: f"{n}_location" for n in locations.data_vars if n in dataset}
     dataset = dataset.merge(locations.rename(taken), compat="override")
-    return dataset.assign_coords(mode=np.arange(len(next(iter(columns.values())))))
+    dataset = dataset.assign_coords(mode=np.arange(len(columns["weight"])))
+    dataset[_INTERVAL] = (("mode", _BOUND), interval)
+    dataset = dataset.assign_coords({_BOUND: ["lower", "upper"]})
+    dataset.attrs = dict(attributes)
+    return dataset
 
 
 def _attributes(fit: Fit) -> dict[str, Any]:

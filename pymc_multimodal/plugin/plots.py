@@ -9,13 +9,15 @@ import numpy as np
 import xarray as xr
 
 from pymc_multimodal._compat import get_dataset
-from pymc_multimodal.plugin.modes_group import modes_group
+from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.arguments import check_var_names
+from pymc_multimodal.plugin.tables import modes_given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_modes"]
+__all__ = ["plot_modes", "two_columns"]
 
 
 # Modes in the picture: colour maps of Matplotlib have ten or twenty distinct colours.
@@ -25,6 +27,8 @@ NORMAL_95 = 1.96
 _INTERVAL = "weight_interval"
 # Bins of the histogram of a single variable. Conventional.
 N_BINS = 60
+# Local draws of a fit in the picture, and draws by which coordinates are chosen. Conventional.
+N_FROM_FIT = N_JUDGED = 2000
 
 
 def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
@@ -34,11 +38,12 @@ def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
 
     Parameters
     ----------
-    idata : InferenceData or DataTree
-        With the group `modes`.
+    idata : InferenceData, DataTree or Fit
+        Draws with the group `modes`; or a fit, whose local draws are shown in unconstrained
+        coordinates, in proportion to the weights.
     var_names : sequence of str, optional
-        Variables whose first two elements span the scatter plot; by default the first ones
-        of the posterior. With a single element the draws are shown as histograms.
+        Variables that span the scatter plot; by default all. Of their elements those two are shown
+        that separate the modes best. With a single element the draws are shown as histograms.
 
     Returns
     -------
@@ -46,28 +51,34 @@ def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
 
     Raises
     ------
+    TypeError
+        If `idata` is neither draws nor a fit, or `var_names` is no list of names.
     ValueError
         If there is no group `modes`, or a variable is not in the posterior.
     """
     import matplotlib.pyplot as plt
 
-    modes = modes_group(idata)
-    columns = _columns(get_dataset(idata, "posterior"), var_names)
-    mode = get_dataset(idata, "sample_stats")["mode"].values.ravel()
+    modes = modes_given("plot_modes", idata)
+    elements, mode, drawn = _draws_of_fit(idata) if isinstance(idata, Fit) else _draws_of(idata)
+    check_var_names("plot_modes", var_names, elements, "the posterior")
+    names = list(elements) if var_names is None else var_names
     shown = min(len(modes["mode"]), MAX_SHOWN)
+    columns = two_columns({k: v for n in names for k, v in elements[n].items()}, mode)
     colours = plt.get_cmap("tab10" if shown <= MAX_FEW_COLOURS else "tab20")(np.arange(shown))
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(10, 4.2), width_ratios=(1, 1.4), layout="constrained"
     )
-    _plot_weights(left, modes, mode, colours)
+    _plot_weights(left, modes, mode if drawn else None, colours)
     _plot_draws(right, columns, mode, colours)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _plot_weights(axis: Axes, modes: xr.Dataset, mode: np.ndarray, colours: np.ndarray) -> None:
-    """Draw a bar with an error for each weight, and a tick at the share of the draws."""
+def _plot_weights(
+    axis: Axes, modes: xr.Dataset, mode: np.ndarray | None, colours: np.ndarray
+) -> None:
+    """Draw a bar with an error for each weight, and a tick at the share of the draws, if any."""
     shown = len(colours)
     weight = modes["weight"].values[:shown]
     error = modes["weight_se"].values[:shown]
@@ -77,13 +88,18 @@ def _plot_weights(axis: Axes, modes: xr.Dataset, mode: np.ndarray, colours: np.n
         bounds = np.abs(modes[_INTERVAL].values[:shown].T - weight)
         reach = np.where(np.isfinite(reach), reach, bounds)
     reach = np.where(np.isfinite(reach), reach, 0.0)
-    share = np.array([np.mean(mode == k) for k in range(shown)])
     place = np.arange(shown)
     axis.barh(place, weight, xerr=reach, color=colours, height=0.7, capsize=3)
-    axis.plot(share, place, "k|", markersize=12, markeredgewidth=1.5)
-    axis.set_yticks(place, [str(k) for k in place])
+    label = "weight (bar ± 95 %)"
+    if mode is not None:
+        share = [np.mean(mode == k) for k in range(shown)]
+        axis.plot(share, place, "k|", markersize=12, markeredgewidth=1.5)
+        label += ", share of draws (tick)"
+    # A row that stands for its images too says how many modes it is.
+    images = modes["images"].values[:shown]
+    axis.set_yticks(place, [f"{k} ({n} images)" if n > 1 else f"{k}" for k, n in enumerate(images)])
     axis.invert_yaxis()
-    axis.set(xlabel="weight (bar ± 95 %), share of draws (tick)", ylabel="mode")
+    axis.set(xlabel=label, ylabel="mode")
 
 
 def _plot_draws(
@@ -104,22 +120,56 @@ def _plot_draws(
     axis.set(xlabel=label, ylabel=other)
 
 
-def _columns(
-    posterior: xr.Dataset, var_names: Sequence[str] | None
-) -> list[tuple[str, np.ndarray]]:
-    """Return labels and values, over all draws, of the first two elements of the variables."""
-    names = [str(n) for n in (posterior.data_vars if var_names is None else var_names)]
-    if missing := [n for n in names if n not in posterior]:
-        raise ValueError(
-            f"var_names holds {missing}, which the posterior does not have; it has "
-            f"{list(posterior.data_vars)}."
-        )
-    columns: list[tuple[str, np.ndarray]] = []
-    for name in names:
-        values = posterior[name].values
+def _draws_of(idata: Any) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray, bool]:
+    """Return the elements of each variable by label, the mode of each draw, and True."""
+    posterior = get_dataset(idata, "posterior")
+    elements: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in ((str(n), v.values) for n, v in posterior.data_vars.items()):
         flat = values.reshape(values.shape[0] * values.shape[1], -1)
-        for i in range(flat.shape[1]):
-            columns.append((f"{name}[{i}]" if flat.shape[1] > 1 else name, flat[:, i]))
-            if len(columns) == 2:
-                return columns
-    return columns
+        several = flat.shape[1] > 1
+        elements[name] = {f"{name}[{i}]" if several else name: c for i, c in enumerate(flat.T)}
+    return elements, get_dataset(idata, "sample_stats")["mode"].values.ravel(), True
+
+
+def _draws_of_fit(fit: Fit) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray, bool]:
+    """Return the same for local draws, by coordinate, and False: their shares are the weights."""
+    rng = np.random.default_rng(fit.config.random_seed)
+    x = fit.starts(N_FROM_FIT, rng)
+    if fit.orbits is not None:
+        x = fit.orbits.cells.scatter(x, rng)
+    elements: dict[str, dict[str, np.ndarray]] = {}
+    for name, column in zip(fit.names, x.T, strict=True):
+        elements.setdefault(name.partition("[")[0], {})[name] = column
+    return elements, fit.label(x), False
+
+
+def two_columns(columns: dict[str, np.ndarray], mode: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Choose the two columns, in their order, that separate the modes best.
+
+    The first has the largest share of its variance between the modes. The second has the largest
+    one after a linear regression on the first, so that it is no copy of it.
+
+    Parameters
+    ----------
+    columns : dict of arrays of shape (n,)
+        Draws of each element, by label.
+    mode : array of int, shape (n,)
+    """
+    labels = list(columns)
+    if len(labels) <= 2:
+        return list(columns.items())
+    step = max(1, len(mode) // N_JUDGED)
+    z = np.stack([columns[n][::step] for n in labels], axis=1).astype(float)
+    z = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), np.finfo(float).tiny)
+    member = mode[::step, None] == np.unique(mode[::step])
+    average = member / member.sum(axis=0)
+
+    def between(z: np.ndarray) -> np.ndarray:
+        return member.mean(axis=0) @ (average.T @ z) ** 2
+
+    first = int(np.argmax(np.round(between(z), 2)))
+    rest = z - np.outer(z[:, first], z[:, first] @ z / len(z))
+    gain = np.round(between(rest), 2)
+    gain[first] = -1.0
+    chosen = sorted((first, int(np.argmax(gain))))
+    return [(labels[i], columns[labels[i]]) for i in chosen]

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names
+from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.target import Orbit, Symmetry
 
 __all__ = ["acts_as", "read_action", "relabel"]
@@ -113,8 +114,7 @@ def relabel(idata: Any) -> Any:
     Parameters
     ----------
     idata : InferenceData or DataTree
-        With the groups `modes` and `mode_posterior` that `sample` writes and
-        ``step.attach(idata)`` adds.
+        With the group `modes` that `sample` writes and ``attach(idata)`` adds.
 
     Returns
     -------
@@ -126,8 +126,10 @@ def relabel(idata: Any) -> Any:
 
     Raises
     ------
+    TypeError
+        If `idata` is no InferenceData or DataTree.
     ValueError
-        If there is no group `modes` that was written with a fit.
+        If there is no group `modes`, or it knows nothing of symmetries.
 
     Notes
     -----
@@ -135,25 +137,26 @@ def relabel(idata: Any) -> Any:
     nearest image; Stephens (2000, "Dealing with label switching in mixture models", J. R. Stat.
     Soc. B 62, 795-809) discusses such rules.
     """
+    draws_given("relabel", idata)
     attributes = get_dataset(idata, "modes").attrs if "modes" in group_names(idata) else {}
-    if "symmetry" not in attributes:
+    if "reference" not in attributes:
         raise ValueError(
             "These draws carry no record of the model's symmetry: there is no group 'modes' "
-            "written with a fit. Call step.attach(idata), or attach(idata, fit), first."
+            "that knows of it. Call attach(idata), step.attach(idata) or attach(idata, fit) first."
         )
     out = idata.copy()
     actions = json.loads(attributes["symmetry"])
     posterior = get_dataset(idata, "posterior")
-    reference = get_dataset(idata, "mode_posterior").isel(mode=0)
+    reference = json.loads(attributes["reference"])
     moved = {n for action in actions for n in action if n in posterior and n in reference}
     variables, symmetry, centre = _largest_group(posterior, actions, moved)
     if lost := sorted(moved - set(variables.names)):
         _log.warning("relabel left %s as they were: compute them anew from the others.", lost)
     if symmetry is None:
         return out
-    near = variables.rows(reference)
-    spread = np.maximum(near.std(axis=0), MIN_SPREAD)
-    orbit = Orbit(symmetry, near.mean(axis=0) - centre, symmetry.metric(np.diag(spread**-2.0)))
+    mean, spread = np.concatenate([reference[n] for n in variables.names], axis=1)
+    precision = np.diag(np.maximum(spread, MIN_SPREAD) ** -2.0)
+    orbit = Orbit(symmetry, mean - centre, symmetry.metric(precision))
     rows = orbit.fold(variables.rows(posterior) - centre)[0] + centre
     add_group(out, "posterior", posterior.assign(variables.restored(posterior, rows)))
     return out

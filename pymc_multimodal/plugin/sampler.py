@@ -5,30 +5,38 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 import pymc as pm
-from pymc.progress_bar import create_simple_progress
 from pymc.stats.convergence import log_warnings, run_convergence_checks
 
 from pymc_multimodal import checks, kernel
 from pymc_multimodal._compat import get_dataset
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.arguments import (
+    check_idata_kwargs,
+    check_var_names,
+    limits_blas,
+    model_given,
+    with_backend,
+)
 from pymc_multimodal.plugin.chain import record
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data
 from pymc_multimodal.plugin.interrupts import Interrupts
+from pymc_multimodal.plugin.keywords import without_refused
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import (
     FitSettings,
+    RunOptions,
     fit_config,
     refuse_beside_fit,
     resolve_seed,
     split_settings,
     with_fit_settings,
 )
-from pymc_multimodal.plugin.traces import check_var_names
 from pymc_multimodal.target import Target
 
 __all__ = ["fit", "sample"]
@@ -38,6 +46,8 @@ _log = logging.getLogger("pymc.multimodal")
 # Proposals of all chains that are evaluated in one batch, at least. A batch costs less than the
 # same points one by one. Conventional: eight chunks of `Density`.
 PROPOSALS_AT_ONCE = 256
+# Chains where the number is None. PyMC's default for as many cores.
+DEFAULT_CHAINS = 4
 # Draws of each chain from which on PyMC's convergence checks are run. With fewer, PyMC calls them
 # too few for its checks (pymc.stats.convergence).
 MIN_CHECKED_DRAWS = 100
@@ -53,7 +63,8 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
         By default the one on the context stack.
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, challenge, symmetry, target_se,
-        max_evals, max_seconds, random_seed, workers, progressbar, quiet, compile_kwargs.
+        max_evals, max_seconds, random_seed, workers, progressbar, progressbar_theme, quiet,
+        compile_kwargs.
 
     Returns
     -------
@@ -72,23 +83,27 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
         If there is no such keyword, or a setting has the wrong type or is out of range.
     """
     fit_settings, run = split_settings(fit, settings)
-    config = fit_config(fit_settings, quiet=run.quiet)
-    return fit_model(pm.modelcontext(model), config, run)[1]
+    model = model_given("fit", model)
+    config = fit_config("fit", fit_settings, quiet=run.quiet)
+    return fit_model(model, config, run)[1]
 
 
 @with_fit_settings
 @globally_locked
+@limits_blas
 def sample(
     draws: int = 1000,
     *,
-    tune: int = 0,
-    chains: int = 4,
+    tune: int | None = 0,
+    chains: int | None = 4,
     cores: int | None = None,
     model: pm.Model | None = None,
     fit: Fit | None = None,
     var_names: Sequence[str] | None = None,
     compute_convergence_checks: bool = True,
     idata_kwargs: Mapping[str, Any] | None = None,
+    blas_cores: int | str | None = None,
+    backend: str | None = None,
     **settings: Unpack[FitSettings],
 ) -> Any:
     """Draw from a posterior with several modes.
@@ -101,7 +116,8 @@ def sample(
         Draws of each chain that are discarded first. None are needed: chains start inside of the
         modes.
     chains : int
-        Chains; they run together in one process.
+        Chains; they run together in one process. Of the same seed and fit, a shorter run has the
+        first draws of a longer one.
     cores : int, optional
         Changes nothing; it is accepted because ``pm.sample`` has it. `workers` spreads expensive
         evaluations over processes.
@@ -116,9 +132,14 @@ def sample(
         Whether to run PyMC's checks on the draws.
     idata_kwargs : mapping, optional
         Passed to ``pymc.to_inference_data``.
+    blas_cores : int, optional
+        Threads of BLAS; ``"auto"``, PyMC's default, and None leave them as they are.
+    backend : {"numba", "c", "jax"}, optional
+        PyTensor's backend, as in PyMC 6: short for ``compile_kwargs={"mode": ...}``.
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, challenge, symmetry, target_se,
-        max_evals, max_seconds, random_seed, workers, progressbar, quiet, compile_kwargs.
+        max_evals, max_seconds, random_seed, workers, progressbar, progressbar_theme, quiet,
+        compile_kwargs.
         `random_seed` is the seed of the fit and of the chains; beside `fit`, of the chains alone.
 
     Returns
@@ -143,20 +164,26 @@ def sample(
     same number of draws. One while the result is made leaves out PyMC's checks; a second one ends
     at once. Threads that sample at the same time wait for each other.
     """
+    fit_settings, run = split_settings(sample, without_refused(settings))
+    tune, chains = tune or 0, DEFAULT_CHAINS if chains is None else chains
     for name, value, least in (("draws", draws, 1), ("tune", tune, 0), ("chains", chains, 1)):
         checks.count("sample", name, value, least)
-    fit_settings, run = split_settings(sample, settings)
-    model = pm.modelcontext(model)
-    check_var_names(model, var_names)
+    if cores is not None:
+        checks.count("sample", "cores", cores)
+    checks.flag("sample", "compute_convergence_checks", compute_convergence_checks)
+    check_idata_kwargs("sample", idata_kwargs)
+    run = replace(run, compile_kwargs=with_backend("sample", backend, run.compile_kwargs))
+    model = model_given("sample", model)
+    check_var_names("sample", var_names, [v.name for v in model.unobserved_RVs], "the model")
     if fit is None:
-        config = fit_config(fit_settings, quiet=run.quiet)
+        config = fit_config("sample", fit_settings, quiet=run.quiet)
         density, fit = fit_model(model, config, run)
         seed = config.random_seed
     else:
         given = fit_settings.pop("random_seed", None)
-        density = load_fit(model, refuse_beside_fit(fit, fit_settings), run)
         # Two calls without a seed get different draws; the seed of the fit is not used again.
         seed = resolve_seed(given)
+        density = load_fit(model, refuse_beside_fit("sample", fit, fit_settings), run)
         if given is None and not run.quiet:
             _log.info("sample(fit=...) was given no seed: the chains use random_seed=%d.", seed)
     # The second number tells the stream of the chains from the streams of the fit.
@@ -165,7 +192,7 @@ def sample(
     with Interrupts() as interrupts:
         try:
             x, stats = _run_chains(
-                fit, fit.target(density), (chains, tune, draws), rng, run.shows_progress, interrupts
+                fit, fit.target(density), (chains, tune, draws), rng, run, interrupts
             )
         finally:
             density.close()
@@ -185,7 +212,7 @@ def _run_chains(
     target: Target,
     sizes: tuple[int, int, int],
     rng: np.random.Generator,
-    progressbar: bool,
+    run: RunOptions,
     interrupts: Interrupts,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Run all chains; an interruption returns the draws made so far, as in PyMC.
@@ -197,7 +224,7 @@ def _run_chains(
     sizes : tuple of int
         Chains, draws to discard, draws to keep.
     rng : numpy.random.Generator
-    progressbar : bool
+    run : RunOptions
     interrupts : Interrupts
         Ctrl-C is held back from the last draw on.
 
@@ -216,11 +243,12 @@ def _run_chains(
     block = max(1, PROPOSALS_AT_ONCE // n)  # draws whose proposals are evaluated together
     done = -tune
     try:
-        with (progress := create_simple_progress(progressbar=progressbar)):
+        with (progress := run.progress()):
             task = progress.add_task("Sampling", total=tune + draws)
             while done < draws:
-                proposals = kernel.propose(target, step, n * min(block, draws - done), rng)
-                for first in range(0, len(proposals.minus_log_q), n):
+                # Whole blocks: a shorter run uses the same random numbers as a longer one.
+                proposals = kernel.propose(target, step, n * block, rng)
+                for first in range(0, n * min(block, draws - done), n):
                     proposed = kernel.rows(proposals, slice(first, first + n))
                     state, accepted = kernel.step(target, step, state, proposed, rng, done)
                     if done >= 0:

@@ -11,10 +11,13 @@ from numbers import Integral
 from typing import Any, TypedDict, TypeVar
 
 import numpy as np
+from pymc.progress_bar import create_simple_progress
+from rich.theme import Theme
 
 from pymc_multimodal import checks
 from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.fit import Fit, FitConfig
+from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
 from pymc_multimodal.proposals import GeneratorConfig
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
@@ -32,7 +35,12 @@ __all__ = [
 
 _log = logging.getLogger("pymc.multimodal")
 
+# Styles of the progress bar of `pm.sample`; there is one style here.
+PROGRESS_STYLES = ("combined", "split", "combined+stats", "stats+combined", "split+stats",
+                   "stats+split")  # fmt: skip
+
 _F = TypeVar("_F", bound=Callable[..., Any])
+_S = TypeVar("_S")
 
 
 @dataclass(frozen=True)
@@ -43,27 +51,33 @@ class RunOptions:
     ----------
     workers : int
         Processes that share a batch of evaluations.
-    progressbar, quiet : bool
+    progressbar : bool or str
+    progressbar_theme : rich.theme.Theme or str, optional
+    quiet : bool
     compile_kwargs : mapping, optional
         Passed to ``pymc.compile``.
     """
 
     workers: int = 1
-    progressbar: bool = True
+    progressbar: bool | str = True
+    progressbar_theme: Any = None
     quiet: bool = False
     compile_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        checks.count("fit", "workers", self.workers)
-        checks.flag("fit", "progressbar", self.progressbar)
-        checks.flag("fit", "quiet", self.quiet)
-        if self.compile_kwargs is not None:
-            checks.kind("fit", "compile_kwargs", self.compile_kwargs, Mapping)
+        owner = type(self).__name__
+        checks.count(owner, "workers", self.workers)
+        if self.progressbar not in PROGRESS_STYLES:
+            checks.flag(owner, "progressbar", self.progressbar)
+        if self.progressbar_theme is not None and not isinstance(self.progressbar_theme, str):
+            checks.kind(owner, "progressbar_theme", self.progressbar_theme, Theme)
+        checks.flag(owner, "quiet", self.quiet)
+        check_compile_kwargs(owner, self.compile_kwargs)
 
-    @property
-    def shows_progress(self) -> bool:
-        """Whether a progress bar is shown."""
-        return self.progressbar and not self.quiet
+    def progress(self) -> Any:
+        """Make PyMC's progress bar, or one that shows nothing."""
+        shown = bool(self.progressbar) and not self.quiet
+        return create_simple_progress(shown, self.progressbar_theme)
 
 
 class FitSettings(TypedDict, total=False):
@@ -101,8 +115,10 @@ class FitSettings(TypedDict, total=False):
         Processes that share the evaluations of the fit, in pieces of 32 points. They pay for models
         with expensive evaluations. They are spawned: a script has to keep its calls under
         ``if __name__ == "__main__":``.
-    progressbar : bool
-        Whether to show progress.
+    progressbar : bool or str
+        Whether to show progress. The styles of ``pm.sample``, such as ``"split"``, show it too.
+    progressbar_theme : rich.theme.Theme or str, optional
+        Colours of the progress bar, as in ``pm.sample``.
     quiet : bool
         Whether to leave out progress and messages. Warnings are shown always.
     compile_kwargs : mapping, optional
@@ -120,7 +136,8 @@ class FitSettings(TypedDict, total=False):
     max_seconds: float | None
     random_seed: Any
     workers: int
-    progressbar: bool
+    progressbar: bool | str
+    progressbar_theme: Any
     quiet: bool
     compile_kwargs: Mapping[str, Any] | None
 
@@ -203,14 +220,25 @@ def split_settings(
             )
     run = {name: settings[name] for name in _RUN_DEFAULTS if name in settings}
     given = {n: v for n, v in settings.items() if n in _FIT_DEFAULTS and v is not None}
-    return given, RunOptions(**run)
+    return given, _as_typed(function.__name__, RunOptions, run)
 
 
-def refuse_beside_fit(fit: object, settings: Mapping[str, Any]) -> Fit:
+def _as_typed(owner: str, settings: type[_S], values: Mapping[str, Any]) -> _S:
+    """Make settings; a message about one of them names the function that the user has called."""
+    try:
+        return settings(**values)
+    except (TypeError, ValueError) as error:
+        text = str(error).replace(f"{settings.__name__}(", f"{owner}(", 1)
+        raise type(error)(text) from None
+
+
+def refuse_beside_fit(owner: str, fit: object, settings: Mapping[str, Any]) -> Fit:
     """Check that an earlier fit is one, and that no settings of a new fit are given with it.
 
     Parameters
     ----------
+    owner : str
+        The function that was called.
     fit : Fit
     settings : mapping
         Settings of a fit that were given in the same call.
@@ -225,28 +253,34 @@ def refuse_beside_fit(fit: object, settings: Mapping[str, Any]) -> Fit:
     TypeError
         If `fit` is no Fit, or there are settings.
     """
-    if not isinstance(fit, Fit):
-        raise TypeError(f"fit={fit!r} is a {type(fit).__name__}; give the result of fit().")
+    known = check_fit(owner, fit)
     if settings:
         names = ", ".join(f"{name}=" for name in settings)
         raise TypeError(
             f"{names} cannot be given together with fit=, whose settings are those of fit.config. "
             "Leave them out, or leave fit= out to fit anew."
         )
-    return fit
+    return known
 
 
-def fit_config(settings: Mapping[str, Any], *, quiet: bool) -> FitConfig:
-    """Build the configuration of a fit; where no seed is given, draw one and log it."""
-    if settings.get("random_seed") is not None:
-        return FitConfig(**{**settings, "random_seed": resolve_seed(settings["random_seed"])})
-    seed = resolve_seed(None)
-    if not quiet:
+def fit_config(owner: str, settings: Mapping[str, Any], *, quiet: bool) -> FitConfig:
+    """Build the configuration of a fit; where no seed is given, draw one and log it.
+
+    Parameters
+    ----------
+    owner : str
+        The function that was called.
+    settings : mapping
+    quiet : bool
+    """
+    seed = resolve_seed(settings.get("random_seed"))
+    config = _as_typed(owner, FitConfig, {**settings, "random_seed": seed})
+    if settings.get("random_seed") is None and not quiet:
         _log.info(
             "The fit was given no random_seed and uses random_seed=%d. (A seed given to pm.sample "
             "is for the chains.)", seed,
         )  # fmt: skip
-    return FitConfig(**{**settings, "random_seed": seed})
+    return config
 
 
 def resolve_seed(random_seed: Any) -> int:
@@ -254,7 +288,7 @@ def resolve_seed(random_seed: Any) -> int:
 
     Parameters
     ----------
-    random_seed : int, array of int, SeedSequence, Generator or None
+    random_seed : int, array of int, SeedSequence, Generator, RandomState or None
         An integer is returned as it is; a generator is asked for a number; None draws a seed from
         the operating system.
 
@@ -269,6 +303,8 @@ def resolve_seed(random_seed: Any) -> int:
         raise TypeError(f"random_seed={random_seed!r} must be a whole number, or None.")
     if isinstance(random_seed, np.random.Generator):
         return int(random_seed.integers(2**62))
+    if isinstance(random_seed, np.random.RandomState):
+        return int(random_seed.randint(2**32, dtype=np.uint64))
     if isinstance(random_seed, Integral):
         if random_seed < 0:
             raise ValueError(f"random_seed={random_seed} must not be negative.")

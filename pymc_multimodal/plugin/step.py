@@ -10,13 +10,16 @@ import pymc as pm
 from pymc.step_methods.arraystep import ArrayStepShared
 from pymc.step_methods.compound import Competence, StepMethodState
 from pymc.step_methods.state import dataclass_state
+from pytensor.graph.basic import Variable
 
 from pymc_multimodal._compat import ChainSetupMixin
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.model import check_model
+from pymc_multimodal.plugin.arguments import model_given
 from pymc_multimodal.plugin.chain import Chain, advance
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
-from pymc_multimodal.plugin.inference_data import attach
-from pymc_multimodal.plugin.modes_group import mode_statistics
+from pymc_multimodal.plugin.inference_data import attach, record_with_symmetry
+from pymc_multimodal.plugin.modes_group import RECORD
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     fit_config,
@@ -24,7 +27,7 @@ from pymc_multimodal.plugin.settings import (
     split_settings,
     with_fit_settings,
 )
-from pymc_multimodal.plugin.traces import STATS
+from pymc_multimodal.plugin.traces import NO_RECORD, STATS, as_stat
 from pymc_multimodal.status import ModelError
 
 if TYPE_CHECKING:
@@ -59,7 +62,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         refused beside it.
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, challenge, symmetry, target_se,
-        max_evals, max_seconds, random_seed, workers, progressbar, quiet, compile_kwargs.
+        max_evals, max_seconds, random_seed, workers, progressbar, progressbar_theme, quiet,
+        compile_kwargs.
         `random_seed` is the seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains.
         `workers` share the evaluations of the fit, not those of the chains.
 
@@ -113,22 +117,29 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         rng: Any = None,
         **settings: Unpack[FitSettings],
     ) -> None:
+        owner = type(self).__name__
         fit_settings, run = split_settings(type(self), settings)
-        model = pm.modelcontext(model)
+        model = model_given(owner, model)
+        check_model(model)
         _check_variables(model, vars, blocked)
         super().__init__(list(model.value_vars), {}, blocked=True, rng=rng)
         self.tune = False
         if fit is None:
-            config = fit_config(fit_settings, quiet=run.quiet)
+            config = fit_config(owner, fit_settings, quiet=run.quiet)
             self.density, self.fit = fit_model(model, config, run)
         else:
-            self.fit = refuse_beside_fit(fit, fit_settings)
+            self.fit = refuse_beside_fit(owner, fit, fit_settings)
             self.density = load_fit(model, fit, run)
         # PyMC's chain processes are daemons, which cannot start processes of their own.
         self.density.workers = 1
         self._target = self.fit.target(self.density)
-        self._mode_statistics = mode_statistics(self.fit)
-        self._chain = Chain()
+        self._record = as_stat(record_with_symmetry(model, self.fit))
+        self._chain, self._record_is_due = Chain(), True
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> MultimodalDiffusion:
+        """Check the model, which PyMC asks for its variables."""
+        kwargs["model"] = model_given(cls.__name__, kwargs.get("model"))
+        return super().__new__(cls, *args, **kwargs)
 
     @staticmethod
     def competence(var: Any, has_grad: bool = False) -> Competence:
@@ -146,7 +157,12 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         # PyMC spawns the generators of its chains from its seed in the way in which a fit spawns
         # those of its stages: with one seed for both, the random numbers would be the same.
         self.rng = np.random.default_rng(rng.integers(2**32, size=4, dtype=np.uint32))
-        self._chain = Chain()
+        self._chain, self._record_is_due = Chain(), True
+
+    def stop_tuning(self) -> None:
+        """Send the record again: PyMC may discard the draws made so far."""
+        super().stop_tuning()
+        self._record_is_due = True
 
     def reset_tuning(self) -> None:
         """Do nothing: no parameter is tuned while chains run."""
@@ -155,7 +171,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         """Make one draw of one chain."""
         self._chain, stats = advance(self.fit, self._target, self._chain, q0.data, self.rng)
         assert self._chain.shown is not None
-        return self._chain.shown.copy(), [{**stats, **self._mode_statistics}]
+        record = self._record if self._record_is_due else NO_RECORD
+        self._record_is_due = False
+        return self._chain.shown.copy(), [{**stats, RECORD: record}]
 
     # ------------------------------------------------------------------ results
 
@@ -190,7 +208,14 @@ def _check_variables(model: pm.Model, vars: Sequence[Any] | None, blocked: bool)
         )
     if vars is None:
         return
-    given = {model.rvs_to_values.get(v, v).name for v in np.atleast_1d(np.array(vars, object))}
+    variables = list(vars) if isinstance(vars, Sequence) and not isinstance(vars, str) else [vars]
+    known = {*model.value_vars, *model.rvs_to_values}
+    if strange := [v for v in variables if not isinstance(v, Variable) or v not in known]:
+        raise TypeError(
+            f"MultimodalDiffusion(vars={vars!r}): {strange[0]!r} is no free variable of the model. "
+            "The step takes all of them together: leave `vars` out."
+        )
+    given = {model.rvs_to_values.get(v, v).name for v in variables}
     missing = [v.name for v in model.value_vars if v.name not in given]
     if missing:
         raise ModelError(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pymc_multimodal import checks
 from pymc_multimodal.fit import Fit
-from pymc_multimodal.plugin.modes_group import modes_group
+from pymc_multimodal.plugin.arguments import draws_given
+from pymc_multimodal.plugin.modes_group import modes_from_fit, modes_group
+from pymc_multimodal.status import with_error
 
-__all__ = ["mode_table", "summary_line"]
+__all__ = ["ModeTable", "mode_table", "modes_given", "summary_line"]
 
 # Columns of the table, in order; then come the locations.
 _COLUMNS = (
@@ -30,6 +34,35 @@ _COLUMNS = (
 _LEFT_OUT = ("acceptance", "crossings", "weight_interval")
 # Weights in the line of text. Conventional.
 MAX_WEIGHTS_IN_LINE = 5
+# Width of the text of a table: that of a terminal. Conventional.
+TEXT_WIDTH = 80
+# Significant digits of numbers without an error. Conventional.
+_DIGITS = 4
+
+
+class ModeTable(pd.DataFrame):
+    """A table of modes, whose text fits into 80 columns and leaves no column out.
+
+    What is computed from it is an ordinary DataFrame.
+    """
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Write numbers to the digits that their errors leave, in blocks of columns."""
+        text = pd.DataFrame(index=self.index)
+        for position, name in enumerate(map(str, self.columns)):
+            values = self.iloc[:, position]
+            if f"{name}_se" in self.columns:
+                pairs = zip(values, self[f"{name}_se"], strict=True)
+                text[f"{name} ± se"] = [with_error(x, se) for x, se in pairs]
+            elif not name.endswith("_se") or name.removesuffix("_se") not in self.columns:
+                text[name] = [f"{x:.{_DIGITS}g}" if isinstance(x, float) else x for x in values]
+        return text.to_string(line_width=TEXT_WIDTH, max_rows=pd.get_option("display.max_rows"))
+
+    __str__ = __repr__
 
 
 def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
@@ -37,22 +70,27 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
 
     Parameters
     ----------
-    idata : InferenceData or DataTree
-        With the group `modes`, which ``sample`` writes and ``attach`` adds.
+    idata : InferenceData, DataTree or Fit
+        Draws with the group `modes`, which ``sample`` writes and ``attach`` adds; or a fit, whose
+        locations are unconstrained coordinates.
     max_elements : int
         Variables with more elements have no location columns.
 
     Returns
     -------
     pandas.DataFrame
-        Indexed by mode, heaviest first.
+        Indexed by mode, heaviest first. Where the column `images` is there, a row stands for as
+        many modes, and its weight and evidence are those of all of them together.
 
     Raises
     ------
+    TypeError
+        If `idata` is neither draws nor a fit, or `max_elements` is no whole number.
     ValueError
         If there is no group `modes`.
     """
-    modes = modes_group(idata)
+    checks.count("mode_table", "max_elements", max_elements, 0)
+    modes = modes_given("mode_table", idata, max_elements)
     table = pd.DataFrame(index=pd.Index(modes["mode"].values, name="mode"))
     for name in _COLUMNS:
         # Without a fit, a variable of the model may have the name of a column.
@@ -66,7 +104,30 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
         if values[0].size <= max_elements:
             for label, column in _elements(name, values):
                 table[label] = column
-    return table
+    return ModeTable(table)
+
+
+def modes_given(owner: str, idata: Any, max_elements: int | None = None) -> xr.Dataset:
+    """Return the group `modes` of draws, or build it from a fit.
+
+    Parameters
+    ----------
+    owner : str
+        The function that was called.
+    idata : InferenceData, DataTree or Fit
+    max_elements : int, optional
+        Of a fit, variables with more unconstrained coordinates are left out.
+    """
+    if not isinstance(idata, Fit):
+        return modes_group(draws_given(owner, idata))
+    variables = [name.partition("[")[0] for name in idata.names]
+    sizes = Counter(variables)
+    locations = {
+        name: ("mode", idata.modes.locations[:, i])
+        for i, (name, of) in enumerate(zip(idata.names, variables, strict=True))
+        if max_elements is None or sizes[of] <= max_elements
+    }
+    return modes_from_fit(idata, xr.Dataset(locations))
 
 
 def _elements(name: str, values: xr.DataArray) -> list[tuple[str, np.ndarray]]:
@@ -85,11 +146,10 @@ def _elements(name: str, values: xr.DataArray) -> list[tuple[str, np.ndarray]]:
 def summary_line(fit: Fit) -> str:
     """Return one line of text: modes, weights, log evidence, what was searched, and the cost."""
     w, challenge = fit.weights, fit.challenge
-    modes = "one mode" if fit.n_modes == 1 else f"{fit.n_modes} modes"
     weights = ""
     if fit.n_modes > 1:
         pairs = list(zip(w.weight, w.weight_se, strict=True))
-        shown = ", ".join(f"{x:.3f}±{s:.3f}" for x, s in pairs[:MAX_WEIGHTS_IN_LINE])
+        shown = ", ".join(with_error(x, se) for x, se in pairs[:MAX_WEIGHTS_IN_LINE])
         weights = f", weights {shown}" + (", ..." if len(pairs) > MAX_WEIGHTS_IN_LINE else "")
     climbs = searched = ""
     if challenge is not None and challenge.n_climbs:
@@ -97,7 +157,7 @@ def summary_line(fit: Fit) -> str:
     if (seen := fit.modes.seen_basin_mass) < 1.0:
         searched = f"modes whose basins hold less than {seen:.2g} of the prior may be missing; "
     return (
-        f"Found {modes} from {fit.modes.n_starts} starts{climbs}{weights}; log evidence "
-        f"{w.total:.3f}±{w.total_se:.3f}; {searched}{fit.n_logp_evals} density evaluations, "
-        f"{sum(fit.seconds.values()):.1f} s."
+        f"Found {fit.described_modes} from {fit.modes.n_starts} starts{climbs}{weights}; log "
+        f"evidence {with_error(w.total, w.total_se)}; {searched}{fit.n_logp_evals} density "
+        f"evaluations, {sum(fit.seconds.values()):.1f} s."
     )

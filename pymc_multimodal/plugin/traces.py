@@ -10,30 +10,27 @@ import pymc as pm
 from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal.model import layout, unflatten
+from pymc_multimodal.plugin.modes_group import RECORD
 
-__all__ = ["STATS", "chain_records", "check_var_names"]
+__all__ = ["NO_RECORD", "STATS", "as_stat", "chain_records"]
 
 STATS: dict[str, tuple[Any, list]] = {
     "lp": (np.float64, []),
     "mode": (np.int64, []),
     "accepted": (np.float64, []),
     "log_ratio": (np.float64, []),
-    "mode_weight": (object, [None]),
-    "mode_weight_se": (object, [None]),
-    "mode_log_evidence": (object, [None]),
-    "mode_log_evidence_se": (object, [None]),
+    RECORD: (object, [1]),
 }
 """Sample stats of every draw: types and shapes as step methods declare them."""
 
+# PyMC stacks stats of the type object. Text itself would become strings of one width, that of the
+# longest, for every draw; arrays of the type object stay what they are.
+NO_RECORD = np.array([""], dtype=object)
 
-def check_var_names(model: pm.Model, var_names: Sequence[str] | None) -> None:
-    """Raise a ValueError if the model does not have all of these variables."""
-    known = {v.name for v in model.unobserved_RVs}
-    if missing := set(var_names or ()) - known:
-        raise ValueError(
-            f"var_names holds {sorted(missing)}, which the model does not have; it has "
-            f"{sorted(known)}."
-        )
+
+def as_stat(record: str) -> np.ndarray:
+    """Wrap a fit's record as the value of a sample stat."""
+    return np.array([record], dtype=object)
 
 
 def chain_records(
@@ -64,7 +61,6 @@ def chain_records(
     """
     variables = None
     if var_names is not None:
-        check_var_names(model, var_names)
         # Evaluating the random variables themselves would draw new values.
         variables = model.replace_rvs_by_values(
             [v for v in model.unobserved_RVs if v.name in set(var_names)]

@@ -88,7 +88,12 @@ def seeded(
     devices = [device] if device.type == "cuda" else []
     before = torch.get_rng_state()
     with one_thread(), torch.random.fork_rng(devices=devices), torch.enable_grad():
-        torch.manual_seed(int(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
+        # torch.manual_seed would seed every GPU too, and fork_rng would not put them back.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         torch.set_default_dtype(torch.float32)
         try:
             yield outside

@@ -148,7 +148,10 @@ def _svc(kernel: str, penalty: float, features: np.ndarray) -> Any:
     from sklearn.svm import SVC
 
     # Whitened points are about sqrt(2 f) apart, with f features: gamma is 1 / (2 f).
-    return SVC(kernel=kernel, C=penalty, gamma=1.0 / (2.0 * features.shape[1]))
+    # The classifier uses no random numbers, but without a seed it takes one from NumPy's global
+    # generator.
+    gamma = 1.0 / (2.0 * features.shape[1])
+    return SVC(kernel=kernel, C=penalty, gamma=gamma, random_state=0)
 
 
 def _overlap_statuses(accuracy: float) -> tuple[Status, ...]:

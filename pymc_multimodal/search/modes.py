@@ -235,6 +235,8 @@ def _statuses(search: Search, hits: np.ndarray, unseen: float) -> tuple[Status, 
                    f"{counts.runaway} of {n} climbs ended where the density still grows.",
                    "Write a hierarchical model in its non-centred form.")
         )  # fmt: skip
+    if counts.steps:
+        statuses.append(_step_status(counts.steps, n))
     if once and np.isfinite(unseen):
         statuses.append(
             Status("singletons", "search",
@@ -288,21 +290,37 @@ def _cut_short(search: Search) -> list[Status]:
     return statuses
 
 
+def _step_status(steps: int, n: int) -> Status:
+    return Status(
+        "step",
+        "search",
+        f"{steps} of {n} climbs ended at a step of the log density: it falls there at "
+        "once, although its gradient points on.",
+        "Gradients do not see steps (pm.math.switch, comparisons, rounding): write a "
+        "smooth function in their place, such as pm.math.sigmoid, or sum over the cases.",
+    )
+
+
 def _central_point(density: Density, search: Search) -> Modes:
     """Return a start of typical log density in place of modes, if no optimum was found."""
     # The posterior mass may be where the prior draws are; the climbs have left it.
     points, n = search.starts, search.counts.starts
     logp = density.logp(points)
     typical = np.argsort(-logp)[len(logp) // 2]
-    runaway = Status(
-        "runaway",
-        "search",
-        f"none of {n} climbs reached a proper optimum: the density grows without end along some "
-        "direction, or is flat.",
-        "The fit has one region, around a central point. Write a hierarchical model in its "
-        "non-centred form.",
-    )
-    statuses = (*_cut_short(search), runaway)
+    region = "one region, around a central point: modes, if there are several, are lumped together"
+    if search.counts.steps > search.counts.runaway:
+        ended = _step_status(search.counts.steps, n)
+        ended = replace(ended, remedy=f"The fit has {region}. {ended.remedy}")
+    else:
+        ended = Status(
+            "runaway",
+            "search",
+            f"none of {n} climbs reached a proper optimum: the density grows without end along "
+            "some direction, or is flat.",
+            f"The fit has {region}, and its weight is no weight of a mode. Write a hierarchical "
+            "model in its non-centred form: then modes are told apart.",
+        )
+    statuses = (*_cut_short(search), ended)
     return _single_point(search, points[typical], logp[typical], statuses)
 
 

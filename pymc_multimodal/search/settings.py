@@ -127,8 +127,13 @@ def _check_locations(owner: str, locations: Any) -> None:
 def _check_points(owner: str, name: str, points: Any) -> None:
     """Raise TypeError unless points are an array of numbers; the shape is checked by the search."""
     try:
-        np.asarray(points, dtype=float)
+        given = np.asarray(points, dtype=float)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{owner}({name}=...) must be an array of numbers of shape (n, d): {error}."
         ) from None
+    if not given.ndim:
+        raise TypeError(
+            f"{owner}({name}={points!r}) must be an array of shape (n, d), or points by the names "
+            "of the model's variables, such as {'x': 1.0}."
+        )

@@ -28,6 +28,8 @@ class Counts:
         Climbs that a limit of the fit cut off.
     runaway : int
         Climbs that ended where the log density still grows along a direction without curvature.
+    steps : int
+        Climbs that ended at a step of the density, where its gradient is not zero.
     flat : int
         Climbs that ended where the log density does not change over the spread of the starts.
     escapes : int
@@ -39,6 +41,7 @@ class Counts:
     starts: int = 0
     unfinished: int = 0
     runaway: int = 0
+    steps: int = 0
     flat: int = 0
     escapes: int = 0
     saddles: int = 0

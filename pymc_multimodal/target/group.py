@@ -39,6 +39,8 @@ class Symmetry:
 
     Raises
     ------
+    TypeError
+        If the generators are no arrays of numbers.
     ValueError
         If a generator is not a square matrix, or the group has too many elements.
 
@@ -56,7 +58,13 @@ class Symmetry:
     descriptions: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        generators = tuple(np.asarray(g, dtype=float) for g in self.generators)
+        try:
+            generators = tuple(np.asarray(g, dtype=float) for g in self.generators)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"Symmetry(generators={self.generators!r}) must be a tuple of arrays of numbers, "
+                f"each of shape (d, d): {error}."
+            ) from None
         if not generators or any(g.shape != (len(generators[0]),) * 2 for g in generators):
             raise ValueError(
                 f"Symmetry(generators=...) has shapes {[g.shape for g in generators]}: give at "

@@ -86,6 +86,38 @@ def test_discrete_variables(no_fit, enter):
         enter(model)
 
 
+def test_a_discrete_variable_beside_another_step_is_named_first(no_fit):
+    """Not the advice to leave `vars` out, which would not help."""
+    with pm.Model() as model:
+        group = pm.Bernoulli("group", 0.3)
+        x = pm.Normal("x", 4.0 * group, 1.0)
+        with pytest.raises(ModelError, match=r"discrete variables \(group\)"):
+            pm.sample(step=[MultimodalDiffusion([x]), pm.Metropolis([group])], model=model)
+
+
+def test_a_prior_without_random_draws_is_named(no_sampling):
+    with pm.Model() as model:
+        pm.Normal("a", 0.0, 1.0)
+        pm.CustomDist("wells", logp=lambda value: -((pm.math.abs(value) - 2.0) ** 2))
+    with pytest.raises(ModelError, match=r"prior of wells.*random=function.*starts="):
+        mm.fit(model, quiet=True)
+
+
+# PyMC announces that it imputes.
+@pytest.mark.filterwarnings("ignore::pymc.exceptions.ImputationWarning")
+def test_missing_data_are_explained(monkeypatch, four_modes_fit, caplog):
+    monkeypatch.setattr(
+        "pymc_multimodal.plugin.fitting.fit_density", lambda *a, **k: four_modes_fit
+    )
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 1.0, observed=np.ma.masked_array([1.0, 2.0, 3.0], [0, 1, 1]))
+        pm.Normal("y", x, 1.0, observed=np.ma.masked_array([1.0, 2.0, 3.0], [1, 0, 0]))
+    caplog.set_level("INFO", logger="pymc")
+    mm.fit(model, random_seed=1, progressbar=False)
+    assert "2 values in x_unobserved, 1 values in y_unobserved" in caplog.text
+    assert "posterior_predictive" in caplog.text
+
+
 @every_entry
 def test_no_free_variables(no_fit, enter):
     with pm.Model() as model:
@@ -304,7 +336,7 @@ def test_a_seed_beside_a_fit_is_for_the_chains_of_sample_alone(no_fit, fitted):
 
 @pytest.mark.parametrize("entry", ["step", "sample"])
 def test_what_is_given_as_a_fit_has_to_be_one(no_fit, unimodal, entry):
-    with pytest.raises(TypeError, match=r"fit=3 is a int; give the result of fit\(\)"):
+    with pytest.raises(TypeError, match=r"fit=3\) is an int; give the result of fit\(\)"):
         ENTRIES[entry](unimodal, fit=3)
 
 
@@ -360,7 +392,7 @@ def test_starts_that_do_not_fit_the_model(no_evaluations, unimodal, modes, error
 
 def test_no_modes_group_yet(unimodal):
     prior = pm.sample_prior_predictive(5, model=unimodal, random_seed=1)
-    with pytest.raises(ValueError, match="no mode weights"):
+    with pytest.raises(ValueError, match=r"no draws.*prior"):
         mm.attach(prior)
     with pytest.raises(ValueError, match="attach"):
         mm.mode_table(prior)

@@ -185,3 +185,21 @@ def test_the_same_seed_repeats_the_moves():
         x = target.draws(50, rng)
         ends.append(run(target.density(), x, None, parameters((WIDE, 0.8, 3)), rng, 5)[0].x)
     np.testing.assert_array_equal(*ends)
+
+
+@pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "random_walk"])
+def test_a_chain_outside_of_the_support_waits_for_a_point_inside(gradient, rng):
+    """The change of the log density from -inf to -inf is no number: such a move is refused."""
+
+    def box(x):
+        logp = np.where((np.abs(x) < 1.0).all(axis=1), 0.0, -np.inf)
+        return logp, np.zeros_like(x) if gradient else None
+
+    density = Density(box, 2, has_gradient=gradient)
+    x = np.repeat([[1.5, 0.0], [9.0, 9.0]], 200, axis=0)
+    state = state_at(density, x, np.zeros(400, dtype=int))
+    state, info = move(density, state, parameters((np.eye(2), 0.8, 1)), rng, label=None)
+    assert np.isfinite(info.probability).all()
+    assert 0 < info.accepted[:200].sum() < 200
+    assert not info.accepted[200:].any()
+    assert np.isfinite(state.logp).sum() == info.accepted.sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import pymc_multimodal as mm
-from pymc_multimodal.plugin import fitting
+from pymc_multimodal.plugin import fitting, settings
 
 
 class Bar:
@@ -41,7 +41,7 @@ def test_stages_move_the_bar_on_and_never_beyond_its_end(
 
     bar = Bar()
     monkeypatch.setattr(fitting, "fit_density", fit_density)
-    monkeypatch.setattr(fitting, "create_simple_progress", lambda progressbar: bar)
+    monkeypatch.setattr(settings, "create_simple_progress", lambda shown, theme: bar)
     assert mm.fit(four_modes, random_seed=1) is four_modes_fit
     assert bar.texts[:2] == ["About stage 0", "Again"]
     assert bar.completed == sorted(bar.completed)

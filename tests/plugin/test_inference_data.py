@@ -13,6 +13,8 @@ from scipy import stats
 
 import pymc_multimodal as mm
 from pymc_multimodal._compat import PYMC6, add_group, get_dataset, group_names, load, save
+from pymc_multimodal.plugin.plots import two_columns
+from pymc_multimodal.plugin.tables import summary_line
 
 SILENT = {"progressbar": False, "quiet": True}
 
@@ -269,3 +271,50 @@ def test_what_pymc_accepts_of_the_conversion_is_accepted(model, fit):
     settings = {"chains": 2, "model": model, "fit": fit, "random_seed": 1, **SILENT}
     idata = mm.sample(5, idata_kwargs={"save_warmup": False, "log_likelihood": True}, **settings)
     assert "log_likelihood" in group_names(idata)
+
+
+# -------------------------------------------------------------- a fit in place of draws
+
+
+def test_a_fit_has_a_table_and_a_picture(fit, figures):
+    table = mm.mode_table(fit)
+    np.testing.assert_array_equal(table["weight"], fit.weights.weight)
+    np.testing.assert_array_equal(table[["x[0]", "x[1]"]], fit.modes.locations)
+    assert "x[0]" not in mm.mode_table(fit, max_elements=1)
+    left, right = mm.plot_modes(fit).axes
+    assert len(left.patches) == 4
+    assert {right.get_xlabel(), right.get_ylabel()} == {"x[0]", "x[1]"}
+    assert mm.plot_modes(fit, ["x"]).axes[1].get_xlabel() == "x[0]"
+
+
+def test_the_table_prints_whole_in_80_columns(idata):
+    table = mm.mode_table(idata)
+    text = repr(table)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text
+    for name in table.columns:
+        assert name.removesuffix("_se") in text, name
+    assert "log_evidence ± se" in text
+    assert repr(table[["hits"]]) == repr(table.loc[:, ["hits"]]), "a part is an ordinary table"
+
+
+def test_the_picture_shows_what_separates_the_modes(figures):
+    """Ten coordinates of noise come first, and a copy of the one that tells the modes apart."""
+    rng = np.random.default_rng(1)
+    mode = np.repeat([0, 1, 2, 3], 100)
+    noise = {f"a[{i}]": rng.standard_normal(400) for i in range(10)}
+    f, g = np.array([-3, -1, 1, 3])[mode], np.array([1, -1, -1, 1])[mode]
+    f, g = (v + 0.1 * rng.standard_normal(400) for v in (f, g))
+    chosen = two_columns({**noise, "f": f, "copy": 2 * f + 1, "g": g}, mode)
+    assert [name for name, _ in chosen] == ["f", "g"]
+
+
+def test_images_are_counted_everywhere(figures):
+    with models.tilted_signs():
+        found = mm.fit(random_seed=1, challenge=False, quiet=True)
+    assert found.n_modes == 2
+    assert "64 modes in 2 rows" in repr(found)
+    assert "Found 64 modes in 2 rows" in summary_line(found)
+    assert mm.mode_table(found)["images"].sum() == 64
+    labels = [t.get_text() for t in mm.plot_modes(found).axes[0].get_yticklabels()]
+    assert labels == ["0 (32 images)", "1 (32 images)"]

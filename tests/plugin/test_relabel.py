@@ -6,9 +6,9 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
-from models import four_modes, one_dimensional
+from models import four_modes, one_dimensional, tilted_signs
 
-from pymc_multimodal import relabel, sample
+from pymc_multimodal import MultimodalDiffusion, attach, mode_table, relabel, sample
 from pymc_multimodal._compat import get_dataset, load, rhat, save
 from pymc_multimodal.gallery import symmetric_mixture
 from pymc_multimodal.plugin.relabel import acts_as, read_action
@@ -127,6 +127,28 @@ def test_draws_from_a_file_can_be_relabelled(mixture, tmp_path):
         )
 
 
+def test_draws_of_the_step_are_relabelled_without_the_fit(tmp_path):
+    """A product of signs: of 64 modes, images stand for most, and draws lie in all of them."""
+    with tilted_signs():
+        step = MultimodalDiffusion(random_seed=1, challenge=False, quiet=True)
+        idata = pm.sample(
+            60,
+            tune=0,
+            chains=2,
+            cores=1,
+            step=step,
+            progressbar=False,
+            compute_convergence_checks=False,
+        )
+    save(idata, tmp_path / "draws.nc")
+    alone, whole = relabel(attach(load(tmp_path / "draws.nc"))), relabel(step.attach(idata))
+    p = get_dataset(alone, "posterior")["p"].values
+    np.testing.assert_array_equal(p, get_dataset(whole, "posterior")["p"].values)
+    assert len(np.unique(np.sign(p).reshape(-1, 6), axis=0)) <= 2
+    assert list(get_dataset(alone, "modes")["images"]) == [32, 32]
+    assert list(mode_table(alone)["images"]) == [32, 32]
+
+
 def test_signs_are_made_one(caplog):
     with four_modes():
         idata = sample(200, random_seed=1, quiet=True, challenge=False)
@@ -157,5 +179,5 @@ def test_draws_of_others_are_refused():
         import arviz as az
 
         idata = az.InferenceData(posterior=xr.Dataset())
-    with pytest.raises(ValueError, match=r"step\.attach\(idata\)"):
+    with pytest.raises(ValueError, match=r"attach\(idata\)"):
         relabel(idata)

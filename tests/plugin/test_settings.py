@@ -39,7 +39,7 @@ def test_none_stands_for_the_default():
     )
     assert settings == {"challenge": False, "random_seed": 3}
     assert run == RunOptions(workers=2)
-    config = fit_config(settings, quiet=True)
+    config = fit_config("fit", settings, quiet=True)
     assert config.target_se == FitConfig().target_se
     assert config.random_seed == 3
 

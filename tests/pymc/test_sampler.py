@@ -86,6 +86,13 @@ def test_a_fit_used_again_without_a_seed_gives_new_draws(model, fit, caplog):
     np.testing.assert_array_equal(draws(again), draws(one))
 
 
+@pytest.mark.parametrize("tune", [0, 3])
+def test_a_shorter_run_is_the_beginning_of_a_longer_one(model, fit, tune):
+    settings = {"chains": 3, "tune": tune, "model": model, "fit": fit, "random_seed": 1, **SILENT}
+    short, long = mm.sample(50, **settings), mm.sample(100, **settings)
+    np.testing.assert_array_equal(draws(short), draws(long)[:, :50])
+
+
 def test_a_fit_can_be_pickled(model, fit):
     loaded = pickle.loads(pickle.dumps(fit))
     one = mm.sample(50, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
@@ -433,12 +440,11 @@ def test_a_given_seed_is_not_announced(cheap, caplog):
 def test_quiet_hides_the_progress(cheap, monkeypatch):
     shown = []
 
-    def create(progressbar, **kwargs):
+    def create(progressbar, theme):
         shown.append(progressbar)
-        return create_simple_progress(progressbar=False, **kwargs)
+        return create_simple_progress(False, theme)
 
-    monkeypatch.setattr("pymc_multimodal.plugin.fitting.create_simple_progress", create)
-    monkeypatch.setattr("pymc_multimodal.plugin.sampler.create_simple_progress", create)
+    monkeypatch.setattr("pymc_multimodal.plugin.settings.create_simple_progress", create)
     settings = {"draws": 5, "chains": 1, "model": cheap, "random_seed": 1, "target_se": 0.05}
     mm.sample(**settings, progressbar=True, quiet=True)
     assert shown == [False, False]

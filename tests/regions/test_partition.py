@@ -263,3 +263,10 @@ def test_modes_whose_chains_mix_are_grouped(rng):
     np.testing.assert_array_equal(mixing_groups(density, draws), [0, 1, 0, 1])
     apart = 10.0 * np.arange(4)[:, None, None, None] + rng.standard_normal((4, 16, 40, 2))
     np.testing.assert_array_equal(mixing_groups(density, apart), [0, 1, 2, 3])
+
+
+def test_the_global_generator_of_numpy_is_left_alone(rng):
+    draws = np.array([[-5.0, 0.0], [5.0, 0.0]])[:, None] + rng.standard_normal((2, 50, 2))
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    divide(gaussian(np.zeros(2), np.eye(2)).density(), draws, Regions(method="svc"))
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002

@@ -56,6 +56,27 @@ def test_a_plane_is_flat_and_a_slope_is_a_runaway():
     assert kind_at(hill, [2.0, 0.0], converged=False).kind == "runaway"
 
 
+def test_a_step_is_told_from_a_density_that_grows():
+    """A climb ends just before a fall that the gradient does not show."""
+
+    def terrace(x):
+        logp = x[:, 0] - x[:, 1] ** 2 - 3.0 * (x[:, 0] > 5.0)
+        return logp, np.stack([np.ones(len(x)), -2 * x[:, 1]], axis=1)
+
+    density = Density(terrace, 2)
+    assert kind_at(density, [5.0, 0.0], converged=False).kind == "step"
+    assert kind_at(density, [4.0, 0.0], converged=False).kind == "runaway"
+    # A steep funnel is no step.
+    steep = Density(
+        lambda x: (
+            1e5 * x[:, 0] - 1e9 * x[:, 1] ** 2,
+            np.stack([np.full(len(x), 1e5), -2e9 * x[:, 1]], axis=1),
+        ),
+        2,
+    )
+    assert kind_at(steep, [5.0, 0.0], converged=False).kind == "runaway"
+
+
 def test_a_point_outside_of_the_support_is_nothing():
     outside = Density(lambda x: (np.full(len(x), -np.inf), np.zeros_like(x)), 2)
     assert kind_at(outside, [0.0, 0.0]).kind == "none"

@@ -10,7 +10,6 @@ from scipy.special import logsumexp
 from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.fit import FitConfig, fit_density
-from pymc_multimodal.plugin.modes_group import total_error
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.group import Symmetry
@@ -106,12 +105,6 @@ def test_images_have_exactly_equal_weights(nine):
     np.testing.assert_allclose(logsumexp(w.log_evidence), w.total)
     np.testing.assert_allclose(w.weight.sum(), 1.0)
     assert w.total_se < 0.02
-
-
-def test_images_have_one_error_in_common(nine):
-    w = nine.weights
-    columns = (w.weight, w.weight_se, w.log_evidence, w.log_evidence_se)
-    assert total_error(*columns) == pytest.approx(w.total_se, rel=1e-6)
 
 
 def test_every_image_is_labelled_as_its_own(nine, rng):

@@ -165,7 +165,7 @@ class ScoreLangevin(ScoreSettings):
             )
         if score is not None and transforms:
             raise ValueError("transforms and score= do not go together: the score is of the draws.")
-        rng = np.random.default_rng(random_seed)
+        rng = checks.generator("from_draws", "random_seed", random_seed)
         stored = read_draws(draws, var_names, transforms)
         if score is not None:
             _check_score(score, stored.x[:SCORE_TRIAL_DRAWS])

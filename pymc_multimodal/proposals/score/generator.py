@@ -106,7 +106,7 @@ class ScoreGenerator:
             If n is no whole number, or negative.
         """
         checks.count("generate", "n", n, 0)
-        rng = np.random.default_rng(rng)
+        rng = checks.generator("generate", "rng", rng)
         n_stored = len(self.stored.x)
         rounds = [rng.permutation(n_stored) for _ in range(-(-n // n_stored))]
         rows = np.concatenate([*rounds, np.empty(0, dtype=int)])[:n]
@@ -141,7 +141,7 @@ class ScoreGenerator:
                 f"refresh(x=...) of shape {x.shape} holds no points: give finite ones, of shape "
                 f"(n, {len(self.names)})."
             )
-        return self._run(x, np.random.default_rng(rng))
+        return self._run(x, checks.generator("refresh", "rng", rng))
 
     def _run(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Run from each point until the stop, with the preconditioner of its cluster."""

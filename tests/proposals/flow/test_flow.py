@@ -142,6 +142,23 @@ def test_training_leaves_torch_as_it_was(torch):
         torch.set_num_threads(threads)
 
 
+def test_seeds_of_gpus_are_left_alone_on_the_cpu(torch, monkeypatch, rng):
+    """fork_rng would not put them back, and a GPU may be in use by others."""
+    from pymc_multimodal.proposals.torch_setup import seeded
+
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda seed: pytest.fail("a GPU was seeded"))
+    before = torch.get_rng_state()
+    with seeded(rng, torch.device("cpu")):
+        first = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    with seeded(np.random.default_rng(0), torch.device("cpu")):
+        one = torch.rand(3)
+    with seeded(np.random.default_rng(0), torch.device("cpu")):
+        assert torch.equal(torch.rand(3), one)
+    assert not torch.equal(first, one)
+
+
 def test_torch_is_imported_for_networks_only():
     code = (
         "import sys, numpy as np, pymc_multimodal; "
