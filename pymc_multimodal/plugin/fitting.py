@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pymc as pm
@@ -23,6 +26,12 @@ _log = logging.getLogger("pymc.multimodal")
 # Length of the progress bar: the number of steps with different names.
 N_STAGES = len({step.name for step in STEPS})
 
+# Seconds of a compilation after which a hint is given. Conventional.
+LONG_COMPILATION = 15.0
+_COMPILATION_HINT = (
+    "The model is still being compiled. compile_kwargs={'mode': 'FAST_COMPILE'} compiles sooner, "
+    "into a slower function; a second run of the same model finds much of it compiled."
+)
 _IMPUTED = (
     "The model imputes missing data (%s). Each value is a coordinate of the search, and one with "
     "two explanations doubles the number of modes. Missing responses say nothing of the "
@@ -32,7 +41,9 @@ _IMPUTED = (
 
 
 @globally_locked
-def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Density, Fit]:
+def fit_model(
+    model: pm.Model, config: FitConfig, run: RunOptions, share: float = 1.0
+) -> tuple[Density, Fit]:
     """Compile the density of a model and fit it; threads wait for each other.
 
     Parameters
@@ -40,6 +51,8 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
     model : pymc.Model
     config : FitConfig
     run : RunOptions
+    share : float
+        Part of the limits that the fit may use.
 
     Returns
     -------
@@ -47,7 +60,8 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
         Its worker processes are stopped.
     fit : Fit
     """
-    density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
+    with _compiling(run):
+        density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     if not density.has_gradient and not run.quiet:
         _log.info("The model has no gradient: searching and sampling by density values alone.")
     if not run.quiet and (missing := imputed(model)):
@@ -59,7 +73,7 @@ def fit_model(model: pm.Model, config: FitConfig, run: RunOptions) -> tuple[Dens
             # PyMC's bar that shows nothing returns None from its context.
             with (progress := run.progress()):
                 bar = _StageBar(progress)
-                fit = fit_density(density, config, report=bar.report)
+                fit = fit_density(density, config, report=bar.report, share=share)
                 interrupts.hold()
                 bar.finish()
         finally:
@@ -82,9 +96,25 @@ def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
     FitError
         If the fit is of another model, or of other data.
     """
-    density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
+    with _compiling(run):
+        density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     fit.check_density(density)
     return density
+
+
+@contextmanager
+def _compiling(run: RunOptions) -> Iterator[None]:
+    """Say that the model is compiled, with a hint while that lasts."""
+    if not run.quiet:
+        _log.info("Compiling the log density of the model. No limit of the fit counts this time.")
+    hint = threading.Timer(LONG_COMPILATION, _log.info, (_COMPILATION_HINT,))
+    hint.daemon = True
+    if not run.quiet and not run.compile_kwargs:
+        hint.start()
+    try:
+        yield
+    finally:
+        hint.cancel()
 
 
 class _StageBar:

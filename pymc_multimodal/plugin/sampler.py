@@ -14,7 +14,7 @@ from pymc.stats.convergence import log_warnings, run_convergence_checks
 
 from pymc_multimodal import checks, kernel
 from pymc_multimodal._compat import get_dataset
-from pymc_multimodal.fit import Fit
+from pymc_multimodal.fit import Fit, FitConfig
 from pymc_multimodal.plugin.arguments import (
     check_idata_kwargs,
     check_var_names,
@@ -37,7 +37,8 @@ from pymc_multimodal.plugin.settings import (
     split_settings,
     with_fit_settings,
 )
-from pymc_multimodal.target import Target
+from pymc_multimodal.status import LimitReached
+from pymc_multimodal.target import Limits, Target
 
 __all__ = ["fit", "sample"]
 
@@ -48,6 +49,11 @@ _log = logging.getLogger("pymc.multimodal")
 PROPOSALS_AT_ONCE = 256
 # Chains where the number is None. PyMC's default for as many cores.
 DEFAULT_CHAINS = 4
+# Part of what a limit leaves for draws that one block of proposals may use. Conventional.
+BLOCK_SHARE = 0.1
+# Part of max_evals and max_seconds that the fit of `sample` may use; the rest is for its draws.
+# Conventional.
+FIT_SHARE = 0.75
 # Draws of each chain from which on PyMC's convergence checks are run. With fewer, PyMC calls them
 # too few for its checks (pymc.stats.convergence).
 MIN_CHECKED_DRAWS = 100
@@ -177,13 +183,14 @@ def sample(
     check_var_names("sample", var_names, [v.name for v in model.unobserved_RVs], "the model")
     if fit is None:
         config = fit_config("sample", fit_settings, quiet=run.quiet)
-        density, fit = fit_model(model, config, run)
-        seed = config.random_seed
+        density, fit = fit_model(model, config, run, share=FIT_SHARE)
+        seed, limits = config.random_seed, _limits_of_draws(config, fit)
     else:
         given = fit_settings.pop("random_seed", None)
         # Two calls without a seed get different draws; the seed of the fit is not used again.
         seed = resolve_seed(given)
         density = load_fit(model, refuse_beside_fit("sample", fit, fit_settings), run)
+        limits = Limits()
         if given is None and not run.quiet:
             _log.info("sample(fit=...) was given no seed: the chains use random_seed=%d.", seed)
     # The second number tells the stream of the chains from the streams of the fit.
@@ -191,9 +198,10 @@ def sample(
     began = time.monotonic()
     with Interrupts() as interrupts:
         try:
-            x, stats = _run_chains(
-                fit, fit.target(density), (chains, tune, draws), rng, run, interrupts
-            )
+            with density.within(limits):
+                x, stats = _run_chains(
+                    fit, fit.target(density), (chains, tune, draws), rng, run, interrupts
+                )
         finally:
             density.close()
         kept = KeptDraws(x, stats, tune=tune, seconds=time.monotonic() - began)
@@ -234,36 +242,65 @@ def _run_chains(
     stats : dict of arrays of shape (chains, draws)
     """
     chains, tune, draws = sizes
-    step = fit.kernel
-    state = kernel.init(target, step, fit.starts(chains, rng), rng)
+    step, density = fit.kernel, target.density
+    with density.within(Limits()):
+        state = kernel.init(target, step, fit.starts(chains, rng), rng)
     x = np.empty((chains, draws, target.dim))
     stats = {name: np.empty((chains, draws)) for name in ("lp", "accepted", "log_ratio")}
     stats["mode"] = np.empty((chains, draws), dtype=int)
     n = chains * step.jumps  # proposals of one draw
     block = max(1, PROPOSALS_AT_ONCE // n)  # draws whose proposals are evaluated together
+    # Near a limit they are fewer: evaluations of a block that is cut off are lost.
+    block = max(1, int(min(block, BLOCK_SHARE * density.room() / n)))
     done = -tune
+
+    def advance() -> None:
+        nonlocal state, done
+        # Whole blocks: a shorter run uses the same random numbers as a longer one.
+        proposals = kernel.propose(target, step, n * block, rng)
+        for first in range(0, n * min(block, draws - done), n):
+            proposed = kernel.rows(proposals, slice(first, first + n))
+            state, accepted = kernel.step(target, step, state, proposed, rng, done)
+            if done >= 0:
+                x[:, done], values = record(fit, state, accepted, rng)
+                for name, value in values.items():
+                    stats[name][:, done] = value
+            done += 1
+
     try:
         with (progress := run.progress()):
             task = progress.add_task("Sampling", total=tune + draws)
             while done < draws:
-                # Whole blocks: a shorter run uses the same random numbers as a longer one.
-                proposals = kernel.propose(target, step, n * block, rng)
-                for first in range(0, n * min(block, draws - done), n):
-                    proposed = kernel.rows(proposals, slice(first, first + n))
-                    state, accepted = kernel.step(target, step, state, proposed, rng, done)
-                    if done >= 0:
-                        x[:, done], values = record(fit, state, accepted, rng)
-                        for name, value in values.items():
-                            stats[name][:, done] = value
-                    done += 1
+                advance()
                 progress.update(task, completed=tune + done)
         interrupts.hold()
+    except LimitReached:
+        if done < 1:
+            # A result needs one draw of each chain.
+            done = 0
+            with density.within(Limits()):
+                advance()
+        _log.warning(
+            "sample() stopped at its limit: %d of %d draws of each chain were made. Raise "
+            "max_evals or max_seconds, or draw more with sample(fit=...).", done, draws,
+        )  # fmt: skip
     except KeyboardInterrupt:
         if done < 1:
             raise
         _log.warning("Interrupted: returning the %d draws made so far.", done)
     kept = max(done, 0)
     return x[:, :kept], {name: s[:, :kept] for name, s in stats.items()}
+
+
+def _limits_of_draws(config: FitConfig, fit: Fit) -> Limits:
+    """Return what a fit has left of its limits for the draws."""
+    left = Limits()
+    if config.max_evals is not None:
+        left = replace(left, last_evals=config.max_evals)
+    if config.max_seconds is not None:
+        spent = sum(fit.seconds.values())
+        left = replace(left, last_time=time.monotonic() + config.max_seconds - spent)
+    return left
 
 
 def _check_convergence(idata: Any, model: pm.Model, *, quiet: bool) -> None:

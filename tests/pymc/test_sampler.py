@@ -17,6 +17,7 @@ from scipy import stats
 import pymc_multimodal as mm
 from pymc_multimodal import kernel
 from pymc_multimodal._compat import ess, get_dataset, group_names
+from pymc_multimodal.model import density_of
 from pymc_multimodal.plugin import sampler
 
 SILENT = {"progressbar": False, "quiet": True, "compute_convergence_checks": False}
@@ -295,6 +296,27 @@ def test_a_unimodal_model(caplog):
 
 
 # -------------------------------------------------------------- limits and interrupts
+
+
+def test_draws_count_towards_the_limits(cheap, caplog, monkeypatch):
+    """The fit uses three quarters at most, and draws end at the limit."""
+    densities = []
+
+    def noted(*args, **kwargs):
+        densities.append(density_of(*args, **kwargs))
+        return densities[-1]
+
+    monkeypatch.setattr("pymc_multimodal.plugin.fitting.density_of", noted)
+    settings = {"chains": 4, "model": cheap, "random_seed": 1, "target_se": 1e-4, **SILENT}
+    idata = mm.sample(100_000, max_evals=20_000, **settings)
+    n = get_dataset(idata, "posterior").sizes["draw"]
+    assert 50 < n < 100_000
+    assert f"{n} of 100000 draws of each chain were made" in caplog.text
+    assert 19_000 < densities[0].n_logp_evals <= 20_000
+    assert get_dataset(idata, "modes").attrs["n_logp_evals"] <= 15_000
+    # Next to nothing is left: one draw of each chain.
+    tiny = mm.sample(100, tune=50, max_evals=100, **{**settings, "chains": 1})
+    assert get_dataset(tiny, "posterior").sizes["draw"] == 1
 
 
 def test_a_limit_that_was_reached_is_flagged(cheap, caplog):
