@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.fit.choose_kernel import choose_kernel
 from pymc_multimodal.fit.images import (
     Orbits,
     broken_status,
@@ -55,7 +56,8 @@ def finish(state: State, run: Run) -> Fit:
     # A search that its share of a limit ended is no fit that stopped: it has a status of its own.
     complete = not any(step.due(state, run.settings) for step in STEPS if step.share == 1.0)
     statuses += run.statuses(float(np.max(weights.weight_se)), complete=complete)
-    kernel = _kernel(best).take(order)
+    kernel, kernel_statuses = _kernel(best, run)
+    kernel, statuses = kernel.take(order), [*statuses, *kernel_statuses]
     modes, draws = division.modes.take(order), known(best.draws).take(order)
     chains = diagnostics_of(known(best.chains), run.settings.local).take(order)
     weights, result = weights.take(order), best.challenge_result
@@ -95,14 +97,20 @@ def _orbits(division: Division) -> Orbits | None:
     return Orbits(cells, division.partition, cells.mode_of(division.modes.locations))
 
 
-def _kernel(state: State) -> Kernel:
-    """Return the kernel; where a limit left it out, one of the regional proposals."""
+def _kernel(state: State, run: Run) -> tuple[Kernel, list[Status]]:
+    """Return the kernel; where a limit left it out, one of the regional proposals.
+
+    Such a kernel is chosen without evaluations.
+    """
     if state.kernel is not None:
-        return state.kernel
+        return state.kernel, []
+    weights, draws = state.final_weights, known(state.draws)
     generator = state.generator or RegionalMixture(
-        known(state.samples).fitted.densities, state.final_weights.weight
+        known(state.samples).fitted.densities, weights.weight
     )
-    return make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
+    kernel = make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
+    target, rng = state.target(run.density), run.rng("kernel")
+    return choose_kernel(target, kernel, draws, weights, rng, samples=known(state.samples))
 
 
 def _unsettled_status(n_starts: int) -> Status:
