@@ -10,7 +10,12 @@ from typing import Any, Unpack
 import numpy as np
 import pymc as pm
 from pymc.progress_bar import create_simple_progress
-from pymc.stats.convergence import log_warnings, run_convergence_checks
+from pymc.stats.convergence import (
+    SamplerWarning,
+    WarningType,
+    log_warnings,
+    run_convergence_checks,
+)
 
 from pymc_multimodal import checks, kernel
 from pymc_multimodal._compat import get_dataset
@@ -19,6 +24,7 @@ from pymc_multimodal.plugin.chain import record
 from pymc_multimodal.plugin.fitting import fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data
 from pymc_multimodal.plugin.locks import globally_locked
+from pymc_multimodal.plugin.mixing import mixing_warning
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     fit_config,
@@ -168,6 +174,7 @@ def sample(
     idata = to_inference_data(model, fit, kept, var_names=var_names, idata_kwargs=idata_kwargs)
     if compute_convergence_checks:
         _check_convergence(idata, model, quiet=run.quiet)
+        _check_mixing(stats["mode"], fit)
     return idata
 
 
@@ -232,3 +239,11 @@ def _check_convergence(idata: Any, model: pm.Model, *, quiet: bool) -> None:
     if kept and posterior.sizes["chain"] > 1 and posterior.sizes["draw"] >= MIN_CHECKED_DRAWS:
         found = run_convergence_checks(idata, model)
         log_warnings([w for w in found if not (quiet and w.level == "info")])
+
+
+def _check_mixing(mode: np.ndarray, fit: Fit) -> None:
+    """Warn where chains visit the modes otherwise than the weights say."""
+    if mode.shape[0] > 1 and mode.shape[1] >= MIN_CHECKED_DRAWS:
+        text = mixing_warning(mode, fit)
+        if text is not None:
+            log_warnings([SamplerWarning(WarningType.CONVERGENCE, text, "warn")])
