@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pymc_multimodal.moves.local import MoveParameters, MoveState, move, state_at
+from pymc_multimodal.moves.delayed import delayed_move
+from pymc_multimodal.moves.local import MoveParameters, MoveState, state_at
 from pymc_multimodal.regions import PermutedPartition
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ __all__ = [
 # quarter of the draws repeat their predecessor, the autocorrelation time is
 # (1 + 1/4) / (1 - 1/4) = 1.7.
 REPEATED_SHARE = 0.25
+# Draws that a chain stays at a point, in the mean over draws of the posterior, by jumps alone. The
+# mean acceptance hardly sees a few points in the tails that hold chains for hundreds of jumps.
+# Conventional: two draws.
+MEAN_STAY = 2.0
 # Most jumps of one draw: a bound on the cost of a draw. Conventional.
 MAX_JUMPS = 16
 # Mean acceptance of jumps from which on a local move of L leapfrog steps is made with every
@@ -171,7 +176,7 @@ class LocalMove:
     ) -> tuple[ChainState, np.ndarray]:
         """Move every chain once."""
         label = self.partition.label if self.partition.n_regions > 1 else None
-        points, info = move(target, state.points, self.parameters, rng, label=label)
+        points, info = delayed_move(target, state.points, self.parameters, rng, label=label)
         minus_log_q = state.minus_log_q.copy()
         if info.accepted.any():
             moved = points.x[info.accepted]
@@ -343,23 +348,32 @@ def jump_acceptance(draws: np.ndarray, proposals: np.ndarray) -> np.ndarray:
         return np.exp(np.minimum(0.0, proposals - draws[:, None])).mean(axis=1)
 
 
-def choose_jumps(kernel: Kernel, acceptance: float) -> Kernel:
-    """Set the number of jumps of a draw, and how often the other moves are made.
+def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float) -> Kernel:
+    r"""Set the number of jumps of a draw, and how often the other moves are made.
 
     Parameters
     ----------
     kernel : Kernel
-    acceptance : float
-        Mean probability that a jump is accepted.
+    acceptance : float or array of shape (n,)
+        Probability that a jump is accepted at each draw of the posterior, or one for all.
 
     Returns
     -------
     Kernel
-        With so many jumps that a draw repeats its predecessor with probability `REPEATED_SHARE`, at
-        most `MAX_JUMPS`, and with local moves that do not cost much more than the jumps.
+        With so many jumps that a draw repeats its predecessor with probability `REPEATED_SHARE` at
+        the mean acceptance, and that a chain stays at a point for `MEAN_STAY` draws, but at most
+        `MAX_JUMPS`; and with local moves that do not cost much more than the jumps.
+
+    Notes
+    -----
+    At x an independence chain stays for :math:`1 / a(x)` jumps (Liu 1996, "Metropolized independent
+    sampling"). The inverse of the mean stay, the harmonic mean of a, also decides how rare local
+    moves may be.
     """
-    accepted = min(max(acceptance, 1e-3), 0.999)
-    attempts = int(np.clip(np.ceil(np.log(REPEATED_SHARE) / np.log1p(-accepted)), 1, MAX_JUMPS))
+    a = np.clip(np.atleast_1d(acceptance), 1e-12, 0.999)
+    mean, harmonic = max(float(a.mean()), 1e-3), float(1.0 / np.mean(1.0 / a))
+    wanted = max(np.log(REPEATED_SHARE) / np.log1p(-mean), 1.0 / (MEAN_STAY * harmonic))
+    attempts = int(np.clip(np.ceil(wanted), 1, MAX_JUMPS))
     moves: list[Move] = []
     every: list[int] = []
     for m in kernel.moves:
@@ -368,7 +382,7 @@ def choose_jumps(kernel: Kernel, acceptance: float) -> Kernel:
             every.append(1)
         else:
             moves.append(m)
-            every.append(_draws_per_move(m, acceptance))
+            every.append(_draws_per_move(m, harmonic))
     return replace(kernel, moves=tuple(moves), every=tuple(every))
 
 

@@ -231,3 +231,16 @@ def test_as_many_jumps_as_leave_a_quarter_of_repeats(acceptance, jumps):
     assert chosen.jumps == jumps
     assert jumps == 16 or (1 - acceptance) ** jumps <= 0.25
     assert chosen.every[1] == {0.001: 1, 0.1: 1, 0.5: 5, 0.9: 8}[acceptance]
+
+
+def test_a_few_places_that_hold_chains_long_ask_for_more_jumps():
+    """Mean acceptance 0.88 asks for one jump; a hundredth of the draws stays for 500 jumps."""
+    kernel = make_kernel(HalfSpace(), tuning([1.0, 1.0], leapfrog=20), RegionalMixture(
+        (part([0, 0], 1.0),), [1.0]))  # fmt: skip
+    acceptance = np.full(100, 0.89)
+    assert choose_jumps(kernel, acceptance).jumps == 1
+    acceptance[0] = 0.002
+    chosen = choose_jumps(kernel, acceptance)
+    # The mean stay is 0.99 / 0.89 + 0.01 * 500 = 6.1 jumps: two draws.
+    assert chosen.jumps == 4
+    assert chosen.every[1] == 1

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from pymc_multimodal.evidence import Weights, reported, unmixed_status
+from pymc_multimodal.fit.choose_kernel import choose_kernel
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.kernel import MAX_JUMPS, Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture, laplace
@@ -25,9 +26,10 @@ from pymc_multimodal.status import Status
 from pymc_multimodal.target.cells import Cells
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pymc_multimodal.challenge import ChallengeResult
     from pymc_multimodal.fit.run import Run
-    from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.search import Modes, Search
@@ -91,21 +93,22 @@ class Answer:
 # ------------------------------------------------------------------ by the steps
 
 
-def answer_of(state: State, settings: FitConfig) -> Answer:
+def answer_of(state: State, run: Run) -> Answer:
     """Return what the steps have found.
 
     Parameters
     ----------
     state : State
         With weights.
-    settings : FitConfig
+    run : Run
 
     Returns
     -------
     Answer
     """
     division, records = known(state.division), known(state.chains)
-    chains, unmixed = diagnostics_of(records, settings.local), unknown_spread(records)
+    chains, unmixed = diagnostics_of(records, run.settings.local), unknown_spread(records)
+    kernel, kernel_statuses = _kernel(state, run)
     statuses = [
         *division.modes.statuses,
         *division.partition.statuses,
@@ -119,7 +122,7 @@ def answer_of(state: State, settings: FitConfig) -> Answer:
         *known(state.samples).fitted.statuses,
         *(state.challenge_result.statuses if state.challenge_result is not None else ()),
         *(state.generator.fallbacks if state.generator is not None else ()),
-        *state.kernel_statuses,
+        *kernel_statuses,
     ]
     return Answer(
         cells=division.cells,
@@ -128,20 +131,24 @@ def answer_of(state: State, settings: FitConfig) -> Answer:
         draws=known(state.draws),
         chains=chains,
         weights=reported(state.final_weights, unmixed, records.negligible),
-        kernel=_kernel(state),
+        kernel=kernel,
         challenge=state.challenge_result,
         statuses=tuple(statuses),
     )
 
 
-def _kernel(state: State) -> Kernel:
-    """Return the kernel; where a limit left it out, one of the regional proposals."""
+def _kernel(state: State, run: Run) -> tuple[Kernel, Sequence[Status]]:
+    """Return the kernel; where a limit left it out, one of the regional proposals.
+
+    Such a kernel is chosen without evaluations.
+    """
     if state.kernel is not None:
-        return state.kernel
-    generator = state.generator or RegionalMixture(
-        known(state.samples).fitted.densities, state.final_weights.weight
-    )
-    return make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
+        return state.kernel, state.kernel_statuses
+    weights, draws, samples = state.final_weights, known(state.draws), known(state.samples)
+    generator = state.generator or RegionalMixture(samples.fitted.densities, weights.weight)
+    kernel = make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
+    target, rng = state.target(run.density), run.rng("kernel")
+    return choose_kernel(target, kernel, draws, weights, rng, samples=samples)
 
 
 # ------------------------------------------------------------------ by the modes alone

@@ -11,7 +11,7 @@ from pymc_multimodal.status import Status
 from pymc_multimodal.target.errors import unstable
 
 if TYPE_CHECKING:
-    from pymc_multimodal.evidence import Weights
+    from pymc_multimodal.evidence import BridgeSamples, Weights
     from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.target.target import Target
 
@@ -35,6 +35,8 @@ def choose_kernel(
     draws: RegionDraws,
     weights: Weights,
     rng: np.random.Generator,
+    *,
+    samples: BridgeSamples | None = None,
 ) -> tuple[Kernel, list[Status]]:
     """Choose how many jumps a draw makes, by the measured acceptance of jumps.
 
@@ -45,6 +47,9 @@ def choose_kernel(
     draws : RegionDraws
     weights : Weights
     rng : numpy.random.Generator
+    samples : BridgeSamples, optional
+        After a limit of the fit: evaluated proposals of the regions that stand for fresh ones, so
+        that nothing is evaluated.
 
     Returns
     -------
@@ -53,9 +58,14 @@ def choose_kernel(
     """
     x, logp = draws_by_weight(draws, weights, MEASURED_DRAWS, rng)
     ratios = logp + kernel.generator.minus_log_q(x, rng)
-    proposed = propose(target, kernel, MEASURED_DRAWS, rng).log_ratio
+    if samples is None:
+        proposed = propose(target, kernel, MEASURED_DRAWS, rng).log_ratio
+    else:
+        proposed = _stored_ratios(kernel, samples, weights, rng)
     acceptance = jump_acceptance(ratios, proposed)
-    kernel = choose_jumps(kernel, float(acceptance.mean()))
+    kernel = choose_jumps(kernel, acceptance)
+    if samples is not None:
+        return kernel, kernel_statuses(acceptance, kernel.jumps)
     again = target.logp(x[:REPEATED_DRAWS])
     statuses = unstable(again, logp[:REPEATED_DRAWS], target.density.resolution)
     return kernel, statuses + kernel_statuses(acceptance, kernel.jumps)
@@ -89,6 +99,26 @@ def kernel_statuses(acceptance: np.ndarray, jumps: int) -> list[Status]:
                "The tails are heavier than those of the generator, or the generator misses a part "
                "of the posterior: look at R-hat and ESS of the draws, and draw more.")
     ]  # fmt: skip
+
+
+def _stored_ratios(
+    kernel: Kernel, samples: BridgeSamples, weights: Weights, rng: np.random.Generator
+) -> np.ndarray:
+    """Log ratios of evaluated proposals, each region by its weight, shape (n,).
+
+    Those that lie in another region than their own were not evaluated, and are left out.
+    """
+    known = [np.flatnonzero(np.isfinite(logp)) for logp in samples.logp]
+    counts = np.array([len(rows) for rows in known])
+    mass = np.where(np.isfinite(weights.weight), weights.weight, 0.0) * (counts > 0)
+    mass = mass if mass.sum() > 0 else (counts > 0).astype(float)
+    if not mass.sum():
+        return np.full(1, -np.inf)
+    regions = rng.choice(len(samples), size=MEASURED_DRAWS, p=mass / mass.sum())
+    pairs = [(k, known[k][rng.integers(counts[k])]) for k in regions]
+    x = np.stack([samples.points[k][i] for k, i in pairs])
+    logp = np.array([samples.logp[k][i] for k, i in pairs])
+    return logp + kernel.generator.minus_log_q(x, rng)
 
 
 def draws_by_weight(

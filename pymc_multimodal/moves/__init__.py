@@ -12,6 +12,7 @@ from pymc_multimodal.moves.adaptation import (
     log_step_change,
     trajectory_lengths,
 )
+from pymc_multimodal.moves.delayed import delayed_move
 from pymc_multimodal.moves.jumps import JumpDensity, MixtureProposal, jump
 from pymc_multimodal.moves.local import MoveInfo, MoveParameters, MoveState, move, state_at
 
@@ -25,6 +26,7 @@ __all__ = [
     "WindowRecord",
     "adapt_metrics",
     "adapt_step_sizes",
+    "delayed_move",
     "first_step",
     "fit_metric",
     "jump",

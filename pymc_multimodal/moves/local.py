@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["MoveInfo", "MoveParameters", "MoveState", "move", "state_at"]
+__all__ = [
+    "MoveInfo",
+    "MoveParameters",
+    "MoveState",
+    "accept",
+    "move",
+    "state_at",
+    "step_factors",
+    "trajectory",
+]
 
 # Largest random factor of a step size. Random step sizes avoid the nearly periodic trajectories of
 # a fixed length (Mackenzie 1989; Neal 2011). Measured: examples/benchmarks/constants.py
@@ -155,8 +164,7 @@ def move(
     state : MoveState
     info : MoveInfo
     """
-    shortest = np.log(parameters.shortest[state.region])
-    factor = np.exp(shortest + (np.log(MAX_STEP_FACTOR) - shortest) * rng.random(len(state.x)))
+    factor = step_factors(state, parameters, rng)
     if shrink != 1.0:
         factor *= np.exp(rng.uniform(np.log(shrink), 0.0, len(state.x)))
     step = parameters.step_size[state.region] * factor
@@ -165,6 +173,17 @@ def move(
         with np.errstate(over="ignore", invalid="ignore"):
             return _hamiltonian(density, state, parameters, step, rng, label)
     return _random_walk(density, state, parameters, step, rng, label)
+
+
+def step_factors(
+    state: MoveState, parameters: MoveParameters, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the random factor of each point's step size, shape (n,)."""
+    shortest = np.log(parameters.shortest[state.region])
+    out: np.ndarray = np.exp(
+        shortest + (np.log(MAX_STEP_FACTOR) - shortest) * rng.random(len(state.x))
+    )
+    return out
 
 
 def _hamiltonian(
@@ -176,12 +195,49 @@ def _hamiltonian(
     label: Callable | None,
 ) -> tuple[MoveState, MoveInfo]:
     """Leapfrog trajectories with momenta whitened by each region's metric."""
-    metric = _Metrics(parameters.scale, state.region)
     p = rng.standard_normal(state.x.shape)
     log_u = np.log(rng.random(len(p)))
+    steps = parameters.leapfrog[state.region]
+    end, _, log_ratio = trajectory(density, state, p, parameters.scale, step, steps)
+    return accept(state, end, log_ratio, log_u, label)
+
+
+def trajectory(
+    density: LogDensity,
+    state: MoveState,
+    momentum: np.ndarray,
+    scale: np.ndarray,
+    step: np.ndarray,
+    steps: np.ndarray,
+) -> tuple[MoveState, np.ndarray, np.ndarray]:
+    """Follow the leapfrog trajectory of every point.
+
+    Parameters
+    ----------
+    density : LogDensity
+    state : MoveState
+    momentum : array of shape (n, d)
+        In units in which the metric of each region is the identity.
+    scale : array of shape (K, d, d)
+        See `MoveParameters`.
+    step : array of shape (n,)
+        Step sizes.
+    steps : array of int, shape (n,)
+        Leapfrog steps.
+
+    Returns
+    -------
+    end : MoveState
+    momentum : array of shape (n, d)
+        At the end.
+    log_ratio : array of shape (n,)
+        Log density with the kinetic energy at the end, relative to the beginning; -inf where the
+        trajectory has diverged.
+    """
+    metric = _Metrics(scale, state.region)
+    p = momentum.copy()
     kinetic = 0.5 * np.einsum("ni,ni->n", p, p)
     x, logp, grad = state.x.copy(), state.logp.copy(), state.grad.copy()
-    steps = parameters.leapfrog[state.region]
     alive = np.ones(len(x), dtype=bool)
     h = step[:, None]
     for i in range(int(steps.max(initial=1))):
@@ -199,8 +255,7 @@ def _hamiltonian(
     gain = _gain(logp, state.logp)
     log_ratio = gain + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
     log_ratio = np.where(alive & np.isfinite(log_ratio), log_ratio, -np.inf)
-    end = MoveState(x, logp, grad, state.region)
-    return _accept(state, end, log_ratio, log_u, label)
+    return MoveState(x, logp, grad, state.region), p, log_ratio
 
 
 def _random_walk(
@@ -218,7 +273,7 @@ def _random_walk(
         x = density.wrap(state.x + step[:, None] * metric(rng.standard_normal(state.x.shape)))
         log_u = np.log(rng.random(len(x)))
         end = MoveState(x, density.logp(x), state.grad, state.region)
-        state, info = _accept(state, end, _gain(end.logp, state.logp), log_u, label)
+        state, info = accept(state, end, _gain(end.logp, state.logp), log_u, label)
         infos.append(info)
     return state, MoveInfo(
         np.mean([i.probability for i in infos], axis=0),
@@ -235,7 +290,7 @@ def _gain(logp: np.ndarray, before: np.ndarray) -> np.ndarray:
     return np.subtract(logp, before, out=gain, where=~(np.isneginf(logp) & np.isneginf(before)))
 
 
-def _accept(
+def accept(
     state: MoveState,
     end: MoveState,
     log_ratio: np.ndarray,

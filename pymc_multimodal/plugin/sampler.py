@@ -10,7 +10,12 @@ from typing import Any, Unpack
 
 import numpy as np
 import pymc as pm
-from pymc.stats.convergence import log_warnings, run_convergence_checks
+from pymc.stats.convergence import (
+    SamplerWarning,
+    WarningType,
+    log_warnings,
+    run_convergence_checks,
+)
 
 from pymc_multimodal import checks, kernel
 from pymc_multimodal._compat import get_dataset
@@ -28,6 +33,7 @@ from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.keywords import without_refused
 from pymc_multimodal.plugin.locks import globally_locked
+from pymc_multimodal.plugin.mixing import mixing_warning
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     RunOptions,
@@ -210,6 +216,7 @@ def sample(
             try:
                 interrupts.release()
                 _check_convergence(idata, model, quiet=run.quiet)
+                _check_mixing(stats["mode"], fit)
             except KeyboardInterrupt:
                 _log.warning("Interrupted: the draws are complete, convergence was not checked.")
     return idata
@@ -310,3 +317,11 @@ def _check_convergence(idata: Any, model: pm.Model, *, quiet: bool) -> None:
     if kept and posterior.sizes["chain"] > 1 and posterior.sizes["draw"] >= MIN_CHECKED_DRAWS:
         found = run_convergence_checks(idata, model)
         log_warnings([w for w in found if not (quiet and w.level == "info")])
+
+
+def _check_mixing(mode: np.ndarray, fit: Fit) -> None:
+    """Warn where chains visit the modes otherwise than the weights say."""
+    if mode.shape[0] > 1 and mode.shape[1] >= MIN_CHECKED_DRAWS:
+        text = mixing_warning(mode, fit)
+        if text is not None:
+            log_warnings([SamplerWarning(WarningType.CONVERGENCE, text, "warn")])
