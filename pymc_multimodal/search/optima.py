@@ -105,13 +105,22 @@ class OptimumSet:
             Points and their log densities.
         """
         found = np.full(len(x), -1)
+        if len(x) == 1 and not self.orbits:
+            # Climbs are identified one by one: all optima at once, not one after the other.
+            level = np.flatnonzero(np.abs(logp - self.logp) < SAME_OPTIMUM_NATS)
+            here = np.broadcast_to(x, (len(level), x.shape[1]))
+            step = (density.unroll(here, self.x[level]) - self.x[level])[:, None]
+            squared = (step @ self.hessian[level] @ step.swapaxes(1, 2)).ravel()
+            found[:] = next(iter(level[squared < SAME_OPTIMUM_SDS**2]), -1)
+            return found
         for k in range(len(self.x)):
-            here = self.orbits[k].fold(x)[0] if self.orbits else x
+            rows = np.flatnonzero((np.abs(logp - self.logp[k]) < SAME_OPTIMUM_NATS) & (found < 0))
+            if not len(rows):
+                continue
+            here = self.orbits[k].fold(x[rows])[0] if self.orbits else x[rows]
             step = density.unroll(here, self.x[k]) - self.x[k]
-            squared = np.einsum("ni,ij,nj->n", step, self.hessian[k], step)
-            same = squared < SAME_OPTIMUM_SDS**2
-            same &= np.abs(logp - self.logp[k]) < SAME_OPTIMUM_NATS
-            found[same & (found < 0)] = k
+            squared = np.einsum("ni,ni->n", step @ self.hessian[k], step)
+            found[rows[squared < SAME_OPTIMUM_SDS**2]] = k
         return found
 
     def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> OptimumSet:
