@@ -273,7 +273,6 @@ def _step_factor(acceptance: float, t: int, has_gradient: bool) -> float:
 
 def _next_beta(ratio: np.ndarray, beta: float, keep: float) -> float:
     """Return the inverse temperature that leaves the effective share `keep` of all particles."""
-
     # Particles outside of the support are lost at the first change, however small. With the others'
     # largest ratio subtracted no exponential overflows.
     alive = ratio[np.isfinite(ratio)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logsumexp
 
-from pymc_multimodal._compat import ess
+from pymc_multimodal._diagnostics import ess
 from pymc_multimodal.regions import watched_columns
 
 __all__ = ["Bridge", "bridge", "slowest_moment"]
@@ -137,7 +137,7 @@ def _variances(
     # The variance of the draws' mean is estimated twice, and the larger estimate is taken. The
     # spread of a few chains' means is noisy. The autocorrelation within chains misses differences
     # between chains that hardly ever change places.
-    own = np.nan_to_num(ess(b, "mean")[0], nan=1.0)
+    own = np.nan_to_num(ess(b[:, :, None], "mean")[0], nan=1.0)
     independent = float(np.clip(min(own, max_effective), 1.0, b.size))
     var_b = max(np.var(b, ddof=1) / independent, np.var(b.mean(axis=1), ddof=1) / len(b))
     var_a = np.var(a, ddof=1) / len(a)

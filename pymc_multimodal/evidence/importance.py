@@ -20,6 +20,8 @@ from scipy.special import logsumexp
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.evidence.samples import BridgeSamples, draw_ratios
 from pymc_multimodal.evidence.statuses import HEAVY_TAIL, MAX_TERM, border_status
+from pymc_multimodal.proposals import log_mixture
+from pymc_multimodal.regions import expected_labels
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
@@ -229,8 +231,7 @@ def _log_terms(
     x: np.ndarray, logp: np.ndarray, densities: Sequence[RegionDensity], counts: np.ndarray
 ) -> np.ndarray:
     """Log terms of the sum at the top of this file, shape (n,)."""
-    log_q = np.stack([q.log_density(x) for q in densities], axis=1)
-    return logp - logsumexp(log_q + np.log(counts), axis=1)
+    return logp - log_mixture(densities, np.log(counts), x)
 
 
 def _terms(log_terms: np.ndarray, reference: float) -> np.ndarray:
@@ -249,16 +250,13 @@ def _leaving(
 
     Returns the points, shape (n, d), their regions and their proposers, shape (n,).
     """
-    xs, regions, proposers = [], [], []
-    for j, q in enumerate(densities):
-        x = q.sample(int(counts[j]), rng)
-        x = x[np.isfinite(x).all(axis=1)]
-        region = partition.label(x)
-        left = region != j
-        xs.append(x[left])
-        regions.append(region[left])
-        proposers.append(np.full(int(left.sum()), j))
-    return np.concatenate(xs), np.concatenate(regions), np.concatenate(proposers)
+    xs = [q.sample(int(count), rng) for q, count in zip(densities, counts, strict=True)]
+    x, proposer = np.concatenate(xs), np.repeat(np.arange(len(xs)), [len(part) for part in xs])
+    is_point = np.isfinite(x).all(axis=1)
+    x, proposer = x[is_point], proposer[is_point]
+    region = expected_labels(partition, x, proposer)
+    left = region != proposer
+    return x[left], region[left], proposer[left]
 
 
 def _harmonic_evidence(ratio: np.ndarray) -> float:
@@ -296,8 +294,8 @@ def _log_masses(
     x, logp = np.concatenate(xs), np.concatenate(logps)
     counts = samples.n_proposals / np.array(strides)
     ratio = _log_terms(x, logp, samples.fitted.densities, counts) + np.log(counts.sum())
-    region = partition.label(x)
     proposer = np.repeat(np.arange(k), [len(part) for part in xs])
+    region = expected_labels(partition, x, proposer)
     log_mass, log_mass_se = np.full(k, np.nan), np.full(k, np.nan)
     heavy = np.zeros(k, dtype=bool)
     for i in range(k):

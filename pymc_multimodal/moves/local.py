@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.target.blocks import Blocks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["MoveInfo", "MoveParameters", "MoveState", "move", "state_at"]
+__all__ = ["MoveInfo", "MoveParameters", "MoveState", "move", "moved_labels", "state_at"]
 
 # Largest random factor of a step size. Random step sizes avoid the nearly periodic trajectories of
 # a fixed length (Mackenzie 1989; Neal 2011). Measured: examples/benchmarks/constants.py
@@ -120,6 +122,33 @@ def state_at(density: LogDensity, x: np.ndarray, region: np.ndarray) -> MoveStat
     else:
         logp, grad = density.logp(x), np.empty((len(x), 0))
     return MoveState(x, logp, grad, np.asarray(region, dtype=int))
+
+
+def moved_labels(
+    label: Callable[[np.ndarray], np.ndarray], x: np.ndarray, region: np.ndarray
+) -> np.ndarray:
+    """Label points most of which are where one expects them.
+
+    Parameters
+    ----------
+    label : callable
+        ``label(x)`` gives each row's region. It may have a method ``stays(x, region)``, which tells
+        for little cost of which rows the region is certain.
+    x : array of shape (n, d)
+    region : array of int, shape (n,)
+        The regions that are expected.
+
+    Returns
+    -------
+    array of int, shape (n,)
+    """
+    stays = getattr(label, "stays", None)
+    if stays is None:
+        return label(x)
+    found = np.array(region)
+    doubtful = ~stays(x, region)
+    found[doubtful] = label(x[doubtful])
+    return found
 
 
 def move(
@@ -243,7 +272,7 @@ def _accept(
     probability = np.exp(np.minimum(log_ratio, 0.0))
     if label is not None and accepted.any():
         rows = np.flatnonzero(accepted)
-        found = label(end.x[rows])
+        found = moved_labels(label, end.x[rows], state.region[rows])
         into[rows] = np.where(found != state.region[rows], found, -1)
     crossed = into >= 0
     accepted &= ~crossed
@@ -261,23 +290,17 @@ class _Metrics:
     """Multiplies each row by the factor of its region's metric."""
 
     def __init__(self, scale: np.ndarray, region: np.ndarray) -> None:
-        self.scale, self.region = scale, region
-        self.present = np.unique(region)
+        present, group = np.unique(region, return_inverse=True)
+        self.scale = scale if len(present) == len(scale) else scale[present]
+        self.blocks = Blocks(group, len(present))
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
         """Map whitened rows of shape (n, d) to the units of the coordinates."""
-        return self._apply(v, transpose=False)
+        return self._times(v, self.scale.swapaxes(1, 2))
 
     def transposed(self, v: np.ndarray) -> np.ndarray:
         """Map gradients of shape (n, d) to those by whitened coordinates."""
-        return self._apply(v, transpose=True)
+        return self._times(v, self.scale)
 
-    def _apply(self, v: np.ndarray, transpose: bool) -> np.ndarray:
-        if len(self.present) == 1:
-            factor = self.scale[self.present[0]]
-            return v @ (factor if transpose else factor.T)
-        out = np.empty_like(v)
-        for k in self.present:
-            rows = self.region == k
-            out[rows] = v[rows] @ (self.scale[k] if transpose else self.scale[k].T)
-        return out
+    def _times(self, v: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        return v @ factors[0] if len(factors) == 1 else self.blocks.times(v, factors)

@@ -37,6 +37,7 @@ from pymc_multimodal.regions.partition import (
     Partition,
     PermutedPartition,
     divide,
+    expected_labels,
     mixing_groups,
 )
 from pymc_multimodal.regions.pilot import Pilot, explore
@@ -71,6 +72,7 @@ __all__ = [
     "divide",
     "draws_of",
     "escalate_regions",
+    "expected_labels",
     "explore",
     "extend_chains",
     "jumps_of",

@@ -230,7 +230,7 @@ def _all_families(
             moved = np.ones(size, dtype=bool)
             if optima is not None and not by_odds:
                 moved = np.any([v.moved_with(optima, least, i) for v in variables], axis=0)
-            for j in np.flatnonzero(moved[i + 1 :]) + i + 1:
+            for j in (np.flatnonzero(moved[i + 1 :]) + i + 1).tolist():
                 swaps: _Maps = [(v.label, partial(v.exchanged, d, i, j)) for v in variables]
                 swaps += [(name, whole[name]) for name in odds]
                 yield swaps, f"exchange of {i} and {j} in"
