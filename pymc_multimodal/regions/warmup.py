@@ -94,7 +94,7 @@ def _with_lengths(
 
 def _with_border_ends(ends: tuple[np.ndarray, ...], record: WindowRecord) -> tuple[np.ndarray, ...]:
     """Add the ends of moves that were turned back at a border to those of the region beyond."""
-    turned = record.into >= 0
+    turned = (record.into >= 0) & (record.into < len(ends))
     end, into = record.end[turned], record.into[turned]
     out = list(ends)
     for k in np.unique(into):
