@@ -24,6 +24,8 @@ MIN_VARIANCE = 1e-300
 HELD_OUT_STRIDE = 4
 # Accuracy on held-out points below which regions are said to overlap. Conventional.
 MIN_ACCURACY = 0.9
+# Decision values, or kernel values, that are held at a time: 8 MB of float64 each. Conventional.
+MAX_DECISIONS = 1_000_000
 
 
 class SupportVectors:
@@ -119,6 +121,14 @@ class SupportVectors:
 
     def label(self, x: np.ndarray) -> np.ndarray:
         """Region of each row, shape (n,)."""
+        width = self.n_regions * (self.n_regions - 1) // 2
+        if self.kernel == "rbf":
+            width = max(width, len(self._support))
+        size = max(1, MAX_DECISIONS // width)
+        parts = [self._label(x[first : first + size]) for first in range(0, max(len(x), 1), size)]
+        return np.concatenate(parts)
+
+    def _label(self, x: np.ndarray) -> np.ndarray:
         decisions = self.decisions(x)
         i, j = self._pairs
         # Votes as in LIBSVM. Decision values, squashed below a third of a vote, break ties, so

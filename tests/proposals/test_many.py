@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, defensive_mixture
-from pymc_multimodal.proposals import log_mixture
+from pymc_multimodal.proposals import (
+    EllipticalMixture,
+    GaussianMixture,
+    defensive_mixture,
+    log_mixture,
+)
 
 LINE = np.full(3, np.inf)
 

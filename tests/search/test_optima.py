@@ -36,6 +36,17 @@ def test_points_fall_on_optima_within_a_standard_deviation_and_a_nat():
     assert optima.nearest(PLANE, x, logp).tolist() == [0, -1, 1, -1, -1]
 
 
+def test_a_point_alone_falls_on_the_same_optimum_as_among_others(rng):
+    density = Density(lambda x: (np.zeros(len(x)), 0 * x), 2, period=np.array([2 * np.pi, np.inf]))
+    widths = rng.uniform(0.2, 1.0, 30)
+    optima = optima_at(3 * rng.uniform(-1, 1, (30, 2)), rng.standard_normal(30), widths=widths)
+    x, logp = 3 * rng.uniform(-1, 1, (400, 2)), rng.standard_normal(400)
+    every = optima.nearest(density, x, logp)
+    alone = [optima.nearest(density, x[i : i + 1], logp[i : i + 1])[0] for i in range(400)]
+    assert every.tolist() == alone
+    assert (every >= 0).mean() > 0.2
+
+
 def test_points_fall_on_optima_across_the_seam_of_a_circle():
     density = Density(lambda x: (np.zeros(len(x)), 0 * x), 2, period=np.array([2 * np.pi, np.inf]))
     optima = optima_at([[np.pi - 0.1, 0.0]], [0.0], widths=0.3)
