@@ -58,7 +58,7 @@ class Mixture:
         logs += self.constant
         top = logs.max(axis=1)
         # Terms of a rounding error or less are left out: the density shall not be what costs most.
-        row, near = np.nonzero(logs > (top - NEGLIGIBLE)[:, None])
+        row, near = np.divmod(np.flatnonzero(logs > (top - NEGLIGIBLE)[:, None]), logs.shape[1])
         share = np.exp(logs[row, near] - top[row])
         total = np.bincount(row, share, minlength=len(x))
         first = np.searchsorted(row, np.arange(len(x)))

@@ -11,7 +11,7 @@ from scipy.special import gammaln
 
 from pymc_multimodal.proposals.mixture import GaussianMixture, normalised
 from pymc_multimodal.target.blocks import Blocks
-from pymc_multimodal.target.circle import into_window, unroll
+from pymc_multimodal.target.circle import into_window, is_circular, unroll
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,10 +114,21 @@ class EllipticalMixture:
         out: np.ndarray = np.log(self.weights) + norm - self.gaussian.log_volumes
         return out
 
+    @cached_property
+    def _shares(self) -> np.ndarray:
+        """The weights, whose sum is one but for rounding."""
+        out: np.ndarray = self.weights / self.weights.sum()
+        return out
+
+    @cached_property
+    def _circular(self) -> bool:
+        """Whether a coordinate is circular."""
+        return bool(is_circular(self.period).any())
+
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
         d = self.gaussian.dim
-        counts = rng.multinomial(n, self.weights / self.weights.sum())
+        counts = rng.multinomial(n, self._shares)
         out, first = np.empty((n, d)), 0
         for j, count in enumerate(counts):
             if not count:
@@ -128,7 +139,8 @@ class EllipticalMixture:
             out[first : first + count] = self.means[j] + step
             first += count
         # Rows must be exchangeable: callers give row i to chain i.
-        return into_window(rng.permutation(out), self.centre, self.period)
+        out = rng.permutation(out)
+        return into_window(out, self.centre, self.period) if self._circular else out
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""

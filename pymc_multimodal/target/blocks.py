@@ -22,24 +22,33 @@ class Blocks:
     """
 
     def __init__(self, group: np.ndarray, n_groups: int) -> None:
-        self.group, self.n_groups = group, n_groups
         count = np.bincount(group, minlength=n_groups)
+        # Groups without rows have no block.
+        self.present = np.flatnonzero(count)
+        count = count[self.present]
         self.size = int(count.max(initial=0))
-        self.compact = n_groups * self.size <= MAX_PADDING * len(group)
-        order = np.argsort(group, kind="stable")
-        first = np.cumsum(count) - count
-        self._order, self._bounds = order, np.cumsum(count)[:-1]
-        self._place = np.empty(len(group), dtype=int)
-        self._place[order] = np.arange(len(group)) - first[group[order]]
+        self.compact = len(count) * self.size <= MAX_PADDING * len(group)
+        self._order = np.argsort(group, kind="stable")
+        self._ends = np.cumsum(count)
+        index = np.repeat(np.arange(len(count)), count)
+        # The block of each row, and its place in the block.
+        self._block, self._place = np.empty((2, len(group)), dtype=int)
+        self._block[self._order] = index
+        self._place[self._order] = np.arange(len(group)) - (self._ends - count)[index]
 
     def times(self, v: np.ndarray, matrices: np.ndarray) -> np.ndarray:
         """Multiply each row by the matrix of its group: (n, d) and (g, d, e) to (n, e)."""
+        if len(self.present) < len(matrices):
+            matrices = matrices[self.present]
         if self.compact:
-            blocks = np.zeros((self.n_groups, self.size, v.shape[1]))
-            blocks[self.group, self._place] = v
-            out: np.ndarray = (blocks @ matrices)[self.group, self._place]
+            blocks = np.zeros((len(matrices), self.size, v.shape[1]))
+            blocks[self._block, self._place] = v
+            out: np.ndarray = (blocks @ matrices)[self._block, self._place]
             return out
         out = np.empty((len(v), matrices.shape[2]))
-        for rows, matrix in zip(np.split(self._order, self._bounds), matrices, strict=True):
+        first = 0
+        for last, matrix in zip(self._ends.tolist(), matrices, strict=True):
+            rows = self._order[first:last]
             out[rows] = v[rows] @ matrix
+            first = last
         return out
