@@ -259,7 +259,7 @@ def _move(
 ) -> tuple[MoveState, float]:
     """Move every particle once; also return the mean probability of acceptance."""
     parameters = MoveParameters(
-        np.diag(scale)[None], np.array([step]), np.array([steps]), np.array([SHORTEST_STEP])
+        scale[None], np.array([step]), np.array([steps]), np.array([SHORTEST_STEP])
     )
     # A move needs no more of a density than `TemperedDensity` has.
     state, info = move(tempered, state, parameters, rng, label=None)  # type: ignore[arg-type]

@@ -56,6 +56,9 @@ MIN_REPORTED_MASS = 1e-3
 # Proposals that are asked for, beyond those that make the check as precise as the bridge: half as
 # many again, because that number is itself an estimate. Measured: examples/benchmarks/constants.py
 SAFETY_FACTOR = 1.5
+# Coordinates of proposals that are held at a time: 16 MB of float64, or the proposals of one
+# density. Conventional.
+MAX_NUMBERS = 2_000_000
 # Log of the largest term of a sum, in units of its reference: against overflow alone.
 MAX_LOG_TERM = 50.0
 
@@ -250,13 +253,23 @@ def _leaving(
 
     Returns the points, shape (n, d), their regions and their proposers, shape (n,).
     """
-    xs = [q.sample(int(count), rng) for q, count in zip(densities, counts, strict=True)]
-    x, proposer = np.concatenate(xs), np.repeat(np.arange(len(xs)), [len(part) for part in xs])
-    is_point = np.isfinite(x).all(axis=1)
-    x, proposer = x[is_point], proposer[is_point]
-    region = expected_labels(partition, x, proposer)
-    left = region != proposer
-    return x[left], region[left], proposer[left]
+    d = len(densities[0].period)
+    # One call of the labels serves many densities: they compare points with all regions. In many
+    # dimensions the draws of few densities are held at a time.
+    group = np.cumsum(counts * d) // MAX_NUMBERS
+    parts = []
+    for g in np.unique(group):
+        which = np.flatnonzero(group == g)
+        x = np.concatenate([densities[j].sample(int(counts[j]), rng) for j in which.tolist()])
+        proposer = np.repeat(which, counts[which])
+        is_point = np.isfinite(x).all(axis=1)
+        if not is_point.all():
+            x, proposer = x[is_point], proposer[is_point]
+        region = expected_labels(partition, x, proposer)
+        left = region != proposer
+        parts.append((x[left], region[left], proposer[left]))
+    xs, regions, proposers = zip(*parts, strict=True)
+    return np.concatenate(xs), np.concatenate(regions), np.concatenate(proposers)
 
 
 def _harmonic_evidence(ratio: np.ndarray) -> float:

@@ -19,6 +19,9 @@ __all__ = ["JumpDensity", "MixtureProposal", "jump"]
 # Share of the proposals of a `MixtureProposal` that come from neighbours' densities.
 # Measured: examples/benchmarks/constants.py
 NEIGHBOUR_SHARE = 0.25
+# Densities up to which each is computed by itself: together they are copied into one array first.
+# Conventional.
+FEW_DENSITIES = 8
 
 
 class JumpDensity(Protocol):
@@ -136,11 +139,12 @@ def _log_density_of_each(
         together = getattr(type(q), "log_density_of_each", None)
         kinds.setdefault(together or i, []).append(i)
     for kind, members in kinds.items():
-        if len(members) > 1:
+        if len(members) > FEW_DENSITIES:
             rows = np.flatnonzero(np.isin(which, members))
             own = [densities[i] for i in members]
             out[rows] = kind(own, x[rows], np.searchsorted(members, which[rows]))
         else:
-            rows = np.flatnonzero(which == members[0])
-            out[rows] = densities[members[0]].log_density(x[rows])
+            for i in members:
+                rows = np.flatnonzero(which == i)
+                out[rows] = densities[i].log_density(x[rows])
     return out

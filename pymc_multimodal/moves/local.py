@@ -30,8 +30,8 @@ class MoveParameters:
 
     Attributes
     ----------
-    scale : array of shape (K, d, d)
-        Lower-triangular factors of the inverse mass matrices.
+    scale : array of shape (K, d, d) or (K, d)
+        Lower-triangular factors of the inverse mass matrices, or diagonals of diagonal ones.
     step_size : array of shape (K,)
         In units of `scale`.
     leapfrog : array of int, shape (K,)
@@ -290,17 +290,21 @@ class _Metrics:
     """Multiplies each row by the factor of its region's metric."""
 
     def __init__(self, scale: np.ndarray, region: np.ndarray) -> None:
-        present, group = np.unique(region, return_inverse=True)
-        self.scale = scale if len(present) == len(scale) else scale[present]
-        self.blocks = Blocks(group, len(present))
+        self.diagonal = scale[region] if scale.ndim == 2 else None
+        if self.diagonal is None:
+            present, group = np.unique(region, return_inverse=True)
+            self.scale = scale if len(present) == len(scale) else scale[present]
+            self.blocks = Blocks(group, len(present))
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
         """Map whitened rows of shape (n, d) to the units of the coordinates."""
+        if self.diagonal is not None:
+            return v * self.diagonal
         return self._times(v, self.scale.swapaxes(1, 2))
 
     def transposed(self, v: np.ndarray) -> np.ndarray:
         """Map gradients of shape (n, d) to those by whitened coordinates."""
-        return self._times(v, self.scale)
+        return v * self.diagonal if self.diagonal is not None else self._times(v, self.scale)
 
     def _times(self, v: np.ndarray, factors: np.ndarray) -> np.ndarray:
         return v @ factors[0] if len(factors) == 1 else self.blocks.times(v, factors)

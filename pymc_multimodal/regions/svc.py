@@ -104,16 +104,17 @@ class SupportVectors:
         if self.n_regions == 2:
             weights, self._intercept = -weights, -self._intercept
         if self.kernel == "linear":
-            self._planes = np.asarray(weights @ svc.support_vectors_)
+            # Whitening and planes in one map of shape (embedded coordinates, pairs).
+            self._planes = self._whiten @ np.asarray(weights @ svc.support_vectors_).T
         else:
             self._weights, self._support, self._gamma = weights, svc.support_vectors_, svc._gamma
             self._support_norm = np.einsum("ni,ni->n", self._support, self._support)
 
     def decisions(self, x: np.ndarray) -> np.ndarray:
         """Decision value of each pair of regions, positive for the first: (n, d) -> (n, pairs)."""
-        features = self.features(x)
         if self.kernel == "linear":
-            return features @ self._planes.T + self._intercept
+            return (self._embed(x) - self._centre) @ self._planes + self._intercept
+        features = self.features(x)
         norm = np.einsum("ni,ni->n", features, features)
         distance = norm[:, None] + self._support_norm - 2 * features @ self._support.T
         kernel = np.exp(-self._gamma * np.maximum(distance, 0.0))
