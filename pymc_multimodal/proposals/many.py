@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from pymc_multimodal.proposals.elliptical import EllipticalMixture
 from pymc_multimodal.target.blocks import Blocks
 from pymc_multimodal.target.circle import is_circular
+from pymc_multimodal.target.radii import RadiusBounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,6 @@ FEW_DENSITIES = 16
 LEFT_OUT = 1e-10
 # Terms that are held at a time: 8 MB of float64. Conventional.
 MAX_TERMS = 1_000_000
-# Relative rounding error of a squared distance that a bound allows for. Conventional.
-ROUNDING = 1e-11
 
 
 def log_mixture(
@@ -87,18 +85,7 @@ class _Components:
         self.means = means
         inverse = np.concatenate([q.gaussian.inverse_factors for q in densities])
         self.inverse = inverse.swapaxes(1, 2)
-        # Coordinates in which the mean of the scale matrices is the identity.
-        root = np.asarray(np.linalg.qr(np.concatenate(scales.swapaxes(1, 2)), mode="r")).T
-        root /= np.sqrt(len(scales))
-        self.middle = means.mean(axis=0)
-        self.whiten = solve_triangular(root, np.eye(len(root)), lower=True).T
-        self.least = np.linalg.svd(inverse @ root, compute_uv=False)[:, -1] ** 2
-        self.y = (means - self.middle) @ self.whiten
-        square = np.einsum("ki,ki->k", self.y, self.y)
-        self.weights = np.concatenate(
-            [(-2 * self.least[:, None] * self.y).T, [self.least, self.least * square]]
-        )
-        self.square = float((self.least * square).max())
+        self.bounds = RadiusBounds(means, scales, inverse)
         self.heavy = np.flatnonzero(np.isfinite(self.df))
         self.cut = np.log(len(self.df) / LEFT_OUT)
 
@@ -124,11 +111,7 @@ class _Components:
 
     def _bounds(self, x: np.ndarray) -> np.ndarray:
         """Upper bounds of the log terms at rows of shape (n, d), shape (n, components)."""
-        y = (x - self.middle) @ self.whiten
-        square = np.einsum("ni,ni->n", y, y)
-        radius = np.column_stack([y, square, np.ones(len(x))]) @ self.weights
-        error = ROUNDING * (self.square + self.least.max() * square)
-        radius = np.maximum(radius - error[:, None], 0.0)
+        radius = self.bounds.squared(x)
         bound = -0.5 * radius
         df = self.df[self.heavy]
         bound[:, self.heavy] = -0.5 * (df + self.dim) * np.log1p(radius[:, self.heavy] / df)

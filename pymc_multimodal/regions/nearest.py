@@ -9,6 +9,7 @@ from scipy.linalg import solve_triangular
 
 from pymc_multimodal.target.blocks import Blocks
 from pymc_multimodal.target.circle import is_circular, unroll
+from pymc_multimodal.target.radii import RadiusBounds
 
 if TYPE_CHECKING:
     from pymc_multimodal.status import Status
@@ -29,8 +30,6 @@ MIN_VARIANCE = 1e-300
 FEW_REGIONS = 16
 # Scores that are held at a time: 4 MB of float64. Conventional.
 MAX_SCORES = 500_000
-# Relative rounding error that a bound may have: 10^5 times that of one operation. Conventional.
-ROUNDING = 1e-11
 # Share by which radii are shortened, for the rounding of distances. Conventional.
 RADIUS_MARGIN = 1e-3
 
@@ -53,9 +52,10 @@ class NearestMode:
         self.statuses: tuple[Status, ...] = ()
         self._log_det = np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
         self._inverse = np.stack([solve_triangular(s, np.eye(len(s)), lower=True) for s in scale])
-        self._bounds: _Bounds | None = None
+        self._bounds: RadiusBounds | None = None
         if self.n_regions > FEW_REGIONS and not is_circular(period).any():
-            self._bounds = _Bounds(centres, scale, self._inverse, self._log_det)
+            self._bounds = RadiusBounds(centres, scale, self._inverse)
+            self._certain = _certain_radii(self._bounds, self._log_det)
 
     def scores(self, x: np.ndarray) -> np.ndarray:
         """Log Gaussian density up to a constant, shape (n, K)."""
@@ -92,7 +92,8 @@ class NearestMode:
         """
         if self._bounds is None:
             return np.zeros(len(x), dtype=bool)
-        return self._bounds.stays(x, region)
+        step = self._bounds.coordinates(x) - self._bounds.y[region]
+        return np.einsum("ni,ni->n", step, step) < self._certain[region] ** 2
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Region of each row, shape (n,)."""
@@ -104,10 +105,10 @@ class NearestMode:
     def _by_bounds(self, x: np.ndarray) -> np.ndarray:
         """Region of each row; scores are computed where an upper bound does not exclude them."""
         assert self._bounds is not None
-        bound, error = self._bounds.of(x)
+        bound = -0.5 * self._bounds.squared(x) - self._log_det
         best = np.argmax(bound, axis=1)
         score = self._scores_of_pairs(x, best)
-        possible = bound > (score - error)[:, None]
+        possible = bound > score[:, None]
         possible[np.arange(len(x)), best] = False
         row, region = np.nonzero(possible)
         if len(row):
@@ -129,76 +130,31 @@ class NearestMode:
         return -0.5 * np.einsum("ni,ni->n", z, z) - self._log_det[region]
 
 
-class _Bounds:
-    """Upper bounds of the scores of all regions, in one product of matrices.
+def _certain_radii(bounds: RadiusBounds, log_det: np.ndarray) -> np.ndarray:
+    """Distance from each centre within which its region is certain, shape (K,).
 
-    In coordinates in which the mean of the covariances is the identity, ``|z|^2`` is at least the
-    squared distance from the centre times the smallest squared singular value of the map to z.
-
-    Parameters
-    ----------
-    centres : array of shape (K, d)
-    scale, inverse : arrays of shape (K, d, d)
-        Factors of the covariances, and their inverses.
-    log_det : array of shape (K,)
+    At distance r from centre k, and at least D - r from centre j, the score of k is at least
+    ``-most[k] r^2 / 2 - log_det[k]``, that of j at most ``-least[j] (D - r)^2 / 2 - log_det[j]``.
+    The two are equal at a root of a quadratic equation in r.
     """
-
-    def __init__(
-        self, centres: np.ndarray, scale: np.ndarray, inverse: np.ndarray, log_det: np.ndarray
-    ) -> None:
-        # The sum of the products is not formed, because that squares the condition number.
-        root = np.asarray(np.linalg.qr(np.concatenate(scale.swapaxes(1, 2)), mode="r")).T
-        root /= np.sqrt(len(scale))
-        self.middle = centres.mean(axis=0)
-        self.whiten = solve_triangular(root, np.eye(len(root)), lower=True).T
-        singular = np.linalg.svd(inverse @ root, compute_uv=False) ** 2
-        least = singular[:, -1]
-        self.y = y = (centres - self.middle) @ self.whiten
-        self.radius = self._radii(singular[:, 0], least, log_det)
-        square = np.einsum("ki,ki->k", y, y)
-        constant = -0.5 * least * square - log_det
-        self.weights = np.concatenate([(least[:, None] * y).T, [-0.5 * least, constant]])
-        self.largest = float(least.max()), float(np.abs(constant).max())
-
-    def _radii(self, most: np.ndarray, least: np.ndarray, log_det: np.ndarray) -> np.ndarray:
-        """Distance from each centre within which its region is certain, shape (K,).
-
-        At distance r from centre k, and at least D - r from centre j, the score of k is at least
-        ``-most[k] r^2 / 2 - log_det[k]``, that of j at most ``-least[j] (D - r)^2 / 2
-        - log_det[j]``. The two are equal at a root of a quadratic equation in r.
-        """
-        k = len(self.y)
-        radius = np.empty(k)
-        size = max(1, MAX_SCORES // k)
-        square = np.einsum("ki,ki->k", self.y, self.y)
-        for rows in np.split(np.arange(k), range(size, k, size)):
-            apart = np.sqrt(
-                np.maximum(square[rows, None] + square - 2 * self.y[rows] @ self.y.T, 0.0)
-            )
-            a = least - most[rows, None]
-            b = -2 * least * apart
-            c = least * apart**2 + 2 * (log_det - log_det[rows, None])
-            # The smaller root of a r^2 + b r + c, in a form without cancellation, as b < 0.
-            with np.errstate(invalid="ignore", divide="ignore"):
-                root = 2 * c / (-b + np.sqrt(b**2 - 4 * a * c))
-            root = np.where((c > 0) & np.isfinite(root), root, 0.0)
-            root = np.minimum(root, apart)
-            root[np.arange(len(rows)), rows] = np.inf
-            radius[rows] = root.min(axis=1)
-        return (1.0 - RADIUS_MARGIN) * radius
-
-    def stays(self, x: np.ndarray, region: np.ndarray) -> np.ndarray:
-        """Tell which rows are within the radius of a region, shape (n,)."""
-        step = (x - self.middle) @ self.whiten - self.y[region]
-        return np.einsum("ni,ni->n", step, step) < self.radius[region] ** 2
-
-    def of(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds at each row, shape (n, K), and how far rounding may lower these, shape (n,)."""
-        y = (x - self.middle) @ self.whiten
-        square = np.einsum("ni,ni->n", y, y)
-        bound = np.column_stack([y, square, np.ones(len(x))]) @ self.weights
-        steep, constant = self.largest
-        return bound, ROUNDING * (constant + steep * square)
+    k = len(bounds.y)
+    radius = np.empty(k)
+    size = max(1, MAX_SCORES // k)
+    square = np.einsum("ki,ki->k", bounds.y, bounds.y)
+    for rows in np.split(np.arange(k), range(size, k, size)):
+        cross = bounds.y[rows] @ bounds.y.T
+        apart = np.sqrt(np.maximum(square[rows, None] + square - 2 * cross, 0.0))
+        a = bounds.least - bounds.most[rows, None]
+        b = -2 * bounds.least * apart
+        c = bounds.least * apart**2 + 2 * (log_det - log_det[rows, None])
+        # The smaller root of a r^2 + b r + c, in a form without cancellation, as b < 0.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            root = 2 * c / (-b + np.sqrt(b**2 - 4 * a * c))
+        root = np.where((c > 0) & np.isfinite(root), root, 0.0)
+        root = np.minimum(root, apart)
+        root[np.arange(len(rows)), rows] = np.inf
+        radius[rows] = root.min(axis=1)
+    return (1.0 - RADIUS_MARGIN) * radius
 
 
 def nearest_mode(target: LogDensity, draws: np.ndarray) -> NearestMode:
