@@ -278,7 +278,7 @@ def _harmonic_evidence(ratio: np.ndarray) -> float:
     It serves to divide proposals among regions. The median of the chains' estimates is taken,
     because a chain that is stuck far out would dominate their mean.
     """
-    return float(np.median(np.log(ratio.shape[1]) - logsumexp(-ratio, axis=1)))
+    return float(np.median(np.log(ratio.shape[1]) - np.logaddexp.reduce(-ratio, axis=1)))
 
 
 def _evaluate_points(
