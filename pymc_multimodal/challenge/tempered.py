@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from pymc_multimodal.challenge.reference import TemperedDensity
@@ -41,9 +42,8 @@ HOT_TEMPERATURES = 3
 MIN_WIDTH, MAX_WIDTH = 1e-6, 3.0
 # Standard deviation of a normal distribution in units of its median absolute deviation.
 MAD_TO_SD = 1.4826
-# Bisections for the next inverse temperature (to a relative 2^-50), and its smallest increase.
-# Conventional.
-BISECTIONS, MIN_INCREASE = 50, 1e-9
+# Error of the next inverse temperature, and its smallest increase. Conventional.
+ROOT_ERROR, MIN_INCREASE = 1e-14, 1e-9
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def _move(
 ) -> tuple[MoveState, float]:
     """Move every particle once; also return the mean probability of acceptance."""
     parameters = MoveParameters(
-        np.diag(scale)[None], np.array([step]), np.array([steps]), np.array([SHORTEST_STEP])
+        scale[None], np.array([step]), np.array([steps]), np.array([SHORTEST_STEP])
     )
     # A move needs no more of a density than `TemperedDensity` has.
     state, info = move(tempered, state, parameters, rng, label=None)  # type: ignore[arg-type]
@@ -282,20 +282,20 @@ def _step_factor(acceptance: float, t: int, has_gradient: bool) -> float:
 
 def _next_beta(ratio: np.ndarray, beta: float, keep: float) -> float:
     """Return the inverse temperature that leaves the effective share `keep` of all particles."""
+    # Particles outside of the support are lost at the first change, however small. With the others'
+    # largest ratio subtracted no exponential overflows.
+    alive = ratio[np.isfinite(ratio)]
+    alive = alive - alive.max()
 
-    def share(after: float) -> float:
-        log_w = (after - beta) * ratio
-        return float(np.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w)) / len(ratio))
+    def excess(after: float) -> float:
+        weight = np.exp((after - beta) * alive)
+        return float(weight.sum() ** 2 / (weight @ weight) / len(alive) - keep)
 
-    # Particles outside of the support are lost at the first change, however small.
-    alive = np.mean(np.isfinite(ratio))
-    low, high = beta, 1.0
-    if share(high) >= keep * alive:
+    if excess(1.0) >= 0.0:
         return 1.0
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if share(middle) >= keep * alive else (low, middle)
-    return max(low, beta + MIN_INCREASE)
+    # The share falls from 1 as the temperature does. Where it is flat in between, any root will do.
+    root = brentq(excess, beta, 1.0, xtol=ROOT_ERROR, rtol=ROOT_ERROR)
+    return max(float(root), beta + MIN_INCREASE)
 
 
 def _resample(log_w: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,8 @@ from scipy.special import logsumexp
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.evidence.samples import BridgeSamples, draw_ratios
 from pymc_multimodal.evidence.statuses import HEAVY_TAIL, MAX_TERM, border_status
+from pymc_multimodal.proposals import log_mixture
+from pymc_multimodal.regions import expected_labels
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ MIN_REPORTED_MASS = 1e-3
 # Proposals that are asked for, beyond those that make the check as precise as the bridge: half as
 # many again, because that number is itself an estimate. Measured: examples/benchmarks/constants.py
 SAFETY_FACTOR = 1.5
+# Coordinates of proposals that are held at a time: 16 MB of float64, or the proposals of one
+# density. Conventional.
+MAX_NUMBERS = 2_000_000
 # Log of the largest term of a sum, in units of its reference: against overflow alone.
 MAX_LOG_TERM = 50.0
 
@@ -250,8 +255,7 @@ def _log_terms(
     x: np.ndarray, logp: np.ndarray, densities: Sequence[RegionDensity], counts: np.ndarray
 ) -> np.ndarray:
     """Log terms of the sum at the top of this file, shape (n,)."""
-    log_q = np.stack([q.log_density(x) for q in densities], axis=1)
-    return logp - logsumexp(log_q + np.log(counts), axis=1)
+    return logp - log_mixture(densities, np.log(counts), x)
 
 
 def _terms(log_terms: np.ndarray, reference: float) -> np.ndarray:
@@ -270,15 +274,22 @@ def _leaving(
 
     Returns the points, shape (n, d), their regions and their proposers, shape (n,).
     """
-    xs, regions, proposers = [], [], []
-    for j, q in enumerate(densities):
-        x = q.sample(int(counts[j]), rng)
-        x = x[np.isfinite(x).all(axis=1)]
-        region = partition.label(x)
-        left = region != j
-        xs.append(x[left])
-        regions.append(region[left])
-        proposers.append(np.full(int(left.sum()), j))
+    d = len(densities[0].period)
+    # One call of the labels serves many densities: they compare points with all regions. In many
+    # dimensions the draws of few densities are held at a time.
+    group = np.cumsum(counts * d) // MAX_NUMBERS
+    parts = []
+    for g in np.unique(group):
+        which = np.flatnonzero(group == g)
+        x = np.concatenate([densities[j].sample(int(counts[j]), rng) for j in which.tolist()])
+        proposer = np.repeat(which, counts[which])
+        is_point = np.isfinite(x).all(axis=1)
+        if not is_point.all():
+            x, proposer = x[is_point], proposer[is_point]
+        region = expected_labels(partition, x, proposer)
+        left = region != proposer
+        parts.append((x[left], region[left], proposer[left]))
+    xs, regions, proposers = zip(*parts, strict=True)
     return np.concatenate(xs), np.concatenate(regions), np.concatenate(proposers)
 
 
@@ -288,7 +299,7 @@ def _harmonic_evidence(ratio: np.ndarray) -> float:
     It serves to divide proposals among regions. The median of the chains' estimates is taken,
     because a chain that is stuck far out would dominate their mean.
     """
-    return float(np.median(np.log(ratio.shape[1]) - logsumexp(-ratio, axis=1)))
+    return float(np.median(np.log(ratio.shape[1]) - np.logaddexp.reduce(-ratio, axis=1)))
 
 
 def _evaluate_points(
@@ -317,8 +328,8 @@ def _log_masses(
     x, logp = np.concatenate(xs), np.concatenate(logps)
     counts = samples.n_proposals / np.array(strides)
     ratio = _log_terms(x, logp, samples.fitted.densities, counts) + np.log(counts.sum())
-    region = partition.label(x)
     proposer = np.repeat(np.arange(k), [len(part) for part in xs])
+    region = expected_labels(partition, x, proposer)
     log_mass, log_mass_se = np.full(k, np.nan), np.full(k, np.nan)
     heavy = np.zeros(k, dtype=bool)
     for i in range(k):

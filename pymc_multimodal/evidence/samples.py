@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.regions import expected_labels
+
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.base import RegionDensity, RegionFit
     from pymc_multimodal.regions import Partition, RegionDraws
@@ -93,19 +95,24 @@ def extend_samples(
     LimitReached
         If the target refuses evaluations and a limit of the fit is reached.
     """
-    drawn = []
-    for k, count in enumerate(counts):
-        if not count:
-            continue
-        x = samples.fitted.densities[k].sample(int(count), rng)
-        # Rows of NaN fell outside of the window of a circular coordinate.
-        is_point = np.isfinite(x).all(axis=1)
-        inside = is_point.copy()
-        if partition.n_regions > 1:
-            inside[inside] = partition.label(x[inside]) == k
-        drawn.append((k, x[inside], x[is_point & ~inside], int(np.sum(~inside))))
-    if not drawn:
+    asked = np.flatnonzero(counts)
+    if not len(asked):
         return samples
+    xs = [samples.fitted.densities[k].sample(int(counts[k]), rng) for k in asked]
+    # Rows of NaN fell outside of the window of a circular coordinate.
+    are_points = [np.isfinite(x).all(axis=1) for x in xs]
+    insides = [is_point.copy() for is_point in are_points]
+    if partition.n_regions > 1:
+        x = np.concatenate([x[own] for x, own in zip(xs, are_points, strict=True)])
+        sizes = [int(own.sum()) for own in are_points]
+        expected = np.repeat(asked, sizes)
+        right = expected_labels(partition, x, expected) == expected
+        for inside, part in zip(insides, np.split(right, np.cumsum(sizes)[:-1]), strict=True):
+            inside[inside] = part
+    drawn = [
+        (k, x[inside], x[is_point & ~inside], int(np.sum(~inside)))
+        for k, x, is_point, inside in zip(asked, xs, are_points, insides, strict=True)
+    ]
     logp = target.logp(np.concatenate([inside for _, inside, _, _ in drawn]))
     ratios, points, logps = list(samples.ratios), list(samples.points), list(samples.logp)
     first = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pymc_multimodal.moves.local import state_at
+from pymc_multimodal.moves.local import moved_labels, state_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,9 @@ __all__ = ["JumpDensity", "MixtureProposal", "jump"]
 # Share of the proposals of a `MixtureProposal` that come from neighbours' densities.
 # Measured: examples/benchmarks/constants.py
 NEIGHBOUR_SHARE = 0.25
+# Densities up to which each is computed by itself: together they are copied into one array first.
+# Conventional.
+FEW_DENSITIES = 8
 
 
 class JumpDensity(Protocol):
@@ -95,8 +98,10 @@ def jump(
     """
     took = np.zeros(len(state.x), dtype=bool)
     # In the order of the regions: the draws shall not depend on when a jump density was fitted.
-    rows = {k: np.flatnonzero(state.region == k) for k in sorted(jumps)}
-    rows = {k: own for k, own in rows.items() if len(own)}
+    order = np.argsort(state.region, kind="stable")
+    present, first = np.unique(state.region[order], return_index=True)
+    split = zip(present.tolist(), np.split(order, first[1:]), strict=True)
+    rows = {k: own for k, own in split if k in jumps}
     if not rows:
         return state, took
     row = np.concatenate(list(rows.values()))
@@ -104,14 +109,13 @@ def jump(
     inside = np.isfinite(x).all(axis=1)
     if label is not None:
         # One call for all regions: with a thousand regions the labels are what costs most.
-        inside[inside] = label(x[inside]) == state.region[row[inside]]
-    log_q = np.zeros(len(row))
-    first = 0
-    for k, own in rows.items():
-        part = first + np.flatnonzero(inside[first : first + len(own)])
-        first += len(own)
-        log_q[part] = jumps[k].log_density(x[part]) - jumps[k].log_density(state.x[row[part]])
-    row, x, log_q = row[inside], x[inside], log_q[inside]
+        expected = state.region[row[inside]]
+        inside[inside] = moved_labels(label, x[inside], expected) == expected
+    row, x = row[inside], x[inside]
+    which = np.searchsorted(list(rows), state.region[row])
+    densities = [jumps[k] for k in rows]
+    log_q = _log_density_of_each(densities, x, which)
+    log_q -= _log_density_of_each(densities, state.x[row], which)
     offered = state_at(density, x, state.region[row])
     with np.errstate(invalid="ignore"):
         # From outside of the support to outside of it the ratio is NaN, which is not accepted.
@@ -120,3 +124,27 @@ def jump(
     took[row[accepted]] = True
     # Rows are in the order of the regions, not in that of the points.
     return state.put(offered.take(accepted), row[accepted]), took
+
+
+def _log_density_of_each(
+    densities: Sequence[JumpDensity], x: np.ndarray, which: np.ndarray
+) -> np.ndarray:
+    """Log density of density ``which[i]`` at row i, shape (n,).
+
+    Densities of one kind that has a method `log_density_of_each` are computed together.
+    """
+    out = np.empty(len(x))
+    kinds: dict[Any, list[int]] = {}
+    for i, q in enumerate(densities):
+        together = getattr(type(q), "log_density_of_each", None)
+        kinds.setdefault(together or i, []).append(i)
+    for kind, members in kinds.items():
+        if len(members) > FEW_DENSITIES:
+            rows = np.flatnonzero(np.isin(which, members))
+            own = [densities[i] for i in members]
+            out[rows] = kind(own, x[rows], np.searchsorted(members, which[rows]))
+        else:
+            for i in members:
+                rows = np.flatnonzero(which == i)
+                out[rows] = densities[i].log_density(x[rows])
+    return out

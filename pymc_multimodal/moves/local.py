@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.target.blocks import Blocks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,6 +20,7 @@ __all__ = [
     "MoveState",
     "accept",
     "move",
+    "moved_labels",
     "state_at",
     "step_factors",
     "trajectory",
@@ -37,8 +40,8 @@ class MoveParameters:
 
     Attributes
     ----------
-    scale : array of shape (K, d, d)
-        Lower-triangular factors of the inverse mass matrices.
+    scale : array of shape (K, d, d) or (K, d)
+        Lower-triangular factors of the inverse mass matrices, or diagonals of diagonal ones.
     step_size : array of shape (K,)
         In units of `scale`.
     leapfrog : array of int, shape (K,)
@@ -129,6 +132,33 @@ def state_at(density: LogDensity, x: np.ndarray, region: np.ndarray) -> MoveStat
     else:
         logp, grad = density.logp(x), np.empty((len(x), 0))
     return MoveState(x, logp, grad, np.asarray(region, dtype=int))
+
+
+def moved_labels(
+    label: Callable[[np.ndarray], np.ndarray], x: np.ndarray, region: np.ndarray
+) -> np.ndarray:
+    """Label points most of which are where one expects them.
+
+    Parameters
+    ----------
+    label : callable
+        ``label(x)`` gives each row's region. It may have a method ``stays(x, region)``, which tells
+        for little cost of which rows the region is certain.
+    x : array of shape (n, d)
+    region : array of int, shape (n,)
+        The regions that are expected.
+
+    Returns
+    -------
+    array of int, shape (n,)
+    """
+    stays = getattr(label, "stays", None)
+    if stays is None:
+        return label(x)
+    found = np.array(region)
+    doubtful = ~stays(x, region)
+    found[doubtful] = label(x[doubtful])
+    return found
 
 
 def move(
@@ -305,7 +335,7 @@ def accept(
     probability = np.exp(np.minimum(log_ratio, 0.0))
     if label is not None and accepted.any():
         rows = np.flatnonzero(accepted)
-        found = label(end.x[rows])
+        found = moved_labels(label, end.x[rows], state.region[rows])
         into[rows] = np.where(found != state.region[rows], found, -1)
     crossed = into >= 0
     accepted &= ~crossed
@@ -323,23 +353,21 @@ class _Metrics:
     """Multiplies each row by the factor of its region's metric."""
 
     def __init__(self, scale: np.ndarray, region: np.ndarray) -> None:
-        self.scale, self.region = scale, region
-        self.present = np.unique(region)
+        self.diagonal = scale[region] if scale.ndim == 2 else None
+        if self.diagonal is None:
+            present, group = np.unique(region, return_inverse=True)
+            self.scale = scale if len(present) == len(scale) else scale[present]
+            self.blocks = Blocks(group, len(present))
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
         """Map whitened rows of shape (n, d) to the units of the coordinates."""
-        return self._apply(v, transpose=False)
+        if self.diagonal is not None:
+            return v * self.diagonal
+        return self._times(v, self.scale.swapaxes(1, 2))
 
     def transposed(self, v: np.ndarray) -> np.ndarray:
         """Map gradients of shape (n, d) to those by whitened coordinates."""
-        return self._apply(v, transpose=True)
+        return v * self.diagonal if self.diagonal is not None else self._times(v, self.scale)
 
-    def _apply(self, v: np.ndarray, transpose: bool) -> np.ndarray:
-        if len(self.present) == 1:
-            factor = self.scale[self.present[0]]
-            return v @ (factor if transpose else factor.T)
-        out = np.empty_like(v)
-        for k in self.present:
-            rows = self.region == k
-            out[rows] = v[rows] @ (self.scale[k] if transpose else self.scale[k].T)
-        return out
+    def _times(self, v: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        return v @ factors[0] if len(factors) == 1 else self.blocks.times(v, factors)

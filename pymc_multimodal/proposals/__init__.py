@@ -19,6 +19,7 @@ from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.flow import FlowDensity, Network
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
+from pymc_multimodal.proposals.many import log_mixture
 from pymc_multimodal.proposals.mixture import GaussianMixture, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
@@ -48,6 +49,7 @@ __all__ = [
     "expected_acceptance",
     "fit_em",
     "laplace",
+    "log_mixture",
     "resolve",
     "split_chains",
 ]

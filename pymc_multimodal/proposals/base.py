@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from pymc_multimodal.proposals.many import log_mixture
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -238,8 +240,7 @@ class RegionalMixture(Generator):
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the mixture at points of shape (n, d), shape (n,)."""
-        logs = np.stack([q.log_density(x) for q in self.densities], axis=1)
-        return np.logaddexp.reduce(logs + np.log(self.weights), axis=1)
+        return log_mixture(self.densities, np.log(self.weights), x)
 
     def _sample(
         self, n: int, rng: np.random.Generator, densities: tuple[RegionDensity, ...]

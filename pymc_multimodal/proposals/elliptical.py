@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
 
 from pymc_multimodal.proposals.mixture import GaussianMixture, normalised
-from pymc_multimodal.target.circle import into_window, unroll
+from pymc_multimodal.target.blocks import Blocks
+from pymc_multimodal.target.circle import into_window, is_circular, unroll
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "DEFENSIVE_DF",
@@ -99,7 +104,7 @@ class EllipticalMixture:
         return "gaussian" if len(self.undefended.df) == 1 else "mixture"
 
     @cached_property
-    def _log_constants(self) -> np.ndarray:
+    def log_constants(self) -> np.ndarray:
         """Log of weight times peak density of each component, shape (J,)."""
         d = self.gaussian.dim
         with np.errstate(invalid="ignore"):
@@ -109,10 +114,21 @@ class EllipticalMixture:
         out: np.ndarray = np.log(self.weights) + norm - self.gaussian.log_volumes
         return out
 
+    @cached_property
+    def _shares(self) -> np.ndarray:
+        """The weights, whose sum is one but for rounding."""
+        out: np.ndarray = self.weights / self.weights.sum()
+        return out
+
+    @cached_property
+    def _circular(self) -> bool:
+        """Whether a coordinate is circular."""
+        return bool(is_circular(self.period).any())
+
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
         d = self.gaussian.dim
-        counts = rng.multinomial(n, self.weights / self.weights.sum())
+        counts = rng.multinomial(n, self._shares)
         out, first = np.empty((n, d)), 0
         for j, count in enumerate(counts):
             if not count:
@@ -123,11 +139,56 @@ class EllipticalMixture:
             out[first : first + count] = self.means[j] + step
             first += count
         # Rows must be exchangeable: callers give row i to chain i.
-        return into_window(rng.permutation(out), self.centre, self.period)
+        out = rng.permutation(out)
+        return into_window(out, self.centre, self.period) if self._circular else out
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""
         return np.logaddexp.reduce(self._log_parts(unroll(x, self.centre, self.period)), axis=0)
+
+    @staticmethod
+    def log_density_of_each(
+        densities: Sequence[EllipticalMixture], x: np.ndarray, which: np.ndarray
+    ) -> np.ndarray:
+        """Log density of a density of its own at each row.
+
+        Parameters
+        ----------
+        densities : sequence of EllipticalMixture
+            On the same space.
+        x : array of shape (n, d)
+        which : array of int, shape (n,)
+            Index of the density of each row.
+
+        Returns
+        -------
+        array of shape (n,)
+        """
+        out = np.empty(len(x))
+        sizes = np.array([len(q.df) for q in densities])
+        for size in np.unique(sizes):
+            rows = np.flatnonzero(sizes[which] == size)
+            own = np.flatnonzero(sizes == size)
+            members = [densities[i] for i in own.tolist()]
+            group = np.searchsorted(own, which[rows])
+            centre = np.stack([q.centre for q in members])[group]
+            there = unroll(x[rows], centre, members[0].period)
+            blocks, d = Blocks(group, len(members)), x.shape[1]
+            means = np.stack([q.means for q in members])
+            inverse = np.stack([q.gaussian.inverse_factors for q in members])
+            df = np.stack([q.df for q in members])
+            constant = np.stack([q.log_constants for q in members])
+            logs = np.empty((size, len(rows)))
+            for j in range(size):
+                z = blocks.times(there - means[group, j], inverse[:, j].swapaxes(1, 2))
+                radius, nu = np.einsum("ni,ni->n", z, z), df[group, j]
+                heavy = np.isfinite(nu)
+                logs[j] = -0.5 * radius
+                nu = nu[heavy]
+                logs[j, heavy] = -0.5 * (nu + d) * np.log1p(radius[heavy] / nu)
+                logs[j] += constant[group, j]
+            out[rows] = np.logaddexp.reduce(logs, axis=0)
+        return out
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """Gradient of `log_density` at points of shape (n, d), shape (n, d)."""
@@ -152,7 +213,7 @@ class EllipticalMixture:
         logs = -0.5 * radii
         for j in np.flatnonzero(np.isfinite(self.df)):
             logs[j] = -0.5 * (self.df[j] + d) * np.log1p(radii[j] / self.df[j])
-        out: np.ndarray = logs + self._log_constants[:, None]
+        out: np.ndarray = logs + self.log_constants[:, None]
         return out
 
 

@@ -38,6 +38,7 @@ from pymc_multimodal.regions.partition import (
     Partition,
     PermutedPartition,
     divide,
+    expected_labels,
     mixing_groups,
 )
 from pymc_multimodal.regions.pilot import Pilot, explore, first_parameters
@@ -73,6 +74,7 @@ __all__ = [
     "draws_away",
     "draws_of",
     "escalate_regions",
+    "expected_labels",
     "explore",
     "extend_chains",
     "first_parameters",

@@ -10,7 +10,8 @@ import numpy as np
 
 from pymc_multimodal.moves.jumps import MixtureProposal, jump
 from pymc_multimodal.moves.local import move
-from pymc_multimodal.regions.draws import RegionDraws, convergence, watched_columns
+from pymc_multimodal.regions.draws import RegionDraws, convergences, watched_columns
+from pymc_multimodal.regions.partition import label_of
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class RegionSampler:
     @property
     def label(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """The partition's labels; None where there is one region."""
-        return self.partition.label if self.partition.n_regions > 1 else None
+        return label_of(self.partition) if self.partition.n_regions > 1 else None
 
 
 @dataclass(frozen=True)
@@ -200,12 +201,16 @@ def extend_chains(
     """
     if not len(regions):
         return chains
+    regions = np.sort(regions)
     rows = np.isin(chains.state.region, regions)
     state, batch = _batch(sampler, chains, chains.state.take(rows), draws, rng)
     records, r_hat, ess = list(chains.records), chains.r_hat.copy(), chains.ess.copy()
-    for k in regions:
-        record = records[k].joined(batch.chains(state.region == k))
-        records[k], r_hat[k], ess[k] = _checked(sampler, record, sampler.centre[k])
+    order = np.argsort(state.region, kind="stable")
+    own = np.split(order, np.searchsorted(state.region[order], regions[1:]))
+    longer = [records[k].joined(batch.chains(r)) for k, r in zip(regions, own, strict=True)]
+    checked = _checked(sampler, longer, sampler.centre[regions])
+    for k, (record, worst, size) in zip(regions, checked, strict=True):
+        records[k], r_hat[k], ess[k] = record, worst, size
     state = chains.state.put(state, rows)
     return replace(chains, state=state, records=tuple(records), r_hat=r_hat, ess=ess)
 
@@ -239,21 +244,23 @@ def _batch(
 
 
 def _checked(
-    sampler: RegionSampler, record: ChainRecord, centre: np.ndarray
-) -> tuple[ChainRecord, float, float]:
-    """Compute R-hat and ESS; drop the first half of a record that is sound without it.
+    sampler: RegionSampler, records: list[ChainRecord], centre: np.ndarray
+) -> list[tuple[ChainRecord, float, float]]:
+    """Compute R-hat and ESS; drop the first halves of records that are sound without these.
 
     A warm-up that was too short leaves a transient there.
     """
     settings = sampler.settings
-    watched = _watched(sampler, record, centre)
-    r_hat, ess = convergence(watched)
-    half = len(record) // 2
-    if r_hat > settings.max_rhat and half >= settings.draws:
-        later_r_hat, later_ess = convergence(watched[:, half:])
-        if later_r_hat <= settings.max_rhat and later_ess >= settings.min_ess:
-            return record.since(half), later_r_hat, later_ess
-    return record, r_hat, ess
+    watched = [_watched(sampler, r, c) for r, c in zip(records, centre, strict=True)]
+    r_hat, ess = convergences(watched)
+    half = np.array([len(record) // 2 for record in records])
+    doubtful = np.flatnonzero((r_hat > settings.max_rhat) & (half >= settings.draws))
+    later_r_hat, later_ess = convergences([watched[i][:, half[i] :] for i in doubtful])
+    records = list(records)
+    for i, worst, size in zip(doubtful, later_r_hat, later_ess, strict=True):
+        if worst <= settings.max_rhat and size >= settings.min_ess:
+            records[i], r_hat[i], ess[i] = records[i].since(half[i]), worst, size
+    return list(zip(records, r_hat.tolist(), ess.tolist(), strict=True))
 
 
 def _watched(sampler: RegionSampler, record: ChainRecord, centre: np.ndarray) -> np.ndarray:

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pymc_multimodal.moves.local import moved_labels
 from pymc_multimodal.regions.heights import plausible_floor
-from pymc_multimodal.regions.nearest import nearest_mode
+from pymc_multimodal.regions.nearest import NearestMode, nearest_mode
 from pymc_multimodal.regions.svc import SupportVectors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pymc_multimodal.regions.settings import Regions
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["LabelledPoints", "Partition", "PermutedPartition", "divide", "mixing_groups"]
+__all__ = [
+    "LabelledPoints",
+    "Partition",
+    "PermutedPartition",
+    "divide",
+    "expected_labels",
+    "label_of",
+    "mixing_groups",
+]
 
 # Training points of the classifier that come from the search, per draw of the pilot chains: chains
 # say more about where a region is than starts do. Measured: examples/benchmarks/constants.py
@@ -147,6 +158,28 @@ class PermutedPartition:
         return self._rank[self.base.label(x)]
 
 
+def expected_labels(partition: Partition, x: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Region of each row, quicker where most rows are in the regions that are expected.
+
+    Parameters
+    ----------
+    partition : Partition
+    x : array of shape (n, d)
+    region : array of int, shape (n,)
+        The regions that are expected.
+
+    Returns
+    -------
+    array of int, shape (n,)
+    """
+    return moved_labels(label_of(partition), x, region)
+
+
+def label_of(partition: Partition) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function that labels points, as `moves.move` takes it."""
+    return partition if isinstance(partition, NearestMode) else partition.label
+
+
 def mixing_groups(target: LogDensity, pilot_draws: np.ndarray) -> np.ndarray:
     """Group modes whose unrestricted chains mix.
 
@@ -168,9 +201,9 @@ def mixing_groups(target: LogDensity, pilot_draws: np.ndarray) -> np.ndarray:
     late = pilot_draws[:, :, -max(1, moves // LATE_SHARE) :].reshape(k, -1, d)
     partition = nearest_mode(target, late)
     # Share of the draws of mode a's chains that are nearest to mode b, shape (K, K).
-    share = np.zeros((k, k))
-    for a in range(k):
-        share[a] = np.bincount(partition.label(late[a]), minlength=k) / late.shape[1]
+    own = np.repeat(np.arange(k), late.shape[1])
+    label = expected_labels(partition, late.reshape(-1, d), own).reshape(k, -1)
+    share = np.stack([np.bincount(row, minlength=k) for row in label]) / late.shape[1]
     joined = (share > LEFT) | (share.T > LEFT) | ((share > EXCHANGED) & (share.T > EXCHANGED))
     for a, b in np.argwhere(np.triu(joined, k=1)):
         group[group == group[b]] = group[a]

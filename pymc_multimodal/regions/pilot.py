@@ -138,8 +138,7 @@ def _around_optima(
 ) -> MoveState:
     """Scatter points about every optimum of each mode, no lower than typical draws of the mode."""
     first = np.empty((len(region), target.dim))
-    for k in range(len(modes)):
-        rows = np.flatnonzero(region == k)
+    for k, rows in enumerate(_rows_by_mode(region, len(modes))):
         own = modes.optima[modes.optimum_modes == k]
         # All optima in turn: a ring or a merged pair of summits must be entered everywhere.
         first[rows] = own[rng.permutation(len(own))[np.arange(len(rows)) % len(own)]]
@@ -199,22 +198,34 @@ def starting_points(
     region = partition.label(points) if len(points) else np.empty(0, dtype=int)
     logp = target.logp(points) if len(points) else np.empty(0)
     x = np.empty((k, chains, d))
+    # Labels of all points at once: each call compares its points with all regions.
+    last = pilot.draws[:, :, -1]
+    last_region = partition.label(last.reshape(-1, d)).reshape(k, chains)
+    own_region = partition.label(modes.locations)
+    visited = visit if visit is not None and len(visit) else np.empty((0, d))
+    visit_region = partition.label(visited) if len(visited) else np.empty(0, dtype=int)
+    by_mode = _rows_by_mode(modes.point_modes, k)
     for mode in range(k):
         floor = plausible_floor(float(modes.log_density[mode]), d)
-        passed = points[(region == mode) & (modes.point_modes == mode) & (logp > floor)]
-        ends = pilot.draws[mode, :, -1]
-        inside = partition.label(ends) == mode
-        near = ends[inside] if inside.any() else modes.locations[mode][None]
-        if partition.label(near[:1])[0] != mode and len(passed):
+        rows = by_mode[mode]
+        passed = points[rows[(region[rows] == mode) & (logp[rows] > floor)]]
+        inside = last_region[mode] == mode
+        near = last[mode][inside] if inside.any() else modes.locations[mode][None]
+        if not inside.any() and own_region[mode] != mode and len(passed):
             # The classifier puts the mode itself into another region.
             near = passed
         x[mode] = near[rng.integers(len(near), size=chains)]
         if len(passed):
             half = chains // 2
             x[mode, ::2][:half] = passed[rng.integers(len(passed), size=half)]
-        if visit is not None and len(visit):
-            own = visit[partition.label(visit) == mode]
-            rows = np.arange(1, chains, VISIT_STRIDE)
-            if len(own):
-                x[mode, rows] = own[rng.integers(len(own), size=len(rows))]
+        own = visited[visit_region == mode]
+        some = np.arange(1, chains, VISIT_STRIDE)
+        if len(own):
+            x[mode, some] = own[rng.integers(len(own), size=len(some))]
     return x
+
+
+def _rows_by_mode(mode: np.ndarray, k: int) -> list[np.ndarray]:
+    """Return the rows of each of k modes, in their order; -1 is no mode."""
+    order = np.argsort(mode, kind="stable")
+    return np.split(order, np.searchsorted(mode[order], np.arange(k + 1)))[1:-1]

@@ -24,6 +24,8 @@ MIN_VARIANCE = 1e-300
 HELD_OUT_STRIDE = 4
 # Accuracy on held-out points below which regions are said to overlap. Conventional.
 MIN_ACCURACY = 0.9
+# Decision values, or kernel values, that are held at a time: 8 MB of float64 each. Conventional.
+MAX_DECISIONS = 1_000_000
 
 
 class SupportVectors:
@@ -102,16 +104,17 @@ class SupportVectors:
         if self.n_regions == 2:
             weights, self._intercept = -weights, -self._intercept
         if self.kernel == "linear":
-            self._planes = np.asarray(weights @ svc.support_vectors_)
+            # Whitening and planes in one map of shape (embedded coordinates, pairs).
+            self._planes = self._whiten @ np.asarray(weights @ svc.support_vectors_).T
         else:
             self._weights, self._support, self._gamma = weights, svc.support_vectors_, svc._gamma
             self._support_norm = np.einsum("ni,ni->n", self._support, self._support)
 
     def decisions(self, x: np.ndarray) -> np.ndarray:
         """Decision value of each pair of regions, positive for the first: (n, d) -> (n, pairs)."""
-        features = self.features(x)
         if self.kernel == "linear":
-            return features @ self._planes.T + self._intercept
+            return (self._embed(x) - self._centre) @ self._planes + self._intercept
+        features = self.features(x)
         norm = np.einsum("ni,ni->n", features, features)
         distance = norm[:, None] + self._support_norm - 2 * features @ self._support.T
         kernel = np.exp(-self._gamma * np.maximum(distance, 0.0))
@@ -119,6 +122,14 @@ class SupportVectors:
 
     def label(self, x: np.ndarray) -> np.ndarray:
         """Region of each row, shape (n,)."""
+        width = self.n_regions * (self.n_regions - 1) // 2
+        if self.kernel == "rbf":
+            width = max(width, len(self._support))
+        size = max(1, MAX_DECISIONS // width)
+        parts = [self._label(x[first : first + size]) for first in range(0, max(len(x), 1), size)]
+        return np.concatenate(parts)
+
+    def _label(self, x: np.ndarray) -> np.ndarray:
         decisions = self.decisions(x)
         i, j = self._pairs
         # Votes as in LIBSVM. Decision values, squashed below a third of a vote, break ties, so

@@ -94,10 +94,12 @@ def _with_lengths(
 
 def _with_border_ends(ends: tuple[np.ndarray, ...], record: WindowRecord) -> tuple[np.ndarray, ...]:
     """Add the ends of moves that were turned back at a border to those of the region beyond."""
-    return tuple(
-        np.concatenate([known, record.end[record.into == k]])[-MAX_BORDER_ENDS:]
-        for k, known in enumerate(ends)
-    )
+    turned = (record.into >= 0) & (record.into < len(ends))
+    end, into = record.end[turned], record.into[turned]
+    out = list(ends)
+    for k in np.unique(into):
+        out[k] = np.concatenate([out[k], end[into == k]])[-MAX_BORDER_ENDS:]
+    return tuple(out)
 
 
 def _start_beyond_borders(

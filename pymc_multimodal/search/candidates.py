@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import chain, combinations
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -13,9 +14,11 @@ from scipy.optimize import linear_sum_assignment
 from pymc_multimodal.target.errors import equal_logp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["Candidate", "Variable", "coordinates_of", "named_families", "optima_families"]
+
+_T = TypeVar("_T")
 
 # Numbers in the matrices of all candidates: 0.8 GB in double precision, of which one family is
 # held at a time. Conventional.
@@ -96,6 +99,25 @@ class Variable:
             out[np.ix_(line, line)] = swap
         return out
 
+    def moved_with(self, optima: np.ndarray, least: np.ndarray, i: int) -> np.ndarray:
+        """Tell with which components an exchange of component i moves optima: shape (size,).
+
+        Parameters
+        ----------
+        optima : array of shape (p, d)
+        least : array of shape (d,)
+            A coordinate has moved if it has changed by more than this.
+        i : int
+        """
+        where = np.moveaxis(self.where, self.axis, -1).reshape(-1, self.where.shape[self.axis])
+        value, bound = optima[:, where], least[where]
+        if self.simplex:
+            # The last component has no coordinate: it is minus the sum of the others.
+            value = np.concatenate([value, -value.sum(axis=-1, keepdims=True)], axis=-1)
+            bound = np.concatenate([bound, np.full((len(bound), 1), np.inf)], axis=-1)
+        step = np.abs(value - value[..., i : i + 1])
+        return (step > np.minimum(bound, bound[:, i : i + 1])).any(axis=(0, 1))
+
     def negated(self, d: int, i: int) -> np.ndarray:
         """Return the map that changes the sign of component i, shape (d, d)."""
         return _negated(d, np.take(self.where, i, axis=self.axis))
@@ -149,7 +171,9 @@ def _by_size(coordinates: dict[str, np.ndarray]) -> dict[int, list[Variable]]:
     return out
 
 
-def named_families(names: Sequence[str]) -> Iterator[list[Candidate]]:
+def named_families(
+    names: Sequence[str], optima: np.ndarray | None = None, least: np.ndarray | float = 0.0
+) -> Iterator[list[Candidate]]:
     """Yield families of maps that the names of the coordinates suggest.
 
     A family holds one kind of map, such as the exchange of two components, for each set of
@@ -161,43 +185,73 @@ def named_families(names: Sequence[str]) -> Iterator[list[Candidate]]:
     ----------
     names : sequence of str
         Of the coordinates.
+    optima : array of shape (p, d), optional
+        Families that move none of these are left out before their matrices are made: a vector of
+        d entries has d (d - 1) / 2 exchanges.
+    least : array of shape (d,) or float
+        A coordinate has moved if it has changed by more than this.
     """
-    left = MAX_NUMBERS
-    for family in _all_families(names):
-        left -= len(family) * len(names) ** 2
+    d, left = len(names), MAX_NUMBERS
+    least = np.broadcast_to(least, d)
+    for maps, what in _all_families(names, optima, least):
+        left -= sum(1 for _ in _subsets(maps)) * d**2
         if left < 0:
             return
-        yield family
+        yield _family([(name, make()) for name, make in maps], what)
 
 
-def _all_families(names: Sequence[str]) -> Iterator[list[Candidate]]:
+_Maps: TypeAlias = "list[tuple[str, Callable[[], np.ndarray]]]"
+
+
+def _all_families(
+    names: Sequence[str], optima: np.ndarray | None, least: np.ndarray
+) -> Iterator[tuple[_Maps, str]]:
+    """Yield the maps of each family, not made yet, and what they do."""
     d, coordinates = len(names), coordinates_of(names)
-    whole = [(name, _negated(d, where.ravel())) for name, where in coordinates.items()]
-    yield _family(whole, "sign of")
-    scalars = [(n, m) for (n, m), where in zip(whole, coordinates.values(), strict=True)
-               if where.size == 1]  # fmt: skip
+    every = np.ones(d, dtype=bool)
+    # A change of sign moves a coordinate by twice its size.
+    turned = every if optima is None else (2 * np.abs(optima) > least).any(axis=0)
+    whole: dict[str, Callable[[], np.ndarray]] = {
+        name: partial(_negated, d, where.ravel()) for name, where in coordinates.items()
+    }
+    if turned.any():
+        yield list(whole.items()), "sign of"
+    scalars = [name for name, where in coordinates.items() if where.size == 1]
     # Short axes come first: components are few, and long vectors have too many pairs.
     for size, variables in sorted(_by_size(coordinates).items()):
+        plain = [v for v in variables if not v.simplex]
         for i in range(size):
-            signs = [(v.label, v.negated(d, i)) for v in variables if not v.simplex]
-            yield _family(signs, f"sign of component {i} of")
-        for i, j in combinations(range(size), 2):
-            swaps = [(v.label, v.exchanged(d, i, j)) for v in variables]
-            # The log odds of two components change sign when these are exchanged.
-            named = {v.name for v in variables}
-            swaps += [s for s in scalars if size == 2 and s[0] not in named]
-            yield _family(swaps, f"exchange of {i} and {j} in")
+            if any(turned[np.take(v.where, i, axis=v.axis)].any() for v in plain):
+                signs: _Maps = [(v.label, partial(v.negated, d, i)) for v in plain]
+                yield signs, f"sign of component {i} of"
+        named = {v.name for v in variables}
+        # The log odds of two components change sign when these are exchanged.
+        odds = [name for name in scalars if size == 2 and name not in named]
+        by_odds = any(turned[coordinates[name]].any() for name in odds)
+        for i in range(size):
+            moved = np.ones(size, dtype=bool)
+            if optima is not None and not by_odds:
+                moved = np.any([v.moved_with(optima, least, i) for v in variables], axis=0)
+            for j in (np.flatnonzero(moved[i + 1 :]) + i + 1).tolist():
+                swaps: _Maps = [(v.label, partial(v.exchanged, d, i, j)) for v in variables]
+                swaps += [(name, whole[name]) for name in odds]
+                yield swaps, f"exchange of {i} and {j} in"
+
+
+def _subsets(maps: Sequence[_T]) -> Iterator[tuple[_T, ...]]:
+    """Yield all subsets that are not empty, or single ones and all if they are many."""
+    sizes = range(1, len(maps) + 1) if len(maps) <= MAX_SUBSETS else (1, len(maps))
+    return chain.from_iterable(combinations(maps, size) for size in sizes)
 
 
 def _family(maps: list[tuple[str, np.ndarray]], what: str) -> list[Candidate]:
-    """Return products of the maps of all subsets, or of single ones and all if they are many."""
-    sizes = range(1, len(maps) + 1) if len(maps) <= MAX_SUBSETS else (1, len(maps))
+    """Return products of the maps of the subsets."""
     out = []
-    for size in sizes:
-        for subset in combinations(maps, size):
-            product = np.linalg.multi_dot([m for _, m in subset]) if size > 1 else subset[0][1]
-            parts = [name for name, _ in subset]
-            out.append(Candidate(product, f"{what} {', '.join(parts)}", frozenset(parts)))
+    for subset in _subsets(maps):
+        several = len(subset) > 1
+        product = np.linalg.multi_dot([m for _, m in subset]) if several else subset[0][1]
+        parts = [name for name, _ in subset]
+        out.append(Candidate(product, f"{what} {', '.join(parts)}", frozenset(parts)))
     return out
 
 

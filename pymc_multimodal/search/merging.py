@@ -19,6 +19,8 @@ __all__ = ["group_by_saddles", "join_optima", "neighbours"]
 # Nearest optima of each optimum to which paths are looked at.
 # Measured: examples/benchmarks/constants.py
 NEIGHBOURS = 5
+# Coordinates of steps between optima that are held at a time: 32 MB of float64. Conventional.
+MAX_STEP_NUMBERS = 4_000_000
 # Optima are not joined if their log volumes differ by more than ``sqrt(8 d)`` in d dimensions.
 # Round normals with a common centre, whose widths have the ratio exp(t), have the Bhattacharyya
 # coefficient ``cosh(t)^(-d/2)``, about ``exp(-d t^2 / 4)``. It is exp(-2) if the difference of the
@@ -62,12 +64,17 @@ def join_optima(density: Density, search: Search, barrier: float) -> Search:
 def neighbours(optima: OptimumSet, density: Density, k: int = NEIGHBOURS) -> np.ndarray:
     """Return pairs (i < j) of each optimum with its k nearest, shape (n, 2)."""
     x = optima.x
-    step = density.unroll(x[:, None] - x[None], 0.0) / optima.spread
-    squared = np.einsum("ijk,ijk->ij", step, step)
-    np.fill_diagonal(squared, np.inf)
-    near = np.argsort(squared, axis=1)[:, : min(k, len(x) - 1)]
-    pairs = {(min(i, int(j)), max(i, int(j))) for i in range(len(x)) for j in near[i]}
-    return np.array(sorted(pairs))
+    n, d = x.shape
+    k = min(k, n - 1)
+    near = []
+    size = max(1, MAX_STEP_NUMBERS // (n * d))
+    for rows in np.split(np.arange(n), range(size, n, size)):
+        step = density.unroll(x[rows, None] - x[None], 0.0) / optima.spread
+        squared = np.einsum("ijk,ijk->ij", step, step)
+        squared[np.arange(len(rows)), rows] = np.inf
+        near.append(np.argpartition(squared, k - 1, axis=1)[:, :k])
+    pairs = np.stack([np.repeat(np.arange(n), k), np.concatenate(near).ravel()], axis=1)
+    return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
 def group_by_saddles(

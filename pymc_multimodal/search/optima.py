@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ SAME_OPTIMUM_SDS, SAME_OPTIMUM_NATS = 1.0, 1.0
 # is not Gaussian, and its error grows with the dimension.
 # Measured: examples/benchmarks/constants.py
 NEGLIGIBLE_PER_DIM = 0.5
+# Rows of the first buffer of optima. Conventional.
+MIN_ROOM = 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class OptimumSet:
     fixing : tuple of arrays of shape (j, d, d)
         For each optimum, elements of `symmetry` that map its mode onto itself, though not the
         optimum; empty without symmetry.
+    room : optional
+        Buffers behind `hessian` and `scale`, to which `add` appends.
     """
 
     spread: np.ndarray
@@ -68,6 +72,7 @@ class OptimumSet:
     metric: np.ndarray | None = None
     orbits: tuple[Orbit, ...] = ()
     fixing: tuple[np.ndarray, ...] = ()
+    room: _Room | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def empty(cls, spread: np.ndarray, symmetry: Symmetry | None = None) -> OptimumSet:
@@ -105,13 +110,22 @@ class OptimumSet:
             Points and their log densities.
         """
         found = np.full(len(x), -1)
+        if len(x) == 1 and not self.orbits:
+            # Climbs are identified one by one: all optima at once, not one after the other.
+            level = np.flatnonzero(np.abs(logp - self.logp) < SAME_OPTIMUM_NATS)
+            here = np.broadcast_to(x, (len(level), x.shape[1]))
+            step = (density.unroll(here, self.x[level]) - self.x[level])[:, None]
+            squared = (step @ self.hessian[level] @ step.swapaxes(1, 2)).ravel()
+            found[:] = next(iter(level[squared < SAME_OPTIMUM_SDS**2]), -1)
+            return found
         for k in range(len(self.x)):
-            here = self.orbits[k].fold(x)[0] if self.orbits else x
+            rows = np.flatnonzero((np.abs(logp - self.logp[k]) < SAME_OPTIMUM_NATS) & (found < 0))
+            if not len(rows):
+                continue
+            here = self.orbits[k].fold(x[rows])[0] if self.orbits else x[rows]
             step = density.unroll(here, self.x[k]) - self.x[k]
-            squared = np.einsum("ni,ij,nj->n", step, self.hessian[k], step)
-            same = squared < SAME_OPTIMUM_SDS**2
-            same &= np.abs(logp - self.logp[k]) < SAME_OPTIMUM_NATS
-            found[same & (found < 0)] = k
+            squared = np.einsum("ni,ni->n", step @ self.hessian[k], step)
+            found[rows[squared < SAME_OPTIMUM_SDS**2]] = k
         return found
 
     def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> OptimumSet:
@@ -127,6 +141,8 @@ class OptimumSet:
         """
         scale = inverse_scale(hessian[None], self.spread)
         log_mass = logp + np.log(np.diagonal(scale[0])).sum()
+        n, room = len(self), _Room.behind(self)
+        room.hessian[n], room.scale[n], room.used = hessian, scale[0], n + 1
         orbits, fixing = self.orbits, self.fixing
         if self.symmetry is not None and self.metric is not None:
             orbits = (*orbits, Orbit(self.symmetry, x, self.metric))
@@ -135,8 +151,9 @@ class OptimumSet:
             self,
             x=np.vstack([self.x, x]),
             logp=np.append(self.logp, logp),
-            hessian=np.concatenate([self.hessian, hessian[None]]),
-            scale=np.concatenate([self.scale, scale]),
+            hessian=room.hessian[: n + 1],
+            scale=room.scale[: n + 1],
+            room=room,
             log_mass=np.append(self.log_mass, log_mass),
             group=np.append(self.group, self.group.max(initial=-1) + 1),
             orbits=orbits,
@@ -233,3 +250,34 @@ class OptimumSet:
     def _index_at(self, x: np.ndarray) -> int:
         """Return the index of the optimum at exactly x."""
         return int((self.x == x).all(axis=1).argmax())
+
+
+@dataclass
+class _Room:
+    """Buffers of matrices, with room for those of further optima.
+
+    Attributes
+    ----------
+    hessian, scale : arrays of shape (capacity, d, d)
+    used : int
+        Rows that belong to a set.
+    """
+
+    hessian: np.ndarray
+    scale: np.ndarray
+    used: int
+
+    @classmethod
+    def behind(cls, optima: OptimumSet) -> _Room:
+        """Return the room behind the matrices of a set; where there is none, the set is copied.
+
+        So p optima cost p copies in all and not ``p^2 / 2``: the matrices of a thousand optima may
+        take a gigabyte.
+        """
+        room, n = optima.room, len(optima)
+        if room is not None and room.used == n < len(room.scale):
+            return room
+        empty = np.empty((2, max(MIN_ROOM, n + n // 2), *optima.scale.shape[1:]))
+        room = cls(empty[0], empty[1], n)
+        room.hessian[:n], room.scale[:n] = optima.hessian, optima.scale
+        return room

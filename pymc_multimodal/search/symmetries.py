@@ -132,8 +132,9 @@ def find_symmetry(
     accepted: list[Candidate] = []
     known = np.eye(density.dim)[None]
     spent = 0
+    by_name = named_families(density.names, optima, MIN_MOVE * spread)
     by_optima = optima_families(density.names, optima, height, spread, density.resolution)
-    for family in chain(named_families(density.names), by_optima):
+    for family in chain(by_name, by_optima):
         if spent >= MAX_TESTS or density.exhausted():
             break
         family = [c for c in family if _is_new(c.element, known, optima, spread)]

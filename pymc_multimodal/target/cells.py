@@ -65,7 +65,7 @@ class Cells:
             root = np.linalg.inv(factor)
             precision = root.T @ root
             step = symmetry.elements @ centre - centre
-            distance = np.sqrt(np.einsum("gi,ij,gj->g", step, precision, step))
+            distance = np.sqrt(np.einsum("gi,gi->g", step @ precision, step))
             near = symmetry.elements[distance < SAME_MODE_DISTANCE]
             if joined is not None:
                 near = np.concatenate([near, joined[k]])

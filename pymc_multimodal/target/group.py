@@ -116,24 +116,37 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
     """
     d = len(generators[0])
     limit = min(limit, int(MAX_ENTRIES / d**2))
-    found = {_key(np.eye(d)): np.eye(d)}
-    new = list(found.values())
-    while new and len(found) <= limit:
-        fresh = []
-        for element in new:
-            for g in generators:
-                product = g @ element
-                key = _key(product)
-                if key not in found:
-                    found[key] = product
-                    fresh.append(product)
-        new = fresh
+    # A whole group may be given as its own generators: |G| products of each element would be
+    # formed. A generator that those before it make already is of no use, and each other one at
+    # least doubles the group: log2 |G| are left at most.
+    useful: list[np.ndarray] = []
+    found = _closed((), d, limit)
+    for g in generators:
+        if _keys(g[None])[0] not in found and len(found) <= limit:
+            useful.append(g)
+            found = _closed(tuple(useful), d, limit)
     return np.stack(list(found.values())) if len(found) <= limit else np.empty((0, d, d))
 
 
-def _key(element: np.ndarray) -> bytes:
+def _closed(generators: tuple[np.ndarray, ...], d: int, limit: int) -> dict[bytes, np.ndarray]:
+    """Return the identity and its products with generators, by their keys, until `limit`."""
+    new = np.eye(d)[None]
+    found = {_keys(new)[0]: new[0]}
+    while generators and len(new) and len(found) <= limit:
+        # The products of one element follow one another.
+        products = np.stack([g @ new for g in generators], axis=1).reshape(-1, d, d)
+        fresh = []
+        for key, product in zip(_keys(products), products, strict=True):
+            if key not in found:
+                found[key] = product
+                fresh.append(product)
+        new = np.array(fresh)
+    return found
+
+
+def _keys(elements: np.ndarray) -> list[bytes]:
     # Adding zero turns -0.0 into 0.0, whose bytes differ.
-    return (np.round(element, ELEMENT_DECIMALS) + 0.0).tobytes()
+    return [rounded.tobytes() for rounded in np.round(elements, ELEMENT_DECIMALS) + 0.0]
 
 
 def averaged(precision: np.ndarray, elements: np.ndarray) -> np.ndarray:
@@ -175,7 +188,7 @@ class Orbit:
         images = elements @ centre
         # Coordinates along a generic direction differ for distinct images.
         step = images - centre
-        size = np.sqrt(np.einsum("gi,ij,gj->g", step, metric, step).max())
+        size = np.sqrt(np.einsum("gi,gi->g", step @ metric, step).max())
         along = step @ (np.linalg.cholesky(metric) @ _generic(len(centre)))
         order = np.argsort(along, kind="stable")
         jump = np.diff(along[order]) > EQUAL_IMAGE_TOLERANCE * max(size, 1.0)

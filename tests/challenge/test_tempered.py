@@ -7,7 +7,7 @@ import pytest
 from densities import Banana, VonMises, gaussian, two_modes
 from scipy.special import logsumexp
 
-from pymc_multimodal.challenge import Reference, tempered_smc
+from pymc_multimodal.challenge import Reference, TemperedSettings, tempered_smc
 from pymc_multimodal.target.density import Density
 
 LINE = np.full(2, np.inf)
@@ -75,3 +75,19 @@ def test_particles_outside_of_the_support_are_lost_and_nothing_else(rng):
     assert (ends.x[:, 0] > 0).all()
     z = np.array([np.exp(logsumexp(ends.log_weight[ends.island == i])) for i in range(20)])
     assert abs(z.mean() - np.pi) < 4 * z.std(ddof=1) / np.sqrt(20)
+
+
+def test_a_temperature_leaves_the_effective_share_that_is_asked_for():
+    target = gaussian(np.zeros(3), np.eye(3))
+    density, reference = (
+        target.density(),
+        Reference(np.zeros(3), np.full(3, 9.0), np.full(3, np.inf)),
+    )
+    settings = TemperedSettings(keep=0.4)
+    rng = np.random.default_rng(0)
+    found = tempered_smc(density, reference, 2, 256, rng, settings=settings).schedule.beta
+    # The particles of the first temperature are draws of the reference.
+    x = reference.sample(512, np.random.default_rng(0))
+    weight = np.exp(found[0] * (density.logp(x) - reference.log_density(x)[0]))
+    assert np.isclose(weight.sum() ** 2 / np.sum(weight**2) / 512, 0.4, rtol=1e-6)
+    assert 0 < found[0] < found[-1] == 1.0

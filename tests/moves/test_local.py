@@ -203,3 +203,16 @@ def test_a_chain_outside_of_the_support_waits_for_a_point_inside(gradient, rng):
     assert 0 < info.accepted[:200].sum() < 200
     assert not info.accepted[200:].any()
     assert np.isfinite(state.logp).sum() == info.accepted.sum()
+
+
+def test_diagonal_metrics_are_metrics_with_a_diagonal_factor(rng):
+    density, region = overlapping().density(), rng.integers(2, size=30)
+    state = state_at(density, rng.standard_normal((30, 2)), region)
+    diagonal = np.array([[0.8, 1.2], [0.5, 0.9]])
+    ends = []
+    for scale in (diagonal, np.stack([np.diag(own) for own in diagonal])):
+        tuned = MoveParameters(scale, np.full(2, 0.6), np.full(2, 3), np.full(2, 0.4))
+        moved, _ = move(density, state, tuned, np.random.default_rng(3), label=None)
+        ends.append(moved.x)
+    np.testing.assert_allclose(*ends, rtol=1e-12)
+    assert (ends[0] != state.x).any()

@@ -152,3 +152,13 @@ def test_em_says_why_it_failed():
         fit_em(
             POINTS[:3], 4, floor=1e-6, init="kmeans", iterations=10, rng=np.random.default_rng(0)
         )
+
+
+def test_moments_are_sums_over_the_components(rng):
+    factors = np.tril(rng.standard_normal((3, 4, 4)))
+    mixture = GaussianMixture(np.array([0.5, 0.3, 0.2]), rng.standard_normal((3, 4)), factors)
+    mean, covariance = mixture.moments()
+    np.testing.assert_allclose(mean, mixture.weights @ mixture.means)
+    second = mixture.covariances + np.einsum("ji,jk->jik", mixture.means, mixture.means)
+    expected = np.einsum("j,jik->ik", mixture.weights, second) - np.outer(mean, mean)
+    np.testing.assert_allclose(covariance, expected, rtol=1e-12, atol=1e-14)

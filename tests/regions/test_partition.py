@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from pymc_multimodal.regions import (
     Regions,
     SupportVectors,
     divide,
+    expected_labels,
     mixing_groups,
 )
 
@@ -270,3 +272,44 @@ def test_the_global_generator_of_numpy_is_left_alone(rng):
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     divide(gaussian(np.zeros(2), np.eye(2)).density(), draws, Regions(method="svc"))
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def many_regions(count, apart, d, rng):
+    """A partition of many regions, and points in and between them."""
+    means = apart * rng.standard_normal((count, d))
+    draws = rng.standard_normal((count, 4 * d, d)) * rng.uniform(0.5, 2.0, d)
+    scale = np.linalg.cholesky([np.atleast_2d(np.cov(own.T)) for own in draws])
+    partition = NearestMode(means, scale, np.full(d, np.inf))
+    x = means[rng.integers(count, size=900)] + rng.standard_normal((900, d))
+    return partition, np.concatenate([x, 3 * apart * rng.standard_normal((300, d)), 1e6 * x[:9]])
+
+
+@pytest.mark.parametrize("apart", [0.3, 2.0, 20.0])
+@pytest.mark.parametrize(("count", "d"), [(3, 2), (40, 1), (60, 5), (20, 40)])
+def test_the_nearest_of_many_modes_is_that_of_all_scores(count, d, apart, rng):
+    partition, x = many_regions(count, apart, d, rng)
+    expected = np.argmax(partition.scores(x), axis=1)
+    np.testing.assert_array_equal(partition.label(x), expected)
+    for guess in (expected, rng.integers(count, size=len(x))):
+        np.testing.assert_array_equal(expected_labels(partition, x, guess), expected)
+        stays = partition.stays(x, guess)
+        np.testing.assert_array_equal(guess[stays], expected[stays])
+
+
+def test_regions_that_are_apart_are_certain_near_their_modes(rng):
+    partition, _ = many_regions(60, 20.0, 5, rng)
+    assert partition.stays(partition.centres, np.arange(60)).mean() > 0.9
+
+
+def test_labels_of_many_rows_need_little_memory(rng):
+    """Fifty regions have 1,225 pairs: 50,000 rows of decision values would be 490 MB."""
+    means = 10.0 * rng.standard_normal((50, 3))
+    x = (means[:, None] + rng.standard_normal((50, 12, 3))).reshape(-1, 3)
+    partition = SupportVectors(x, np.repeat(np.arange(50), 12), LINE, Regions(kernel="linear"))
+    rows = np.resize(x, (50_000, 3))
+    tracemalloc.start()
+    labels = partition.label(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120e6
+    np.testing.assert_array_equal(labels, np.resize(partition.label(x), 50_000))

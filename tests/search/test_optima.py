@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -29,11 +30,38 @@ def test_an_optimum_more_leaves_the_old_set_as_it_was():
         one.x = two.x
 
 
+def test_sets_that_grow_from_one_set_do_not_share_what_they_add():
+    """The matrices of a set of many optima are not copied each time; a set that is kept stays."""
+    first = optima_at(np.arange(20.0).reshape(10, 2), np.zeros(10), widths=1.0 + np.arange(10))
+    hessian, scale = first.hessian.copy(), first.scale.copy()
+    a = first.add(np.full(2, 50.0), 0.0, 4.0 * np.eye(2))
+    b = first.add(np.full(2, 60.0), 0.0, 9.0 * np.eye(2))
+    c = a.add(np.full(2, 70.0), 0.0, 16.0 * np.eye(2))
+    for grown in (first, a, b, c):
+        np.testing.assert_array_equal(grown.hessian[:10], hessian)
+        np.testing.assert_array_equal(grown.scale[:10], scale)
+    assert [float(s.hessian[10, 0, 0]) for s in (a, b, c)] == [4.0, 9.0, 4.0]
+    assert float(c.hessian[11, 1, 1]) == 16.0
+    again = pickle.loads(pickle.dumps(c))
+    np.testing.assert_array_equal(again.add(np.zeros(2), 0.0, np.eye(2)).hessian[:12], c.hessian)
+
+
 def test_points_fall_on_optima_within_a_standard_deviation_and_a_nat():
     optima = optima_at([[0.0, 0.0], [5.0, 0.0]], [0.0, 0.0], widths=[0.5, 2.0])
     x = np.array([[0.4, 0.0], [0.6, 0.0], [4.0, 1.0], [2.5, 0.0], [0.0, 0.0]])
     logp = np.array([-0.3, -0.3, -0.3, -0.3, 1.5])
     assert optima.nearest(PLANE, x, logp).tolist() == [0, -1, 1, -1, -1]
+
+
+def test_a_point_alone_falls_on_the_same_optimum_as_among_others(rng):
+    density = Density(lambda x: (np.zeros(len(x)), 0 * x), 2, period=np.array([2 * np.pi, np.inf]))
+    widths = rng.uniform(0.2, 1.0, 30)
+    optima = optima_at(3 * rng.uniform(-1, 1, (30, 2)), rng.standard_normal(30), widths=widths)
+    x, logp = 3 * rng.uniform(-1, 1, (400, 2)), rng.standard_normal(400)
+    every = optima.nearest(density, x, logp)
+    alone = [optima.nearest(density, x[i : i + 1], logp[i : i + 1])[0] for i in range(400)]
+    assert every.tolist() == alone
+    assert (every >= 0).mean() > 0.2
 
 
 def test_points_fall_on_optima_across_the_seam_of_a_circle():

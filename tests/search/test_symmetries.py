@@ -121,6 +121,26 @@ def test_long_vectors_do_not_hold_up_the_search(rng):
     assert density.n_logp_evals <= 8
 
 
+def test_families_that_move_no_optimum_are_left_out():
+    """What is left is what moves an optimum; a simplex has one component without a coordinate."""
+    names = [f"v[{i}]" for i in range(5)] + [f"w_simplex__[{i}]" for i in range(2)] + ["s"]
+    optima = np.array([[1.0, 1.0, 1.0, 2.0, 0.0, 0.5, -0.25, 0.0]])
+    every = [c for family in named_families(names) for c in family]
+    moving = [c for family in named_families(names, optima, 1e-6) for c in family]
+    moved = {c.description for c in every if np.abs(optima @ c.element.T - optima).max() > 1e-6}
+    assert moved <= {c.description for c in moving}
+    assert len(moving) < len(every)
+    # Three equal entries of v have no exchange among them, and the last no sign.
+    assert not any("exchange of 0 and 1 in v" in c.description for c in moving)
+    assert "sign of component 4 of v axis 0" not in {c.description for c in moving}
+    assert "exchange of 1 and 2 in w_simplex__ axis 0" not in moved
+    # A vector has a sign for each entry; none of its 19,900 exchanges is made.
+    vector = [f"v[{i}]" for i in range(200)]
+    families = named_families(vector, np.ones((3, 200)), 1e-6)
+    assert {family[0].description[:4] for family in families} == {"sign"}
+    assert list(named_families(vector, np.zeros((3, 200)), 1e-6)) == []
+
+
 def test_components_move_together_in_all_their_variables(rng):
     # Means in a, standard deviations in b: neither may be exchanged alone.
     target = Mixture(

@@ -12,7 +12,7 @@ from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.density import Density
-from pymc_multimodal.target.group import Symmetry
+from pymc_multimodal.target.group import Symmetry, generate
 from pymc_multimodal.target.target import Target
 
 SWAP = np.eye(3)[[1, 0, 2]]
@@ -38,6 +38,33 @@ def test_generators_make_the_whole_group():
     assert len(EXCHANGE.elements) == 6
     assert len(Symmetry((-np.eye(2), np.diag([1.0, -1.0]))).elements) == 4
     np.testing.assert_array_equal(EXCHANGE.elements[0], np.eye(3))
+
+
+class CountedProducts(np.ndarray):
+    """Matrices that count the matrices which they are multiplied with."""
+
+    counted = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        plain = [np.asarray(value) for value in inputs]
+        result = getattr(ufunc, method)(*plain, **kwargs)
+        if ufunc is np.matmul:
+            CountedProducts.counted += result.size // self.size
+        return result
+
+
+def test_a_group_is_closed_from_its_own_elements_in_few_products():
+    """S6 given by all of its 720 elements: not 720 * 720 products."""
+    every = np.array([np.eye(6)[list(p)] for p in permutations(range(6))])
+    order = np.random.default_rng(0).permutation(720)
+    CountedProducts.counted = 0
+    found = generate(tuple(e.view(CountedProducts) for e in every[order]))
+    # At most log2(720) generators do anything; each closes a group of at most 720 elements.
+    assert 720 <= CountedProducts.counted <= 720 * 10 * 10 / 2
+    as_set = {e.tobytes() for e in np.asarray(found)}
+    assert len(found) == 720
+    assert as_set == {e.tobytes() for e in every}
+    np.testing.assert_array_equal(found[0], np.eye(6))
 
 
 def test_a_group_that_is_not_finite_is_refused():
