@@ -288,7 +288,7 @@ def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
     assert fit.n_logp_evals <= limit
 
 
-def test_a_limit_in_the_midst_of_its_climbs_keeps_the_verdict_and_what_they_found():
+def test_a_limit_in_the_midst_of_its_climbs_keeps_the_result_and_what_they_found():
     whole = fit_density(TARGET.density(), FitConfig())
     assert whole.challenge.n_climbs > 500
     fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 1000))
