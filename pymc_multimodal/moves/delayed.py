@@ -22,8 +22,8 @@ __all__ = ["delayed_move"]
 # an ESS of 249, 249 and 263 per 1,000 draws at 8.7, 9.3 and 11.0 evaluations per draw.
 MAX_FIRST = 0.1
 # The finer step size relative to the first one, log-uniform. Modi, Barnett and Carpenter (2024)
-# have factors of 2 to 10. On fits of seeds 2 and 3, 1/16 to 1/4
-# gives the same ESS for a fifth to a quarter more evaluations.
+# have factors of 2 to 10. On the fits of seeds 2 and 3, 1/16 to 1/4 gives the same ESS for a fifth
+# to a quarter more evaluations.
 FINER = (0.1, 0.5)
 # Most leapfrog steps of a finer trajectory, unless the first has more: a bound on the cost of a
 # move. Conventional.

@@ -57,9 +57,10 @@ def mixing_warning(mode: np.ndarray, fit: Fit) -> str | None:
 
 def _text(k: int, share: np.ndarray, weight: float, se: float, r_hat: float) -> str:
     found = f"R-hat is {r_hat:.2f}" if np.isfinite(r_hat) else "no chain has left its mode"
+    agree = np.isfinite(r_hat) and r_hat <= MAX_RHAT
+    what = "do not visit the modes by their weights" if agree else "do not mix between the modes"
     return (
-        f"the chains do not mix between the modes: they have from {share.min():.0%} to "
-        f"{share.max():.0%} of their draws in mode {k}, whose weight is {weight:.3f}±{se:.3f} "
-        f"({found}). Draw more, raise the limits of the fit, and rely on the weights of the mode "
-        "table rather than on the frequencies of the draws."
+        f"the chains {what}: they have from {share.min():.0%} to {share.max():.0%} of their draws "
+        f"in mode {k}, whose weight is {weight:.3f}±{se:.3f} ({found}). Either may be wrong: raise "
+        "the limits of the fit, and draw more."
     )
