@@ -147,13 +147,13 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
-def run(name: str, seed: int) -> dict:
+def run(name: str, seed: int, challenge: bool = True) -> dict:
     """Fit once, in this process."""
     function, scale = target(name)
     dim = function.dim
     density = Density(function, dim, prior=lambda n, rng: scale * rng.standard_normal((n, dim)))
     before, cpu, began = peak(), time.process_time(), time.monotonic()
-    fit = fit_density(density, FitConfig(random_seed=seed))
+    fit = fit_density(density, FitConfig(random_seed=seed, challenge=challenge))
     cost = {"cpu": time.process_time() - cpu, "seconds": time.monotonic() - began}
     # Regions of one component are added up, with the variances of their weights.
     component = function.component(fit.modes.locations)
@@ -166,6 +166,7 @@ def run(name: str, seed: int) -> dict:
     return {
         "name": name,
         "seed": seed,
+        "challenge": challenge,
         **cost,
         "peak_mb": peak() - before,
         "evals": fit.n_logp_evals,
@@ -182,9 +183,10 @@ def run(name: str, seed: int) -> dict:
     }
 
 
-def run_apart(name: str, seed: int, cpu_limit: int) -> dict:
+def run_apart(name: str, seed: int, challenge: bool, cpu_limit: int) -> dict:
     """Fit once in a process of its own, which is ended after some CPU seconds."""
     script = [sys.executable, __file__, "--one", name, "--first-seed", str(seed)]
+    script += [] if challenge else ["--without-challenge"]
     done = subprocess.run(
         script,
         stdout=subprocess.PIPE,
@@ -194,14 +196,16 @@ def run_apart(name: str, seed: int, cpu_limit: int) -> dict:
     )
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    return {"name": name, "seed": seed, "stopped": f"ended after {cpu_limit} CPU s, or failed"}
+    kind = {"name": name, "seed": seed, "challenge": challenge}
+    return kind | {"stopped": f"ended after {cpu_limit} CPU s, or failed"}
 
 
 def report(runs: list[dict]) -> str:
     """Lines of the table for docs, one for each fit."""
     lines = ["target, seed, modes, evaluations, CPU s, peak MB, error, error in se, warnings"]
     for r in sorted(runs, key=lambda r: (NAMES.index(r["name"]), r["seed"])):
-        head = f"{r['name']}, {r['seed']}"
+        alone = "" if r.get("challenge", True) else " without challenge"
+        head = f"{r['name']}{alone}, {r['seed']}"
         if "stopped" in r:
             lines.append(f"{head}, {r['stopped']}")
             continue
@@ -220,11 +224,12 @@ def main() -> None:
     parser.add_argument("--cpu-limit", type=int, default=600, help="CPU seconds of each fit")
     parser.add_argument("--out", type=Path, help="JSON lines to append to, and to take up again")
     parser.add_argument("--report", action="store_true", help="only print the table of --out")
+    parser.add_argument("--without-challenge", action="store_true", help="leave it out of the fits")
     parser.add_argument("--truth", action="store_true", help="only measure the lattice's phases")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(run(options.one, options.first_seed)))
+        print(json.dumps(run(options.one, options.first_seed, not options.without_challenge)))
         return
     if options.truth:
         print("share of the positive phase: {:.5f} +- {:.5f}".format(*positive_share()))
@@ -232,10 +237,11 @@ def main() -> None:
     runs = Runs(options.out)
     if not options.report:
         names = NAMES if options.targets is None else options.targets.split(",")
-        done = {(r["name"], r["seed"]) for r in runs}
+        challenge = not options.without_challenge
+        done = {(r["name"], r["seed"]) for r in runs if r.get("challenge", True) == challenge}
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         for name, seed in [(n, s) for n in names for s in seeds if (n, s) not in done]:
-            runs.keep(run_apart(name, seed, options.cpu_limit))
+            runs.keep(run_apart(name, seed, challenge, options.cpu_limit))
             print(report(runs[-1:]).splitlines()[-1], flush=True)
     print(report(runs))
 
