@@ -154,7 +154,7 @@ def _kernel(state: State, run: Run) -> tuple[Kernel, Sequence[Status]]:
 # ------------------------------------------------------------------ by the modes alone
 
 
-def laplace_answer(search: Search, run: Run) -> Answer:
+def laplace_answer(state: State, run: Run) -> Answer:
     r"""Return Laplace's approximation of the modes, without an evaluation of the density.
 
     The log evidence of a mode at x with the inverse negative Hessian S is
@@ -166,7 +166,7 @@ def laplace_answer(search: Search, run: Run) -> Answer:
 
     Parameters
     ----------
-    search : Search
+    state : State
     run : Run
 
     Returns
@@ -178,14 +178,15 @@ def laplace_answer(search: Search, run: Run) -> Answer:
     FitError
         If the density is known at no point.
     """
-    density = run.density
+    density, search = run.density, state.search
     if search.highest is None and density.hung is not None:
         raise density.hung
-    modes = (
-        modes_of(density, search, run.settings.modes)
-        if len(search.optima)
-        else highest_point(search)
-    )
+    if len(search.optima):
+        modes = modes_of(density, search, run.settings.modes)
+    elif state.exploration is not None:
+        modes = state.exploration.modes
+    else:
+        modes = highest_point(search)
     cells = _cells(search, modes)
     partition = NearestMode(modes.locations, modes.scale, density.period)
     weights = _laplace_weights(modes, np.ones(len(modes)) if cells is None else cells.images)

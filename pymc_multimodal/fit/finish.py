@@ -45,7 +45,7 @@ def finish(state: State, run: Run) -> Fit:
     Fit
     """
     best = state.presentable
-    answer = answer_of(best, run) if best is not None else laplace_answer(state.search, run)
+    answer = answer_of(best, run) if best is not None else laplace_answer(state, run)
     orbits = _orbits(answer)
     # A region whose images are listed is placed by the weight of one image.
     share = orbits.images if orbits is not None and orbits.listed else 1

@@ -96,7 +96,7 @@ def test_a_fit_says_what_it_is_in_one_line():
 
     fit = fit_density(Density(normal, 2, prior=lambda n, r: r.normal(0, 2, (n, 2))), FitConfig())
     assert len(repr(fit)) < 200
-    assert "1 modes" in repr(fit)
+    assert "one mode" in repr(fit)
 
 
 @pytest.mark.parametrize("first", [True, False])
