@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pymc_multimodal import kernel
 from pymc_multimodal._compat import ess
 from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, GalleryTarget
 from pymc_multimodal.model.build import density_of
-from pymc_multimodal.plugin import sampler
 from pymc_multimodal.target.density import Density
 
 # `target_se` of each target.
@@ -76,14 +76,19 @@ def mixing(density: Density, fit: Fit, seed: int, draws: int, chains: int = 4) -
     """Measure acceptance, effective draws of the modes, and frequencies against weights."""
     rng = np.random.default_rng([seed, 1])
     before = density.n_logp_evals
-    _, stats = sampler._run(density, fit, draws, 0, chains, rng, False)
-    mode = stats["mode"]
+    target, step = fit.target(density), fit.kernel
+    state = kernel.init(target, step, fit.starts(chains, rng), rng)
+    mode, accepted = np.empty((chains, draws), dtype=int), np.empty((chains, draws))
+    for i in range(draws):
+        offered = kernel.propose(target, step, chains * step.jumps, rng)
+        state, accepted[:, i] = kernel.step(target, step, state, offered, rng, i)
+        mode[:, i] = fit.randomise_image(state.points, rng).region
     indicator = (mode[..., None] == np.arange(fit.n_modes)).astype(float)
     frequency = indicator.mean(axis=(0, 1))
     visited = np.flatnonzero((frequency > 0) & (frequency < 1))
     found = {
         "draws": mode.size,
-        "acceptance": float(stats["accepted"].mean()),
+        "acceptance": float(accepted.mean()),
         "jumps": int(fit.kernel.jumps),
         "evals_per_draw": (density.n_logp_evals - before) / mode.size,
     }
