@@ -8,7 +8,7 @@ evaluations per draw.
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import numpy as np
 
@@ -49,7 +49,14 @@ def _longest(accepted: np.ndarray) -> int:
     return longest
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seeds", nargs="*", type=int, default=[1, 2, 3, 4, 5], help="of the fits")
+    options = parser.parse_args()
     print("seed jumps lowest highest ESS(share) ESS(x)  longest  evals")
-    for number in map(int, sys.argv[1:] or range(1, 6)):
-        print(study(number), flush=True)
+    for seed in options.seeds:
+        print(study(seed), flush=True)
+
+
+if __name__ == "__main__":
+    main()
