@@ -126,6 +126,9 @@ _LIMITED = {
 MAX_DECIMALS = 6
 # Notes that the table of modes shows beside the warnings: the numbers of that row are no estimates.
 NOTES_IN_TABLE = frozenset({"negligible_region"})
+# Warnings of the whole fit that the table shows in every row: no number of any mode is an estimate
+# with an error.
+ABOUT_ALL_MODES = frozenset({"laplace"})
 
 
 @dataclass(frozen=True)
@@ -258,9 +261,10 @@ def worst(statuses: tuple[Status, ...], mode: int) -> str:
     Returns
     -------
     str
-        The codes of the mode's warnings, and of the notes in `NOTES_IN_TABLE`, separated by
+        The codes of the mode's warnings, of the warnings in `ABOUT_ALL_MODES`, and of the notes in
+        `NOTES_IN_TABLE`, separated by
         commas; ``"ok"`` where there are none.
     """
-    own = [s for s in statuses if s.mode == mode]
+    own = [s for s in statuses if s.mode == mode or s.code in ABOUT_ALL_MODES]
     codes = [s.code for s in own if s.level == "warning" or s.code in NOTES_IN_TABLE]
     return ",".join(dict.fromkeys(codes)) or "ok"

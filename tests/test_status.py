@@ -103,3 +103,12 @@ def test_remedies_agree_where_a_limit_ended_the_fit():
     assert same == limit
     assert "raise the limit" in changed.remedy
     assert "max_draws" not in changed.remedy
+
+
+def test_the_table_says_of_every_mode_that_its_weight_is_an_approximation():
+    statuses = (
+        Status("laplace", "fit", "a limit was reached.", "Raise the limit."),
+        Status("r_hat", "regions", "the chains did not mix.", "Raise max_draws.", mode=1),
+    )
+    assert worst(statuses, 0) == "laplace"
+    assert worst(statuses, 1) == "laplace,r_hat"
