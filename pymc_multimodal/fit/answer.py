@@ -209,7 +209,7 @@ def laplace_answer(state: State, run: Run) -> Answer:
             attempts=MAX_JUMPS,
         ),
         challenge=None,
-        statuses=(*modes.statuses, _laplace_status()),
+        statuses=(*modes.statuses, _laplace_status(modes)),
     )
 
 
@@ -262,11 +262,14 @@ def _normal_draws(modes: Modes, run: Run) -> RegionDraws:
     )
 
 
-def _laplace_status() -> Status:
-    return Status(
-        "laplace",
-        "fit",
+def _laplace_status(modes: Modes) -> Status:
+    cause = (
         "a limit was reached before the regions were weighed: weights and log evidence are Laplace "
-        "approximations at the modes, and their errors are not known.",
-        "Raise the limit.",
+        "approximations at the modes, and their errors are not known."
     )
+    if modes.runaway:
+        cause = (
+            "a limit was reached before the one region was sampled, and no optimum is known: the "
+            "log evidence is not known, and the region's weight of 1 says nothing."
+        )
+    return Status("laplace", "fit", cause, "Raise the limit.")

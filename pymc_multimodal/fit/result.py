@@ -89,6 +89,8 @@ class Fit:
     def described_modes(self) -> str:
         """Number of modes in words; images are counted, and the rows that stand for them named."""
         total = int(self.images.sum())
+        if not self.modes.hits.any():
+            return "no mode, one point"
         text = "one mode" if total == 1 else f"{total} modes"
         return text if total == self.n_modes else f"{text} in {counted(self.n_modes, 'row')}"
 

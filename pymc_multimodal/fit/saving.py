@@ -75,6 +75,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "status": ("Status",),
     "target.cells": ("Cells",),
     "target.group": ("Orbit", "Symmetry"),
+    "target.radii": ("RadiusBounds",),
 }
 """The classes of a fit, by the modules that hold them. A file can name no other class.
 
@@ -92,13 +93,13 @@ def write_fit(fit: object, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = _checked_path("save", path)
     try:
         node, arrays = encode(fit, {kind: name for name, kind in _classes().items()})
     except CodecError as error:
         raise FitError(
-            f"save({str(path)!r}): {error}, which cannot be saved. Give arrays, numbers and text "
-            "in the settings of a fit."
+            f"save({str(path)!r}): {error}, which cannot be saved. If it comes from a setting, "
+            "give arrays, numbers and text there; otherwise it is a fault of this package."
         ) from error
     content = {
         "format": FORMAT,
@@ -119,6 +120,22 @@ def write_fit(fit: object, path: str | os.PathLike[str]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _checked_path(owner: str, path: object) -> Path:
+    """Return the path of a file in a folder that exists."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{owner}(path={path!r}) must be the name of a file.")
+    path = Path(os.fsdecode(path))
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{owner}(path={str(path)!r}) is a folder: give the name of a file."
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"{owner}(path={str(path)!r}): there is no folder {str(path.parent)!r}. Make it first."
+        )
+    return path
+
+
 def read_fit(path: str | os.PathLike[str]) -> Any:
     """Read what `write_fit` has written.
 
@@ -129,7 +146,8 @@ def read_fit(path: str | os.PathLike[str]) -> Any:
     OSError
         If the file cannot be read.
     """
-    where = f"load({os.fspath(path)!r})"
+    path = _checked_path("load", path)
+    where = f"load({str(path)!r})"
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.read("fit.json"))

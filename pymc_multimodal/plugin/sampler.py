@@ -205,12 +205,12 @@ def sample(
     with Interrupts() as interrupts:
         try:
             with density.within(limits):
-                x, stats = _run_chains(
+                x, stats, tuned = _run_chains(
                     fit, fit.target(density), (chains, tune, draws), rng, run, interrupts
                 )
         finally:
             density.close()
-        kept = KeptDraws(x, stats, tune=tune, seconds=time.monotonic() - began)
+        kept = KeptDraws(x, stats, tune=tuned, seconds=time.monotonic() - began)
         idata = to_inference_data(model, fit, kept, var_names=var_names, idata_kwargs=idata_kwargs)
         if compute_convergence_checks and not interrupts.pressed:
             try:
@@ -229,7 +229,7 @@ def _run_chains(
     rng: np.random.Generator,
     run: RunOptions,
     interrupts: Interrupts,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
     """Run all chains; an interruption returns the draws made so far, as in PyMC.
 
     Parameters
@@ -247,6 +247,8 @@ def _run_chains(
     -------
     x : array of shape (chains, draws, d)
     stats : dict of arrays of shape (chains, draws)
+    tuned : int
+        Draws of each chain that were discarded.
     """
     chains, tune, draws = sizes
     step, density = fit.kernel, target.density
@@ -259,7 +261,7 @@ def _run_chains(
     block = max(1, PROPOSALS_AT_ONCE // n)  # draws whose proposals are evaluated together
     # Near a limit they are fewer: evaluations of a block that is cut off are lost.
     block = max(1, int(min(block, BLOCK_SHARE * density.room() / n)))
-    done = -tune
+    done, tuned = -tune, tune
 
     def advance() -> None:
         nonlocal state, done
@@ -283,10 +285,11 @@ def _run_chains(
         interrupts.hold()
     except LimitReached:
         if done < 1:
-            # A result needs one draw of each chain.
-            done = 0
-            with density.within(Limits()):
-                advance()
+            # A result needs one draw of each chain: the point where the chain is.
+            tuned, done = tune + min(done, 0), 1
+            x[:, 0], values = record(fit, state, np.zeros(chains), rng)
+            for name, value in values.items():
+                stats[name][:, 0] = value
         _log.warning(
             "sample() stopped at its limit: %d of %d draws of each chain were made. Raise "
             "max_evals or max_seconds, or draw more with sample(fit=...).", done, draws,
@@ -296,7 +299,7 @@ def _run_chains(
             raise
         _log.warning("Interrupted: returning the %d draws made so far.", done)
     kept = max(done, 0)
-    return x[:, :kept], {name: s[:, :kept] for name, s in stats.items()}
+    return x[:, :kept], {name: s[:, :kept] for name, s in stats.items()}, tuned
 
 
 def _limits_of_draws(config: FitConfig, fit: Fit) -> Limits:

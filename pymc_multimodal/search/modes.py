@@ -248,7 +248,9 @@ def highest_point(search: Search) -> Modes:
         "of the fit was reached: the only mode is the highest point that is known.",
         "Raise the limit.",
     )
-    return _single_point(search, *search.highest, (unfinished,))
+    modes = _single_point(search, *search.highest, (unfinished,))
+    # No climb has ended there.
+    return replace(modes, hits=np.zeros(1, dtype=int))
 
 
 def _single_point(

@@ -20,6 +20,12 @@ from pymc_multimodal.status import FitError
 TARGET = two_modes(dim=2, distance=6.0, weights=(0.4, 0.6))
 MIRRORED = Mixture([[-3.0, 3.0], [3.0, -3.0]], [np.eye(2)] * 2, [0.5, 0.5])
 
+MANY = Mixture(
+    [[10.0 * i, 10.0 * j] for i in range(-2, 3) for j in range(-2, 3)],
+    [np.eye(2)] * 25,
+    np.full(25, 0.04),
+)
+
 SMALL_MAPS = mm.PublishedHybrid(train_steps=20, pairs=100, score_draws=100, ode_steps=10)
 
 FITS = {
@@ -29,8 +35,10 @@ FITS = {
     "score": (TARGET, {"generator": mm.ScoreLangevin(training_steps=50)}),
     "exact_score": (TARGET, {"generator": mm.ScoreLangevin(training_steps=50, objective="exact")}),
     "nearest": (TARGET, {"regions": mm.Regions(method="nearest"), "challenge": False}),
-    "linear": (TARGET, {"regions": mm.Regions(kernel="linear"), "max_evals": 3000}),
-    "rbf": (TARGET, {"regions": mm.Regions(kernel="rbf"), "max_evals": 3000}),
+    "linear": (TARGET, {"regions": mm.Regions(kernel="linear"), "challenge": False}),
+    "rbf": (TARGET, {"regions": mm.Regions(kernel="rbf"), "challenge": False}),
+    "many_modes": (MANY, {"max_evals": 15_000}),
+    "laplace": (TARGET, {"max_evals": 1000}),
     "symmetric": (MIRRORED, {"symmetry": mm.Symmetry((-np.eye(2),))}),
     "points": (TARGET, {"modes": mm.ModeSearch(starts=TARGET.means, radius=None)}),
 }
@@ -237,3 +245,19 @@ def test_values_come_back_as_they_were():
 def test_other_objects_are_not_written(value):
     with pytest.raises(CodecError):
         encode(value, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "said"),
+    [
+        (None, TypeError, r"save\(path=None\) must be the name of a file"),
+        (5, TypeError, r"save\(path=5\) must be the name of a file"),
+        (".", IsADirectoryError, "is a folder: give the name of a file"),
+        ("nowhere/a.fit", FileNotFoundError, "there is no folder 'nowhere'"),
+    ],
+)
+def test_what_is_no_name_of_a_file_is_refused(fit, path, kind, said):
+    with pytest.raises(kind, match=said):
+        fit.save(path)
+    with pytest.raises((kind, FileNotFoundError)):
+        Fit.load(path)

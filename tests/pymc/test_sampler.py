@@ -317,6 +317,8 @@ def test_draws_count_towards_the_limits(cheap, caplog, monkeypatch):
     # Next to nothing is left: one draw of each chain.
     tiny = mm.sample(100, tune=50, max_evals=100, **{**settings, "chains": 1})
     assert get_dataset(tiny, "posterior").sizes["draw"] == 1
+    assert get_dataset(tiny, "posterior").attrs["tuning_steps"] < 50
+    assert densities[1].n_logp_evals <= 100
 
 
 def test_a_limit_that_was_reached_is_flagged(cheap, caplog):
