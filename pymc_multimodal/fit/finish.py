@@ -16,6 +16,7 @@ from pymc_multimodal.fit.images import (
     result_of_images,
     statuses_of_images,
     symmetry_status,
+    unsought_status,
     weights_of_images,
 )
 from pymc_multimodal.fit.result import Fit
@@ -67,6 +68,8 @@ def finish(state: State, run: Run) -> Fit:
         statuses.append(_unsettled_status(state.search.counts.starts))
     if state.symmetry_broken:
         statuses = [broken_status(), *statuses]
+    elif run.settings.symmetry and not state.search.symmetry_sought:
+        statuses.append(unsought_status())
     return Fit(
         config=replace(run.settings, generator=run.settings.generator_for(run.density)),
         names=run.density.names,

@@ -33,6 +33,7 @@ __all__ = [
     "result_of_images",
     "statuses_of_images",
     "symmetry_status",
+    "unsought_status",
     "weights_of_images",
 ]
 
@@ -295,5 +296,17 @@ def broken_status() -> Status:
         "a point was met whose image under the symmetry has another log density: everything was "
         "fitted again without symmetry.",
         "symmetry=False spares the first fit.",
+        level="info",
+    )
+
+
+def unsought_status() -> Status:
+    """Say that a limit came before a symmetry was looked for."""
+    return Status(
+        "symmetry",
+        "fit",
+        "a limit was reached before a symmetry was looked for: copies of a mode count one by one, "
+        "and some may be missing.",
+        "Raise the limit.",
         level="info",
     )

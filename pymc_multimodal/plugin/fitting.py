@@ -106,9 +106,7 @@ def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
 def _compiling(run: RunOptions) -> Iterator[None]:
     """Say that the model is compiled, with a hint while that lasts."""
     if not run.quiet:
-        _log.info(
-            "Compiling the log density of the model. Limits do not count the time that this takes."
-        )
+        _log.info("Compiling the log density of the model; limits do not count this time.")
     hint = threading.Timer(LONG_COMPILATION, _log.info, (_COMPILATION_HINT,))
     hint.daemon = True
     if not run.quiet and not run.compile_kwargs:

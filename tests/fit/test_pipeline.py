@@ -164,6 +164,15 @@ def test_laplaces_approximation_counts_the_images_of_a_symmetry():
     assert fit.weights.total == pytest.approx(1.5, abs=1e-3)
 
 
+def test_a_symmetry_that_was_not_looked_for_is_said():
+    def said(**settings):
+        fit = fit_density(TARGET.density(), FitConfig(max_evals=30, **settings))
+        return any("before a symmetry was looked for" in s.cause for s in fit.statuses)
+
+    assert said()
+    assert not said(symmetry=False)
+
+
 def test_a_limit_on_seconds_is_kept():
     with pytest.raises(FitError, match="before the log density was known at any point"):
         fit_density(TARGET.density(), FitConfig(max_seconds=1e-6))
