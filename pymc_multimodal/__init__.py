@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pymc_multimodal._version import __version__
+from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin import (
@@ -35,6 +36,7 @@ __all__ = [
     "Challenge",
     "ControlNetwork",
     "EnergyNetwork",
+    "FirstAnswer",
     "Fit",
     "FitError",
     "FitSettings",

@@ -26,7 +26,8 @@ __all__ = [
 
 Level: TypeAlias = Literal["info", "warning"]
 Stage: TypeAlias = Literal[
-    "challenge", "density", "evidence", "fit", "kernel", "proposals", "regions", "search"
+    "approximation", "challenge", "density", "evidence", "fit", "kernel", "proposals", "regions",
+    "search",
 ]  # fmt: skip
 
 
@@ -68,6 +69,8 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "searched": StatusKind(("search",), _INFO),
     "negligible": StatusKind(("search",), _INFO),
     "symmetry": StatusKind(("fit",), _INFO),
+    # First answer
+    "first_answer": StatusKind(("approximation",), _INFO),
     # Regions and their chains
     "overlap": StatusKind(("regions", "evidence"), _EITHER),
     "r_hat": StatusKind(("regions",), _WARNING),

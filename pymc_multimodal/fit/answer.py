@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from pymc_multimodal.evidence import Weights, reported, unmixed_status
-from pymc_multimodal.fit.choose_kernel import choose_kernel
+from pymc_multimodal.fit.choose_kernel import choose_kernel, stored_ratios
+from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.kernel import MAX_JUMPS, Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture, laplace
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.state import State
     from pymc_multimodal.regions import Partition
-    from pymc_multimodal.search import Modes, Search
+    from pymc_multimodal.search import Modes
 
 __all__ = ["Answer", "answer_of", "laplace_answer"]
 
@@ -106,6 +107,8 @@ def answer_of(state: State, run: Run) -> Answer:
     -------
     Answer
     """
+    if state.ends_early:
+        return _early_answer(state, run)
     division, records = known(state.division), known(state.chains)
     chains, unmixed = diagnostics_of(records, run.settings.local), unknown_spread(records)
     kernel, kernel_statuses = _kernel(state, run)
@@ -137,6 +140,36 @@ def answer_of(state: State, run: Run) -> Answer:
     )
 
 
+def _early_answer(state: State, run: Run) -> Answer:
+    """Return what a precise first answer has found."""
+    division, found, weights = known(state.division), known(state.approximation), state.weights
+    kernel, statuses = state.kernel, state.kernel_statuses
+    if kernel is None:
+        generator = found.generator
+        kernel = make_kernel(
+            division.partition, division.pilot.parameters, generator, attempts=MAX_JUMPS
+        )
+    k = division.partition.n_regions
+    unknown = np.full(k, np.nan)
+    return Answer(
+        cells=division.cells,
+        partition=division.partition,
+        modes=division.modes,
+        draws=known(state.draws),
+        chains=ChainDiagnostics(unknown, unknown, unknown, np.zeros(k, dtype=int)),
+        weights=known(weights),
+        kernel=kernel,
+        challenge=None,
+        statuses=(
+            *division.modes.statuses,
+            *division.partition.statuses,
+            *known(weights).statuses,
+            found.status,
+            *statuses,
+        ),
+    )
+
+
 def _kernel(state: State, run: Run) -> tuple[Kernel, Sequence[Status]]:
     """Return the kernel; where a limit left it out, one of the regional proposals.
 
@@ -148,7 +181,8 @@ def _kernel(state: State, run: Run) -> tuple[Kernel, Sequence[Status]]:
     generator = state.generator or RegionalMixture(samples.fitted.densities, weights.weight)
     kernel = make_kernel(known(state.division).partition, known(state.chains).parameters, generator)
     target, rng = state.target(run.density), run.rng("kernel")
-    return choose_kernel(target, kernel, draws, weights, rng, samples=samples)
+    proposed = stored_ratios(kernel, samples, weights, rng)
+    return choose_kernel(target, kernel, draws, weights, rng, proposed=proposed, repeat=False)
 
 
 # ------------------------------------------------------------------ by the modes alone
@@ -187,7 +221,7 @@ def laplace_answer(state: State, run: Run) -> Answer:
         modes = state.exploration.modes
     else:
         modes = highest_point(search)
-    cells = _cells(search, modes)
+    cells = cells_of(search.optima, modes)
     partition = NearestMode(modes.locations, modes.scale, density.period)
     weights = _laplace_weights(modes, np.ones(len(modes)) if cells is None else cells.images)
     densities = [
@@ -211,15 +245,6 @@ def laplace_answer(state: State, run: Run) -> Answer:
         challenge=None,
         statuses=(*modes.statuses, _laplace_status(modes)),
     )
-
-
-def _cells(search: Search, modes: Modes) -> Cells | None:
-    """Return the cells of a symmetry that moves some mode."""
-    if search.symmetry is None or not len(search.optima):
-        return None
-    fixing = search.optima.fixing_modes(modes.locations)
-    cells = Cells(search.symmetry, modes.locations, modes.scale, fixing)
-    return None if (cells.images == 1).all() else cells
 
 
 def _laplace_weights(modes: Modes, images: np.ndarray) -> Weights:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.target.target import Target
 
-__all__ = ["choose_kernel", "draws_by_weight", "kernel_statuses"]
+__all__ = ["choose_kernel", "draws_by_weight", "kernel_statuses", "stored_ratios"]
 
 # Draws and proposals between which acceptance is measured: the standard error of a mean of 400
 # probabilities is at most 0.025. Conventional.
@@ -36,7 +36,8 @@ def choose_kernel(
     weights: Weights,
     rng: np.random.Generator,
     *,
-    samples: BridgeSamples | None = None,
+    proposed: np.ndarray | None = None,
+    repeat: bool = True,
 ) -> tuple[Kernel, list[Status]]:
     """Choose how many jumps a draw makes, by the measured acceptance of jumps.
 
@@ -47,9 +48,11 @@ def choose_kernel(
     draws : RegionDraws
     weights : Weights
     rng : numpy.random.Generator
-    samples : BridgeSamples, optional
-        After a limit of the fit: evaluated proposals of the regions that stand for fresh ones, so
-        that nothing is evaluated.
+    proposed : array of shape (n,), optional
+        Log ratios of target to proposal at proposals that are evaluated already, so that no fresh
+        ones are needed; see `stored_ratios`.
+    repeat : bool
+        Whether some draws are evaluated a second time, which shows a density that is random.
 
     Returns
     -------
@@ -58,13 +61,11 @@ def choose_kernel(
     """
     x, logp = draws_by_weight(draws, weights, MEASURED_DRAWS, rng)
     ratios = logp + kernel.generator.minus_log_q(x, rng)
-    if samples is None:
+    if proposed is None:
         proposed = propose(target, kernel, MEASURED_DRAWS, rng).log_ratio
-    else:
-        proposed = _stored_ratios(kernel, samples, weights, rng)
     acceptance = jump_acceptance(ratios, proposed)
     kernel = choose_jumps(kernel, acceptance)
-    if samples is not None:
+    if not repeat:
         return kernel, kernel_statuses(acceptance, kernel.jumps)
     again = target.logp(x[:REPEATED_DRAWS])
     statuses = unstable(again, logp[:REPEATED_DRAWS], target.density.resolution)
@@ -101,12 +102,19 @@ def kernel_statuses(acceptance: np.ndarray, jumps: int) -> list[Status]:
     ]  # fmt: skip
 
 
-def _stored_ratios(
+def stored_ratios(
     kernel: Kernel, samples: BridgeSamples, weights: Weights, rng: np.random.Generator
 ) -> np.ndarray:
-    """Log ratios of evaluated proposals, each region by its weight, shape (n,).
+    """Log ratios of evaluated proposals of the regions, each region by its weight, shape (n,).
 
     Those that lie in another region than their own were not evaluated, and are left out.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    samples : BridgeSamples
+    weights : Weights
+    rng : numpy.random.Generator
     """
     known = [np.flatnonzero(np.isfinite(logp)) for logp in samples.logp]
     counts = np.array([len(rows) for rows in known])

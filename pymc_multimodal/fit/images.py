@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Orbits",
     "broken_status",
+    "cells_of",
     "confirm_symmetry",
     "draws_of_images",
     "fold_pilot",
@@ -50,6 +51,22 @@ LATE_SHARE = 0.25
 # Draws of each region at which the symmetry is confirmed. Conventional: a difference at one draw in
 # twenty is met with probability 1 - 0.95^64 = 0.96.
 CONFIRMED_DRAWS = 64
+
+
+def cells_of(optima: OptimumSet, modes: Modes) -> Cells | None:
+    """Return the cells of a symmetry that moves some mode; None if there is none.
+
+    Parameters
+    ----------
+    optima : OptimumSet
+    modes : Modes
+        One mode of each orbit.
+    """
+    if optima.symmetry is None or not len(optima):
+        return None
+    fixing = optima.fixing_modes(modes.locations)
+    cells = Cells(optima.symmetry, modes.locations, modes.scale, fixing)
+    return None if (cells.images == 1).all() else cells
 
 
 def fold_pilot(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pymc_multimodal import checks
+from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.proposals import LRDS, Hybrid, resolve
 from pymc_multimodal.regions import LocalSampling, Regions
@@ -30,6 +31,9 @@ class FitConfig:
     modes : ModeSearch
     regions : Regions
     local : LocalSampling
+    first_answer : FirstAnswer or bool
+        How the fit is ended early where importance sampling from the modes is precise; False
+        leaves that out. It is left out, too, if a generator other than `Hybrid` is asked for.
     challenge : Challenge or bool
         How the fit is challenged by a tempered search; False leaves the challenge out.
     target_se : float
@@ -50,6 +54,7 @@ class FitConfig:
     modes: ModeSearch = field(default_factory=ModeSearch)
     regions: Regions = field(default_factory=Regions)
     local: LocalSampling = field(default_factory=LocalSampling)
+    first_answer: FirstAnswer | bool = field(default_factory=FirstAnswer)
     challenge: Challenge | bool = field(default_factory=Challenge)
     target_se: float = 0.01
     max_evals: float | None = None
@@ -62,10 +67,14 @@ class FitConfig:
             object.__setattr__(self, "generator", resolve(self.generator))
         if self.challenge is True:
             object.__setattr__(self, "challenge", Challenge())
+        if self.first_answer is True:
+            object.__setattr__(self, "first_answer", FirstAnswer())
         owner = type(self).__name__
         kinds = {"modes": ModeSearch, "regions": Regions, "local": LocalSampling}
         if self.challenge is not False:
             kinds["challenge"] = Challenge
+        if self.first_answer is not False:
+            kinds["first_answer"] = FirstAnswer
         for name, kind in kinds.items():
             checks.kind(owner, name, getattr(self, name), kind)
         if not isinstance(self.symmetry, bool | Symmetry):
@@ -80,6 +89,11 @@ class FitConfig:
         if self.max_seconds is not None:
             checks.positive(owner, "max_seconds", self.max_seconds)
         checks.count(owner, "random_seed", self.random_seed, least=0)
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether the generator that is asked for, if any, is the mixture of a first answer."""
+        return self.generator is None or isinstance(self.generator, Hybrid)
 
     def generator_for(self, density: Density) -> GeneratorConfig:
         """Return the generator asked for, or the default for such a density."""

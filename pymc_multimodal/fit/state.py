@@ -10,6 +10,7 @@ import numpy as np
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
+    from pymc_multimodal.approximation import Approximation
     from pymc_multimodal.challenge import ChallengeResult, ChallengeState
     from pymc_multimodal.evidence import BridgeSamples, CrossCheck, Weights
     from pymc_multimodal.kernel import Kernel
@@ -81,6 +82,10 @@ class State:
         Points that proved an earlier fit incomplete. Chains start there.
     misplaced : array of shape (m, d)
         `must_visit`, and points that an earlier partition put into a wrong region.
+    approximated : bool
+        Whether the modes of the search were approximated.
+    approximation : Approximation or None
+        The mixture over these modes, with its sample.
     explorations : int
         How often chains have explored the space since the last challenge.
     exploration : Exploration or None
@@ -118,6 +123,8 @@ class State:
     search: Search
     must_visit: np.ndarray
     misplaced: np.ndarray
+    approximated: bool = False
+    approximation: Approximation | None = None
     explorations: int = 0
     exploration: Exploration | None = None
     division: Division | None = None
@@ -145,6 +152,11 @@ class State:
         """Return the first state of a fit: a search that has not climbed yet."""
         nowhere = np.empty((0, len(search.spread)))
         return cls(search, nowhere, nowhere, symmetry_broken=symmetry_broken)
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the first answer is precise: the regions are weighed by its sample."""
+        return self.approximation is not None and self.approximation.verdict.precise
 
     @property
     def presentable(self) -> State | None:

@@ -15,6 +15,7 @@ from pymc.progress_bar import create_simple_progress
 from rich.theme import Theme
 
 from pymc_multimodal import checks
+from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.fit import Fit, FitConfig
 from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
@@ -97,6 +98,9 @@ class FitSettings(TypedDict, total=False):
         The partition into regions, one around each mode.
     local : LocalSampling, optional
         The chains of each region.
+    first_answer : FirstAnswer or bool, optional
+        How the fit is ended early, by importance sampling from densities at the modes, where that
+        is precise. False always runs chains in the regions, and the challenge.
     challenge : Challenge or bool, optional
         The tempered search that tests the fit; False leaves it out.
     symmetry : Symmetry or bool, optional
@@ -129,6 +133,7 @@ class FitSettings(TypedDict, total=False):
     modes: ModeSearch | None
     regions: Regions | None
     local: LocalSampling | None
+    first_answer: FirstAnswer | bool | None
     challenge: Challenge | bool | None
     symmetry: Symmetry | bool | None
     target_se: float | None

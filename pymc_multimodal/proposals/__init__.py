@@ -14,13 +14,18 @@ from pymc_multimodal.proposals.base import (
     RegionFitter,
     split_chains,
 )
-from pymc_multimodal.proposals.elliptical import EllipticalMixture, defensive_mixture, laplace
+from pymc_multimodal.proposals.elliptical import (
+    EllipticalMixture,
+    defensive_mixture,
+    factor,
+    laplace,
+)
 from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.flow import FlowDensity, Network
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
 from pymc_multimodal.proposals.many import log_mixture
-from pymc_multimodal.proposals.mixture import GaussianMixture, fit_em
+from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
 
@@ -34,6 +39,7 @@ __all__ = [
     "Generator",
     "GeneratorConfig",
     "Hybrid",
+    "MixtureError",
     "Network",
     "Normalised",
     "Proposals",
@@ -47,6 +53,7 @@ __all__ = [
     "ScoreLangevin",
     "defensive_mixture",
     "expected_acceptance",
+    "factor",
     "fit_em",
     "laplace",
     "log_mixture",

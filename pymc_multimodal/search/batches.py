@@ -13,6 +13,7 @@ from pymc_multimodal.search.classify import ClimbEnd, identify
 from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
+from pymc_multimodal.search.peaks import Peaks
 from pymc_multimodal.search.starts import (
     Starts,
     draw_starts,
@@ -38,15 +39,18 @@ __all__ = ["begin_search", "climb_from", "find_modes"]
 # Measured: examples/benchmarks/constants.py
 MIN_HITS, MANY_STARTS, MIN_HITS_OF_MANY = 10, 1024, 2
 # Fewest starts of a search by L-BFGS, as long as the search has cost fewer evaluations than this, a
-# small part of a fit. Measured: examples/benchmarks/missed.py; docs/calibration.rst says what 128
-# starts had missed.
-MIN_STARTS, CHEAP_EVALS = 512, 20_000
+# small part of a fit: climbs to known optima of nearly normal modes cost one or two evaluations.
+# Measured: examples/benchmarks/missed.py; docs/calibration.rst says what 128 starts had missed.
+MIN_STARTS, CHEAP_EVALS = 512, 5_000
+# The same where modes have several optima each, as ridges have, of which more starts tell whether
+# they are one mode. Measured: as above.
+RIDGE_EVALS = 20_000
 # Fewest batches, in sizes of the first one. Conventional: a second batch tells whether the first
 # one found everything.
 MIN_BATCHES = 2
-# Climbs by differences cost d + 1 evaluations for each gradient: this many find the modes'
-# curvature first, which then makes the others shorter. Where the fit has a limit they tell what a
-# climb costs.
+# Climbs of the first batch that are made first: they find the curvature of modes, which makes the
+# other climbs shorter (by differences each gradient costs d + 1 evaluations), and they tell what a
+# climb costs where the fit has a limit.
 # Measured: examples/benchmarks/constants.py
 SCOUTS = 4
 # Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
@@ -141,14 +145,12 @@ def find_modes(
 def _first_batch(
     density: Density, search: Search, settings: ModeSearch, rng: np.random.Generator
 ) -> Search:
-    """Climb from the first batch of starts: from a few first, where evaluations are dear.
+    """Climb from the first batch of starts: from a few first.
 
     Near a limit of the fit the batch has as many starts as can be climbed from.
     """
     size = first_size(search.distribution, settings)
-    few = size
-    if density.limits.any or optimiser_for(density, settings) == "differences":
-        few = min(size, max(1, int(min(density.room(), SCOUTS))))
+    few = min(size, max(1, int(min(density.room(), SCOUTS))))
     evals = density.n_logp_evals
     starts = first_starts(density, search.distribution, settings, rng, slice(0, few))
     search = _climb_from_starts(density, search, settings, starts)
@@ -227,7 +229,9 @@ def _climb(
     # Saddles are rationed by batch.
     search = replace(search, counts=replace(search.counts, escapes=0))
     summits = search.optima.summits(settings.negligible)
-    climbs = climb_all(density, settings, points, search.spread, search.optima.scale[summits])
+    known = search.optima.scale[summits]
+    peaks = Peaks.of(search.optima, density.unroll)
+    climbs = climb_all(density, settings, points, search.spread, known, peaks)
     search = _with_highest(search, climbs.x, climbs.logp)
     search, labels, cut_off = _identify_all(density, search, climbs, settings.max_iter)
     search = replace(
@@ -279,7 +283,9 @@ def _identify_all(
 
     Returns the search, the optima, and which ends are not known because of a limit of the fit.
     """
-    labels = search.optima.nearest(density, climbs.x, climbs.logp)
+    labels = climbs.peak.copy()
+    rows = np.flatnonzero(labels < 0)
+    labels[rows] = search.optima.nearest(density, climbs.x[rows], climbs.logp[rows])
     cut_off = climbs.cut_off.copy()
     labels[cut_off] = -1
     # The highest come first, so that an unfinished climb is compared with the optimum it nears.
@@ -357,7 +363,9 @@ def _is_settled(density: Density, search: Search, settings: ModeSearch, before: 
         return True
     summits = search.optima.summits(settings.negligible)
     enough = n >= MIN_BATCHES * search.first_size and len(summits) <= before
-    if optimiser_for(density, settings) == "lbfgs" and search.n_evals < CHEAP_EVALS:
+    ridges = 1 < len(summits) < len(search.optima)
+    cheap = search.n_evals < (RIDGE_EVALS if ridges else CHEAP_EVALS)
+    if optimiser_for(density, settings) == "lbfgs" and cheap:
         enough &= n >= MIN_STARTS
     modes = search.optima.mode_of(summits)[search.start_optima]
     hits = np.bincount(modes[modes >= 0], minlength=len(summits))

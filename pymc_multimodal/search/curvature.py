@@ -21,6 +21,10 @@ HESSIAN_STEPS = (1e-4, 3e-3)
 VALUE_STEP_FACTOR = 30
 # Largest width of a direction, in spreads of the starts. Conventional: no prior mass lies further.
 MAX_WIDTH = 1.0
+# Steps of the bending after which a path is judged, and how many times quicker than in the last of
+# them it may rise later on: a path that would not come up even so is not bent further. Measured:
+# examples/benchmarks/constants.py
+JUDGED_STEPS, HOPE = 4, 4.0
 # Points on the path between two optima. Measured: examples/benchmarks/constants.py
 PATH_POINTS = 9
 # A straight path that falls by no more than this (nats) joins its ends; a path is bent until it
@@ -237,8 +241,15 @@ def _bend(
     normal = tangent / unit
     norm = np.einsum("ei,ei->e", tangent, normal)
     step = np.full(current.shape, np.nan)
-    for _ in range(BENDING_STEPS):
-        on = np.flatnonzero(current.min(axis=1) < lower - LOW_BARRIER)
+    hopeful = np.ones(len(points), dtype=bool)
+    before = current.min(axis=1)
+    for i in range(BENDING_STEPS):
+        gap = lower - LOW_BARRIER - current.min(axis=1)
+        if i and i % JUDGED_STEPS == 0:
+            left = (BENDING_STEPS - i) / JUDGED_STEPS
+            hopeful &= gap < HOPE * left * (current.min(axis=1) - before)
+            before = current.min(axis=1)
+        on = np.flatnonzero((gap > 0) & hopeful)
         if not len(on):
             break
         _, grad = density.logp_and_grad(density.wrap(points[on].reshape(-1, density.dim)))

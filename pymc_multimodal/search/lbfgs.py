@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pymc_multimodal.status import LimitReached
+
+if TYPE_CHECKING:
+    from pymc_multimodal.search.peaks import Peaks
 
 __all__ = ["Climbs", "Differentiable", "climb"]
 
@@ -36,7 +39,8 @@ MIN_COSINE = 1e-10
 # 3.1), trials of a line search (conventional), and bounds of the factor by which a trial is
 # shortened (Dennis & Schnabel 1983, section 6.3.2).
 ARMIJO, MAX_TRIALS, MIN_FACTOR, MAX_FACTOR = 1e-4, 25, 0.1, 0.5
-# Iterations after which the points of a climb are kept. Conventional.
+# Iterations after which the points of a climb are kept, and compared with the peaks that are known.
+# Conventional.
 PATH_ITERATIONS = (1, 2, 4, 8, 16, 32, 64)
 # Smallest divisor, against division by zero.
 TINY = 1e-300
@@ -71,6 +75,9 @@ class Climbs:
     converged : array of bool, shape (n,)
     cut_off : array of bool, shape (n,)
         Whether a limit of the fit ended the climb.
+    peak : array of int, shape (n,)
+        Known optimum on whose quadratic function the climb has come, or -1: such a climb was not
+        finished.
     """
 
     x: np.ndarray
@@ -79,6 +86,7 @@ class Climbs:
     path_row: np.ndarray
     converged: np.ndarray
     cut_off: np.ndarray
+    peak: np.ndarray
 
 
 def climb(
@@ -88,6 +96,7 @@ def climb(
     *,
     memory: int = MEMORY,
     max_iter: int = 300,
+    peaks: Peaks | None = None,
 ) -> Climbs:
     """Maximise the log density from every start by L-BFGS, all starts in one batch.
 
@@ -107,6 +116,8 @@ def climb(
     memory : int
         Number of correction pairs; with 0 it is gradient ascent.
     max_iter : int
+    peaks : Peaks, optional
+        Known optima.
 
     Returns
     -------
@@ -119,9 +130,14 @@ def climb(
         value, grad = _evaluate(density, z, spread)
     except LimitReached:
         nothing, none = np.full(n, -np.inf), np.zeros(n, dtype=bool)
-        return Climbs(starts, nothing, starts[:0], np.empty(0, dtype=int), none, ~none)
+        unknown = np.full(n, -1)
+        return Climbs(starts, nothing, starts[:0], np.empty(0, dtype=int), none, ~none, unknown)
     pairs = _Pairs.empty(memory, n, d)
     converged, active = np.zeros(n, dtype=bool), np.isfinite(value)
+    peak = np.full(n, -1)
+    if peaks is not None:
+        peak[active] = peaks.below(starts[active], value[active], grad[active] / spread)
+        active &= peak < 0
     path, path_row = [starts[active]], [np.flatnonzero(active)]
     failures = np.zeros(n, dtype=int)
     for iteration in range(max_iter):
@@ -158,8 +174,12 @@ def climb(
         if iteration + 1 in PATH_ITERATIONS:
             path.append(density.wrap(z[rows] * spread))
             path_row.append(rows)
+            if peaks is not None:
+                peak[rows] = peaks.below(path[-1], value[rows], grad[rows] / spread)
+                active[rows] = peak[rows] < 0
     ends = density.wrap(z * spread)
-    return Climbs(ends, value, np.concatenate(path), np.concatenate(path_row), converged, cut_off)
+    passed, row = np.concatenate(path), np.concatenate(path_row)
+    return Climbs(ends, value, passed, row, converged, cut_off, peak)
 
 
 def _evaluate(

@@ -13,6 +13,7 @@ from pymc_multimodal.search.lbfgs import MEMORY, Climbs, climb
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
+    from pymc_multimodal.search.peaks import Peaks
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
@@ -53,6 +54,7 @@ def climb_all(
     starts: np.ndarray,
     spread: np.ndarray,
     scale: np.ndarray,
+    peaks: Peaks | None = None,
 ) -> Climbs:
     """Maximise the log density from every start by the optimiser of the settings.
 
@@ -65,6 +67,8 @@ def climb_all(
         Robust standard deviation of the starts.
     scale : array of shape (K, d, d)
         Factors of the inverse negative Hessians of the modes that are known.
+    peaks : Peaks, optional
+        Known optima, at which climbs by L-BFGS end early.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def climb_all(
         )
     if method == "gradient_descent":
         return climb(density, starts, spread, memory=0, max_iter=GRADIENT_ITERATIONS * max_iter)
-    return climb(density, starts, spread, memory=MEMORY, max_iter=max_iter)
+    return climb(density, starts, spread, memory=MEMORY, max_iter=max_iter, peaks=peaks)
 
 
 class ForwardDifferences:
@@ -199,6 +203,7 @@ def climb_without_gradient(
         np.array(rows, dtype=int),
         np.array(converged + [False] * left),
         np.arange(len(starts)) >= len(starts) - left,
+        np.full(len(starts), -1),
     )
 
 

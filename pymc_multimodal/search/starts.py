@@ -200,8 +200,10 @@ def first_starts(
         starts = Starts.finite(x, density.logp(x), np.zeros(len(x), dtype=bool))
     else:
         size = part.stop - part.start
-        what = f"{ATTEMPTS * size} prior draws"
-        starts = draw_starts(density, distribution, settings, size, rng)
+        # The first starts are few; their search is not given up sooner.
+        attempts = ATTEMPTS * max(1, settings.batch // size) if not part.start else ATTEMPTS
+        what = f"{attempts * size} prior draws"
+        starts = draw_starts(density, distribution, settings, size, rng, attempts=attempts)
     if len(starts) or part.start:
         return starts
     error = density.last_error
@@ -220,6 +222,8 @@ def draw_starts(
     n: int,
     rng: np.random.Generator,
     optima: np.ndarray | None = None,
+    *,
+    attempts: int = ATTEMPTS,
 ) -> Starts:
     """Draw starts at which the log density is finite.
 
@@ -237,6 +241,8 @@ def draw_starts(
     rng : numpy.random.Generator
     optima : array of shape (p, d), optional
         The optima that are known.
+    attempts : int
+        Most batches of n draws.
 
     Returns
     -------
@@ -244,7 +250,7 @@ def draw_starts(
         Fewer than n, or none, where the density is finite at few prior draws.
     """
     kept: list[Starts] = []
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         x = density.prior_draws(n, rng)
         scaled = np.arange(n) % SCALED_EVERY == SCALED_EVERY - 1
         factor = settings.stretch * rng.random((int(scaled.sum()), 1))

@@ -24,6 +24,7 @@ from pymc_multimodal.search import (
     highest_point,
     modes_of,
 )
+from pymc_multimodal.search.batches import SCOUTS
 from pymc_multimodal.search.classify import MAX_ESCAPES
 from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.limits import Limits
@@ -255,7 +256,7 @@ def test_saddles_are_rationed_by_batch_and_dropped_ones_are_said(rng):
     density, settings = target.density(), ModeSearch(starts=np.zeros((60, 2)))
     search = settled_search(density, settings, rng)
     assert search.counts.escapes == MAX_ESCAPES
-    assert search.counts.saddles == 60 - MAX_ESCAPES
+    assert search.counts.saddles == 60 - SCOUTS - MAX_ESCAPES
     [status] = [s for s in modes_of(density, search, settings).statuses if s.code == "saddles"]
     assert (status.level, "36 climbs" in status.cause) == ("warning", True)
     # The next batch has its own ration.

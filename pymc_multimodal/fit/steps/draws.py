@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pymc_multimodal.fit.choose_kernel import choose_kernel
+from pymc_multimodal.fit.choose_kernel import MEASURED_DRAWS, choose_kernel
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps.base import Step
 from pymc_multimodal.kernel import make_kernel
@@ -30,7 +30,12 @@ class LearnGenerator(Step):
         return state.generator is None
 
     def __call__(self, state: State, run: Run) -> State:
-        """Learn from the draws of the regions and their weights."""
+        """Learn from the draws of the regions and their weights.
+
+        After a precise first answer its mixture is the generator.
+        """
+        if state.ends_early:
+            return replace(state, generator=known(state.approximation).generator)
         learner = run.settings.generator_for(run.density)
         weights = state.final_weights.weight
         generator = learner.build(
@@ -55,17 +60,19 @@ class ChooseKernel(Step):
 
     def __call__(self, state: State, run: Run) -> State:
         """Measure how often jumps are accepted."""
-        kernel = make_kernel(
-            known(state.division).partition, known(state.chains).parameters, known(state.generator)
-        )
-        kernel, statuses = choose_kernel(
-            state.target(run.density),
-            kernel,
-            known(state.draws),
-            state.final_weights,
-            run.rng(self.name),
-        )
-        modes = known(state.division).modes
+        division, draws, rng = known(state.division), known(state.draws), run.rng(self.name)
+        generator, target = known(state.generator), state.target(run.density)
+        if state.ends_early:
+            found = known(state.approximation)
+            kernel = make_kernel(division.partition, division.pilot.parameters, generator)
+            proposed = found.proposed_ratios(generator, MEASURED_DRAWS, rng)
+            kernel, statuses = choose_kernel(
+                target, kernel, draws, state.final_weights, rng, proposed=proposed
+            )
+            return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))
+        kernel = make_kernel(division.partition, known(state.chains).parameters, generator)
+        kernel, statuses = choose_kernel(target, kernel, draws, state.final_weights, rng)
+        modes = division.modes
         if not modes.runaway:
-            statuses += draws_away(run.density, modes.locations, modes.scale, known(state.draws))
+            statuses += draws_away(run.density, modes.locations, modes.scale, draws)
         return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))

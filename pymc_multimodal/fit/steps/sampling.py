@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
+    from pymc_multimodal.proposals import EllipticalMixture
 
 __all__ = ["BeginChains", "CheckLabels", "ConfirmSymmetry", "ConnectRegions", "RunChains"]
 
@@ -48,15 +49,13 @@ class BeginChains(NeededStep):
     text = "adapting the chains of each region"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Return True when the regions are known."""
-        return state.chains is None
+        """Return True when the regions are known, and the first answer was not precise."""
+        return state.chains is None and not state.ends_early
 
     def __call__(self, state: State, run: Run) -> State:
-        """Begin with Laplace densities as first proposals of independence jumps."""
+        """Begin with the densities of the first answer as proposals of independence jumps."""
         modes, sampler = known(state.division).modes, region_sampler(state, run)
-        period = run.density.period
-        shapes = () if modes.runaway else zip(modes.locations, modes.scale, strict=True)
-        guesses = [laplace(x, scale, period) for x, scale in shapes]
+        guesses = [] if modes.runaway else _guesses(state, run.density.period)
         visit = state.target(run.density).fold(state.must_visit)
         chains = begin_chains(
             sampler, modes, known(state.division).pilot, guesses, visit, run.rng(self.name)
@@ -98,7 +97,7 @@ class ConnectRegions(Step):
 
     def due(self, state: State, settings: FitConfig) -> bool:
         """Return True after the first draws, and again when the chains have mixed."""
-        if state.division is None or state.weights is not None:
+        if state.division is None or state.chains is None or state.weights is not None:
             return False
         return state.division.partition.n_regions > 1 and state.connections < CONNECTIONS
 
@@ -162,10 +161,28 @@ class ConfirmSymmetry(NeededStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Compare; `SymmetryBroken` is raised where they differ."""
-        sampler = region_sampler(state, run)
-        target = state.target(run.density)
-        confirm_symmetry(target, draws_of(sampler, known(state.chains)), run.rng(self.name))
+        draws = state.draws
+        if draws is None:
+            draws = draws_of(region_sampler(state, run), known(state.chains))
+        confirm_symmetry(state.target(run.density), draws, run.rng(self.name))
         return replace(state, symmetry_confirmed=True)
+
+
+def _guesses(state: State, period: np.ndarray) -> list[EllipticalMixture]:
+    """Return a density for each region: that of the first answer, or Laplace's approximation."""
+    division, found = known(state.division), state.approximation
+    modes = division.modes
+    guesses = [laplace(x, s, period) for x, s in zip(modes.locations, modes.scale, strict=True)]
+    if found is None or not np.array_equal(found.modes.locations, division.all_modes.locations):
+        return guesses
+    # A region of several modes is described by none of their densities.
+    region = division.region_of_mode
+    single = np.bincount(region, minlength=len(guesses)) == 1
+    first = {int(r): k for k, r in enumerate(region)}
+    return [
+        found.mixture.densities[first[r]] if single[r] else guess
+        for r, guess in enumerate(guesses)
+    ]
 
 
 def _until(state: State, settings: FitConfig) -> int | None:

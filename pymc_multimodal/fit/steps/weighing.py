@@ -48,7 +48,7 @@ class FitProposals(NeededStep):
 
     def due(self, state: State, settings: FitConfig) -> bool:
         """Return True when the chains have run."""
-        return state.samples is None
+        return state.samples is None and not state.ends_early
 
     def __call__(self, state: State, run: Run) -> State:
         """Fit to the chains that `split_chains` reserves for fitting."""
@@ -96,7 +96,7 @@ class Refine(Step):
 
     def due(self, state: State, settings: FitConfig) -> bool:
         """Return True until the weights are as precise as asked, or nothing more is allowed."""
-        if state.weights is None or state.cross_check is not None:
+        if state.weights is None or state.samples is None or state.cross_check is not None:
             return False
         return state.refinements < MAX_REFINEMENTS and any(map(np.any, _plan(state, settings)))
 
@@ -138,8 +138,10 @@ class CompareEvidences(Step):
 
     def due(self, state: State, settings: FitConfig) -> bool:
         """Return True when the weights are refined, and again if more proposals are wanted."""
-        if state.weights is None or state.cross_check is None:
-            return state.weights is not None
+        if state.weights is None or state.samples is None:
+            return False
+        if state.cross_check is None:
+            return True
         return state.cross_checks == 1 and bool(_wanted(state).any())
 
     def __call__(self, state: State, run: Run) -> State:

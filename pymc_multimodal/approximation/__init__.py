@@ -1,0 +1,28 @@
+"""The first answer: importance sampling from a mixture over the modes.
+
+>>> found = approximate(target, modes, starts, settings, target_se, rng)  # doctest: +SKIP
+>>> found.verdict.precise  # doctest: +SKIP
+True
+"""
+
+from __future__ import annotations
+
+from pymc_multimodal.approximation.approximate import Approximation, approximate
+from pymc_multimodal.approximation.judge import Verdict
+from pymc_multimodal.approximation.mixture import ModeMixture
+from pymc_multimodal.approximation.sample import WeightedSample
+from pymc_multimodal.approximation.settings import FirstAnswer
+from pymc_multimodal.approximation.surrogate import Surrogate
+from pymc_multimodal.approximation.weigh import region_draws, weights_of_sample
+
+__all__ = [
+    "Approximation",
+    "FirstAnswer",
+    "ModeMixture",
+    "Surrogate",
+    "Verdict",
+    "WeightedSample",
+    "approximate",
+    "region_draws",
+    "weights_of_sample",
+]

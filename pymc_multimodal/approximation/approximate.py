@@ -1,0 +1,225 @@
+"""The first answer: a mixture over the modes, fitted to weighted samples and judged by fresh ones.
+
+Population Monte Carlo (Cappe et al. 2008, doi:10.1007/s11222-008-9059-x) from Laplace's
+approximations, with an exit if a sample that nothing was fitted to is precise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.approximation.judge import Verdict, judge, mode_errors
+from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
+from pymc_multimodal.approximation.refit import refitted
+from pymc_multimodal.approximation.sample import WeightedSample, draw_sample
+from pymc_multimodal.approximation.weigh import weights_of_sample
+from pymc_multimodal.proposals import RegionalMixture
+from pymc_multimodal.status import Status, counted
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation.settings import FirstAnswer
+    from pymc_multimodal.evidence import Weights
+    from pymc_multimodal.search import Modes, StartDistribution
+    from pymc_multimodal.target.target import Target
+
+__all__ = ["Approximation", "approximate"]
+
+# Draws of the first sample and of the later ones: at least, for each mode, and for each dimension.
+# Measured: examples/benchmarks/exits.py
+FIRST_DRAWS, FIRST_PER_MODE, FIRST_PER_DIMENSION = 1000, 60, 10
+DRAWS, PER_MODE, PER_DIMENSION = 2000, 150, 20
+# Draws of each mode at least, so that its own ratios can be judged. Conventional: a tail index
+# needs 25 ratios.
+LEAST_OF_MODE = 50
+# Part of a sample by which it is made larger than the error asked for needs, since that is
+# estimated. Conventional.
+SURPLUS = 1.15
+# Largest sample, in units of the smallest: beyond it chains are cheaper. Measured:
+# examples/benchmarks/exits.py
+MAX_GROWTH = 20.0
+# Share of the wide density among the proposals of the kept draws. Conventional: next to nothing.
+WIDE_PROPOSALS = 0.01
+# Effective size, as a share of a sample, below which no further sample of this kind is drawn; and
+# the factor by which it has to grow from one sample to the next. Conventional.
+HOPELESS, MIN_PROGRESS = 0.05, 1.1
+
+
+@dataclass(frozen=True, eq=False)
+class Approximation:
+    """A mixture over the modes, and a weighted sample of it.
+
+    Attributes
+    ----------
+    modes : Modes
+    mixture : ModeMixture
+        Fitted to earlier samples than `sample`.
+    sample : WeightedSample
+    verdict : Verdict
+    rounds : int
+        Samples that were judged.
+    """
+
+    modes: Modes
+    mixture: ModeMixture
+    sample: WeightedSample
+    verdict: Verdict
+    rounds: int
+
+    @property
+    def weights(self) -> Weights:
+        """Weights of the modes, if each draw belongs to the mode of the largest density."""
+        mode = mode_of_draws(self.mixture, self.sample)
+        return weights_of_sample(self.sample, mode, self.mixture.n_modes)
+
+    @property
+    def generator(self) -> RegionalMixture:
+        """Mixture of the same members by their estimated masses; the wide one has a small share."""
+        mode = mode_of_draws(self.mixture, self.sample)
+        share, _ = mode_errors(self.sample, mode, self.mixture.n_modes)
+        shares = np.append((1.0 - WIDE_PROPOSALS) * share, WIDE_PROPOSALS)
+        return RegionalMixture(self.mixture.densities, shares)
+
+    def proposed_ratios(
+        self, generator: RegionalMixture, n: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Log ratios of the target to a generator at draws of it, shape (n,).
+
+        The draws are those of the sample: rows of one member are independent draws of it.
+
+        Parameters
+        ----------
+        generator : RegionalMixture
+            Of the members of the mixture.
+        n : int
+        rng : numpy.random.Generator
+        """
+        first = np.append(0, np.cumsum(self.sample.counts)[:-1])
+        member = rng.choice(len(first), size=n, p=generator.weights)
+        rows = first[member] + rng.integers(self.sample.counts[member])
+        logp, out = self.sample.logp[rows], np.full(n, -np.inf)
+        inside = np.flatnonzero(np.isfinite(logp))
+        out[inside] = logp[inside] + generator.minus_log_q(self.sample.x[rows[inside]], rng)
+        return out
+
+    @property
+    def status(self) -> Status:
+        """What ended the fit, in numbers."""
+        v = self.verdict
+        tail = "" if np.isnan(v.pareto_k) else f", tail index {v.pareto_k:.2f}"
+        return Status(
+            "first_answer",
+            "approximation",
+            f"importance sampling from densities at the modes was precise: effective size "
+            f"{v.ess:.0%} of {counted(len(self.sample), 'draw')}{tail}, largest ratio "
+            f"{v.largest:.1f} times the mean. No chains were run in the regions.",
+            "first_answer=False runs them, and the challenge.",
+            level="info",
+        )
+
+
+def approximate(
+    target: Target,
+    modes: Modes,
+    starts: StartDistribution,
+    settings: FirstAnswer,
+    target_se: float,
+    rng: np.random.Generator,
+) -> Approximation:
+    """Fit a mixture over the modes, and judge it by importance sampling.
+
+    Parameters
+    ----------
+    target : Target
+        With the cells of its modes, if it is symmetric.
+    modes : Modes
+        One of each orbit.
+    starts : StartDistribution
+        What the starts of the search were drawn from.
+    settings : FirstAnswer
+    target_se : float
+        Standard error asked for of every weight.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Approximation
+
+    Raises
+    ------
+    LimitReached
+        If a limit of the fit was reached.
+    """
+    k, d = modes.locations.shape
+    images = np.ones(k) if target.cells is None else target.cells.images
+    mixture = first_mixture(modes, _log_mass(modes, images), starts, target.period)
+    n = max(FIRST_DRAWS, FIRST_PER_MODE * k, FIRST_PER_DIMENSION * d)
+    before, mixture = _draw(target, mixture, n, rng)
+    n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
+    verdict = Verdict((), np.inf, 0.0, np.nan, np.inf)
+    for i in range(settings.rounds):
+        mixture = refitted(mixture, before, rng, parts=i > 0)
+        sample, mixture = _draw(target, mixture, n, rng)
+        last, verdict = verdict, _judged(mixture, sample, before, settings, target_se)
+        if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
+            more, mixture = _draw(target, mixture, int(n * (SURPLUS * verdict.missing - 1)), rng)
+            sample, mixture = _joined(mixture, sample, more)
+            verdict = _judged(mixture, sample, before, settings, target_se)
+        found = Approximation(modes, mixture, sample, verdict, i + 1)
+        if verdict.precise or verdict.ess < max(HOPELESS, MIN_PROGRESS * last.ess):
+            break
+        before = sample
+    return found
+
+
+def _judged(
+    mixture: ModeMixture,
+    sample: WeightedSample,
+    before: WeightedSample,
+    settings: FirstAnswer,
+    target_se: float,
+) -> Verdict:
+    return judge(
+        sample,
+        before,
+        mode_of_draws(mixture, sample),
+        mode_of_draws(mixture, before),
+        settings,
+        target_se,
+    )
+
+
+def mode_of_draws(mixture: ModeMixture, sample: WeightedSample) -> np.ndarray:
+    """Mode whose density is largest at each draw, shape (n,); -1 where the target is zero."""
+    mode = np.full(len(sample), -1)
+    rows = np.flatnonzero(np.isfinite(sample.log_ratio))
+    if len(rows):
+        mode[rows] = mixture.label(sample.x[rows])
+    return mode
+
+
+def _draw(
+    target: Target, mixture: ModeMixture, n: int, rng: np.random.Generator
+) -> tuple[WeightedSample, ModeMixture]:
+    """Draw about n points, at least 50 of each mode; the mixture gets the shares of the counts."""
+    counts = np.ceil(n * mixture.shares).astype(int)
+    counts[:-1] = np.maximum(counts[:-1], LEAST_OF_MODE)
+    mixture = replace(mixture, shares=counts / counts.sum())
+    return draw_sample(target, mixture, counts, rng), mixture
+
+
+def _joined(
+    mixture: ModeMixture, sample: WeightedSample, more: WeightedSample
+) -> tuple[WeightedSample, ModeMixture]:
+    counts = sample.counts + more.counts
+    mixture = replace(mixture, shares=counts / counts.sum())
+    return sample.joined(more, mixture), mixture
+
+
+def _log_mass(modes: Modes, images: np.ndarray) -> np.ndarray:
+    """Laplace's approximation of the log mass of each orbit, but for a constant, shape (K,)."""
+    volume = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
+    out: np.ndarray = modes.log_density + volume + np.log(images)
+    return out

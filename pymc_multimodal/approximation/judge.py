@@ -1,0 +1,178 @@
+"""Whether a first answer is precise, and what speaks against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal._compat import pareto_k
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation.sample import WeightedSample
+    from pymc_multimodal.approximation.settings import FirstAnswer
+
+__all__ = ["Verdict", "error_factor", "judge", "mode_errors"]
+
+# Ratios below this many times their mean are bounded: a tail index says nothing of them, and
+# above it a standard error of the sample is doubled. Measured: examples/benchmarks/exits.py
+BOUNDED_RATIO, ERROR_FACTOR = 5.0, 2.0
+# Largest difference between two samples, in standard errors of the difference: of the log
+# evidence, and of the largest of K shares. Conventional: 3.5 is exceeded once in 2,000 times.
+MAX_DIFFERENCE, MAX_SHARE_DIFFERENCE = 3.5, 4.0
+# A mode that holds less than this part of the error asked for, with three standard errors, is not
+# judged. Conventional.
+NEGLIGIBLE = 0.1
+# Smallest error of the log evidence that is asked for, in units of the error of the weights, and
+# that of the log evidence of each mode that counts (nats). Conventional: as for bridge estimates.
+LOG_EVIDENCE_FACTOR, MAX_MODE_SE = 2.0, 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a sample says of its own precision.
+
+    Attributes
+    ----------
+    reasons : tuple of str
+        What forbids to end the fit here; empty if nothing does.
+    missing : float
+        By how much the sample is too small for the errors asked for; 1 if it is large enough.
+    ess : float
+        Effective sample size, as a share of the sample.
+    pareto_k : float
+        Tail index of the importance ratios.
+    largest : float
+        Largest ratio relative to the mean.
+    """
+
+    reasons: tuple[str, ...]
+    missing: float
+    ess: float
+    pareto_k: float
+    largest: float
+
+    @property
+    def precise(self) -> bool:
+        """Whether the fit can be ended here."""
+        return not self.reasons and self.missing <= 1.0
+
+
+def judge(
+    sample: WeightedSample,
+    before: WeightedSample,
+    mode: np.ndarray,
+    mode_before: np.ndarray,
+    settings: FirstAnswer,
+    target_se: float,
+) -> Verdict:
+    """Judge a sample that no density was fitted to.
+
+    Parameters
+    ----------
+    sample, before : WeightedSample
+        The sample, and an earlier one.
+    mode, mode_before : arrays of int, shape (n,)
+        Mode that each draw belongs to, -1 for none.
+    settings : FirstAnswer
+    target_se : float
+        Standard error asked for of every weight.
+
+    Returns
+    -------
+    Verdict
+    """
+    ratio = sample.ratio
+    mean = ratio.mean()
+    if not mean > 0:
+        return Verdict(("no draw has a positive density",), np.inf, 0.0, np.nan, np.inf)
+    reasons = []
+    ess = float(mean**2 / np.mean(ratio**2))
+    largest, tail = float(ratio.max() / mean), pareto_k(sample.log_ratio)
+    if ess < settings.min_ess:
+        reasons.append(f"the effective sample size is {ess:.2f} of the sample")
+    if largest > settings.max_ratio:
+        reasons.append(f"one draw weighs {largest:.0f} times the mean")
+    if largest > BOUNDED_RATIO and not tail < settings.max_pareto_k:
+        reasons.append(f"the tail index of the importance ratios is {tail:.2f}")
+    k = len(sample.counts) - 1
+    share, se = mode_errors(sample, mode, k)
+    for i in np.flatnonzero(share + 3 * se >= NEGLIGIBLE * target_se):
+        reasons += _of_mode(sample.log_ratio[mode == i], i, settings)
+    reasons += _differences(sample, before, (share, se), mode_errors(before, mode_before, k))
+    return Verdict(tuple(reasons), _missing(sample, share, se, mode, target_se), ess, tail, largest)
+
+
+def mode_errors(sample: WeightedSample, mode: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mass of each of k modes, and its standard error; two arrays of shape (k,).
+
+    The errors are doubled if a ratio is more than 5 times the mean.
+    """
+    ratio = sample.ratio
+    mean = max(float(ratio.mean()), 1e-300)
+    inside = mode[:, None] == np.arange(k)
+    share = (ratio[:, None] * inside).mean(axis=0) / mean
+    se = sample.standard_error(ratio[:, None] * (inside - share)) / mean
+    return share, se * error_factor(sample)
+
+
+def error_factor(sample: WeightedSample) -> float:
+    """Factor of the standard errors of a sample: 2 if a ratio is more than 5 times the mean."""
+    large = sample.ratio.max() > BOUNDED_RATIO * sample.ratio.mean()
+    return ERROR_FACTOR if large else 1.0
+
+
+def _of_mode(log_ratio: np.ndarray, i: int, settings: FirstAnswer) -> list[str]:
+    """Return what speaks against one mode, by the log ratios of its draws."""
+    ratio = np.exp(log_ratio - log_ratio.max(initial=-np.inf)) if len(log_ratio) else np.zeros(0)
+    if not ratio.sum() > 0:
+        return [f"mode {i} has no draw"]
+    mean, out = ratio.mean(), []
+    ess, largest = float(mean**2 / np.mean(ratio**2)), float(ratio.max() / mean)
+    if ess < settings.min_mode_ess:
+        out.append(f"the effective sample size in mode {i} is {ess:.2f} of its draws")
+    if largest > settings.max_ratio:
+        out.append(f"one draw in mode {i} weighs {largest:.0f} times the mean")
+    tail = pareto_k(log_ratio)
+    if largest > BOUNDED_RATIO and not tail < settings.max_pareto_k:
+        out.append(f"the tail index in mode {i} is {tail:.2f}")
+    return out
+
+
+def _differences(
+    sample: WeightedSample,
+    before: WeightedSample,
+    now: tuple[np.ndarray, np.ndarray],
+    then: tuple[np.ndarray, np.ndarray],
+) -> list[str]:
+    """Compare the evidences and the shares of two samples."""
+    out = []
+    gap = abs(sample.log_evidence - before.log_evidence)
+    errors = [float(s.standard_error(s.ratio)[0]) / max(s.ratio.mean(), 1e-300)
+              for s in (sample, before)]  # fmt: skip
+    if not gap <= MAX_DIFFERENCE * np.hypot(*errors):
+        out.append(f"two samples differ by {gap:.2g} nats in log evidence")
+    difference = np.abs(now[0] - then[0])
+    if (difference > MAX_SHARE_DIFFERENCE * np.hypot(now[1], then[1])).any():
+        out.append(f"two samples differ by {difference.max():.2g} in the mass of a mode")
+    return out
+
+
+def _missing(
+    sample: WeightedSample,
+    share: np.ndarray,
+    se: np.ndarray,
+    mode: np.ndarray,
+    target_se: float,
+) -> float:
+    """Return by which factor the sample is too small for the errors that are asked for."""
+    mean = sample.ratio.mean()
+    factor = error_factor(sample)
+    total = factor * float(sample.standard_error(sample.ratio)[0]) / mean
+    worst = max(float(se.max()) / target_se, total / (LOG_EVIDENCE_FACTOR * target_se))
+    counted = np.flatnonzero(share > NEGLIGIBLE * target_se)
+    inside = mode[:, None] == counted
+    each = sample.standard_error(sample.ratio[:, None] * inside) / mean / share[counted]
+    worst = max(worst, float(each.max(initial=0.0)) * factor / MAX_MODE_SE)
+    return max(1.0, worst**2)

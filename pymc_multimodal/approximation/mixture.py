@@ -1,0 +1,165 @@
+"""The proposal of a first answer: one density for each mode, and a wide one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, log_mixture
+
+if TYPE_CHECKING:
+    from pymc_multimodal.search import Modes, StartDistribution
+
+__all__ = ["ModeMixture", "first_mixture", "heavy_tailed"]
+
+# Shares of the fitted component of a mode and of two with heavier tails, the second of them wider:
+# both bound the importance ratios where the fit is too light or too narrow. Measured:
+# examples/benchmarks/exits.py
+FITTED_SHARE, TAIL_SHARE, WIDE_SHARE = 0.9, 0.05, 0.05
+TAIL_DF, TAIL_WIDTH = 5.0, 1.6
+# Least degrees of freedom of the first guess of a mode: as many as dimensions, so that its tails
+# are about twice as wide as a normal's. Conventional.
+FIRST_DF = 8.0
+# Share of the wide density, as wide as the starts, which sees mass away from all modes.
+# Conventional: a few per cent of the evaluations.
+STARTS_SHARE = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class ModeMixture:
+    """A normalised mixture of one density for each of K modes and of one that is wide.
+
+    Attributes
+    ----------
+    densities : tuple of K + 1 EllipticalMixture
+        Those of the modes, and then the wide one.
+    shares : array of shape (K + 1,)
+        Their sum is one.
+    """
+
+    densities: tuple[EllipticalMixture, ...]
+    shares: np.ndarray
+
+    @property
+    def n_modes(self) -> int:
+        """Number K of modes."""
+        return len(self.densities) - 1
+
+    @cached_property
+    def log_shares(self) -> np.ndarray:
+        """Logs of the shares, shape (K + 1,); -inf for a density that is not used."""
+        with np.errstate(divide="ignore"):
+            out: np.ndarray = np.log(self.shares)
+        return out
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density of the mixture at points of shape (n, d), shape (n,)."""
+        return log_mixture(self.densities, self.log_shares, x)
+
+    def log_parts(self, x: np.ndarray) -> np.ndarray:
+        """Log of share times density of each member at points (n, d), shape (n, K + 1)."""
+        logs = np.stack([q.log_density(x) for q in self.densities], axis=1)
+        out: np.ndarray = logs + self.log_shares
+        return out
+
+    def label(self, x: np.ndarray) -> np.ndarray:
+        """Mode whose share of the density is largest at each row, shape (n,)."""
+        out: np.ndarray = self.log_parts(x)[:, :-1].argmax(axis=1)
+        return out
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Independent draws, shape (n, d); rows outside of a circular window are NaN."""
+        x, _ = self.stratified(rng.multinomial(n, self.shares), rng)
+        return rng.permutation(x)
+
+    def stratified(
+        self, counts: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw given numbers from the members.
+
+        Parameters
+        ----------
+        counts : array of int, shape (K + 1,)
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        x : array of shape (n, d)
+        stratum : array of int, shape (n,)
+            Member that each row was drawn from.
+        """
+        parts = [q.sample(int(c), rng) for q, c in zip(self.densities, counts, strict=True)]
+        return np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
+
+    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density and its gradient at points of shape (n, d)."""
+        parts = self.log_parts(x)
+        total = np.logaddexp.reduce(parts, axis=1)
+        share = np.exp(parts - total[:, None])
+        grad = np.zeros_like(x)
+        for k, q in enumerate(self.densities):
+            rows = np.flatnonzero(share[:, k] > 0)
+            if len(rows):
+                grad[rows] += share[rows, k, None] * q.score(x[rows])
+        return total, grad
+
+
+def first_mixture(
+    modes: Modes, log_mass: np.ndarray, starts: StartDistribution, period: np.ndarray
+) -> ModeMixture:
+    """Return the mixture of Laplace's approximations.
+
+    Half of the shares are by `log_mass`, half are equal.
+
+    Parameters
+    ----------
+    modes : Modes
+    log_mass : array of shape (K,)
+        Laplace's approximation of the log mass of each mode.
+    starts : StartDistribution
+    period : array of shape (d,)
+        Periods of circular coordinates, ``inf`` elsewhere.
+
+    Returns
+    -------
+    ModeMixture
+    """
+    k, d = modes.locations.shape
+    mass = np.exp(log_mass - logsumexp(log_mass))
+    densities = [
+        heavy_tailed(
+            EllipticalMixture.single(x, scale, max(FIRST_DF, float(d)), period, x), x, scale
+        )
+        for x, scale in zip(modes.locations, modes.scale, strict=True)
+    ]
+    wide = EllipticalMixture.single(
+        starts.centre, np.diag(starts.spread), TAIL_DF, period, starts.centre
+    )
+    shares = (1.0 - STARTS_SHARE) * 0.5 * (mass + 1.0 / k)
+    return ModeMixture((*densities, wide), np.append(shares, STARTS_SHARE))
+
+
+def heavy_tailed(
+    fitted: EllipticalMixture, mean: np.ndarray, scale: np.ndarray
+) -> EllipticalMixture:
+    """Add two components with heavier tails to the density of a mode.
+
+    Parameters
+    ----------
+    fitted : EllipticalMixture
+    mean : array of shape (d,)
+    scale : array of shape (d, d)
+        Lower-triangular factor of the covariance of the mode.
+    """
+    df = min(TAIL_DF, float(fitted.df.min()))
+    gaussian = GaussianMixture(
+        np.append(FITTED_SHARE * fitted.weights, [TAIL_SHARE, WIDE_SHARE]),
+        np.vstack([fitted.means, mean, mean]),
+        np.concatenate([fitted.scales, scale[None], TAIL_WIDTH * scale[None]]),
+    )
+    every = np.append(fitted.df, [df, df])
+    return EllipticalMixture(gaussian, every, fitted.period, fitted.centre, fitted)

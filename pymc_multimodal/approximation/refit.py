@@ -1,0 +1,231 @@
+"""Fits of the modes' densities to weighted draws; held-out halves choose among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import gammaln
+
+from pymc_multimodal.approximation.mixture import STARTS_SHARE, ModeMixture, heavy_tailed
+from pymc_multimodal.proposals import EllipticalMixture, MixtureError, factor, fit_em
+from pymc_multimodal.target.circle import unroll
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation.sample import WeightedSample
+
+__all__ = ["refitted"]
+
+# Effective draws of a mode below which its density stays as it is. Conventional.
+MIN_EFFECTIVE = 10.0
+# Parts of the draws' covariance in place of the one before, of which held-out draws choose.
+# Conventional.
+BLENDS = (0.0, 0.3, 0.6, 0.9)
+# Degrees of freedom, of which held-out draws choose: from the Cauchy to the normal distribution.
+# Conventional.
+DFS = (1.0, 2.0, 3.0, 5.0, 8.0, 16.0, 64.0, np.inf)
+# Largest numbers of parts of a mode's density; effective draws per part and dimension, and the
+# floor of a part's variances relative to the mode's, as for densities of the regions
+# (`proposals.elliptical_fit`). Conventional.
+PARTS, DRAWS_PER_PART, FLOOR = (2, 4, 8), 4.0, 1e-4
+# Gain in mean log density of held-out draws (nats) from which on parts are used.
+# Conventional: as `RegionalFamilies.min_gain`.
+MIN_GAIN = 0.02
+# Draws that expectation maximisation works on at most; conventional.
+MAX_EM_DRAWS = 4000
+# Iterations of expectation maximisation; held-out draws judge what it came to. Conventional.
+ITERATIONS = 50
+# Part of the shares that is the same for all modes, so that the mass of each stays known.
+# Conventional.
+EQUAL_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """Weighted draws of one mode, unrolled; the weights' sum is one."""
+
+    x: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def effective(self) -> float:
+        return float(1.0 / np.sum(self.weight**2)) if len(self.weight) else 0.0
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        mean = self.weight @ self.x
+        step = (self.x - mean) * np.sqrt(self.weight)[:, None]
+        return mean, step.T @ step
+
+    def take(self, rows: np.ndarray) -> _Draws:
+        weight = self.weight[rows]
+        return _Draws(self.x[rows], weight / weight.sum())
+
+    def score(self, q: EllipticalMixture) -> float:
+        """Weighted mean log density."""
+        return float(self.weight @ q.log_density(self.x))
+
+
+def refitted(
+    q: ModeMixture, sample: WeightedSample, rng: np.random.Generator, *, parts: bool
+) -> ModeMixture:
+    """Fit the density of each mode to a weighted sample of the mixture.
+
+    A draw belongs to the modes by their shares of the mixture's density at it. Ratios are cut off
+    at the square root of n times their mean, which bounds the effect of one draw (Ionides 2008,
+    doi:10.1198/106186008X320456).
+
+    Parameters
+    ----------
+    q : ModeMixture
+    sample : WeightedSample
+    rng : numpy.random.Generator
+    parts : bool
+        Whether the density of a mode may be a mixture.
+
+    Returns
+    -------
+    ModeMixture
+    """
+    ratio = sample.ratio
+    ratio = np.minimum(ratio, np.sqrt(len(ratio)) * ratio.mean())
+    rows = np.flatnonzero(ratio > 0)
+    x, logs = sample.x[rows], q.log_parts(sample.x[rows])
+    member = np.exp(logs - np.logaddexp.reduce(logs, axis=1)[:, None]) * ratio[rows, None]
+    mass = member.sum(axis=0)
+    streams = rng.spawn(q.n_modes)
+    densities = []
+    for k in range(q.n_modes):
+        # Weights that are far below the largest change no moment.
+        own = np.flatnonzero(member[:, k] > 1e-12 * member[:, k].max(initial=0.0))
+        weight = member[own, k]
+        if not weight.sum() > 0 or weight.sum() ** 2 < MIN_EFFECTIVE * np.sum(weight**2):
+            densities.append(q.densities[k])
+            continue
+        there = unroll(x[own], q.densities[k].centre, q.densities[k].period)
+        # Rows are in the order of the strata: in random order, halves are alike.
+        draws = _Draws(there, weight / weight.sum()).take(streams[k].permutation(len(own)))
+        densities.append(_refit_mode(q.densities[k], draws, streams[k], parts=parts))
+    weight = mass[:-1] / max(mass[:-1].sum(), 1e-300)
+    shares = (1.0 - EQUAL_SHARE) * weight + EQUAL_SHARE / q.n_modes
+    shares = np.append((1.0 - STARTS_SHARE) * shares, STARTS_SHARE)
+    return ModeMixture((*densities, q.densities[-1]), shares)
+
+
+def _refit_mode(
+    old: EllipticalMixture, draws: _Draws, rng: np.random.Generator, *, parts: bool
+) -> EllipticalMixture:
+    """Fit one density, or a mixture where held-out draws gain by it."""
+    halves = [slice(0, None, 2), slice(1, None, 2)]
+    split = [draws.take(np.arange(len(draws.x))[h]) for h in halves]
+    if min(s.effective for s in split) < MIN_EFFECTIVE / 2:
+        return old
+    blend, df, score = _choose(old, split)
+    mean, scale = _blended(old, draws, blend)
+    period, centre = old.period, old.centre
+    single = EllipticalMixture.single(mean, _with_df(scale, df), df, period, centre)
+    if parts and len(old.undefended.df) > 1:
+        score = max(score, float(np.mean([half.score(old.undefended) for half in split])))
+        single = old.undefended
+    best = single
+    if parts:
+        best = _with_parts(single, (mean, scale), draws, score, rng)
+    return heavy_tailed(best, mean, scale)
+
+
+def _choose(old: EllipticalMixture, split: list[_Draws]) -> tuple[float, float, float]:
+    """Choose how much of the draws' moments, and how heavy tails, each half finds for the other."""
+    total = np.zeros((len(BLENDS), len(DFS)))
+    d = len(old.centre)
+    for fitted, held_out in (split, split[::-1]):
+        for i, blend in enumerate(BLENDS):
+            if blend and fitted.effective * blend < np.sqrt(d):
+                total[i] = -np.inf
+                continue
+            mean, scale = _blended(old, fitted, blend)
+            z = solve_triangular(scale, (held_out.x - mean).T, lower=True)
+            squared = np.einsum("in,in->n", z, z)
+            for j, df in enumerate(DFS):
+                total[i, j] += held_out.weight @ _log_student(squared, df, d)
+            total[i] -= np.log(np.diagonal(scale)).sum()
+    i, j = np.unravel_index(np.argmax(total), total.shape)
+    return BLENDS[i], DFS[j], float(total[i, j]) / 2
+
+
+def _blended(old: EllipticalMixture, draws: _Draws, blend: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, and factor of a covariance between the old one and that of the draws.
+
+    The old one is scaled to the draws' variance where it is blended.
+    """
+    base = old.gaussian.factors[-2]
+    if not blend:
+        return old.gaussian.means[-2], base
+    mean, covariance = draws.moments()
+    before = base @ base.T
+    root = solve_triangular(base, covariance, lower=True)
+    ratio = np.trace(solve_triangular(base, root.T, lower=True)) / len(mean)
+    return mean, factor((1.0 - blend) * ratio * before + blend * covariance)
+
+
+def _with_df(scale: np.ndarray, df: float) -> np.ndarray:
+    """Factor of the scale matrix of a Student-t density; see `_log_student`."""
+    return scale * _shrinkage(df)
+
+
+def _shrinkage(df: float) -> float:
+    """Ratio of scale to standard deviation: that of the t density where it has a variance."""
+    if not np.isfinite(df):
+        return 1.0
+    return float(np.sqrt((df - 2.0) / df)) if df > 2.0 else 0.5
+
+
+def _log_student(squared: np.ndarray, df: float, d: int) -> np.ndarray:
+    """Log density of a Student-t whose covariance is that of the squared radii, up to its factor.
+
+    Parameters
+    ----------
+    squared : array of shape (n,)
+        Squared radii by the covariance.
+    df : float
+    d : int
+    """
+    if not np.isfinite(df):
+        return -0.5 * squared - 0.5 * d * np.log(2 * np.pi)
+    s = _shrinkage(df)
+    constant = gammaln(0.5 * (df + d)) - gammaln(0.5 * df) - 0.5 * d * np.log(df * np.pi)
+    out: np.ndarray = constant - d * np.log(s) - 0.5 * (df + d) * np.log1p(squared / (df * s * s))
+    return out
+
+
+def _with_parts(
+    single: EllipticalMixture,
+    moments: tuple[np.ndarray, np.ndarray],
+    draws: _Draws,
+    score: float,
+    rng: np.random.Generator,
+) -> EllipticalMixture:
+    """Fit mixtures of more and more parts while held-out draws gain."""
+    mean, scale = moments
+    n, d = draws.effective, draws.x.shape[1]
+    best, half = single, len(draws.x) // 2
+    fit, held_out = draws.take(np.arange(half)), draws.take(np.arange(half, len(draws.x)))
+    size = int(min(MAX_EM_DRAWS, 2 * n))
+    rows = rng.choice(half, size=size, p=fit.weight)
+    z = solve_triangular(scale, (fit.x[rows] - mean).T, lower=True).T
+    score = held_out.score(single)
+    for j in PARTS:
+        if n < DRAWS_PER_PART * j * (d + 1):
+            break
+        try:
+            fitted = fit_em(z, j, floor=FLOOR, init="k-means++", iterations=ITERATIONS, rng=rng)
+        except MixtureError:
+            break
+        trial = EllipticalMixture(
+            fitted.affine_image(mean, scale), np.full(j, np.inf), single.period, single.centre
+        )
+        gained = held_out.score(trial)
+        if gained < score + MIN_GAIN:
+            break
+        best, score = trial, gained
+    return best

@@ -1,0 +1,121 @@
+"""Weights, evidences and draws of regions from a weighted sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit, logit
+
+from pymc_multimodal._compat import pareto_k
+from pymc_multimodal.approximation.judge import error_factor, mode_errors
+from pymc_multimodal.evidence import Weights
+from pymc_multimodal.regions import RegionDraws
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation.sample import WeightedSample
+
+__all__ = ["region_draws", "weights_of_sample"]
+
+# 97.5 % quantile of the standard normal distribution, for intervals of 95 %.
+NORMAL_QUANTILE = 1.96
+# Smallest weight, and smallest distance of a weight from 1, on the logit scale: rounding.
+SMALLEST_WEIGHT, SMALLEST_REST = 1e-300, 1e-16
+# Draws of each region that are resampled, in as many chains as regions have by default.
+# Conventional.
+CHAINS, DRAWS = 16, 50
+
+
+def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Weights:
+    r"""Estimate weights and evidences by importance sampling.
+
+    With ratios :math:`r_i`, region k has the weight :math:`w_k = \sum_{i \in k} r_i / \sum_i r_i`.
+    Its standard error is that of the mean of :math:`r_i (1[i \in k] - w_k)` within the strata (the
+    delta method), divided by the mean of r. Errors are doubled if a ratio is more than 5 times the
+    mean.
+
+    Parameters
+    ----------
+    sample : WeightedSample
+    region : array of int, shape (n,)
+        Region of each draw, -1 where the target is zero.
+    k : int
+        Number of regions.
+
+    Returns
+    -------
+    Weights
+    """
+    ratio, shift = sample.ratio, sample.shift
+    share, se = mode_errors(sample, region, k)
+    mean = ratio.mean()
+    inside = region[:, None] == np.arange(k)
+    mass = (ratio[:, None] * inside).mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_z = np.log(mass) + shift
+        log_se = sample.standard_error(ratio[:, None] * inside) / mass
+    factor = error_factor(sample)
+    log_se = np.where(mass > 0, log_se * factor, np.inf)
+    total_se = float(sample.standard_error(ratio)[0] / mean * factor)
+    if k == 1:
+        share, se = np.ones(1), np.zeros(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        middle = logit(np.clip(share, SMALLEST_WEIGHT, 1 - SMALLEST_REST))
+        reach = NORMAL_QUANTILE * se / np.maximum(share * (1 - share), SMALLEST_WEIGHT)
+        interval = np.stack([expit(middle - reach), expit(middle + reach)], axis=1)
+    interval = np.where((share > 0)[:, None], interval, [0.0, 1.0])
+    reach = NORMAL_QUANTILE * log_se
+    return Weights(
+        weight=share,
+        weight_se=se,
+        log_evidence=log_z,
+        log_evidence_se=log_se,
+        interval=np.ones((1, 2)) if k == 1 else interval,
+        total=sample.log_evidence,
+        total_se=total_se,
+        pareto_k=np.array([pareto_k(sample.log_ratio[region == i]) for i in range(k)]),
+        from_draws=np.zeros(k),
+        from_proposals=log_se**2,
+        bounds=np.stack([log_z - reach, log_z + reach], axis=1),
+        iterations=tuple(np.array([value]) for value in log_z),
+    )
+
+
+def region_draws(
+    sample: WeightedSample,
+    region: np.ndarray,
+    centre: np.ndarray,
+    n_grad: int,
+    rng: np.random.Generator,
+) -> RegionDraws:
+    """Resample draws of each region by their ratios (systematic resampling).
+
+    Parameters
+    ----------
+    sample : WeightedSample
+    region : array of int, shape (n,)
+        Region of each draw, -1 where the target is zero.
+    centre : array of shape (K, d)
+        A point of each region.
+    n_grad : int
+        Length of the last axis of the gradients, which are not known: NaN.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    RegionDraws
+        16 chains of 50 draws of each region, in random order.
+    """
+    x, logp, ess = [], [], []
+    d, n = centre.shape[1], CHAINS * DRAWS
+    for k in range(len(centre)):
+        rows = np.flatnonzero((region == k) & (sample.ratio > 0))
+        ratio = sample.ratio[rows]
+        place = (np.arange(n) + rng.random()) / n * ratio.sum()
+        picked = rows[np.minimum(np.searchsorted(np.cumsum(ratio), place), len(rows) - 1)]
+        picked = rng.permutation(picked)
+        x.append(sample.x[picked].reshape(CHAINS, DRAWS, d))
+        logp.append(sample.logp[picked].reshape(CHAINS, DRAWS))
+        ess.append(ratio.sum() ** 2 / np.sum(ratio**2))
+    grad = tuple(np.full((CHAINS, DRAWS, n_grad), np.nan) for _ in centre)
+    return RegionDraws(tuple(x), tuple(logp), grad, centre, np.array(ess))

@@ -1,0 +1,79 @@
+"""Steps of the first answer, with which a fit may end early."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.approximation import (
+    FirstAnswer,
+    approximate,
+    region_draws,
+    weights_of_sample,
+)
+from pymc_multimodal.fit.images import cells_of
+from pymc_multimodal.fit.state import known
+from pymc_multimodal.fit.steps.base import NeededStep, Step
+from pymc_multimodal.search import modes_of
+from pymc_multimodal.target.target import Target
+
+if TYPE_CHECKING:
+    from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.fit.state import State
+
+__all__ = ["Approximate", "WeighSample"]
+
+
+class Approximate(Step):
+    """Fit a mixture over the modes, and judge it by importance sampling."""
+
+    name = "approximate"
+    text = "importance sampling from the modes"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True once for each set of modes, unless other generators are asked for."""
+        if state.exploration is not None or state.must_visit.size or state.approximated:
+            return False
+        return isinstance(settings.first_answer, FirstAnswer) and settings.may_end_early
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Approximate; a model without proper optima is left to the chains."""
+        assert isinstance(run.settings.first_answer, FirstAnswer)
+        modes = modes_of(run.density, state.search, run.settings.modes)
+        state = replace(state, approximated=True)
+        if modes.runaway:
+            return state
+        found = approximate(
+            Target(run.density, cells_of(state.search.optima, modes)),
+            modes,
+            state.search.distribution,
+            run.settings.first_answer,
+            run.settings.target_se,
+            run.rng(self.name),
+        )
+        return replace(state, approximation=found)
+
+
+class WeighSample(NeededStep):
+    """Weigh the regions by the weighted sample, if it is precise: no chains are run."""
+
+    name = "weigh"
+    text = "weighing the regions by importance sampling"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True when the space is divided and the sample is precise."""
+        return state.ends_early and state.weights is None
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Label the sample by region; resample draws of each."""
+        division, found = known(state.division), known(state.approximation)
+        sample, k = found.sample, division.partition.n_regions
+        region = np.full(len(sample), -1)
+        inside = np.flatnonzero(np.isfinite(sample.log_ratio))
+        region[inside] = division.partition.label(sample.x[inside])
+        n_grad = run.density.dim if run.density.has_gradient else 0
+        draws = region_draws(sample, region, division.modes.locations, n_grad, run.rng(self.name))
+        return replace(state, draws=draws, weights=weights_of_sample(sample, region, k))
