@@ -28,6 +28,7 @@ FORMAT = "pymc-multimodal fit"
 FORMAT_VERSION = 1
 
 CLASSES: dict[str, tuple[str, ...]] = {
+    "approximation.settings": ("FirstAnswer",),
     "challenge.result": ("ChallengeResult",),
     "challenge.settings": ("Challenge",),
     "evidence.masses": ("Weights",),

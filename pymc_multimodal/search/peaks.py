@@ -18,6 +18,10 @@ __all__ = ["Peaks"]
 # Largest difference of value and gradient from those of the quadratic function, relative to the
 # fall from its summit and to the gradient. Measured: examples/benchmarks/constants.py
 TOLERANCE = 0.05
+# Fall from a summit up to which a point is compared: that of nearly all draws of a normal
+# distribution (half a chi-squared variable, by Lemma 1 of Laurent & Massart 2000). Further out the
+# widest peak hides the others, and a climb may yet turn to one of them.
+LOG_SHARE = 4.0
 # Difference of the values (nats) that is allowed in any case: near a summit the fall is next to
 # nothing. Conventional: the tolerance of the climbs.
 SMALL = 1e-5
@@ -65,8 +69,11 @@ class Peaks:
         logp : array of shape (n,)
         """
         found = np.full(len(x), -1)
+        d = x.shape[1]
+        largest = 0.5 * d + np.sqrt(d * LOG_SHARE) + LOG_SHARE
         for k in range(len(self.x)):
-            rows = np.flatnonzero((found < 0) & (logp < self.logp[k] + SMALL))
+            near = (logp < self.logp[k] + SMALL) & (logp > self.logp[k] - largest)
+            rows = np.flatnonzero((found < 0) & near)
             if not len(rows):
                 continue
             step = self.unroll(x[rows], self.x[k]) - self.x[k]

@@ -133,23 +133,27 @@ def test_a_mode_that_the_search_missed_is_found():
     """Optimisation from one start next to the lighter of two modes."""
     target = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
     search = ModeSearch(starts=target.means[:1])
-    alone = fit_density(target.density(), FitConfig(modes=search, challenge=False))
+    alone = fit_density(
+        target.density(), FitConfig(first_answer=False, modes=search, challenge=False)
+    )
     assert alone.n_modes == 1
     assert alone.challenge is None
     assert abs(alone.weights.total - target.log_z) > 100 * alone.weights.total_se
-    fit = fit_density(target.density(), FitConfig(modes=search))
+    fit = fit_density(target.density(), FitConfig(first_answer=False, modes=search))
     assert fit.n_modes == 2
     assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
     assert np.all(np.abs(fit.weights.weight - [0.6, 0.4]) < 4 * fit.weights.weight_se + 1e-3)
     assert fit.challenge.missed_by_fit > 0.1
     assert not challenges(fit)
-    again = fit_density(target.density(), FitConfig(modes=search))
+    again = fit_density(target.density(), FitConfig(first_answer=False, modes=search))
     np.testing.assert_array_equal(again.draws.x[0], fit.draws.x[0])
 
 
 def test_without_rounds_the_proof_is_a_warning():
     target = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6))
-    config = FitConfig(modes=ModeSearch(starts=target.means[:1]), challenge=Challenge(rounds=0))
+    config = FitConfig(
+        first_answer=False, modes=ModeSearch(starts=target.means[:1]), challenge=Challenge(rounds=0)
+    )
     fit = fit_density(target.density(), config)
     assert fit.n_modes == 1
     assert challenges(fit)
@@ -160,7 +164,7 @@ def test_without_rounds_the_proof_is_a_warning():
 def test_half_the_mass_in_a_basin_of_few_starts_is_found(rng):
     """Of a thousand starts some five climb the needle; this seed's 128 have none of them."""
     assert modes_found(NEEDLE.density(), rng, starts=1000).hits.min() < 20
-    few = FitConfig(random_seed=10, modes=ModeSearch(starts=128))
+    few = FitConfig(first_answer=False, random_seed=10, modes=ModeSearch(starts=128))
     alone = fit_density(NEEDLE.density(), replace(few, challenge=False))
     assert alone.n_modes == 1
     assert abs(alone.weights.total) > 100 * alone.weights.total_se
@@ -174,7 +178,7 @@ def test_a_narrow_mode_that_only_further_climbs_reach_is_found():
     """Half as wide as the other in 16 dimensions: no particle of the tempered search meets it."""
     target = two_modes(dim=16)
     search, blind = ModeSearch(starts=64), Challenge(climbs=0)
-    few = FitConfig(modes=search, challenge=blind, random_seed=5)
+    few = FitConfig(first_answer=False, modes=search, challenge=blind, random_seed=5)
     alone = fit_density(target.density(), few)
     assert alone.n_modes == 1
     assert alone.challenge.n_climbs == 0
@@ -197,7 +201,7 @@ def test_no_false_alarm(density):
 def assert_no_alarm(density, seeds):
     for seed in seeds:
         quick = Hybrid(families=("gaussian", "mixture"))
-        config = FitConfig(random_seed=seed, target_se=0.05, generator=quick)
+        config = FitConfig(first_answer=False, random_seed=seed, target_se=0.05, generator=quick)
         fit = fit_density(density, config)
         assert not challenges(fit)
         # No second fit either.
@@ -217,7 +221,7 @@ def test_an_alarm_over_seeds_is_a_true_one():
     quick = Hybrid(families=("gaussian", "mixture"))
     alarms = 0
     for seed in range(1, 9):
-        config = FitConfig(random_seed=seed, target_se=0.05, generator=quick)
+        config = FitConfig(first_answer=False, random_seed=seed, target_se=0.05, generator=quick)
         fit = fit_density(EASY["banana"], config)
         gap, error = fit.challenge.gap[0], fit.weights.total_se
         # What the challenge proves is in the stated error.

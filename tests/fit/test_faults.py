@@ -65,7 +65,7 @@ def calls():
     watched, begun = Watched(), {}
     fit_density(
         watched.density(),
-        FitConfig(),
+        FitConfig(first_answer=False),
         report=lambda stage, _: begun.setdefault(stage, watched.calls),
     )
     return {**begun, "end": watched.calls}
@@ -79,12 +79,14 @@ def test_an_interruption_before_the_first_weights_is_raised_at_once(stage, calls
     watched = Watched(calls[stage] + 5)
     density = watched.density()
     with pytest.raises(KeyboardInterrupt):
-        fit_density(density, FitConfig())
+        fit_density(density, FitConfig(first_answer=False))
     assert watched.calls == calls[stage] + 5
     # The density is as it was, and a new fit is that of a fresh one.
     assert not density.exhausted()
     if stage == "explore":
-        again, fresh = (fit_density(d, FitConfig()) for d in (density, TARGET.density()))
+        again, fresh = (
+            fit_density(d, FitConfig(first_answer=False)) for d in (density, TARGET.density())
+        )
         np.testing.assert_array_equal(again.weights.weight, fresh.weights.weight)
 
 
@@ -92,7 +94,7 @@ def test_an_interruption_before_the_first_weights_is_raised_at_once(stage, calls
 def test_an_interruption_of_the_challenge_or_the_kernel_gives_what_there_is(part, calls):
     at = calls["challenge"] + int(part * (calls["end"] - calls["challenge"]))
     watched = Watched(at)
-    fit = fit_density(watched.density(), FitConfig())
+    fit = fit_density(watched.density(), FitConfig(first_answer=False))
     assert_right(fit)
     assert warnings_of(fit) == ["interrupted"]
     # The result needs no further evaluation.
@@ -104,7 +106,7 @@ def test_an_interruption_while_weights_are_refined_gives_what_there_is():
         if stage == "refine":
             raise KeyboardInterrupt
 
-    fit = fit_density(TARGET.density(), FitConfig(target_se=1e-4), report=press)
+    fit = fit_density(TARGET.density(), FitConfig(first_answer=False, target_se=1e-4), report=press)
     assert_right(fit)
     assert warnings_of(fit) == ["interrupted"]
 
@@ -112,7 +114,7 @@ def test_an_interruption_while_weights_are_refined_gives_what_there_is():
 def test_an_interruption_amid_refinement_leaves_the_round_before(calls):
     """Draws had been added and the bridge not yet made."""
     watched = Watched(calls["challenge"] + 40)
-    fit = fit_density(watched.density(), FitConfig(target_se=1e-4))
+    fit = fit_density(watched.density(), FitConfig(first_answer=False, target_se=1e-4))
     assert_right(fit)
     assert warnings_of(fit) == ["interrupted"]
 
@@ -126,7 +128,7 @@ def test_an_interruption_of_a_second_fit_leaves_the_first():
         if begun.count("begin chains") == 2:
             raise KeyboardInterrupt
 
-    settings = FitConfig(modes=mm.ModeSearch(starts=TARGET.means[:1]))
+    settings = FitConfig(first_answer=False, modes=mm.ModeSearch(starts=TARGET.means[:1]))
     fit = fit_density(TARGET.density(), settings, report=press)
     assert fit.n_modes == 1
     assert {"challenge", "interrupted"} < set(warnings_of(fit))
@@ -139,7 +141,9 @@ def test_an_interruption_of_the_last_steps_leaves_a_plain_kernel(step):
         if stage == step:
             raise KeyboardInterrupt
 
-    fit = fit_density(TARGET.density(), FitConfig(generator="lrds"), report=press)
+    fit = fit_density(
+        TARGET.density(), FitConfig(first_answer=False, generator="lrds"), report=press
+    )
     assert_right(fit)
     assert warnings_of(fit) == ["interrupted"]
 
@@ -167,7 +171,7 @@ def test_no_worker_outlives_an_interruption():
     pressed = threading.Timer(8.0, os.kill, (os.getpid(), signal.SIGINT))
     pressed.start()
     with pytest.raises(KeyboardInterrupt):
-        fit_density(density, FitConfig())
+        fit_density(density, FitConfig(first_answer=False))
     began = time.monotonic()
     density.close()
     assert time.monotonic() - began < 5
@@ -182,7 +186,7 @@ def crash(x):
 def test_a_worker_that_dies_is_an_error_that_says_so():
     density = Density(crash, 2, prior=WideNormal(2), workers=2)
     with pytest.raises(FitError, match="workers=2 processes died"):
-        fit_density(density, FitConfig())
+        fit_density(density, FitConfig(first_answer=False))
     assert not multiprocessing.active_children()
 
 
@@ -193,7 +197,7 @@ def test_a_worker_that_dies_is_an_error_that_says_so():
 @pytest.mark.parametrize("max_evals", [1, 100, 1000, 5000])
 def test_a_small_budget_gives_a_result_and_is_kept(max_evals, gradient):
     density = TARGET.density(gradient=gradient)
-    fit = fit_density(density, FitConfig(max_evals=max_evals))
+    fit = fit_density(density, FitConfig(first_answer=False, max_evals=max_evals))
     assert "budget" in warnings_of(fit)
     assert fit.n_logp_evals <= max_evals
     assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
@@ -206,7 +210,7 @@ def test_a_slow_density_is_stopped_in_time(seconds):
     """A millisecond a point: whole stages take several seconds."""
     watched = Watched(seconds=1e-3)
     began = time.monotonic()
-    fit = fit_density(watched.density(), FitConfig(max_seconds=seconds))
+    fit = fit_density(watched.density(), FitConfig(first_answer=False, max_seconds=seconds))
     assert "budget" in warnings_of(fit)
     assert time.monotonic() - began < seconds + 6
     assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
@@ -232,7 +236,7 @@ def test_an_evaluation_that_hangs_before_there_are_weights_leaves_the_modes():
     target = Hanging("begin chains")
     density = target.density()
     began = time.monotonic()
-    fit = fit_density(density, FitConfig(max_seconds=3.0), report=target.report)
+    fit = fit_density(density, FitConfig(first_answer=False, max_seconds=3.0), report=target.report)
     assert time.monotonic() - began < 3.0 + 6
     assert {"hung", "laplace", "budget"} <= set(warnings_of(fit))
     assert fit.n_modes == 2
@@ -243,7 +247,7 @@ def test_an_evaluation_that_hangs_before_there_are_weights_leaves_the_modes():
 def test_an_evaluation_that_hangs_at_the_first_point_is_an_error():
     target = Hanging("begin")
     with pytest.raises(FitError, match=r"did not return .* max_seconds, at .*x\[0\]=.*Mend"):
-        fit_density(target.density(), FitConfig(max_seconds=0.3))
+        fit_density(target.density(), FitConfig(first_answer=False, max_seconds=0.3))
 
 
 def spin():
@@ -259,7 +263,7 @@ def test_an_evaluation_that_hangs_later_leaves_the_fit_so_far(in_thread):
     fits, began = [], time.monotonic()
 
     def run():
-        settings = FitConfig(max_seconds=8.0)
+        settings = FitConfig(first_answer=False, max_seconds=8.0)
         fits.append(fit_density(target.density(), settings, report=target.report))
 
     if in_thread:
@@ -279,9 +283,11 @@ def test_an_evaluation_that_hangs_later_leaves_the_fit_so_far(in_thread):
 
 def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
     challenge = Challenge(climbs=0)
-    whole = fit_density(TARGET.density(), FitConfig(challenge=challenge))
+    whole = fit_density(TARGET.density(), FitConfig(first_answer=False, challenge=challenge))
     limit = whole.n_logp_evals - 3000
-    fit = fit_density(TARGET.density(), FitConfig(challenge=challenge, max_evals=limit))
+    fit = fit_density(
+        TARGET.density(), FitConfig(first_answer=False, challenge=challenge, max_evals=limit)
+    )
     assert warnings_of(fit) == ["budget"]
     assert_right(fit)
     assert fit.challenge is None
@@ -289,9 +295,11 @@ def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
 
 
 def test_a_limit_in_the_midst_of_its_climbs_keeps_the_result_and_what_they_found():
-    whole = fit_density(TARGET.density(), FitConfig())
+    whole = fit_density(TARGET.density(), FitConfig(first_answer=False))
     assert whole.challenge.n_climbs > 500
-    fit = fit_density(TARGET.density(), FitConfig(max_evals=whole.n_logp_evals - 1000))
+    fit = fit_density(
+        TARGET.density(), FitConfig(first_answer=False, max_evals=whole.n_logp_evals - 1000)
+    )
     assert 0 < fit.challenge.n_climbs < whole.challenge.n_climbs
     assert fit.challenge.missed_by_search == whole.challenge.missed_by_search
     assert warnings_of(fit) == ["budget"]
@@ -301,10 +309,12 @@ def test_a_limit_in_the_midst_of_its_climbs_keeps_the_result_and_what_they_found
 def test_a_limit_in_a_second_fit_leaves_a_whole_fit():
     """The challenge of a fit of one region does not belong to a fit of two."""
     search = mm.ModeSearch(starts=TARGET.means[:1])
-    whole = fit_density(TARGET.density(), FitConfig(modes=search))
+    whole = fit_density(TARGET.density(), FitConfig(first_answer=False, modes=search))
     found = set()
     for part in (0.5, 0.7, 0.9):
-        limited = FitConfig(modes=search, max_evals=int(part * whole.n_logp_evals))
+        limited = FitConfig(
+            first_answer=False, modes=search, max_evals=int(part * whole.n_logp_evals)
+        )
         fit = fit_density(TARGET.density(), limited)
         found.add(fit.n_modes)
         assert "budget" in warnings_of(fit)

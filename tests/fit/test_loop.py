@@ -37,7 +37,7 @@ def states(settings):
 
 
 def test_every_step_is_made_and_none_is_due_at_the_end():
-    found, run = states(FitConfig(target_se=0.05))
+    found, run = states(FitConfig(first_answer=False, target_se=0.05))
     made = {step.name for step, _ in found if step is not None}
     # Normal modes need no more draws than the first ones, and have no symmetry here.
     assert {step.name for step in STEPS} - made <= {
@@ -48,7 +48,7 @@ def test_every_step_is_made_and_none_is_due_at_the_end():
 
 
 def test_whether_a_step_is_due_costs_no_evaluation():
-    found, run = states(FitConfig(**QUICK))
+    found, run = states(FitConfig(first_answer=False, **QUICK))
     before = run.density.n_logp_evals
     for _, state in found:
         for step in STEPS:
@@ -59,7 +59,7 @@ def test_whether_a_step_is_due_costs_no_evaluation():
 
 def test_a_state_is_never_changed_by_a_step():
     """The same state gives the same next state again, though the fit has gone on since."""
-    found, run = states(FitConfig(**QUICK))
+    found, run = states(FitConfig(first_answer=False, **QUICK))
     journal = run.journal
     for i in range(len(found) - 1):
         (_, state), (step, after) = found[i], found[i + 1]
@@ -72,7 +72,7 @@ def test_a_state_is_never_changed_by_a_step():
 
 
 def test_streams_are_named_by_step_and_by_how_often_it_was_made():
-    run = Run(TARGET.density(), FitConfig(random_seed=5), silent)
+    run = Run(TARGET.density(), FitConfig(first_answer=False, random_seed=5), silent)
     first = run.rng("bridge").random(3)
     np.testing.assert_array_equal(run.rng("bridge").random(3), first)
     assert not np.array_equal(run.rng("chains").random(3), first)
@@ -94,7 +94,7 @@ class Interrupter:
 
 
 def test_an_interruption_at_any_step_gives_a_result_or_is_raised():
-    settings = FitConfig(target_se=0.05)
+    settings = FitConfig(first_answer=False, target_se=0.05)
     names = []
     whole = fit_density(TARGET.density(), settings, report=lambda stage, _: names.append(stage))
     assert not {"interrupted", "budget"} & {s.code for s in whole.statuses}
@@ -115,7 +115,7 @@ def test_an_interruption_at_any_step_gives_a_result_or_is_raised():
 @pytest.mark.parametrize("max_evals", [1, 500, 3_000, 8_000, 20_000])
 def test_a_limit_anywhere_gives_a_result_that_says_so(max_evals):
     density = TARGET.density()
-    fit = fit_density(density, FitConfig(target_se=0.003, max_evals=max_evals))
+    fit = fit_density(density, FitConfig(first_answer=False, target_se=0.003, max_evals=max_evals))
     assert "budget" in {s.code for s in fit.statuses}
     assert np.isclose(fit.weights.weight.sum(), 1.0)
     assert fit.n_logp_evals == density.n_logp_evals
@@ -129,7 +129,7 @@ def test_a_symmetry_that_breaks_is_given_up_once():
         [np.eye(2), np.eye(2), 0.05 * np.eye(2)],
         [0.35, 0.35, 0.3],
     )
-    fit = fit_density(target.density(), FitConfig(target_se=0.05))
+    fit = fit_density(target.density(), FitConfig(first_answer=False, target_se=0.05))
     assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
     assert fit.orbits is None
     assert sum(s.code == "symmetry" for s in fit.statuses) <= 1
@@ -137,7 +137,7 @@ def test_a_symmetry_that_breaks_is_given_up_once():
 
 def test_a_search_that_its_share_of_a_limit_ends_is_no_fit_that_stopped():
     """The search may use a quarter of a limit; the fit then ends below the limit."""
-    fit = fit_density(TARGET.density(), FitConfig(max_evals=14_000, **QUICK))
+    fit = fit_density(TARGET.density(), FitConfig(first_answer=False, max_evals=14_000, **QUICK))
     codes = {s.code for s in fit.statuses}
     assert fit.n_logp_evals < 14_000
     assert "unfinished" in codes
