@@ -58,7 +58,8 @@ def no_evaluations(monkeypatch):
 
     monkeypatch.setattr("pymc_multimodal.plugin.fitting.fit_density", recorded)
     yield
-    assert [density.spent() for density in densities] == [0]
+    # Wrong columns are refused before there is a density.
+    assert not any(density.spent() for density in densities)
 
 
 @pytest.fixture(scope="module")
