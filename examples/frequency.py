@@ -14,6 +14,7 @@ data. Run it with::
     python examples/frequency.py
 """
 
+import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -164,6 +165,7 @@ def draw_picture(marginal: Marginal, fit, period: np.ndarray, shares: np.ndarray
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     t, y = load()
     model = build_model(t, y)
     fit = pmm.fit(model, target_se=0.005, random_seed=1, progressbar=False)

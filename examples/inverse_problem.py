@@ -12,6 +12,7 @@ it with::
     python examples/inverse_problem.py
 """
 
+import argparse
 import time
 from pathlib import Path
 
@@ -143,6 +144,7 @@ def draw_picture(runs: dict, points: np.ndarray, mass: np.ndarray, path: Path) -
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     rng = np.random.default_rng(1)
     readings = solve(TRUE_POSITION) + NOISE * rng.standard_normal(len(SENSORS))
     points, mass, log_evidence = on_grid(readings)

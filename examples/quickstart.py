@@ -13,6 +13,7 @@ modes, compares the weights with NUTS and with a sum over a fine grid, and draws
     python examples/quickstart.py
 """
 
+import argparse
 import logging
 import time
 import warnings
@@ -143,6 +144,7 @@ def draw_picture(fit, draws, mode, chains, truth, path: Path) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     model = build_model()
 
     began = time.monotonic()

@@ -23,9 +23,13 @@ __all__ = [
     "number",
     "positive",
     "share",
+    "shown",
     "with_article",
 ]
 
+# Characters of a value that a message about its type shows; a longer one is left out: the whole
+# table or InferenceData says less than the name of its class. Conventional.
+MAX_SHOWN = 60
 # How an instance of a class is written, where it is not by a call of its class.
 _CALL: dict[type, str] = {Mapping: " such as a dict", str: ""}
 
@@ -166,7 +170,7 @@ def kind(owner: str, name: str, value: object, expected: type) -> None:
     """Raise TypeError unless a value is an instance of the class `expected`."""
     if not isinstance(value, expected):
         raise TypeError(
-            f"{owner}({name}={value!r}) is {with_article(type(value).__name__)}; give "
+            f"{owner}({shown(value, name)}) is {with_article(type(value).__name__)}; give "
             f"{with_article(expected.__name__)}{_CALL.get(expected, '(...)')}."
         )
 
@@ -191,6 +195,21 @@ def generator(owner: str, name: str, value: object) -> np.random.Generator:
     raise TypeError(
         f"{owner}({name}={value!r}) must be a whole number, a numpy.random.Generator or None."
     )
+
+
+def shown(value: object, name: str = "") -> str:
+    """Write an argument as in a call: with its value if that is short, else by its name alone.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+        Name of the argument; without one the value alone is written.
+    """
+    text = repr(value)
+    if len(text) > MAX_SHOWN or "\n" in text:
+        return f"{name}=..." if name else "..."
+    return f"{name}={text}" if name else text
 
 
 def with_article(noun: str) -> str:

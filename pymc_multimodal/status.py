@@ -19,6 +19,8 @@ __all__ = [
     "SymmetryBroken",
     "counted",
     "first_line",
+    "of_one_region",
+    "told",
     "under_a_limit",
     "with_error",
     "worst",
@@ -124,6 +126,14 @@ _LIMITED = {
     "r_hat": "Its weight and shape are not to be trusted; raise the limit.",
     "evidence_error": "Raise the limit.",
     "singletons": "Raise the limit, or give starts: ModeSearch(starts=...).",
+}
+# What remedies say of the weight of a region, and what is true where there is no other region.
+_ONE_REGION = {
+    "Its weight and shape are not to be trusted": "Its evidence and shape are not to be trusted",
+    "Its weight and evidence are wrong": "Its evidence is wrong",
+    "The weight and the evidence of this region are wrong": "The evidence of this region is wrong",
+    "Its weight may be too small": "Its evidence may be too small",
+    "Its weight is too small": "Its evidence is too small",
 }
 # Decimals beyond which a number is written with an exponent. Conventional.
 MAX_DECIMALS = 6
@@ -236,9 +246,71 @@ def under_a_limit(statuses: Sequence[Status]) -> list[Status]:
     return [replace(s, remedy=_LIMITED.get(s.code, s.remedy)) for s in statuses]
 
 
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not one."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def of_one_region(statuses: Sequence[Status]) -> list[Status]:
+    """Let remedies agree where one region, or one and its images, is all that was fitted.
+
+    Its weight is exact whatever its chains do: what they miss is missing in its evidence.
+
+    Parameters
+    ----------
+    statuses : sequence of Status
+        All statuses of a fit, after `under_a_limit`.
+    """
+    changed = []
+    for s in statuses:
+        remedy = s.remedy
+        for weight, evidence in _ONE_REGION.items():
+            remedy = remedy.replace(weight, evidence)
+        changed.append(replace(s, remedy=remedy))
+    return changed
+
+
+def told(statuses: Sequence[Status]) -> list[str]:
+    """Write statuses in lines of text; those that differ in their mode only share a line.
+
+    Parameters
+    ----------
+    statuses : sequence of Status
+
+    Returns
+    -------
+    list of str
+        In the order of the first status of each line, such as ``"modes 0-5: ..."``.
+    """
+    alike: dict[Status, list[int]] = {}
+    for s in statuses:
+        modes = alike.setdefault(replace(s, mode=None), [])
+        modes += [] if s.mode is None else [s.mode]
+    return [_where(modes) + str(s) for s, modes in alike.items()]
+
+
+def _where(modes: Sequence[int]) -> str:
+    """Name modes, runs of them by the first and the last."""
+    runs: list[list[int]] = []
+    for k in sorted(set(modes)):
+        if runs and runs[-1][1] == k - 1:
+            runs[-1][1] = k
+        else:
+            runs.append([k, k])
+    names = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs]
+    if not names:
+        return ""
+    return f"{'mode' if len(set(modes)) == 1 else 'modes'} {', '.join(names)}: "
+
+
+def counted(n: int, noun: str, verbs: tuple[str, str] | None = None) -> str:
+    """Return a number with its noun, in the plural where it is not one.
+
+    Parameters
+    ----------
+    n : int
+    noun : str
+        In the singular; its plural ends in s.
+    verbs : tuple of str, optional
+        The verb that follows, for one and for several, such as ``("was", "were")``.
+    """
+    text = f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    return text if verbs is None else f"{text} {verbs[n != 1]}"
 
 
 def with_error(value: float, error: float) -> str:

@@ -9,9 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pymc_multimodal.status import CODES, Status, under_a_limit, with_error, worst
+from pymc_multimodal.challenge.statuses import more_mass_status, unvisited_status
+from pymc_multimodal.evidence.statuses import border_status
+from pymc_multimodal.status import (
+    CODES,
+    Status,
+    counted,
+    of_one_region,
+    told,
+    under_a_limit,
+    with_error,
+    worst,
+)
 
 ROOT = Path(__file__).parents[1]
+# As in regions/diagnostics.py.
+UNMIXED_REMEDY = "Its weight and shape are not to be trusted; raise LocalSampling.max_draws."
 
 
 def documented():
@@ -112,3 +125,53 @@ def test_the_table_says_of_every_mode_that_its_weight_is_an_approximation():
     )
     assert worst(statuses, 0) == "laplace"
     assert worst(statuses, 1) == "laplace,r_hat"
+
+
+def test_statuses_that_differ_in_their_mode_alone_are_told_once():
+    def of(*modes, cause="the chains did not mix."):
+        return [Status("r_hat", "regions", cause, "Draw more.", mode=k) for k in modes]
+
+    assert told(of(0, 1, 2, 3, 4, 5)) == ["modes 0-5: the chains did not mix. Draw more."]
+    assert told(of(3)) == [str(*of(3))]
+    assert told(
+        [*of(7, 0, 1, 9), *of(2, cause="other."), Status("budget", "fit", "it stopped.")]
+    ) == [
+        "modes 0-1, 7, 9: the chains did not mix. Draw more.",
+        "mode 2: other. Draw more.",
+        "it stopped.",
+    ]
+
+
+def test_no_remedy_doubts_the_weight_of_the_only_region():
+    """Regression: a weight of exactly 1/6, by symmetry, was said not to be trusted."""
+    statuses = [
+        Status("r_hat", "regions", "", UNMIXED_REMEDY, mode=0),
+        *under_a_limit(
+            [
+                Status("budget", "fit", "it stopped."),
+                Status("r_hat", "regions", "", UNMIXED_REMEDY, mode=0),
+            ]
+        ),
+        border_status(0, 0.1),
+        more_mass_status(0, 0.1),
+        unvisited_status(0, 0.1),
+        Status("overlap", "evidence", "", "Its weight may be too small.", mode=0),
+    ]
+    doubts = re.compile("weight (and|may be|is too)|weight and")
+    assert sum(bool(doubts.search(s.remedy)) for s in statuses) == len(statuses) - 1
+    for status in of_one_region(statuses):
+        assert not re.search("weight (and|may be|is)", status.remedy)
+
+
+@pytest.mark.parametrize(
+    ("n", "verbs", "text"),
+    [
+        (0, None, "0 starts"),
+        (1, None, "1 start"),
+        (2, None, "2 starts"),
+        (1, ("was", "were"), "1 start was"),
+        (3, ("was", "were"), "3 starts were"),
+    ],
+)
+def test_numbers_agree_with_their_nouns_and_verbs(n, verbs, text):
+    assert counted(n, "start", verbs) == text

@@ -6,6 +6,8 @@ The script prints means, standard deviations and quantiles of both. Run it with:
     python examples/benchmarks/eight_schools.py
 """
 
+import argparse
+
 import numpy as np
 import pymc as pm
 
@@ -15,6 +17,7 @@ from pymc_multimodal.gallery import eight_schools_centered, eight_schools_noncen
 
 def main() -> None:
     """Sample both and print the comparison."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with eight_schools_noncentered().model:
         reference = pm.sample(
             4000, tune=2000, chains=4, cores=1, random_seed=1, target_accept=0.95, progressbar=False

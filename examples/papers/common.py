@@ -443,9 +443,11 @@ def _plain(value):
     raise TypeError(f"{type(value).__name__} does not belong into a record")
 
 
-def parse(description: str, script: str) -> argparse.Namespace:
-    """Read the options that all scripts have: --quick, --out and --seed."""
+def parse(description: str, script: str, **further: dict) -> argparse.Namespace:
+    """Read the options that all scripts have, --quick, --out and --seed, and further ones."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    for name, keywords in further.items():
+        parser.add_argument(f"--{name}", **keywords)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--out", type=Path, help="JSON lines to write to, and to take up again")
     parser.add_argument("--seed", type=int, default=1)

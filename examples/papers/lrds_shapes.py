@@ -9,7 +9,6 @@ pipeline is run on the rings with N seeds as well. Run it with::
     python examples/papers/lrds_shapes.py --pipeline 5
 """
 
-import sys
 import time
 
 import common
@@ -138,12 +137,11 @@ def draw(records: dict, stem: str) -> None:
 
 
 def main() -> None:
-    repeats = 0
-    if "--pipeline" in sys.argv:
-        at = sys.argv.index("--pipeline")
-        repeats = int(sys.argv[at + 1])
-        del sys.argv[at : at + 2]
-    options = common.parse(__doc__, __file__)
+    options = common.parse(
+        __doc__, __file__,
+        pipeline={"type": int, "default": 0, "help": "whole fits of the rings, one for each seed"},
+    )  # fmt: skip
+    repeats = options.pipeline
     records = common.Records(options.out)
     found = {}
     for name in TARGETS:

@@ -16,6 +16,7 @@ from pymc_multimodal.challenge.findings import (
 )
 from pymc_multimodal.challenge.result import ChallengeResult
 from pymc_multimodal.challenge.statuses import inconclusive_status
+from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.challenge.endpoints import Endpoints
@@ -119,7 +120,9 @@ def _conclude(
     first = float(pilot.share[unknown[:-n]].sum()) * len(pilot)
     by_fit = (first + n * float(particles.share[unknown[-n:]].sum())) / (len(pilot) + n)
     by_search = float(weights.weight[~np.isin(np.arange(k), region)].sum())
-    cause = "" if enough else f"its particles count as {effective:.0f} independent ones"
+    cause = (
+        "" if enough else f"its particles count as {counted(round(effective), 'independent one')}"
+    )
     return ChallengeResult(
         counterexamples=finding.counterexamples,
         log_mass=log_mass,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, counted
 
 __all__ = ["inconclusive_status", "more_mass_status", "unknown_modes_status", "unvisited_status"]
 
 
 def inconclusive_status(cause: str, n_climbs: int = 0) -> Status:
     """Report that the tempered search says nothing, and how many further climbs were made."""
-    climbs = f" {n_climbs:,} more climbs to modes were made." if n_climbs else ""
+    climbs = (
+        f" {counted(n_climbs, 'more climb', ('was', 'were'))} made from other starts."
+        if n_climbs
+        else ""
+    )
     return Status(
         "challenge",
         "challenge",

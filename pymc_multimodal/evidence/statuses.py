@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.evidence.bridge import Bridge
@@ -107,8 +107,9 @@ def unmixed_status(k: int, ess: float, chains: int) -> Status:
     return Status(
         "evidence_error",
         "evidence",
-        f"the {chains} chains of this region hold {ess:.0f} effective draws: the error of its "
-        "evidence is not known, and neither are those of the weights that depend on it.",
+        f"the {counted(chains, 'chain')} of this region hold "
+        f"{counted(round(ess), 'effective draw')}: the error of its evidence is not known, and "
+        "neither are those of the weights that depend on it.",
         "Raise LocalSampling.max_draws, or write the model in other parameters.",
         mode=k,
     )

@@ -283,7 +283,7 @@ def _normal_draws(modes: Modes, run: Run) -> RegionDraws:
         logp=tuple(np.full((k, 1, LAPLACE_DRAWS), np.nan)),
         grad=tuple(np.full((k, 1, LAPLACE_DRAWS, n_grad), np.nan)),
         centre=modes.locations,
-        ess=np.zeros(k),
+        ess=np.full(k, np.nan),
     )
 
 

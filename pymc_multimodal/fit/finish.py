@@ -21,7 +21,7 @@ from pymc_multimodal.fit.images import (
 )
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.steps import STEPS
-from pymc_multimodal.status import Status, under_a_limit
+from pymc_multimodal.status import Status, counted, of_one_region, under_a_limit
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.answer import Answer
@@ -70,6 +70,9 @@ def finish(state: State, run: Run) -> Fit:
         statuses = [broken_status(), *statuses]
     elif run.settings.symmetry and not state.search.symmetry_sought:
         statuses.append(unsought_status())
+    statuses = under_a_limit(statuses)
+    if len(answer.modes) == 1:
+        statuses = of_one_region(statuses)
     return Fit(
         config=replace(run.settings, generator=run.settings.generator_for(run.density)),
         names=run.density.names,
@@ -79,7 +82,7 @@ def finish(state: State, run: Run) -> Fit:
         weights=weights,
         kernel=answer.kernel,
         challenge=result,
-        statuses=tuple(under_a_limit(statuses)),
+        statuses=tuple(statuses),
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),
@@ -98,6 +101,7 @@ def _unsettled_status(n_starts: int) -> Status:
     return Status(
         "unfinished",
         "search",
-        f"the search for modes ended after {n_starts} starts: its share of a limit was used up.",
+        f"the search for modes ended after {counted(n_starts, 'start')}: its share "
+        "of a limit was used up.",
         "Modes may be missing: raise the limit.",
     )

@@ -10,7 +10,7 @@ import numpy as np
 from pymc_multimodal.moves.local import MoveState
 from pymc_multimodal.regions import PermutedPartition
 from pymc_multimodal.search import triangular
-from pymc_multimodal.status import Status, SymmetryBroken
+from pymc_multimodal.status import Status, SymmetryBroken, counted
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.errors import same_density
 from pymc_multimodal.target.target import Target
@@ -292,14 +292,15 @@ def statuses_of_images(orbits: Orbits, statuses: list[Status]) -> list[Status]:
 
 def symmetry_status(orbits: Orbits) -> Status:
     """Say which symmetry was used."""
-    symmetry = orbits.cells.symmetry
+    symmetry, total = orbits.cells.symmetry, int(orbits.images.sum())
     n = len(symmetry.elements)
     what = "; ".join(symmetry.descriptions) or "as given"
     return Status(
         "symmetry",
         "fit",
         f"the density is symmetric under a group of {n} elements ({what}): "
-        f"{len(orbits.modes)} fitted regions stand for {int(orbits.images.sum())} modes.",
+        f"{counted(len(orbits.modes), 'fitted region', ('stands', 'stand'))} for "
+        f"{counted(total, 'mode')}.",
         "relabel(idata) orders the components; symmetry=False does without.",
         level="info",
     )

@@ -77,7 +77,8 @@ class Fit:
         w = self.weights
         return (
             f"<Fit of {counted(len(self.names), 'coordinate')}: {self.described_modes}, log "
-            f"evidence {with_error(w.total, w.total_se)}, {self.n_logp_evals} evaluations>"
+            f"evidence {with_error(w.total, w.total_se)}, "
+            f"{counted(self.n_logp_evals, 'evaluation')}>"
         )
 
     @property

@@ -227,8 +227,10 @@ class Run:
         precise = bool(largest_se <= PRECISE_ENOUGH * target_se)
         if precise and complete:
             return []
-        largest = "not known" if np.isnan(largest_se) else f"{largest_se:.2g}"
-        error = f"the largest standard error of a weight is {largest}, target_se={target_se}"
+        error = f"the largest standard error of a weight is {largest_se:.2g}"
+        if np.isnan(largest_se):
+            error = "standard errors of weights are not known"
+        error += f", and target_se={target_se} was asked for"
         if complete:
             return [
                 Status("precision", "fit", f"the precision asked for was not reached: {error}.",

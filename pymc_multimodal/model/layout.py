@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pymc as pm
 
-__all__ = ["flatten", "layout", "unflatten"]
+__all__ = ["dimension", "flatten", "layout", "unflatten"]
 
 
 def layout(model: pm.Model) -> dict[str, np.ndarray]:
@@ -22,6 +22,11 @@ def layout(model: pm.Model) -> dict[str, np.ndarray]:
     """
     point = model.initial_point()
     return {v.name: np.asarray(point[v.name]) for v in model.value_vars}
+
+
+def dimension(model: pm.Model) -> int:
+    """Return the number of unconstrained coordinates; the log density is not compiled."""
+    return sum(value.size for value in layout(model).values())
 
 
 def flatten(model: pm.Model, point: Mapping[str, np.ndarray]) -> np.ndarray:

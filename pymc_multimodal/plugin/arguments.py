@@ -50,7 +50,7 @@ def model_given(owner: str, model: Any) -> pm.Model:
         )
     if not hasattr(model, "value_vars"):
         raise TypeError(
-            f"{owner}(model={model!r}) is {checks.with_article(type(model).__name__)}; give a "
+            f"{owner}({checks.shown(model, 'model')}) is {_kind(model)}; give a "
             "pymc.Model, or call it inside of `with model:`."
         )
     return model
@@ -67,7 +67,7 @@ def draws_given(owner: str, idata: Any) -> Any:
     known = isinstance(idata, xr.DataTree) or callable(getattr(idata, "groups", None))
     if not known or isinstance(idata, type):
         raise TypeError(
-            f"{owner}({idata!r}) is {checks.with_article(type(idata).__name__)}; give what "
+            f"{owner}({checks.shown(idata)}) is {_kind(idata)}; give what "
             "pm.sample or pymc_multimodal.sample has returned, or ArviZ has loaded from a file."
         )
     if "posterior" not in group_names(idata) and "modes" not in group_names(idata):
@@ -82,7 +82,7 @@ def check_fit(owner: str, fit: Any) -> Fit:
     """Return a fit as it is; raise TypeError if it is none."""
     if not isinstance(fit, Fit):
         raise TypeError(
-            f"{owner}(fit={fit!r}) is {checks.with_article(type(fit).__name__)}; give the result "
+            f"{owner}({checks.shown(fit, 'fit')}) is {_kind(fit)}; give the result "
             "of fit(), or step.fit."
         )
     return fit
@@ -193,6 +193,10 @@ def limits_blas(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
 
     return limited
+
+
+def _kind(value: Any) -> str:
+    return checks.with_article(type(value).__name__)
 
 
 def _check_keywords(owner: str, name: str, value: Any, takers: tuple[Any, ...]) -> None:

@@ -12,11 +12,13 @@ import pymc as pm
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
-from pymc_multimodal.model import density_of, imputed
+from pymc_multimodal.model import density_of, dimension, imputed
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
+from pymc_multimodal.search import check_points, given_by_array
+from pymc_multimodal.status import counted, told
 from pymc_multimodal.target import Density
 
 __all__ = ["fit_model", "load_fit"]
@@ -60,16 +62,19 @@ def fit_model(
         Its worker processes are stopped.
     fit : Fit
     """
+    if given_by_array(config.modes):
+        check_points(config.modes, dimension(model))
     with _compiling(run):
         density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     if not density.has_gradient and not run.quiet:
         _log.info("The model has no gradient: searching and sampling by density values alone.")
     if not run.quiet and (missing := imputed(model)):
-        _log.info(_IMPUTED, ", ".join(f"{n} values in {name}" for name, n in missing.items()))
+        _log.info(
+            _IMPUTED, ", ".join(f"{counted(n, 'value')} in {name}" for name, n in missing.items())
+        )
     with Interrupts() as interrupts:
         try:
-            # Workers compile the model, too: like compiling it here, that is not counted.
-            density.start_workers()
+            _start_workers(density, run)
             # PyMC's bar that shows nothing returns None from its context.
             with (progress := run.progress()):
                 bar = _StageBar(progress)
@@ -81,8 +86,8 @@ def fit_model(
     if not run.quiet:
         _log.info(summary_line(fit))
     log_warnings([
-        SamplerWarning(WarningType.CONVERGENCE, str(s), "warn")
-        for s in fit.statuses if s.level == "warning"
+        SamplerWarning(WarningType.CONVERGENCE, text, "warn")
+        for text in told([s for s in fit.statuses if s.level == "warning"])
     ])  # fmt: skip
     return density, fit
 
@@ -98,8 +103,26 @@ def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
     """
     with _compiling(run):
         density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
-    fit.check_density(density)
+    try:
+        _start_workers(density, run)
+        fit.check_density(density)
+    except BaseException:
+        density.close()
+        raise
     return density
+
+
+def _start_workers(density: Density, run: RunOptions) -> None:
+    """Start the worker processes, if any, and say so.
+
+    They compile the model, too: like compiling it here, that is not counted.
+    """
+    if density.workers > 1 and not run.quiet:
+        _log.info(
+            "Starting %s, each of which loads the model; limits do not count this time.",
+            counted(density.workers, "worker"),
+        )
+    density.start_workers()
 
 
 @contextmanager

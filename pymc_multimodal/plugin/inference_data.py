@@ -22,6 +22,7 @@ from pymc_multimodal.plugin.modes_group import (
     RECORD,
     drop_record,
     fit_record,
+    modes_from_draws,
     modes_from_fit,
     modes_from_record,
     rename_clashes,
@@ -126,10 +127,10 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
     idata : InferenceData or DataTree
         Draws of this sampler, from the same process or loaded from a file; changed in place.
     fit : Fit, optional
-        The fit behind the draws (``step.fit``); it adds diagnostics, locations and draws
-        within each mode.
+        The fit behind the draws (``step.fit``). With the model it adds exact locations and draws
+        within each mode; without, it replaces the record, where the first draws were cut off.
     model : pymc.Model, optional
-        By default the model on the context stack; needed with `fit`.
+        By default the model on the context stack, if there is one. It is used with `fit` alone.
 
     Returns
     -------
@@ -143,7 +144,7 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
         draws is not checked.
     TypeError
         If `idata` is no InferenceData or DataTree, or `fit` is no fit; with a fit, if there is no
-        model.
+        model and the draws do not say to which modes they belong.
     """
     draws_given("attach", idata)
     if fit is None:
@@ -158,7 +159,11 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
             )
         drop_record(idata)
     else:
-        _add_groups(idata, check_fit("attach", fit), model_given("attach", model))
+        check_fit("attach", fit)
+        if model is None and pm.Model.get_context(error_if_none=False) is None:
+            _add_modes_without_model(idata, fit)
+        else:
+            _add_groups(idata, fit, model_given("attach", model))
     return idata
 
 
@@ -172,6 +177,25 @@ def record_with_symmetry(model: pm.Model, fit: Fit) -> str:
     """
     names = [v.name for v in model.unobserved_RVs]
     return fit_record(fit, _symmetry(model, fit, names, None))
+
+
+def _add_modes_without_model(idata: Any, fit: Fit) -> None:
+    """Add what a fit and its draws say of the modes; a group `modes` of this fit is kept."""
+    if "modes" not in group_names(idata) or not _belongs_to(get_dataset(idata, "modes"), fit):
+        modes = modes_from_draws(fit, idata)
+        if modes is None:
+            raise TypeError(
+                "attach(idata, fit) finds the locations of the modes from the model, or from the "
+                "sample stats `lp` and `mode` of the draws, and has neither: call it inside of "
+                "`with model:`, or give model=."
+            )
+        add_group(idata, "modes", modes)
+    drop_record(idata)
+
+
+def _belongs_to(modes: xr.Dataset, fit: Fit) -> bool:
+    """Whether a group `modes` was made from a fit."""
+    return np.array_equal(modes["weight"].values, fit.weights.weight, equal_nan=True)
 
 
 def _add_groups(idata: Any, fit: Fit, model: pm.Model, template: NDArray | None = None) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "RECORD",
     "drop_record",
     "fit_record",
+    "modes_from_draws",
     "modes_from_fit",
     "modes_from_record",
     "modes_group",
@@ -88,6 +89,38 @@ def modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
     return _group(_columns(fit), fit.weights.interval, _attributes(fit), locations)
 
 
+def modes_from_draws(fit: Fit, idata: Any) -> xr.Dataset | None:
+    """Build the group from a fit and draws of it, without the model.
+
+    Parameters
+    ----------
+    fit : Fit
+    idata : InferenceData or DataTree
+
+    Returns
+    -------
+    xarray.Dataset or None
+        Locations are as in `modes_from_record`, and what `relabel` needs is that of the record, if
+        there is one. None if the draws do not say to which modes they belong.
+    """
+    if not {"posterior", "sample_stats"} <= set(group_names(idata)):
+        return None
+    stats = _plain_stats(idata)
+    if not {"lp", "mode"} <= set(stats.data_vars):
+        return None
+    modes = modes_from_fit(fit, _highest_draws(get_dataset(idata, "posterior"), stats, fit.n_modes))
+    modes.attrs["locations_from"] = "the draws of highest density"
+    recorded = modes_from_record(idata)
+    modes.attrs.update(
+        {
+            name: recorded.attrs[name]
+            for name in ("symmetry", "reference")
+            if recorded is not None and name in recorded.attrs
+        }
+    )
+    return modes
+
+
 def modes_from_record(idata: Any) -> xr.Dataset | None:
     """Rebuild the group from the sample stats of draws.
 
@@ -103,9 +136,7 @@ def modes_from_record(idata: Any) -> xr.Dataset | None:
     """
     if "sample_stats" not in group_names(idata):
         return None
-    stats = get_dataset(idata, "sample_stats")
-    # PyMC's Zarr trace numbers the step methods.
-    stats = stats.rename({n: str(n).removeprefix(ZARR_PREFIX) for n in stats.variables})
+    stats = _plain_stats(idata)
     if RECORD not in stats:
         return None
     texts = [text for text in stats[RECORD].values.ravel() if text]
@@ -127,6 +158,12 @@ def drop_record(idata: Any) -> None:
         if group in group_names(idata) and RECORD in (stats := get_dataset(idata, group)):
             kept = stats.drop_vars(RECORD)
             add_group(idata, group, kept.drop_dims(set(stats.dims) - {"chain", "draw"}))
+
+
+def _plain_stats(idata: Any) -> xr.Dataset:
+    """Return the sample stats without the numbers that PyMC's Zarr trace gives to step methods."""
+    stats = get_dataset(idata, "sample_stats")
+    return stats.rename({n: str(n).removeprefix(ZARR_PREFIX) for n in stats.variables})
 
 
 def _highest_draws(posterior: xr.Dataset, stats: xr.Dataset, n_modes: int) -> xr.Dataset:

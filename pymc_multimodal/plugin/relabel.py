@@ -142,7 +142,8 @@ def relabel(idata: Any) -> Any:
     if "reference" not in attributes:
         raise ValueError(
             "These draws carry no record of the model's symmetry: there is no group 'modes' "
-            "that knows of it. Call attach(idata), step.attach(idata) or attach(idata, fit) first."
+            "that knows of it. Call attach(idata), step.attach(idata) or attach(idata, fit, "
+            "model=model) first."
         )
     out = idata.copy()
     actions = json.loads(attributes["symmetry"])

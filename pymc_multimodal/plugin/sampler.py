@@ -43,7 +43,7 @@ from pymc_multimodal.plugin.settings import (
     split_settings,
     with_fit_settings,
 )
-from pymc_multimodal.status import LimitReached
+from pymc_multimodal.status import LimitReached, counted
 from pymc_multimodal.target import Limits, Target
 
 __all__ = ["fit", "sample"]
@@ -297,7 +297,9 @@ def _run_chains(
     except KeyboardInterrupt:
         if done < 1:
             raise
-        _log.warning("Interrupted: returning the %d draws made so far.", done)
+        _log.warning(
+            "Interrupted: returning what was made so far, %s of each chain.", counted(done, "draw")
+        )
     kept = max(done, 0)
     return x[:, :kept], {name: s[:, :kept] for name, s in stats.items()}, tuned
 

@@ -13,7 +13,7 @@ from pymc_multimodal import checks
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.modes_group import modes_from_fit, modes_group
-from pymc_multimodal.status import with_error
+from pymc_multimodal.status import counted, with_error
 
 __all__ = ["ModeTable", "mode_table", "modes_given", "summary_line"]
 
@@ -153,11 +153,11 @@ def summary_line(fit: Fit) -> str:
         weights = f", weights {shown}" + (", ..." if len(pairs) > MAX_WEIGHTS_IN_LINE else "")
     climbs = searched = ""
     if challenge is not None and challenge.n_climbs:
-        climbs = f" and {challenge.n_climbs} further climbs"
+        climbs = f" and {counted(challenge.n_climbs, 'further climb')}"
     if (seen := fit.modes.seen_basin_mass) < 1.0:
         searched = f"modes whose basins hold less than {seen:.2g} of the prior may be missing; "
     return (
-        f"Found {fit.described_modes} from {fit.modes.n_starts} starts{climbs}{weights}; log "
-        f"evidence {with_error(w.total, w.total_se)}; {searched}{fit.n_logp_evals} density "
-        f"evaluations, {sum(fit.seconds.values()):.1f} s."
+        f"Found {fit.described_modes} from {counted(fit.modes.n_starts, 'start')}{climbs}"
+        f"{weights}; log evidence {with_error(w.total, w.total_se)}; {searched}"
+        f"{counted(fit.n_logp_evals, 'density evaluation')}, {sum(fit.seconds.values()):.1f} s."
     )

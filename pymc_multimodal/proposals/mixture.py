@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from pymc_multimodal.status import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -347,8 +349,8 @@ def fit_em(
             model.fit(x)
         except ValueError as error:
             raise MixtureError(
-                f"no mixture of {n_components} components could be fitted to {len(x)} draws in "
-                f"{x.shape[1]} dimensions: {error}"
+                f"no mixture of {counted(n_components, 'component')} could be fitted to "
+                f"{counted(len(x), 'draw')} in {counted(x.shape[1], 'dimension')}: {error}"
             ) from error
     covariances = model.covariances_
     if shape == "tied":

@@ -11,7 +11,12 @@ from pymc_multimodal.search.curvature import triangular
 from pymc_multimodal.search.modes import Modes, highest_point, modes_of
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.settings import ModeSearch
-from pymc_multimodal.search.starts import StartDistribution, start_distribution
+from pymc_multimodal.search.starts import (
+    StartDistribution,
+    check_points,
+    given_by_array,
+    start_distribution,
+)
 from pymc_multimodal.search.state import Search
 
 __all__ = [
@@ -21,8 +26,10 @@ __all__ = [
     "Search",
     "StartDistribution",
     "begin_search",
+    "check_points",
     "climb_from",
     "find_modes",
+    "given_by_array",
     "highest_point",
     "modes_of",
     "start_distribution",

@@ -14,7 +14,7 @@ from pymc_multimodal.search.statuses import (
     step_status,
     upper_share,
 )
-from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.status import FitError, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
@@ -211,8 +211,8 @@ def _central_point(density: Density, search: Search) -> Modes:
         ended = Status(
             "runaway",
             "search",
-            f"none of {n} climbs reached a proper optimum: the density grows without end along "
-            "some direction, or is flat.",
+            f"none of {counted(n, 'climb')} reached a proper optimum: the density grows without "
+            "end along some direction, or is flat.",
             f"The fit has {region}, and its weight is no weight of a mode. Write a hierarchical "
             "model in its non-centred form: then modes are told apart.",
         )
@@ -244,8 +244,8 @@ def highest_point(search: Search) -> Modes:
     unfinished = Status(
         "unfinished",
         "search",
-        f"no climb from {search.counts.starts} starts had ended in a proper optimum when the limit "
-        "of the fit was reached: the only mode is the highest point that is known.",
+        f"no climb from {counted(search.counts.starts, 'start')} had ended in a proper optimum "
+        "when the limit of the fit was reached: the only mode is the highest point that is known.",
         "Raise the limit.",
     )
     modes = _single_point(search, *search.highest, (unfinished,))

@@ -60,7 +60,8 @@ class ModeSearch:
     TypeError
         If a setting has the wrong type.
     ValueError
-        If a setting is out of range, or `radius` is given without `locations`.
+        If a setting is out of range, there are no points in an array, or `radius` is given
+        without `locations`.
 
     Notes
     -----
@@ -125,13 +126,17 @@ def _check_locations(owner: str, locations: Any) -> None:
 
 
 def _check_points(owner: str, name: str, points: Any) -> None:
-    """Raise TypeError unless points are an array of numbers; the shape is checked by the search."""
+    """Raise unless points are one or more rows of numbers; `check_points` checks the columns."""
     try:
         given = np.asarray(points, dtype=float)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{owner}({name}=...) must be an array of numbers of shape (n, d): {error}."
         ) from None
+    if given.ndim and not given.size:
+        raise ValueError(
+            f"{owner}({name}=...) holds no points: give at least one, or leave `{name}` out."
+        )
     if not given.ndim:
         raise TypeError(
             f"{owner}({name}={points!r}) must be an array of shape (n, d), or points by the names "

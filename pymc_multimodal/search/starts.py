@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pymc_multimodal.status import LimitReached, ModelError
+from pymc_multimodal.status import LimitReached, ModelError, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "StartDistribution",
     "Starts",
+    "check_points",
     "draw_starts",
     "first_size",
     "first_starts",
+    "given_by_array",
     "start_distribution",
 ]
 
@@ -138,6 +140,29 @@ def start_distribution(
     return StartDistribution(centre, np.minimum(spread, density.period / 4), points)
 
 
+def given_by_array(settings: ModeSearch) -> bool:
+    """Whether the settings give points as an array, in unconstrained coordinates."""
+    if settings.locations is None:
+        return settings.starts is not None and not isinstance(settings.starts, Integral)
+    where = settings.locations
+    return not isinstance(where, Mapping) and not isinstance(where[0], Mapping)
+
+
+def check_points(settings: ModeSearch, dim: int) -> None:
+    """Raise ValueError if points that are given by an array do not fit a model, or are not finite.
+
+    Parameters
+    ----------
+    settings : ModeSearch
+    dim : int
+        Unconstrained coordinates of the model.
+    """
+    if settings.locations is None:
+        _rows(settings.starts, dim, "starts")
+    else:
+        _rows(settings.locations, dim, "locations")
+
+
 def _given_points(
     density: Density, settings: ModeSearch, rng: np.random.Generator
 ) -> np.ndarray | None:
@@ -149,7 +174,7 @@ def _given_points(
     where = settings.locations
     if isinstance(where, Mapping):
         where = [where]
-    if len(where) and isinstance(where[0], Mapping):
+    if isinstance(where[0], Mapping):
         where = density.to_unconstrained(where)
     where = _rows(where, density.dim, "locations")
     if settings.radius:
@@ -280,9 +305,11 @@ def _rows(points: Any, dim: int, name: str) -> np.ndarray:
     points = np.atleast_2d(np.asarray(points, dtype=float))
     if points.ndim != 2 or points.shape[1] != dim:
         raise ValueError(
-            f"{name} has shape {points.shape}, but the model has {dim} unconstrained "
-            f"coordinates: shape (n, {dim}) is needed."
+            f"ModeSearch({name}=...) has shape {points.shape}, but the model has "
+            f"{counted(dim, 'unconstrained coordinate')}: shape (n, {dim}) is needed."
         )
     if not np.isfinite(points).all():
-        raise ValueError(f"{name} holds NaN or infinite values; give finite points.")
+        raise ValueError(
+            f"ModeSearch({name}=...) holds NaN or infinite values; give finite points."
+        )
     return points

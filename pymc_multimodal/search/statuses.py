@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.state import Search
@@ -57,21 +57,25 @@ def search_statuses(search: Search, hits: np.ndarray, unseen: float) -> tuple[St
     n_negligible = len(np.unique(search.optima.group)) - len(hits)
     if n_negligible:
         statuses.append(
-            Status("negligible", "search", f"{n_negligible} further modes have negligible mass.",
-                   "They were left out.", level="info")
+            Status("negligible", "search",
+                   f"{counted(n_negligible, 'further mode', ('has', 'have'))} negligible mass and "
+                   f"{'was' if n_negligible == 1 else 'were'} left out.", level="info")
         )  # fmt: skip
     if counts.runaway:
         statuses.append(
             Status("runaway", "search",
-                   f"{counts.runaway} of {n} climbs ended where the density still grows.",
+                   f"{counts.runaway} of {counted(n, 'climb')} ended where the density still "
+                   "grows.",
                    "Write a hierarchical model in its non-centred form.")
         )  # fmt: skip
     if counts.steps:
         statuses.append(step_status(counts.steps, n))
     if once and np.isfinite(unseen):
+        found = f"{once} of {len(hits)} modes {'was' if once == 1 else 'were'}"
+        found = "the only mode was" if len(hits) == 1 else found
         statuses.append(
             Status("singletons", "search",
-                   f"{once} of {len(hits)} modes were found by one start of {n} only, so up to "
+                   f"{found} found by one start of {n} only, so up to "
                    f"{unseen:.1%} of all starts may lead to modes that were not found.",
                    "Raise ModeSearch.max_starts or give more starts.")
         )  # fmt: skip
@@ -84,12 +88,15 @@ def _searched(search: Search) -> Status:
     if np.isnan(seen):
         cause = "no start was drawn from the prior: nothing is said of modes elsewhere."
     elif seen >= 1.0:
-        cause = f"only {n} climbs from prior draws ended at an optimum: any mode may be missing."
+        cause = (
+            f"{counted(n, 'climb')} from prior draws ended at an optimum, too few to tell "
+            "anything: any mode may be missing."
+        )
     else:
         cause = (
-            f"climbs from {n} prior draws ended at an optimum: a mode whose basin holds {seen:.2%} "
-            "or more of the prior has been seen with a probability of 95 %. Modes with smaller "
-            "basins may be missing, whatever their posterior mass."
+            f"climbs from {counted(n, 'prior draw')} ended at an optimum: a mode whose basin holds "
+            f"{seen:.2%} or more of the prior has been seen with a probability of 95 %. "
+            "Modes with smaller basins may be missing, whatever their posterior mass."
         )
     remedy = "Raise ModeSearch.starts, or give known modes: ModeSearch(locations=...)."
     return Status("searched", "search", cause, remedy, level="info")
@@ -100,14 +107,15 @@ def cut_short_statuses(search: Search) -> list[Status]:
     counts, statuses = search.counts, []
     if counts.flat:
         statuses.append(
-            Status("flat", "search", f"{counts.flat} climbs ended where the density is flat.",
-                   "They were not counted as modes.", level="info")
+            Status("flat", "search",
+                   f"{counted(counts.flat, 'climb')} ended where the density is flat.",
+                   "Such points are not counted as modes.", level="info")
         )  # fmt: skip
     if counts.saddles:
         statuses.append(
             Status("saddles", "search",
-                   f"{counts.saddles} climbs ended at a saddle and were not continued: each batch "
-                   "leaves a few saddles only.",
+                   f"{counted(counts.saddles, 'climb')} ended at a saddle and went no further: "
+                   "each batch leaves a few saddles only.",
                    "Where the density is rough or has steps, every place looks like a saddle; "
                    "otherwise raise ModeSearch.starts: modes may be missing.",
                    level="warning" if counts.saddles > MAX_SADDLE_SHARE * counts.starts else "info")
@@ -115,8 +123,8 @@ def cut_short_statuses(search: Search) -> list[Status]:
     if counts.unfinished:
         statuses.append(
             Status("unfinished", "search",
-                   f"{counts.unfinished} of {counts.starts} climbs were cut off by a limit of "
-                   "the fit: modes may be missing.", "Raise the limit.")
+                   f"a limit of the fit cut off {counts.unfinished} of "
+                   f"{counted(counts.starts, 'climb')}: modes may be missing.", "Raise the limit.")
         )  # fmt: skip
     return statuses
 
@@ -126,7 +134,7 @@ def step_status(steps: int, n: int) -> Status:
     return Status(
         "step",
         "search",
-        f"{steps} of {n} climbs ended at a step of the log density: it falls there at "
+        f"{steps} of {counted(n, 'climb')} ended at a step of the log density: it falls there at "
         "once, although its gradient points on.",
         "Gradients do not see steps (pm.math.switch, comparisons, rounding): write a "
         "smooth function in their place, such as pm.math.sigmoid, or sum over the cases.",

@@ -74,7 +74,7 @@ class Symmetry:
         object.__setattr__(self, "generators", generators)
         if not len(self.elements):
             raise ValueError(
-                f"Symmetry(generators=...): the {len(generators)} generators make a group of more "
+                "Symmetry(generators=...): these generators make a group of more "
                 f"than {MAX_ELEMENTS} elements, or an infinite one, or one with more than "
                 f"{MAX_ENTRIES:.0e} matrix entries. Give fewer generators, or order the components "
                 "in the model."

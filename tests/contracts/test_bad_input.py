@@ -58,7 +58,8 @@ def no_evaluations(monkeypatch):
 
     monkeypatch.setattr("pymc_multimodal.plugin.fitting.fit_density", recorded)
     yield
-    assert [density.spent() for density in densities] == [0]
+    # Wrong columns are refused before there is a density.
+    assert not any(density.spent() for density in densities)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_missing_data_are_explained(monkeypatch, four_modes_fit, caplog):
         pm.Normal("y", x, 1.0, observed=np.ma.masked_array([1.0, 2.0, 3.0], [1, 0, 0]))
     caplog.set_level("INFO", logger="pymc")
     mm.fit(model, random_seed=1, progressbar=False)
-    assert "2 values in x_unobserved, 1 values in y_unobserved" in caplog.text
+    assert "2 values in x_unobserved, 1 value in y_unobserved" in caplog.text
     assert "posterior_predictive" in caplog.text
 
 
@@ -380,7 +381,7 @@ def test_configs_out_of_range(make, says):
     ("modes", "error", "says"),
     [
         (mm.ModeSearch(starts=np.zeros((4, 3))), ValueError, r"starts.*\(4, 3\).*\(n, 1\)"),
-        (mm.ModeSearch(starts=np.array([[np.nan]])), ValueError, "starts holds NaN"),
+        (mm.ModeSearch(starts=np.array([[np.nan]])), ValueError, r"starts=...\) holds NaN"),
         (mm.ModeSearch(locations=np.zeros((2, 2))), ValueError, r"locations.*\(n, 1\)"),
         (mm.ModeSearch(locations=[{"slope": 1.0}]), ModelError, "slope"),
     ],

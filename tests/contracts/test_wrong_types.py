@@ -12,7 +12,7 @@ import pymc as pm
 import pytest
 
 import pymc_multimodal as mm
-from pymc_multimodal._compat import get_dataset
+from pymc_multimodal._compat import get_dataset, group_names
 from pymc_multimodal.plugin.keywords import REFUSED
 
 SILENT = {"progressbar": False, "quiet": True}
@@ -39,6 +39,13 @@ class Given:
     def __init__(self, model, fit, idata):
         self.model, self.fit, self.idata = model, fit, idata
 
+    def without_stats(self):
+        """Return the draws with their posterior alone."""
+        idata = self.idata.copy()
+        for group in [n for n in group_names(idata) if n != "posterior"]:
+            del idata[group]
+        return idata
+
     def sample(self, **kwargs):
         return mm.sample(10, model=self.model, fit=self.fit, **SILENT, **kwargs)
 
@@ -58,10 +65,17 @@ def given(four_modes, four_modes_fit, idata):
         (lambda g: mm.MultimodalDiffusion(["x"], model=g.model), TypeError,
          r"vars=\['x'\].*'x' is no free variable.*leave `vars` out"),
         (lambda g: mm.MultimodalDiffusion(500, model=g.model), TypeError, "vars=.*500"),
-        (lambda g: mm.attach(g.idata, g.fit), TypeError, r"attach\(\) needs a model.*with model:"),
+        (lambda g: mm.attach(g.without_stats(), g.fit), TypeError,
+         r"attach\(idata, fit\).*sample stats `lp` and `mode`.*with model:"),
         (lambda g: mm.attach(g.idata, 3), TypeError, r"attach\(fit=3\) is an int.*step.fit"),
         (lambda g: mm.attach(None), TypeError, r"attach\(None\) is a NoneType.*pm.sample"),
         (lambda g: mm.relabel("x.nc"), TypeError, r"relabel\('x.nc'\) is a str"),
+        (lambda g: mm.mode_table(mm.mode_table(g.fit)), TypeError,
+         r"^mode_table\(\.\.\.\) is a ModeTable; give [^\n]*$"),
+        (lambda g: mm.sample(model=g.model, fit=g.idata), TypeError,
+         r"^sample\(fit=\.\.\.\) is an? (InferenceData|DataTree); give [^\n]*$"),
+        (lambda g: mm.fit(g.model, modes=g.idata), TypeError,
+         r"^fit\(modes=\.\.\.\) is an? (InferenceData|DataTree); give [^\n]*$"),
         (lambda g: mm.mode_table(None), TypeError, r"mode_table\(None\) is a NoneType"),
         (lambda g: mm.plot_modes("x.nc"), TypeError, r"plot_modes\('x.nc'\) is a str"),
         (lambda g: mm.plot_modes(g.idata, "x"), TypeError, r"var_names='x'\) must be a list"),

@@ -145,6 +145,9 @@ def test_without_weights_the_answer_is_laplaces_approximation():
     """It is exact for normals, and its error is unknown all the same."""
     fit = fit_density(TARGET.density(), FitConfig(max_evals=3_000))
     assert "laplace" in warnings_of(fit)
+    assert np.isnan(fit.draws.ess).all()
+    budget = next(s for s in fit.statuses if s.code == "budget")
+    assert "standard errors of weights are not known, and target_se=" in budget.cause
     assert fit.n_modes == 2
     np.testing.assert_allclose(fit.weights.weight, [0.7, 0.3], atol=1e-3)
     assert fit.weights.total == pytest.approx(TARGET.log_z, abs=1e-3)

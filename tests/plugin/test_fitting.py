@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pymc as pm
 import pytest
 
 import pymc_multimodal as mm
 from pymc_multimodal.plugin import fitting, settings
+from pymc_multimodal.status import Status
 
 
 class Bar:
@@ -69,3 +71,46 @@ def test_a_long_compilation_is_announced_with_a_hint(monkeypatch, caplog):
     with pytest.raises(RuntimeError, match="compiled"):
         mm.fit(pm.Model(), random_seed=1, quiet=True)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_start_of_workers_is_announced(four_modes, four_modes_fit, monkeypatch, caplog, quiet):
+    caplog.set_level("INFO", logger="pymc.multimodal")
+    monkeypatch.setattr(fitting.Density, "start_workers", lambda density: None)
+    monkeypatch.setattr(fitting, "fit_density", lambda *a, **k: four_modes_fit)
+    mm.fit(four_modes, random_seed=1, workers=2, quiet=quiet, progressbar=False)
+    said = [r.getMessage() for r in caplog.records]
+    assert any(s.startswith("Starting 2 workers, each of which loads") for s in said) != quiet
+    caplog.clear()
+    mm.fit(four_modes, random_seed=1, quiet=quiet, progressbar=False)
+    assert not any("worker" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"starts": [[0.0, 1.0, 2.0, 3.0]]}, r"starts=...\) has shape \(1, 4\).*shape \(n, 2\)"),
+        ({"locations": [[0.0, 1.0, 2.0, 3.0]]}, r"locations=...\) has shape \(1, 4\)"),
+        ({"starts": [[0.0, float("nan")]]}, "starts=...\\) holds NaN"),
+    ],
+)
+def test_points_that_do_not_fit_the_model_are_refused_before_compiling(monkeypatch, given, says):
+    monkeypatch.setattr(fitting, "density_of", lambda *a, **k: pytest.fail("compiled"))
+    with pm.Model() as model:
+        pm.Normal("x", shape=2)
+    with pytest.raises(ValueError, match=says):
+        mm.fit(model, modes=mm.ModeSearch(**given), random_seed=1, quiet=True)
+
+
+def test_warnings_that_all_images_share_are_told_once(
+    four_modes, four_modes_fit, monkeypatch, caplog
+):
+    alike = tuple(
+        Status("r_hat", "regions", "the chains did not mix.", mode=k)
+        for k in range(four_modes_fit.n_modes)
+    )
+    fit = replace(four_modes_fit, statuses=alike)
+    monkeypatch.setattr(fitting, "fit_density", lambda *a, **k: fit)
+    mm.fit(four_modes, random_seed=1, quiet=True, progressbar=False)
+    said = [r.getMessage() for r in caplog.records if "did not mix" in r.getMessage()]
+    assert said == [f"modes 0-{fit.n_modes - 1}: the chains did not mix."]

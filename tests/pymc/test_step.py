@@ -254,7 +254,23 @@ def test_draws_without_their_beginning_need_the_fit(step, model):
     idata = draw(model, step, draws=20).isel(draw=slice(5, None))
     with pytest.raises(ValueError, match=r"no record of a fit.*cut off.*attach\(idata, fit\)"):
         mm.attach(idata)
+    alone = get_dataset(mm.attach(idata.copy(), step.fit), "modes")
+    np.testing.assert_array_equal(alone["weight"].values, step.fit.weights.weight)
+    np.testing.assert_allclose(alone["x"].values, [3.0, -3.0], atol=0.8)
+    assert alone.attrs["locations_from"] == "the draws of highest density"
     assert "modes" in group_names(mm.attach(idata, step.fit, model=model))
+
+
+def test_attach_with_the_fit_alone_needs_no_model_and_keeps_what_is_there(step, model):
+    idata = draw(model, step, draws=20)
+    record = get_dataset(mm.attach(idata.copy()), "modes").attrs
+    fresh = get_dataset(mm.attach(idata.copy(), step.fit), "modes").attrs
+    assert [fresh[n] for n in ("symmetry", "reference")] == [
+        record[n] for n in ("symmetry", "reference")
+    ]
+    whole = get_dataset(step.attach(idata), "modes")
+    assert "fit_record" not in get_dataset(idata, "sample_stats")
+    xr.testing.assert_identical(get_dataset(mm.attach(idata, step.fit), "modes"), whole)
 
 
 def test_a_mode_that_no_draw_visited_has_no_location(model, step):

@@ -13,10 +13,10 @@ from pymc_multimodal.search import ModeSearch
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"locations": np.zeros((2, 3))}, r"locations has shape \(2, 3\).*shape \(n, 2\)"),
-        ({"starts": np.zeros((2, 2, 2))}, r"starts has shape \(2, 2, 2\)"),
-        ({"starts": [[0.0, np.nan]]}, "starts holds NaN"),
-        ({"locations": [[0.0, np.inf]]}, "locations holds NaN"),
+        ({"locations": np.zeros((2, 3))}, r"locations=...\) has shape \(2, 3\).*shape \(n, 2\)"),
+        ({"starts": np.zeros((2, 2, 2))}, r"starts=...\) has shape \(2, 2, 2\)"),
+        ({"starts": [[0.0, np.nan]]}, r"starts=...\) holds NaN"),
+        ({"locations": [[0.0, np.inf]]}, r"locations=...\) holds NaN"),
         ({"optimiser": "newton"}, "optimiser='newton'"),
         ({"starts": 0}, "starts=0"),
         ({"radius": 1.0}, "radius"),
@@ -62,6 +62,8 @@ def test_settings_of_the_wrong_type_are_named(settings, message):
         ({"max_starts": 0}, "max_starts=0"),
         ({"max_iter": 0}, "max_iter=0"),
         ({"stretch": 0.0}, "stretch=0.0"),
+        ({"locations": []}, r"ModeSearch\(locations=...\) holds no points.*at least one"),
+        ({"starts": np.empty((0, 2))}, r"ModeSearch\(starts=...\) holds no points"),
         ({"barrier": -1.0}, "barrier=-1.0"),
         ({"negligible": np.nan}, "negligible=nan"),
     ],

@@ -10,6 +10,7 @@ from scipy.linalg import solve_triangular
 
 from pymc_multimodal.proposals.elliptical import factor
 from pymc_multimodal.proposals.flow.density import FlowDensity, FlowError
+from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.elliptical import EllipticalMixture
@@ -115,7 +116,10 @@ def _check(draws: FlowDraws) -> None:
     if d < 2:
         raise FlowError("with one coordinate there is nothing to transport autoregressively")
     if n < max(MIN_DRAWS, MIN_DRAWS_PER_DIM * d):
-        raise FlowError(f"{n} draws are too few for a network in {d} dimensions")
+        raise FlowError(
+            f"{counted(n, 'draw', ('is', 'are'))} too few for a network in "
+            f"{counted(d, 'dimension')}"
+        )
 
 
 def _bounded(

@@ -203,6 +203,5 @@ def _no_map(k: int, error: Exception) -> Status:
         remedy,
         mode=k,
     )
-    _log.warning("region %d: %s %s", k, status.cause, status.remedy)
-    _log.debug("region %d", k, exc_info=error)
+    _log.debug("region %d: %s", k, status.cause, exc_info=error)
     return status

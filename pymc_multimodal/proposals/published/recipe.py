@@ -23,7 +23,7 @@ from pymc_multimodal.proposals.published.labels import (
     labelled_pairs,
 )
 from pymc_multimodal.proposals.published.maps import train_map
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, counted
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def learn_map(
     x = unroll(draws.reshape(-1, d), density.centre, density.period)
     if len(x) < max(MIN_DRAWS, MIN_DRAWS_PER_DIM * d):
         raise MapError(
-            f"the region has {len(x)} draws only, for {d} coordinates.",
+            f"the region has {counted(len(x), 'draw')} only, for {counted(d, 'coordinate')}.",
             "Raise LocalSampling.draws.",
         )
     mean, sd = x.mean(axis=0), x.std(axis=0)

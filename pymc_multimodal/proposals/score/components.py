@@ -8,7 +8,7 @@ import numpy as np
 
 from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, counted
 
 __all__ = ["component_counts", "fit_components", "whiten_components"]
 
@@ -156,8 +156,8 @@ def _standardise(x: np.ndarray) -> tuple[AffineCoordinates, list[Status]]:
     basis[varying] = sd[varying][:, None] * (axes[keep].T * size[keep] / np.sqrt(len(x)))
     status = Status(
         "dependent", "proposals",
-        f"the draws vary in {rank} directions of {varying.sum()} coordinates: the others are "
-        "linear functions of them, and stay so.", "", level="info",
+        f"the draws vary in {counted(rank, 'direction')} of {varying.sum()} coordinates: the "
+        "others are linear functions of them, and stay so.", "", level="info",
     )  # fmt: skip
     return AffineCoordinates(mean, basis), [status]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,9 +109,9 @@ def describe_run(
     apart = clusters.cluster[:, None] != clusters.cluster
     largest_overlap = float(clusters.overlap[apart].max()) if apart.any() else 0.0
     lines = [
-        f"{n} stored draws of {d} coordinates; {len(clusters)} clusters of "
-        f"{len(clusters.cluster)} components.",
-        f"Run: {round(trial.stop_time / step_size)} steps of {step_size:.3g}, to time "
+        f"{counted(n, 'stored draw')} of {counted(d, 'coordinate')}; "
+        f"{counted(len(clusters), 'cluster')} of {counted(len(clusters.cluster), 'component')}.",
+        f"Run: {counted(round(trial.stop_time / step_size), 'step')} of {step_size:.3g}, to time "
         f"{trial.stop_time:.3g}, from the draws themselves.",
         "",
         "Guaranteed: nothing beyond the stored draws. No density corrects these draws.",

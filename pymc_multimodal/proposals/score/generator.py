@@ -11,7 +11,7 @@ from pymc_multimodal import checks
 from pymc_multimodal.proposals.score.clusters import cluster_labels
 from pymc_multimodal.proposals.score.diagnostics import describe_run
 from pymc_multimodal.proposals.score.langevin import run_langevin
-from pymc_multimodal.status import FitError, Status
+from pymc_multimodal.status import FitError, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.mixture import GaussianMixture
@@ -71,8 +71,8 @@ class ScoreGenerator:
         """Say in one line what was learned."""
         n, d = self.stored.x.shape
         return (
-            f"<ScoreGenerator of {n} draws of {d} coordinates: {len(self.clusters)} clusters, "
-            f"stop at {self.trial.stop_time:.3g}>"
+            f"<ScoreGenerator of {counted(n, 'draw')} of {counted(d, 'coordinate')}: "
+            f"{counted(len(self.clusters), 'cluster')}, stop at {self.trial.stop_time:.3g}>"
         )
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from pymc_multimodal._compat import get_dataset, group_names
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import Status, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -253,17 +253,19 @@ def _check_enough(stored: StoredDraws, varying: np.ndarray, n_distinct: int) -> 
     """Raise ValueError for draws that nothing can be learned from."""
     if not varying.any():
         raise ValueError(
-            f"draws holds {len(stored.x)} equal rows: there is no distribution to learn."
+            f"draws holds {counted(len(stored.x), 'row')}, all of them equal: there is no "
+            "distribution to learn."
         )
     if n_distinct < MIN_DISTINCT_DRAWS:
         raise ValueError(
-            f"draws has {n_distinct} distinct rows; at least {MIN_DISTINCT_DRAWS} are needed. "
-            "Sample more."
+            f"draws has {counted(n_distinct, 'distinct row')}; at least "
+            f"{MIN_DISTINCT_DRAWS} are needed. Sample more."
         )
     if n_distinct <= varying.sum():
         raise ValueError(
-            f"draws has {n_distinct} distinct rows for {varying.sum()} coordinates: in some "
-            "directions they do not vary at all. Sample more, or choose fewer variables by "
+            f"draws has {counted(n_distinct, 'distinct row')} for "
+            f"{counted(int(varying.sum()), 'coordinate')}: in some directions "
+            "they do not vary at all. Sample more, or choose fewer variables by "
             "var_names."
         )
 
@@ -275,7 +277,8 @@ def _number_statuses(stored: StoredDraws, varying: np.ndarray, n_distinct: int) 
     if n_distinct < wanted:
         found.append(
             Status("few_draws", "proposals",
-                   f"{n_distinct} distinct draws for {varying.sum()} coordinates leave the spread "
+                   f"{counted(n_distinct, 'distinct draw')} for "
+                   f"{counted(int(varying.sum()), 'coordinate')} leave the spread "
                    "uncertain in most directions.", f"Store at least {wanted}.")
         )  # fmt: skip
     if n_distinct < MIN_DISTINCT_SHARE * n:

@@ -419,7 +419,8 @@ def assert_fell_back(q, fitted, message, caplog):
     assert status.level == "warning"
     assert status.remedy
     assert re.search(message, str(status))
-    assert "region 0" in caplog.text
+    # The fit tells it, with what all its regions have in common told once.
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     x = q.generate(2000, np.random.default_rng(2))
     assert np.isfinite(x).all()
     plain = fitted.densities[0].sample(2000, np.random.default_rng(2))

@@ -56,7 +56,7 @@ def test_bounded_variables_stay_within_their_bounds(rng, caplog):
     ("draws", "error", "says"),
     [
         (np.full((50, 2), np.nan), ValueError, "100 values that are NaN"),
-        (np.ones((50, 2)), ValueError, "50 equal rows"),
+        (np.ones((50, 2)), ValueError, "50 rows, all of them equal"),
         (np.arange(10.0), ValueError, "10 distinct rows"),
         (np.random.default_rng(0).standard_normal((30, 40)), ValueError, "30 distinct rows for 40"),
         (np.repeat(np.arange(5.0), 20), ValueError, "5 distinct rows"),
