@@ -60,11 +60,11 @@ def test_climbs_end_with_their_budget(gradient, rng):
     density = two_modes(dim=3).density(gradient=gradient)
     settings = ModeSearch(starts=32)
     search = settled_search(density, settings, rng)
-    points = density.prior_draws(1024, rng)
+    points = density.prior_draws(4096, rng)
     before = density.n_logp_evals
     found, climbs = climb_within(density, search, settings, points, 3_000)
     spent = density.n_logp_evals - before
-    assert 8 <= climbs < 1024
+    assert 8 <= climbs < 4096
     assert spent < 3_000 + 2 * 3_000 / climbs * 8 + 1_000
     assert len(modes_of(density, found, settings)) == 2
     assert climb_within(density, search, settings, points[:0], 3_000) == (search, 0)

@@ -13,6 +13,7 @@ from pymc_multimodal.proposals import RegionalFamilies
 
 SETTINGS = (
     mm.Challenge,
+    mm.FirstAnswer,
     mm.ControlNetwork,
     mm.EnergyNetwork,
     mm.Hybrid,
@@ -49,6 +50,7 @@ KINDS = {
     (mm.ModeSearch, "optimiser"): "str",
     (FitConfig, "generator"): "other",
     (FitConfig, "challenge"): "settings",
+    (FitConfig, "first_answer"): "settings",
     (FitConfig, "symmetry"): "settings",
 }
 

@@ -105,7 +105,7 @@ def test_few_bad_values_are_noted_and_no_warning():
     assert not codes(fit)
     assert "nan" in codes(fit, "info")
     clean = fit_density(TARGET.density(), FitConfig(challenge=False))
-    assert {s.code for s in clean.statuses} == {"searched"}
+    assert {s.code for s in clean.statuses} == {"searched", "first_answer"}
 
 
 def test_a_model_that_raises_now_and_then_warns_through_pymc(caplog):
@@ -227,7 +227,8 @@ def test_cauchy_tails_that_no_chain_has_been_to_are_flagged_or_cost_little():
     """R-hat may pass; one draw in fifty should lie beyond all that the chains have seen."""
     flagged = 0
     for seed in (0, 2, 4):
-        fit = fit_density(Cauchy().density(), FitConfig(random_seed=seed))
+        config = FitConfig(first_answer=False, random_seed=seed)
+        fit = fit_density(Cauchy().density(), config)
         flagged += bool(codes(fit) & {"pareto_k", "overlap", "sticky", "border"})
         assert abs(fit.weights.total) < 4 * fit.weights.total_se
     assert flagged
@@ -343,8 +344,9 @@ def test_many_modes(sizes):
     # Borders are learned from 4,000 draws in all: fifteen for each of the 260 regions, which
     # then hold too much or too little of their neighbours.
     off = np.abs(fit.weights.weight / fit.images * found - 1)
+    noise = 4.0 * (fit.weights.weight_se / fit.weights.weight).max()
     assert np.median(off) < 0.05
-    assert off.max() < (0.2 if many > 100 else 0.05)
+    assert off.max() < (0.2 if many > 100 else 0.0) + noise
 
 
 def test_modes_beyond_the_budget_are_said_to_be_missing():

@@ -154,7 +154,9 @@ def test_pymc_draws_from_a_fit_that_was_interrupted(monkeypatch, caplog):
 
     monkeypatch.setattr(rounds, "tempered_smc", press)
     with models.unequal(), caplog.at_level(logging.WARNING):
-        step = mm.MultimodalDiffusion(random_seed=1, progressbar=False, quiet=True)
+        step = mm.MultimodalDiffusion(
+            random_seed=1, first_answer=False, progressbar=False, quiet=True
+        )
         idata = pm.sample(
             50, tune=0, step=step, chains=2, cores=1, progressbar=False, random_seed=1,
             compute_convergence_checks=False,

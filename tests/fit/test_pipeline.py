@@ -53,7 +53,8 @@ def assert_right(fit, target, modes):
     assert np.all(np.abs(w.weight - truth) <= 4 * np.hypot(w.weight_se, 1e-4 * (modes > 1)))
     assert abs(w.total - target.log_z) < 4 * w.total_se
     assert w.weight_se.max() < 1.1 * fit.config.target_se
-    assert fit.chains.r_hat.max() < 1.02
+    # After a first answer that is precise no chains have run.
+    assert not fit.chains.r_hat.max() >= 1.02
 
 
 def test_weights_and_evidence_of_two_modes(fit):
@@ -73,7 +74,7 @@ def test_the_cost_is_counted(fit):
     assert again.n_logp_evals == fit.n_logp_evals == density.n_logp_evals - 10
     assert 0 < fit.n_grad_evals <= fit.n_logp_evals
     assert set(fit.seconds) <= {"begin", *(step.name for step in STEPS)}
-    assert {"search", "explore", "bridge", "challenge", "kernel"} <= set(fit.seconds)
+    assert {"search", "approximate", "explore", "weigh", "kernel"} <= set(fit.seconds)
     np.testing.assert_array_equal(again.weights.weight, fit.weights.weight)
     np.testing.assert_array_equal(again.draws.x[0], fit.draws.x[0])
     np.testing.assert_array_equal(again.modes.locations, fit.modes.locations)
@@ -232,7 +233,7 @@ def test_progress_is_told():
     told = []
     fit_density(
         TARGET.density(),
-        FitConfig(target_se=0.05),
+        FitConfig(target_se=0.05, first_answer=False),
         report=lambda stage, text: told.append((stage, text)),
     )
     stages = list(dict.fromkeys(stage for stage, _ in told))
