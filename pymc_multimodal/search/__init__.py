@@ -10,14 +10,18 @@ from pymc_multimodal.search.batches import begin_search, climb_from, find_modes
 from pymc_multimodal.search.curvature import triangular
 from pymc_multimodal.search.modes import Modes, highest_point, modes_of
 from pymc_multimodal.search.optima import OptimumSet
+from pymc_multimodal.search.screening import Screening, screen
+from pymc_multimodal.search.screening_points import Described
 from pymc_multimodal.search.settings import ModeSearch
 from pymc_multimodal.search.starts import StartDistribution, start_distribution
 from pymc_multimodal.search.state import Search
 
 __all__ = [
+    "Described",
     "ModeSearch",
     "Modes",
     "OptimumSet",
+    "Screening",
     "Search",
     "StartDistribution",
     "begin_search",
@@ -25,6 +29,7 @@ __all__ = [
     "find_modes",
     "highest_point",
     "modes_of",
+    "screen",
     "start_distribution",
     "triangular",
 ]
