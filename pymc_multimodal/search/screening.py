@@ -111,12 +111,10 @@ class Screening:
     def sentence(self) -> str:
         """Say what was screened, and what it means."""
         share = f"{self.entered_share:.2g}"
-        found = (
-            f"{self.new_modes} new modes were found" if self.new_modes else "no new mode appeared"
-        )
+        found = f"new modes: {self.new_modes}"
         if not self.n_points:
             return (
-                f"{self.n_climbs} climbs from further starts: {found}. A basin that holds {share} "
+                f"{self.n_climbs} climbs from further starts ({found}). A basin that holds {share} "
                 "or more of such starts was entered with a probability of 95 %. That is no share "
                 "of posterior mass."
             )
@@ -128,7 +126,7 @@ class Screening:
                 f"{self.narrowest_width:.2g} times as wide as the other."
             )
         return (
-            f"{self.n_points:,} points were ranked by their log density: {found}. A basin that "
+            f"{self.n_points:,} points were ranked by their log density ({found}). A basin that "
             f"holds {share} or more of these points was entered with a probability of 95 %, and "
             "recognised if the known modes are described well. That is no share of posterior "
             f"mass.{width}"

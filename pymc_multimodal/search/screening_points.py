@@ -89,8 +89,8 @@ class PointSource:
         """Draw from the known modes, and stretch each draw about the nearest of them."""
         x = np.asarray(self.known.sample(n, rng), dtype=float)
         location = self.modes.locations[self.modes.nearest(self.density, x)]
-        ends = np.log([LEAST_FACTOR, MOST_FACTOR])
-        factor = np.exp(rng.uniform(*ends, size=(n, 1)))
+        low, high = np.log(LEAST_FACTOR), np.log(MOST_FACTOR)
+        factor = np.exp(rng.uniform(low, high, size=(n, 1)))
         return location + factor * (self.density.unroll(x, location) - location)
 
 

@@ -18,9 +18,9 @@ __all__ = ["Candidates", "KnownModes", "surprises"]
 # measured (raw, by neighbours in radius, by this regression) it alone found every mode that could
 # be found beside Student-t and curved ones.
 POINTS_PER_COEFFICIENT, MAX_BANDS = 20, 40
-# Parts of the residuals that the regression leaves out, lowest and highest, and how often it is
-# repeated. Conventional: a mode that holds a tenth of a band has been found by climbs.
-TRIMMED, PASSES = 0.1, 3
+# Parts of the residuals that the regression leaves out, lowest and highest, and how often
+# it is repeated. Conventional: a mode that holds a tenth of a band has been found by climbs.
+TRIMMED, PASSES = 0.1, 2
 # Nats that are added to the median absolute deviation: smaller residuals are no sign of a mode.
 # Conventional.
 LEAST_DEVIATION = 0.5
@@ -196,18 +196,26 @@ def _scores(features: np.ndarray, logp: np.ndarray, log_q: np.ndarray) -> np.nda
     scale = log_q.std()
     if scale > 0:
         features = np.column_stack([features, (log_q - log_q.mean()) / scale])
-    n = len(y)
+    n, width = features.shape
     cut = int(TRIMMED * n)
-    kept = np.arange(n)
-    residual = y - np.median(y)
+    gram, moment = features.T @ features, features.T @ y
+    residual = _residual(features, y, gram, moment)
     for _ in range(PASSES):
-        if n - 2 * cut < features.shape[1]:
+        if not cut or n - 2 * cut < width:
             break
-        own = features[kept]
-        gram = own.T @ own
-        gram[np.diag_indices(len(gram))] += RIDGE * np.trace(gram) / len(gram)
-        residual = y - features @ np.linalg.solve(gram, own.T @ y[kept])
-        kept = np.argpartition(residual, (cut, n - cut - 1))[cut : n - cut]
-    residual = residual - np.median(residual)
-    out: np.ndarray = residual / (np.median(np.abs(residual)) + LEAST_DEVIATION)
+        order = np.argpartition(residual, (cut, n - cut))
+        out = np.concatenate([order[:cut], order[n - cut :]])
+        own = features[out]
+        residual = _residual(features, y, gram - own.T @ own, moment - own.T @ y[out])
+    residual -= np.median(residual)
+    scores: np.ndarray = residual / (np.median(np.abs(residual)) + LEAST_DEVIATION)
+    return scores
+
+
+def _residual(
+    features: np.ndarray, y: np.ndarray, gram: np.ndarray, moment: np.ndarray
+) -> np.ndarray:
+    """Return the residuals of a regression with these sums of products."""
+    gram = gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+    out: np.ndarray = y - features @ np.linalg.solve(gram, moment)
     return out
