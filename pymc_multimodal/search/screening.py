@@ -30,9 +30,12 @@ MAX_DIM = 12
 # Fewest and most points of a screening whose number is chosen by time. Conventional: fewer find
 # nothing that climbs from 128 starts have not found; more do not fit into two seconds.
 MIN_POINTS, MAX_POINTS = 2**11, 2**20
-# Numbers of points after which the price of a point is measured, and the share of the seconds after
-# which it is measured no more. The first number tells whether points are dear. Conventional.
-PRICED, PRICED_SHARE = (32, 512, 4096), 0.05
+# Points that are ranked together, and that are evaluated before limits are looked at again.
+# Conventional: they bound the memory.
+BLOCK, SLICE = 2**16, 2**13
+# Numbers of points after which the price of a point is measured anew, and the share of the seconds
+# after which it is measured no more. The first number tells whether points are dear. Conventional.
+PRICED, PRICED_SHARE = (32, 512, 4096, BLOCK), 0.05
 # Seconds of a point from which on climbs find more than values do: by 10,000 evaluations climbs
 # find 0.54 of the modes that can be found, values 0.42. Then the share of the evaluations so far
 # that the climbs may cost. Conventional: a dear fit costs a fifth more.
@@ -42,9 +45,6 @@ DEAR_SECONDS, DEAR_SHARE = 1e-3, 0.2
 MAX_FURTHER, FURTHER_BATCH = 384, 64
 # Seconds of this package's work for each evaluation of a climb. Measured.
 CLIMB_SECONDS = 3.3e-6
-# Points that are ranked together, and that are evaluated before limits are looked at again.
-# Conventional: they bound the memory.
-BLOCK, SLICE = 2**16, 2**13
 # Candidates that are kept, climbs from them, and climbs of one round: after each round, candidates
 # that a new optimum explains are left out. Conventional; the first to find 64.
 KEPT, MAX_CLIMBS, ROUND = 1024, 64, 16
@@ -242,18 +242,20 @@ def _by_values(
         points, cut_short = _evaluated(source, size, rng)
         n += len(points.x)
         parts.append(points)
-        if timed and n in PRICED:
-            surprises(density, modes, *points)
+        whole = n % BLOCK == 0 or n >= end or cut_short
+        if whole:
+            block, parts = _Points.joined(parts), []
+            score = surprises(density, modes, *block)
+            candidates = candidates.with_more(block.x, block.logp, score, KEPT)
+        if timed and n in PRICED and (n < end or n == BLOCK):
+            if not whole:
+                surprises(density, modes, *points)
             now = time.monotonic()
             price = (now - since) / size
             if price > DEAR_SECONDS:
                 return _Seen(search)
             end = min(most, _affordable(settings.screening_seconds, price))
             timed = now - began < PRICED_SHARE * settings.screening_seconds
-        if n % BLOCK == 0 or n >= end or cut_short:
-            block, parts = _Points.joined(parts), []
-            score = surprises(density, modes, *block)
-            candidates = candidates.with_more(block.x, block.logp, score, KEPT)
     each = max(search.n_evals / max(search.counts.starts, 1), 1.0)
     n_climbs = int(min(MAX_CLIMBS, max(MIN_CLIMBS, n / each)))
     seen = _climbed(density, search, settings, candidates, n_climbs)

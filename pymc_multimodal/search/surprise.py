@@ -196,26 +196,31 @@ def _scores(features: np.ndarray, logp: np.ndarray, log_q: np.ndarray) -> np.nda
     scale = log_q.std()
     if scale > 0:
         features = np.column_stack([features, (log_q - log_q.mean()) / scale])
-    n, width = features.shape
-    cut = int(TRIMMED * n)
-    gram, moment = features.T @ features, features.T @ y
-    residual = _residual(features, y, gram, moment)
-    for _ in range(PASSES):
-        if not cut or n - 2 * cut < width:
-            break
-        order = np.argpartition(residual, (cut, n - cut))
-        out = np.concatenate([order[:cut], order[n - cut :]])
-        own = features[out]
-        residual = _residual(features, y, gram - own.T @ own, moment - own.T @ y[out])
-    residual -= np.median(residual)
-    scores: np.ndarray = residual / (np.median(np.abs(residual)) + LEAST_DEVIATION)
+    # In few dimensions a part of the points is enough. They are in the order of their radius.
+    few = slice(None, None, max(1, len(y) // (POINTS_PER_COEFFICIENT * features.shape[1])))
+    own = features[few]
+    weights = _trimmed_fit(own, y[few])
+    residual = y - features @ weights
+    residual -= np.median(residual[few])
+    scores: np.ndarray = residual / (np.median(np.abs(residual[few])) + LEAST_DEVIATION)
     return scores
 
 
-def _residual(
-    features: np.ndarray, y: np.ndarray, gram: np.ndarray, moment: np.ndarray
-) -> np.ndarray:
-    """Return the residuals of a regression with these sums of products."""
-    gram = gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    out: np.ndarray = y - features @ np.linalg.solve(gram, moment)
-    return out
+def _trimmed_fit(features: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the coefficients of a regression without its largest and smallest residuals."""
+    n, width = features.shape
+    cut = int(TRIMMED * n)
+    gram, moment = features.T @ features, features.T @ y
+    weights = _solved(gram, moment)
+    for _ in range(PASSES if n - 2 * cut >= width else 0):
+        order = np.argpartition(y - features @ weights, (cut, n - cut - 1))
+        out = np.concatenate([order[:cut], order[n - cut :]])
+        own = features[out]
+        weights = _solved(gram - own.T @ own, moment - own.T @ y[out])
+    return weights
+
+
+def _solved(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Solve the normal equations of a regression with a small ridge."""
+    ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+    return np.linalg.solve(gram + ridge, moment)
