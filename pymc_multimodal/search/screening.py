@@ -183,7 +183,7 @@ def screen(
     new, share, width = 0, float("nan"), float("nan")
     if seen.n_points or seen.n_climbs:
         new = _n_new(density, settings, search, seen.search)
-        share = upper_share(0, seen.n_points or seen.n_climbs)
+        share = float(upper_share(0, seen.n_points or seen.n_climbs))
     if seen.n_points:
         width = narrowest_width(d, share, settings.stretch)
     return seen.search if new else search, Screening(
