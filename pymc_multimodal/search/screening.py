@@ -13,7 +13,7 @@ from pymc_multimodal.search.modes import modes_of
 from pymc_multimodal.search.screening_points import Described, PointSource, narrowest_width
 from pymc_multimodal.search.starts import draw_starts
 from pymc_multimodal.search.statuses import upper_share
-from pymc_multimodal.search.surprise import Candidates, KnownModes, surprises
+from pymc_multimodal.search.surprise import Candidates, surprises
 from pymc_multimodal.status import LimitReached, ModelError, Status
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ PRICED, PRICED_SHARE = (32, 512, 4096, BLOCK), 0.05
 # find 0.54 of the modes that can be found, values 0.42. Then the share of the evaluations so far
 # that the climbs may cost. Conventional: a dear fit costs a fifth more.
 DEAR_SECONDS, DEAR_SHARE = 1e-3, 0.2
-# Most of these climbs, and climbs of a batch. Measured with pairs of examples/benchmarks/narrow.py in
-# 32 dimensions (ratio 0.8): 128 starts find both modes in 4 of 12 seeds, 384 further ones in 10, at
+# Most of these climbs, and climbs of a batch. Measured with pairs of examples/benchmarks/narrow.py
+# in 32 dimensions (ratio 0.8): 128 starts find both modes in 4 of 12 seeds, 384 further ones in 10, at
 # 0.1 seconds; after 512 starts it is 7 and 10.
 MAX_FURTHER, FURTHER_BATCH = 384, 64
 # Seconds of this package's work for each evaluation of a climb. Measured with a model of 0.2
@@ -233,8 +233,8 @@ def _by_values(
     The points are drawn in parts of fixed sizes, and ranked in blocks: with one stream they are the
     same whether their number was given or came from the time that they take.
     """
-    modes = KnownModes.of(search.optima, settings.negligible)
-    source = PointSource(density, search, modes, known, settings.stretch)
+    source = PointSource.of(density, search, known, settings, rng)
+    modes = source.modes
     timed = settings.screening is None
     most = int(min(settings.screening or MAX_POINTS, ROOM_SHARE * density.room()))
     n, end, cut_short, began = 0, most, False, time.monotonic()

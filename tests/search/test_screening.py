@@ -267,10 +267,10 @@ def test_the_narrowest_width_has_its_share_of_the_points(dim, stretch, rng):
         def sample(self, n, rng):
             return wide.draws(n, rng)
 
-    modes = KnownModes.of(search.optima, settings.negligible)
+    settings = replace(settings, stretch=stretch)
     # Prior draws are scaled about their median, which is known from a few hundred of them.
     search = replace(search, distribution=replace(search.distribution, centre=np.zeros(dim)))
-    x = PointSource(density, search, modes, Exact(), stretch).draw(n, rng)
+    x = PointSource.of(density, search, Exact(), settings, rng).draw(n, rng)
     both = pair(dim, width)
     inside = int((both.component(x) == 1).sum())
     assert abs(inside - share * n) < 4 * np.sqrt(share * n)
@@ -281,9 +281,9 @@ def test_entered_with_95_percent(rng):
     share, n, repeats = 3 / 512, 512, 400
     density = gaussian(np.zeros(2), np.eye(2)).density()
     search, settings = wide_known(density, rng)
-    modes = KnownModes.of(search.optima, settings.negligible)
     search = replace(search, distribution=replace(search.distribution, centre=np.zeros(2)))
-    source = PointSource(density, search, modes, Described(density, search, settings), 2.0)
+    known = Described(density, search, settings)
+    source = PointSource.of(density, search, known, settings, rng)
     both = pair(2, narrowest_width(2, share, 2.0))
     entered = [(both.component(source.draw(n, rng)) == 1).any() for _ in range(repeats)]
     expected = 1 - np.exp(-3)
