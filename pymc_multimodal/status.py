@@ -69,6 +69,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "flat": StatusKind(("search",), _INFO),
     "saddles": StatusKind(("search",), _EITHER),
     "searched": StatusKind(("search",), _INFO),
+    "screened": StatusKind(("search",), _INFO),
     "negligible": StatusKind(("search",), _INFO),
     "symmetry": StatusKind(("fit",), _INFO),
     # First answer

@@ -10,6 +10,8 @@ from pymc_multimodal.search.batches import begin_search, climb_from, find_modes
 from pymc_multimodal.search.curvature import triangular
 from pymc_multimodal.search.modes import Modes, highest_point, modes_of
 from pymc_multimodal.search.optima import OptimumSet
+from pymc_multimodal.search.screening import Screening, screen
+from pymc_multimodal.search.screening_points import Described
 from pymc_multimodal.search.settings import ModeSearch
 from pymc_multimodal.search.starts import (
     StartDistribution,
@@ -20,9 +22,11 @@ from pymc_multimodal.search.starts import (
 from pymc_multimodal.search.state import Search
 
 __all__ = [
+    "Described",
     "ModeSearch",
     "Modes",
     "OptimumSet",
+    "Screening",
     "Search",
     "StartDistribution",
     "begin_search",
@@ -32,6 +36,7 @@ __all__ = [
     "given_by_array",
     "highest_point",
     "modes_of",
+    "screen",
     "start_distribution",
     "triangular",
 ]

@@ -54,6 +54,13 @@ class ModeSearch:
     negligible : float
         A mode is left out if its mass (by Laplace's approximation) is below the largest by this
         many nats and half a nat for each dimension.
+    screening : int, optional
+        Points whose log density is compared with the known modes, to find modes that no climb has
+        led to; 0 for none. By default as many as `screening_seconds` allow, which depends on the
+        machine: the number matters to the draws only if a new mode is found. Where starts or
+        locations were given there are none by default.
+    screening_seconds : float
+        Seconds that these points may take.
 
     Raises
     ------
@@ -82,6 +89,9 @@ class ModeSearch:
     stretch: float = 2.0
     barrier: float = 1.0
     negligible: float = 12.0
+    screening: int | None = None
+    # Measured: examples/benchmarks/screening.py
+    screening_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -100,7 +110,9 @@ class ModeSearch:
             checks.choice(owner, "optimiser", self.optimiser, OPTIMISERS)
         for name in ("batch", "max_starts", "max_iter"):
             checks.count(owner, name, getattr(self, name))
-        for name in ("stretch", "barrier", "negligible"):
+        if self.screening is not None:
+            checks.count(owner, "screening", self.screening, 0)
+        for name in ("stretch", "barrier", "negligible", "screening_seconds"):
             checks.positive(owner, name, getattr(self, name))
 
 

@@ -44,6 +44,8 @@ def test_wrong_settings_are_named(config, message, rng):
         ({"stretch": None}, "stretch=None"),
         ({"barrier": "high"}, "barrier='high'"),
         ({"negligible": True}, "negligible=True"),
+        ({"screening": 1e5}, "screening=100000.0"),
+        ({"screening_seconds": "long"}, "screening_seconds='long'"),
     ],
 )
 def test_settings_of_the_wrong_type_are_named(settings, message):
@@ -66,6 +68,8 @@ def test_settings_of_the_wrong_type_are_named(settings, message):
         ({"starts": np.empty((0, 2))}, r"ModeSearch\(starts=...\) holds no points"),
         ({"barrier": -1.0}, "barrier=-1.0"),
         ({"negligible": np.nan}, "negligible=nan"),
+        ({"screening": -1}, "screening=-1.*at least 0"),
+        ({"screening_seconds": 0.0}, "screening_seconds=0"),
     ],
 )
 def test_settings_out_of_range_are_named(settings, message):
@@ -75,4 +79,5 @@ def test_settings_out_of_range_are_named(settings, message):
 
 def test_settings_of_every_accepted_form():
     ModeSearch(starts=np.int64(5), radius=0, locations={"x": 1.0}, optimiser="powell")
+    ModeSearch(screening=0, screening_seconds=5)
     ModeSearch(starts=[[0.0, 1.0]], locations=[{"x": 1.0}], radius=0.5)

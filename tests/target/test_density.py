@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pymc_multimodal.status import ModelError
-from pymc_multimodal.target import CHUNK, Density
+from pymc_multimodal.status import LimitReached, ModelError
+from pymc_multimodal.target import CHUNK, Density, Limits
 from pymc_multimodal.target.evaluation import evaluate, portable
 
 reproducible = settings(derandomize=True, deadline=None, database=None)
@@ -55,6 +56,67 @@ def test_every_row_is_counted_once():
     silent = gaussian(np.zeros(3), np.eye(3)).density(gradient=False)
     silent.logp(np.zeros((7, 3)))
     assert (silent.n_logp_evals, silent.n_grad_evals) == (7, 0)
+
+
+class WithValues:
+    """Offers log densities alone; remembers the sizes of the calls."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, x):
+        raise AssertionError("no gradient is needed")
+
+    def values(self, x):
+        self.sizes.append(len(x))
+        return np.where(x[:, 0] > 2, np.inf, -x[:, 0])
+
+
+def test_values_are_log_densities_without_gradients(rng):
+    density = two_modes(3).density()
+    x = rng.standard_normal((3000, 3))
+    np.testing.assert_allclose(density.values(x), density.logp(x), rtol=1e-12)
+    assert density.values(x[:0]).shape == (0,)
+    assert (density.n_logp_evals, density.n_grad_evals, density.n_values) == (6000, 3000, 3000)
+    assert 0 < density.value_seconds < density.seconds
+
+
+def test_values_of_a_function_that_offers_them():
+    function = WithValues()
+    density = Density(function, 1)
+    x = np.linspace(-1, 1, 5000)[:, None]
+    np.testing.assert_array_equal(density.values(x), -x[:, 0])
+    # Chunks double while they are quick.
+    assert function.sizes[0] == CHUNK
+    assert sum(function.sizes) == 5000
+    assert max(function.sizes) == 1024
+    assert np.isneginf(density.values(np.array([[3.0]])))
+    assert (density.n_grad_evals, density.tally.infinite) == (0, 1)
+
+
+def test_values_of_points_that_raise():
+    density = Density(picky, 2)
+    x = np.ones((CHUNK + 4, 2))
+    x[[3, CHUNK + 1], 0] = -1.0
+    np.testing.assert_array_equal(density.values(x), np.where(x[:, 0] < 0, -np.inf, -1.0))
+    assert density.tally.raised == 2
+    assert isinstance(density.last_error, np.linalg.LinAlgError)
+
+
+def test_values_keep_the_limits():
+    density = two_modes(2).density()
+    with density.within(Limits(last_evals=1000)), pytest.raises(LimitReached):
+        density.values(np.zeros((5000, 2)))
+    assert 500 <= density.n_values == density.n_logp_evals <= 1000
+
+
+def test_cheap_values_do_not_change_what_room_there_is():
+    density = two_modes(2).density()
+    density.logp(np.zeros((100, 2)))
+    seconds = density.seconds / 100
+    density.values(np.zeros((20_000, 2)))
+    with density.within(Limits(last_time=time.monotonic() + 10.0)):
+        assert density.room() == pytest.approx(10.0 / seconds, rel=0.05)
 
 
 @pytest.mark.parametrize("gradient", [True, False])
@@ -116,6 +178,11 @@ def test_values_do_not_depend_on_the_workers(shared, rng):
     for one, other in zip(alone.logp_and_grad(x), shared.logp_and_grad(x), strict=True):
         np.testing.assert_array_equal(one, other)
     assert shared.n_logp_evals == shared.n_grad_evals == len(x)
+
+
+def test_values_in_workers_are_log_densities(shared, rng):
+    x = np.abs(rng.standard_normal((CHUNK + 5, 20)))
+    np.testing.assert_array_equal(shared.values(x), shared.logp(x))
 
 
 def test_errors_in_workers_are_reported(shared):
