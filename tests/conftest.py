@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import pymc_multimodal as mm
+from pymc_multimodal.search import screening
 
 
 @pytest.fixture
@@ -19,6 +20,15 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator of the test's own, seeded by its name alone: the same in every run."""
     digest = hashlib.sha256(request.node.name.encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_screenings():
+    """Screenings of a few thousand points in place of two seconds, unless a number is given."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screening, "MAX_POINTS", 2**11)
+        patch.setattr(screening, "MAX_FURTHER", 64)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pymc_multimodal.approximation.approximate import Approximation, approximate
 from pymc_multimodal.approximation.judge import Verdict
-from pymc_multimodal.approximation.mixture import ModeMixture
+from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
 from pymc_multimodal.approximation.surrogate import Surrogate
@@ -23,6 +23,7 @@ __all__ = [
     "Verdict",
     "WeightedSample",
     "approximate",
+    "first_mixture",
     "region_draws",
     "weights_of_sample",
 ]

@@ -154,7 +154,7 @@ def approximate(
     """
     k, d = modes.locations.shape
     images = np.ones(k) if target.cells is None else target.cells.images
-    mixture = first_mixture(modes, _log_mass(modes, images), starts, target.period)
+    mixture = first_mixture(modes, modes.log_mass + np.log(images), starts, target.period)
     n = max(FIRST_DRAWS, FIRST_PER_MODE * k, FIRST_PER_DIMENSION * d)
     before, mixture = _draw(target, mixture, n, rng)
     n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
@@ -216,10 +216,3 @@ def _joined(
     counts = sample.counts + more.counts
     mixture = replace(mixture, shares=counts / counts.sum())
     return sample.joined(more, mixture), mixture
-
-
-def _log_mass(modes: Modes, images: np.ndarray) -> np.ndarray:
-    """Laplace's approximation of the log mass of each orbit, but for a constant, shape (K,)."""
-    volume = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
-    out: np.ndarray = modes.log_density + volume + np.log(images)
-    return out

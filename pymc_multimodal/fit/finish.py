@@ -64,6 +64,8 @@ def finish(state: State, run: Run) -> Fit:
             modes, draws = modes_of_images(orbits, modes), draws_of_images(orbits, draws)
             weights, chains = weights_of_images(orbits, weights), chains.take(orbits.rows)
             result = None if result is None else result_of_images(orbits, result)
+    if state.screening is not None:
+        statuses += state.screening.statuses
     if not state.search.settled and not any(s.code == "unfinished" for s in statuses):
         statuses.append(_unsettled_status(state.search.counts.starts))
     if state.symmetry_broken:
@@ -82,6 +84,7 @@ def finish(state: State, run: Run) -> Fit:
         weights=weights,
         kernel=answer.kernel,
         challenge=result,
+        screening=state.screening,
         statuses=tuple(statuses),
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.moves.local import MoveState
     from pymc_multimodal.regions import ChainDiagnostics, RegionDraws
-    from pymc_multimodal.search import Modes
+    from pymc_multimodal.search import Modes, Screening
     from pymc_multimodal.target.density import Density
 
 __all__ = ["Fit"]
@@ -56,6 +56,8 @@ class Fit:
         Wall-clock seconds of each stage.
     orbits : Orbits or None
         Where the density is symmetric: how the regions fitted stand for all modes.
+    screening : Screening or None
+        What was looked at by values alone; its points are among the evaluations.
     """
 
     config: FitConfig
@@ -71,6 +73,7 @@ class Fit:
     n_grad_evals: int
     seconds: dict[str, float]
     orbits: Orbits | None = None
+    screening: Screening | None = None
 
     def __repr__(self) -> str:
         """Say in one line what was found; the arrays are in the attributes."""

@@ -72,6 +72,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "regions.settings": ("LocalSampling", "Regions"),
     "regions.svc": ("SupportVectors",),
     "search.modes": ("Modes",),
+    "search.screening": ("Screening",),
     "search.settings": ("ModeSearch",),
     "status": ("Status",),
     "target.cells": ("Cells",),

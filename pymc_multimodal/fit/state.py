@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.proposals import Generator
     from pymc_multimodal.regions import Chains, Partition, Pilot, RegionDraws
-    from pymc_multimodal.search import Modes, Search
+    from pymc_multimodal.search import Modes, Screening, Search
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.cells import Cells
     from pymc_multimodal.target.density import Density
@@ -82,6 +82,12 @@ class State:
         Points that proved an earlier fit incomplete. Chains start there.
     misplaced : array of shape (m, d)
         `must_visit`, and points that an earlier partition put into a wrong region.
+    screened : bool
+        Whether the modes of the search were screened for others.
+    screenings : int
+        How often.
+    screening : Screening or None
+        What the last one has seen.
     approximated : bool
         Whether the modes of the search were approximated.
     approximation : Approximation or None
@@ -123,6 +129,9 @@ class State:
     search: Search
     must_visit: np.ndarray
     misplaced: np.ndarray
+    screened: bool = False
+    screenings: int = 0
+    screening: Screening | None = None
     approximated: bool = False
     approximation: Approximation | None = None
     explorations: int = 0

@@ -92,6 +92,13 @@ class Modes:
     def __len__(self) -> int:
         return len(self.locations)
 
+    @property
+    def log_mass(self) -> np.ndarray:
+        """Laplace's approximation of the log mass, without ``(d / 2) log(2 pi)``, shape (K,)."""
+        volume = np.log(np.diagonal(self.scale, axis1=1, axis2=2)).sum(axis=1)
+        out: np.ndarray = self.log_density + volume
+        return out
+
     def counterparts(self, known: Modes) -> np.ndarray:
         """Return the mode of `known` that each mode is, or -1.
 

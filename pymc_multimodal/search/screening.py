@@ -37,8 +37,8 @@ BLOCK, SLICE = 2**16, 2**13
 # after which it is measured no more. The first number tells whether points are dear. Conventional.
 PRICED, PRICED_SHARE = (32, 512, 4096, BLOCK), 0.05
 # Seconds of a point from which on climbs find more than values do: by 10,000 evaluations climbs
-# find 0.54 of the modes that can be found, values 0.42. Then the share of the evaluations so far
-# that the climbs may cost. Conventional: a dear fit costs a fifth more.
+# find 0.54 of the modes that can be found, values 0.42. Then, and where the number of evaluations is
+# limited, the share of the evaluations so far that may be used. Conventional: a fifth more.
 DEAR_SECONDS, DEAR_SHARE = 1e-3, 0.2
 # Most of these climbs, and climbs of a batch. Measured with pairs of examples/benchmarks/narrow.py
 # in 32 dimensions (ratio 0.8): 128 starts find both modes in 4 of 12 seeds, 384 further ones in 10,
@@ -146,7 +146,7 @@ def screen(
 
     The points are ranked by the residual of ``log p - log q`` (`surprises`), where q describes the
     known modes, and climbs start from the first of them. In more than 12 dimensions, and where a
-    point costs more than a millisecond, climbs from further starts take their place.
+    point costs more than a millisecond, there are none. Climbs from further starts follow.
 
     Parameters
     ----------
@@ -180,8 +180,9 @@ def screen(
     seen = _Seen(search)
     if wanted is not None or (d <= MAX_DIM and _seconds_each(density) < DEAR_SECONDS):
         seen = _by_values(density, search, settings, known, rng)
-    if wanted is None and not seen.n_points and not seen.cut_short:
-        seen = _by_further_starts(density, search, settings, rng)
+    if wanted is None and not seen.cut_short:
+        further = _by_further_starts(density, seen.search, settings, rng)
+        seen = replace(further, n_points=seen.n_points, n_climbs=seen.n_climbs + further.n_climbs)
     new, share, width = 0, float("nan"), float("nan")
     if seen.n_points or seen.n_climbs:
         new = _n_new(density, settings, search, seen.search)
@@ -237,6 +238,8 @@ def _by_values(
     modes = source.modes
     timed = settings.screening is None
     most = int(min(settings.screening or MAX_POINTS, ROOM_SHARE * density.room()))
+    if timed and np.isfinite(density.limits.last_evals):
+        most = int(min(most, DEAR_SHARE * density.spent()))
     n, end, cut_short, began = 0, most, False, time.monotonic()
     candidates, parts = Candidates.empty(density.dim), []
     while n < end and not cut_short:

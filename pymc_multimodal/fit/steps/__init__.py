@@ -6,7 +6,7 @@ interruption loses the work of at most one step.
 
 from __future__ import annotations
 
-from pymc_multimodal.fit.steps.approximation import Approximate, WeighSample
+from pymc_multimodal.fit.steps.approximation import Approximate, Screen, WeighSample
 from pymc_multimodal.fit.steps.base import Step
 from pymc_multimodal.fit.steps.challenge import BeginAgain, ChallengeFit
 from pymc_multimodal.fit.steps.draws import ChooseKernel, LearnGenerator
@@ -25,6 +25,7 @@ __all__ = ["STEPS", "Step"]
 STEPS: tuple[Step, ...] = (
     FindModes(),
     Approximate(),
+    Screen(),
     Explore(),
     Divide(),
     WeighSample(),

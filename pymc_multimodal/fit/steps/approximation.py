@@ -10,21 +10,28 @@ import numpy as np
 from pymc_multimodal.approximation import (
     FirstAnswer,
     approximate,
+    first_mixture,
     region_draws,
     weights_of_sample,
 )
 from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps.base import NeededStep, Step
-from pymc_multimodal.search import modes_of
+from pymc_multimodal.search import modes_of, screen
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
+    from pymc_multimodal.approximation import ModeMixture
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
+    from pymc_multimodal.search import Modes
+    from pymc_multimodal.target.density import Density
 
-__all__ = ["Approximate", "WeighSample"]
+__all__ = ["Approximate", "Screen", "WeighSample"]
+
+# Screenings at most: each follows new modes that the one before has found. Conventional.
+MAX_SCREENINGS = 3
 
 
 class Approximate(Step):
@@ -55,6 +62,43 @@ class Approximate(Step):
             run.rng(self.name),
         )
         return replace(state, approximation=found)
+
+
+class Screen(Step):
+    """Look for modes that climbs have missed, by the values of many points and further climbs."""
+
+    name = "screen"
+    text = "searching for narrow modes"
+    share = 0.35
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True when the search is settled, and again after a screening with new modes."""
+        if state.exploration is not None or state.must_visit.size:
+            return False
+        return not state.screened and state.screenings < MAX_SCREENINGS
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Screen; new modes are approximated anew."""
+        density, settings = run.density, run.settings.modes
+        state = replace(state, screened=True, screenings=state.screenings + 1)
+        modes = modes_of(density, state.search, settings)
+        if modes.runaway:
+            return state
+        known_modes = self._described(state, modes, density)
+        rng = run.rng(self.name)
+        search, seen = screen(density, state.search, settings, known_modes, rng)
+        state = replace(state, search=search, screening=seen)
+        if not seen.new_modes:
+            return state
+        return replace(state, screened=False, approximated=False, approximation=None)
+
+    @staticmethod
+    def _described(state: State, modes: Modes, density: Density) -> ModeMixture:
+        """Return the mixture of the first answer, or that of Laplace's approximations."""
+        if state.approximation is not None:
+            return state.approximation.mixture
+        distribution = state.search.distribution
+        return first_mixture(modes, modes.log_mass, distribution, density.period)
 
 
 class WeighSample(NeededStep):
