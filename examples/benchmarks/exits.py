@@ -1,10 +1,10 @@
 """Early exits of fits: how often the first answer ends a fit, and whether it is then right.
 
 For each seed a random model, or a target of the gallery, is searched and approximated as a fit does
-it; nothing else is run. An exit is judged by log Z and by a contrast of the modes' weights, the
-logit of the mass of half of the modes (drawn from the seed). The true contrast is the share of
-exact draws that belong to these modes by the fitted mixture. Runs in which the search missed a
-component are counted apart: no number of the sample sees it. Run it with::
+it, until the first answer ends the fit, or the chains of the regions would begin. An exit is judged
+as in ``calibration.py``: by log Z and by a contrast of the regions' weights. Runs that have lost a
+component are counted apart. Evaluations are counted without the points of the screening. Run it
+with::
 
     python examples/benchmarks/exits.py --models 1000 --out exits.jsonl
     python examples/benchmarks/exits.py --gallery --seeds 5 --out exits_gallery.jsonl
@@ -21,77 +21,66 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from calibration import COUNTED, OWN_MASS, contrast
+from calibration import COUNTED, OWN_MASS, found_weights, judge_contrast
 from random_models import RandomModel, random_model
-from scipy.special import logit
 from weights import Runs
 
-from pymc_multimodal.approximation import FirstAnswer, approximate
+from pymc_multimodal.approximation import FirstAnswer
+from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.gallery import TARGETS, GalleryTarget
 from pymc_multimodal.model.build import density_of
-from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target.density import Density
-from pymc_multimodal.target.target import Target
 
 EXACT = 20_000
 # An exit is false beyond so many standard errors.
 FALSE = 4.0
 
 
-def run(
-    name: str,
-    seed: int,
-    density: Density,
-    truth: RandomModel | GalleryTarget,
-    target_se: float,
-    limits: dict,
-) -> dict:
-    """Search, approximate, and compare with the truth."""
-    cpu, rng = time.process_time(), np.random.default_rng([seed, 1])
-    settings = ModeSearch()
-    search = begin_search(density, settings, False, rng)
-    while not search.settled:
-        search = find_modes(density, search, settings, rng)
-    modes, searched = modes_of(density, search, settings), density.n_logp_evals
-    record = {"name": name, "seed": seed, "dim": density.dim, "modes": len(modes)}
-    if modes.runaway:
-        return record | {"exit": False, "reason": "runaway", "evals": searched, "search": searched}
-    found = approximate(
-        Target(density), modes, search.distribution, FirstAnswer(**limits), target_se, rng
+class NoExit(BaseException):
+    """The fit goes on to the chains of the regions."""
+
+
+def stop_at_chains(stage: str, text: str) -> None:
+    if stage == "begin chains":
+        raise NoExit
+
+
+def run(name: str, seed: int, density: Density, truth: RandomModel | GalleryTarget, args) -> dict:
+    """Fit until an exit or the first chains, and compare an exit with the truth."""
+    cpu = time.process_time()
+    record = {"name": name, "seed": seed, "dim": density.dim}
+    settings = FitConfig(
+        random_seed=seed,
+        target_se=args.target_se,
+        modes=ModeSearch(screening_seconds=args.screening_seconds),
+        first_answer=FirstAnswer(min_ess=args.min_ess, max_pareto_k=args.max_pareto_k),
     )
-    verdict, weights = found.verdict, found.weights
+    try:
+        fit = fit_density(density, settings, report=stop_at_chains)
+    except NoExit:
+        fit = None
+    spent, screened = density.n_logp_evals, density.n_values
+    record |= {"exit": fit is not None, "evals": spent - screened, "screened": screened}
+    if fit is None:
+        return record | {"cpu": round(time.process_time() - cpu, 2)}
     record |= {
-        "exit": verdict.precise,
-        "reason": verdict.reasons[0] if verdict.reasons else "",
-        "rounds": found.rounds,
-        "search": searched,
-        "evals": density.n_logp_evals,
-        "ess": verdict.ess,
-        "pareto_k": verdict.pareto_k,
-        "largest": verdict.largest,
-        "se": float(weights.weight_se.max()),
-        "log_z_se": weights.total_se,
-        "cpu": round(time.process_time() - cpu, 3),
+        "cpu": round(time.process_time() - cpu, 2),
+        "modes": fit.n_modes,
+        "se": float(fit.weights.weight_se.max()),
+        "log_z_se": fit.weights.total_se,
     }
     if truth.log_z is not None:
-        record["log_z_error"] = weights.total - truth.log_z
+        record["log_z_error"] = fit.weights.total - truth.log_z
     if truth.weights is not None and truth.membership is not None:
-        ratio, rows = found.sample.ratio, np.isfinite(found.sample.log_ratio)
-        own = ratio[rows] @ truth.membership(found.sample.x[rows]) / ratio.sum()
-        lost = (truth.weights >= COUNTED) & (own < OWN_MASS * truth.weights)
+        found = found_weights(fit, truth)
+        lost = (truth.weights >= COUNTED) & (found < OWN_MASS * truth.weights)
         record["missed"] = truth.weights[lost].tolist()
-    if truth.draws is not None and len(modes) > 1:
-        side = rng.permutation(len(modes)) < rng.integers(1, len(modes))
-        label = found.mixture.label(truth.draws(EXACT, rng))
-        share = np.bincount(label, minlength=len(modes)) / EXACT
-        value, se = contrast(found, side)
-        exact = float(np.clip(share[side].sum(), 1e-6, 1 - 1e-6))
-        error = 1.0 / np.sqrt(EXACT * exact * (1 - exact))
-        record |= {
-            "contrast_error": value - float(logit(exact)),
-            "contrast_se": float(np.hypot(se, error)),
-            "weight_error": float(np.abs(weights.weight - share).max()),
-        }
+        record["weight_error"] = float(np.abs(found - truth.weights).max())
+    if truth.draws is not None and fit.n_modes > 1:
+        judged = judge_contrast(fit, truth, seed, EXACT)
+        record["contrast_error"] = judged["contrast"] - judged["contrast_truth"]
+        record["contrast_se"] = float(np.hypot(judged["contrast_se"], judged["contrast_truth_se"]))
     return record
 
 
@@ -137,26 +126,26 @@ def main() -> None:
     parser.add_argument("--target-se", type=float, default=0.01)
     parser.add_argument("--min-ess", type=float, default=FirstAnswer.min_ess)
     parser.add_argument("--max-pareto-k", type=float, default=FirstAnswer.max_pareto_k)
+    parser.add_argument("--screening-seconds", type=float, default=ModeSearch.screening_seconds)
     parser.add_argument("--out", type=Path, help="JSON lines to append to, and to take up again")
     parser.add_argument("--report", action="store_true", help="only print the tables of --out")
     args = parser.parse_args()
     runs = Runs(args.out)
     done = {(r["name"], r["seed"]) for r in runs}
-    limits = {"min_ess": args.min_ess, "max_pareto_k": args.max_pareto_k}
     if not args.report and args.gallery:
         names = args.targets.split(",") if args.targets else list(TARGETS)
         for name in names:
             target = TARGETS[name]()
             for seed in [s for s in range(args.seeds) if (name, s) not in done]:
                 density = density_of(target.model)
-                runs.keep(run(name, seed, density, target, args.target_se, limits))
+                runs.keep(run(name, seed, density, target, args))
     elif not args.report:
         seeds = range(args.first_seed, args.first_seed + args.models)
         for seed in seeds:
             model = random_model(seed)
             if (model.family, seed) in done:
                 continue
-            runs.keep(run(model.family, seed, model.density(), model, args.target_se, limits))
+            runs.keep(run(model.family, seed, model.density(), model, args))
     print(report(runs))
 
 

@@ -12,14 +12,12 @@ from pymc_multimodal.approximation.judge import Verdict
 from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
-from pymc_multimodal.approximation.surrogate import Surrogate
 from pymc_multimodal.approximation.weigh import region_draws, weights_of_sample
 
 __all__ = [
     "Approximation",
     "FirstAnswer",
     "ModeMixture",
-    "Surrogate",
     "Verdict",
     "WeightedSample",
     "approximate",

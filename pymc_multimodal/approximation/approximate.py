@@ -40,6 +40,9 @@ SURPLUS = 1.15
 # Largest sample, in units of the smallest: beyond it chains are cheaper. Measured:
 # examples/benchmarks/exits.py
 MAX_GROWTH = 20.0
+# Log ratio of a draw of the chains above the largest of the sample that forbids an exit: it is
+# 7 times as large. Measured: examples/benchmarks/exits.py
+MAX_EXCESS = 2.0
 # Share of the wide density among the proposals of the kept draws. Conventional: next to nothing.
 WIDE_PROPOSALS = 0.01
 # Effective size, as a share of a sample, below which no further sample of this kind is drawn; and
@@ -103,6 +106,29 @@ class Approximation:
         inside = np.flatnonzero(np.isfinite(logp))
         out[inside] = logp[inside] + generator.minus_log_q(self.sample.x[rows[inside]], rng)
         return out
+
+    def met(self, target: Target, x: np.ndarray, logp: np.ndarray) -> Approximation:
+        """Return the approximation with what chains have found that the sample had not.
+
+        A part of the posterior that hides beside a mode, without an optimum of its own, is not
+        reached by a mixture over the modes; chains that begin at the modes walk there.
+
+        Parameters
+        ----------
+        target : Target
+        x : array of shape (n, d)
+            Draws of chains of the density.
+        logp : array of shape (n,)
+            Log densities there.
+        """
+        y = target.fold(x)
+        ratio = logp + target.log_multiplicity(y) - self.mixture.log_density(y)
+        excess = float(np.max(ratio[np.isfinite(ratio)], initial=-np.inf)) - self.sample.shift
+        if excess < MAX_EXCESS:
+            return self
+        reason = f"chains met a log ratio {excess:.1f} above the largest of the sample"
+        reasons = (*self.verdict.reasons, reason)
+        return replace(self, verdict=replace(self.verdict, reasons=reasons))
 
     @property
     def status(self) -> Status:

@@ -48,15 +48,18 @@ class Pilot:
     Attributes
     ----------
     draws : array of shape (K, chains, moves, d)
+    logp : array of shape (K, chains, moves)
+        Log densities of the draws.
     parameters : MoveParameters
     """
 
     draws: np.ndarray
+    logp: np.ndarray
     parameters: MoveParameters
 
     def take(self, rows: np.ndarray) -> Pilot:
         """Return some modes, in the order of `rows`: new mode i is old mode ``rows[i]``."""
-        return Pilot(self.draws[rows], self.parameters.take(rows))
+        return Pilot(self.draws[rows], self.logp[rows], self.parameters.take(rows))
 
     def merged(self, group: np.ndarray) -> Pilot:
         """Join the chains of the modes of a group; each group keeps as many as one mode has.
@@ -67,13 +70,14 @@ class Pilot:
             Group of each mode, numbered from 0.
         """
         chains = self.draws.shape[1]
-        draws, first = [], []
+        draws, logp, first = [], [], []
         for g in range(group.max() + 1):
             members = np.flatnonzero(group == g)
             pool = self.draws[members].swapaxes(0, 1).reshape(-1, *self.draws.shape[2:])
             draws.append(pool[:chains])
+            logp.append(self.logp[members].swapaxes(0, 1).reshape(-1, self.logp.shape[2])[:chains])
             first.append(members[0])
-        return Pilot(np.stack(draws), self.parameters.take(np.array(first)))
+        return Pilot(np.stack(draws), np.stack(logp), self.parameters.take(np.array(first)))
 
 
 def explore(
@@ -111,7 +115,8 @@ def explore(
     rest = Window(settings.explore_moves - half, accept)
     state, record, parameters = adapt_step_sizes(target, state, parameters, rest, rng, label=None)
     draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
-    return Pilot(draws, parameters)
+    logp = record.logp.reshape(-1, k, chains).transpose(1, 2, 0)
+    return Pilot(draws, logp, parameters)
 
 
 def first_parameters(target: LogDensity, scale: np.ndarray) -> MoveParameters:

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation import Surrogate
-from pymc_multimodal.fit.images import fold_pilot
+from pymc_multimodal.fit.images import cells_of, fold_pilot
 from pymc_multimodal.fit.state import Division, Exploration, known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
 from pymc_multimodal.search import climb_from, find_modes, modes_of
+from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
-    from pymc_multimodal.search import Modes
 
 __all__ = ["MAX_EXPLORATIONS", "Divide", "Explore", "FindModes"]
 
@@ -66,8 +65,6 @@ class Explore(NeededStep):
         """Explore once."""
         density, settings = run.density, run.settings
         modes = modes_of(density, state.search, settings.modes)
-        if state.ends_early:
-            return replace(state, exploration=self._by_mixture(state, run, modes))
         pilot = explore(density, modes, settings.local, run.rng(self.name))
         ends = pilot.draws[:, :, -1].reshape(-1, density.dim)
         points = np.concatenate([ends, state.misplaced])
@@ -75,16 +72,18 @@ class Explore(NeededStep):
         same = matching_modes(modes_of(density, search, settings.modes), modes)
         state = replace(state, search=search, explorations=state.explorations + 1)
         if same is None and state.explorations < MAX_EXPLORATIONS and not density.exhausted():
-            return state
+            # A first answer describes the modes that it knew.
+            return replace(state, approximated=False, approximation=None)
+        if state.ends_early:
+            found = known(state.approximation)
+            target = Target(density, cells_of(search.optima, modes))
+            late = pilot.draws.shape[2] // 2
+            x = pilot.draws[:, :, late:].reshape(-1, density.dim)
+            met = found.met(target, x, pilot.logp[:, :, late:].ravel())
+            state = replace(state, approximation=met)
         every = np.arange(len(modes))
         misplaced = region_of_modes(labels[len(ends) :], same, every)
         return replace(state, exploration=Exploration(modes, pilot, misplaced))
-
-    def _by_mixture(self, state: State, run: Run, modes: Modes) -> Exploration:
-        """Explore the mixture of a precise first answer, without evaluations of the density."""
-        surrogate = Surrogate(known(state.approximation).mixture, run.density)
-        pilot = explore(surrogate, modes, run.settings.local, run.rng(self.name))
-        return Exploration(modes, pilot, np.empty(0, dtype=int))
 
 
 class Divide(NeededStep):

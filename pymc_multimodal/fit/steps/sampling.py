@@ -180,8 +180,7 @@ def _guesses(state: State, period: np.ndarray) -> list[EllipticalMixture]:
     single = np.bincount(region, minlength=len(guesses)) == 1
     first = {int(r): k for k, r in enumerate(region)}
     return [
-        found.mixture.densities[first[r]] if single[r] else guess
-        for r, guess in enumerate(guesses)
+        found.mixture.densities[first[r]] if single[r] else guess for r, guess in enumerate(guesses)
     ]
 
 
