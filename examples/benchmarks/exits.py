@@ -48,7 +48,7 @@ def stop_at_chains(stage: str, text: str) -> None:
 
 def run(name: str, seed: int, density: Density, truth: RandomModel | GalleryTarget, args) -> dict:
     """Fit until an exit or the first chains, and compare an exit with the truth."""
-    cpu = time.process_time()
+    cpu, before = time.process_time(), (density.n_logp_evals, density.n_values)
     record = {"name": name, "seed": seed, "dim": density.dim}
     settings = FitConfig(
         random_seed=seed,
@@ -60,7 +60,9 @@ def run(name: str, seed: int, density: Density, truth: RandomModel | GalleryTarg
         fit = fit_density(density, settings, report=stop_at_chains)
     except NoExit:
         fit = None
-    spent, screened = density.n_logp_evals, density.n_values
+    spent, screened = density.n_logp_evals - before[0], density.n_values - before[1]
+    if fit is not None:
+        screened = fit.screening.n_evals
     record |= {"exit": fit is not None, "evals": spent - screened, "screened": screened}
     if fit is None:
         return record | {"cpu": round(time.process_time() - cpu, 2)}

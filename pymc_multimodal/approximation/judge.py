@@ -99,7 +99,7 @@ def judge(
     k = len(sample.counts) - 1
     share, se = mode_errors(sample, mode, k)
     for i in np.flatnonzero(share + 3 * se >= NEGLIGIBLE * target_se):
-        reasons += _of_mode(sample.log_ratio[mode == i], i, settings)
+        reasons += _of_mode(sample.log_ratio[mode == i], int(i), settings)
     reasons += _differences(sample, before, (share, se), mode_errors(before, mode_before, k))
     return Verdict(tuple(reasons), _missing(sample, share, se, mode, target_se), ess, tail, largest)
 

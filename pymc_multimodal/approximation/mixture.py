@@ -72,8 +72,10 @@ class ModeMixture:
         return out
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Independent draws, shape (n, d); rows outside of a circular window are NaN."""
+        """Independent draws, shape (n, d); those outside of a circular window are drawn again."""
         x, _ = self.stratified(rng.multinomial(n, self.shares), rng)
+        while (outside := ~np.isfinite(x).all(axis=1)).any():
+            x[outside] = self.stratified(rng.multinomial(outside.sum(), self.shares), rng)[0]
         return rng.permutation(x)
 
     def stratified(

@@ -149,7 +149,7 @@ def _choose(old: EllipticalMixture, split: list[_Draws]) -> tuple[float, float, 
             for j, df in enumerate(DFS):
                 total[i, j] += held_out.weight @ _log_student(squared, df, d)
             total[i] -= np.log(np.diagonal(scale)).sum()
-    i, j = np.unravel_index(np.argmax(total), total.shape)
+    i, j = map(int, np.unravel_index(np.argmax(total), total.shape))
     return BLENDS[i], DFS[j], float(total[i, j]) / 2
 
 

@@ -72,7 +72,7 @@ class WeightedSample:
         return float(np.log(mean)) + self.shift if mean > 0 else float("-inf")
 
     def standard_error(self, values: np.ndarray) -> np.ndarray:
-        """Return the standard error of the mean of values, (n,) or (n, m), from within the strata."""
+        """Return the standard error of the mean of values, shape (n,) or (n, m), by strata."""
         values = values.reshape(len(self), -1)
         variance, first = np.zeros(values.shape[1]), 0
         for count in self.counts:

@@ -37,8 +37,8 @@ BLOCK, SLICE = 2**16, 2**13
 # after which it is measured no more. The first number tells whether points are dear. Conventional.
 PRICED, PRICED_SHARE = (32, 512, 4096, BLOCK), 0.05
 # Seconds of a point from which on climbs find more than values do: by 10,000 evaluations climbs
-# find 0.54 of the modes that can be found, values 0.42. Then, and where the number of evaluations is
-# limited, the share of the evaluations so far that may be used. Conventional: a fifth more.
+# find 0.54 of the modes that can be found, values 0.42. Then, and where the number of evaluations
+# is limited, the share of the evaluations so far that may be used. Conventional: a fifth more.
 DEAR_SECONDS, DEAR_SHARE = 1e-3, 0.2
 # Most of these climbs, and climbs of a batch. Measured with pairs of examples/benchmarks/narrow.py
 # in 32 dimensions (ratio 0.8): 128 starts find both modes in 4 of 12 seeds, 384 further ones in 10,
@@ -71,6 +71,8 @@ class Screening:
         Points whose log density was ranked.
     n_climbs : int
         Climbs: from the points that were ranked first, or, without points, from further starts.
+    n_evals : int
+        Evaluations of the log density, those of the climbs included.
     seconds : float
         Wall-clock time.
     new_modes : int
@@ -91,6 +93,7 @@ class Screening:
 
     n_points: int = 0
     n_climbs: int = 0
+    n_evals: int = 0
     seconds: float = 0.0
     new_modes: int = 0
     entered_share: float = float("nan")
@@ -173,7 +176,7 @@ def screen(
     SymmetryBroken
         If an image of an optimum has another log density.
     """
-    began = time.monotonic()
+    began, evals = time.monotonic(), density.n_logp_evals
     given, wanted, d = search.distribution.points is not None, settings.screening, density.dim
     if not len(search.optima) or wanted == 0 or (wanted is None and given):
         return search, Screening(dim=d)
@@ -192,6 +195,7 @@ def screen(
     return seen.search if new else search, Screening(
         n_points=seen.n_points,
         n_climbs=seen.n_climbs,
+        n_evals=density.n_logp_evals - evals,
         seconds=time.monotonic() - began,
         new_modes=new,
         entered_share=share,

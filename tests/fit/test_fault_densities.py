@@ -105,7 +105,7 @@ def test_few_bad_values_are_noted_and_no_warning():
     assert not codes(fit)
     assert "nan" in codes(fit, "info")
     clean = fit_density(TARGET.density(), FitConfig(challenge=False))
-    assert {s.code for s in clean.statuses} == {"searched", "first_answer"}
+    assert {s.code for s in clean.statuses} == {"searched", "first_answer", "screened"}
 
 
 def test_a_model_that_raises_now_and_then_warns_through_pymc(caplog):
@@ -223,15 +223,12 @@ class Cauchy(Target):
         return -np.log1p(x**2).sum(axis=1) - np.log(np.pi), -2 * x / (1 + x**2)
 
 
-def test_cauchy_tails_that_no_chain_has_been_to_are_flagged_or_cost_little():
-    """R-hat may pass; one draw in fifty should lie beyond all that the chains have seen."""
-    flagged = 0
+def test_cauchy_tails_that_no_chain_goes_to_are_weighed_by_the_first_answer():
+    """R-hat of chains may pass; one draw in fifty lies beyond all that they have seen."""
     for seed in (0, 2, 4):
-        config = FitConfig(first_answer=False, random_seed=seed)
-        fit = fit_density(Cauchy().density(), config)
-        flagged += bool(codes(fit) & {"pareto_k", "overlap", "sticky", "border"})
+        fit = fit_density(Cauchy().density(), FitConfig(random_seed=seed))
+        assert "first_answer" in codes(fit, "info")
         assert abs(fit.weights.total) < 4 * fit.weights.total_se
-    assert flagged
 
 
 @pytest.mark.parametrize("df", [1.0, np.inf], ids=["heavy", "as_wide"])

@@ -9,6 +9,7 @@ import pickle
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import models
 import numpy as np
@@ -297,11 +298,11 @@ def test_a_limit_in_the_midst_of_the_challenge_leaves_it_out(calls):
 
 
 def test_a_limit_in_the_midst_of_its_climbs_keeps_the_result_and_what_they_found():
-    whole = fit_density(TARGET.density(), FitConfig(first_answer=False))
+    settings = FitConfig(first_answer=False, modes=mm.ModeSearch(screening=0))
+    whole = fit_density(TARGET.density(), settings)
     assert whole.challenge.n_climbs > 500
-    fit = fit_density(
-        TARGET.density(), FitConfig(first_answer=False, max_evals=whole.n_logp_evals - 1000)
-    )
+    limited = replace(settings, max_evals=whole.n_logp_evals - 1000)
+    fit = fit_density(TARGET.density(), limited)
     assert 0 < fit.challenge.n_climbs < whole.challenge.n_climbs
     assert fit.challenge.missed_by_search == whole.challenge.missed_by_search
     assert warnings_of(fit) == ["budget"]

@@ -137,8 +137,8 @@ def test_a_symmetry_that_breaks_is_given_up_once():
 
 def test_a_search_that_its_share_of_a_limit_ends_is_no_fit_that_stopped():
     """The search may use a quarter of a limit; the fit then ends below the limit."""
-    fit = fit_density(TARGET.density(), FitConfig(max_evals=8_000, **QUICK))
+    fit = fit_density(TARGET.density(), FitConfig(max_evals=7_000, **QUICK))
     codes = {s.code for s in fit.statuses}
-    assert fit.n_logp_evals < 8_000
+    assert fit.n_logp_evals < 7_000
     assert "unfinished" in codes
     assert "budget" not in codes

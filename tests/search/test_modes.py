@@ -258,7 +258,7 @@ def test_saddles_are_rationed_by_batch_and_dropped_ones_are_said(rng):
     assert search.counts.escapes == MAX_ESCAPES
     assert search.counts.saddles == 60 - SCOUTS - MAX_ESCAPES
     [status] = [s for s in modes_of(density, search, settings).statuses if s.code == "saddles"]
-    assert (status.level, "36 climbs" in status.cause) == ("warning", True)
+    assert (status.level, "32 climbs" in status.cause) == ("warning", True)
     # The next batch has its own ration.
     later, labels = climb_from(density, search, settings, np.zeros((30, 2)))
     assert np.sum(labels >= 0) == MAX_ESCAPES

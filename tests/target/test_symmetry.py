@@ -151,8 +151,10 @@ def test_images_are_shown_with_their_own_draws_and_densities(nine):
     for k in (0, 2, 4, 8):
         x = nine.local_draws(k)[::50]
         np.testing.assert_allclose(density.logp(x), nine.draws.logp[k].ravel()[::50], atol=1e-8)
-        gradient = density.logp_and_grad(x)[1]
-        np.testing.assert_allclose(gradient, nine.draws.grad[k].reshape(-1, 3)[::50], atol=1e-6)
+        known = nine.draws.grad[k].reshape(-1, 3)[::50]
+        # Resampled draws of a first answer have no gradients.
+        if np.isfinite(known).all():
+            np.testing.assert_allclose(density.logp_and_grad(x)[1], known, atol=1e-6)
 
 
 def test_draws_are_exact(nine, rng):

@@ -65,7 +65,7 @@ class ChooseKernel(Step):
         if state.ends_early:
             found = known(state.approximation)
             kernel = make_kernel(division.partition, division.pilot.parameters, generator)
-            proposed = found.proposed_ratios(generator, MEASURED_DRAWS, rng)
+            proposed = found.proposed_ratios(MEASURED_DRAWS, rng)
             kernel, statuses = choose_kernel(
                 target, kernel, draws, state.final_weights, rng, proposed=proposed
             )

@@ -85,20 +85,17 @@ class Approximation:
         shares = np.append((1.0 - WIDE_PROPOSALS) * share, WIDE_PROPOSALS)
         return RegionalMixture(self.mixture.densities, shares)
 
-    def proposed_ratios(
-        self, generator: RegionalMixture, n: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Log ratios of the target to a generator at draws of it, shape (n,).
+    def proposed_ratios(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Log ratios of the target to `generator` at draws of it, shape (n,).
 
         The draws are those of the sample: rows of one member are independent draws of it.
 
         Parameters
         ----------
-        generator : RegionalMixture
-            Of the members of the mixture.
         n : int
         rng : numpy.random.Generator
         """
+        generator = self.generator
         first = np.append(0, np.cumsum(self.sample.counts)[:-1])
         member = rng.choice(len(first), size=n, p=generator.weights)
         rows = first[member] + rng.integers(self.sample.counts[member])

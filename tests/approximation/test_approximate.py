@@ -1,0 +1,153 @@
+"""The first answer: importance sampling from a mixture over the modes, and when it is precise."""
+
+import numpy as np
+import pytest
+from densities import Banana, Mixture, Shoulder, StudentT, VonMises, gaussian, two_modes
+from searches import five_modes, settled_search
+
+from pymc_multimodal.approximation import (
+    FirstAnswer,
+    approximate,
+    first_mixture,
+    region_draws,
+    weights_of_sample,
+)
+from pymc_multimodal.approximation.sample import WeightedSample, draw_sample
+from pymc_multimodal.search import ModeSearch, modes_of
+from pymc_multimodal.target.target import Target
+
+WIDE = Mixture([[-4.0, 0.0], [4.0, 0.0]], [np.eye(2), 0.2 * np.eye(2)], [0.4, 0.6], log_z=2.0)
+
+
+def approximated(target, rng, target_se=0.01, **settings):
+    density, search_settings = target.density(), ModeSearch(starts=64)
+    search = settled_search(density, search_settings, rng)
+    modes = modes_of(density, search, search_settings)
+    found = approximate(
+        Target(density), modes, search.distribution, FirstAnswer(**settings), target_se, rng
+    )
+    return found, density, search
+
+
+@pytest.mark.parametrize(
+    "target",
+    [WIDE, five_modes(), two_modes(dim=20), StudentT(3, 1.0), gaussian(np.ones(4), np.eye(4))],
+    ids=["unequal", "five", "20-D", "cauchy", "one"],
+)
+def test_weights_and_evidence_are_right_where_it_is_precise(target, rng):
+    found, density, _ = approximated(target, rng)
+    assert found.verdict.precise
+    weights = found.weights
+    assert abs(weights.total - target.log_z) < 4 * weights.total_se
+    assert weights.total_se <= 0.02
+    if isinstance(target, Mixture):
+        share = np.array(target.weights)[
+            [np.argmin(np.linalg.norm(target.means - x, axis=1)) for x in found.modes.locations]
+        ]
+        np.testing.assert_array_less(np.abs(weights.weight - share), 4 * weights.weight_se + 1e-6)
+        assert weights.weight_se.max() <= 0.01
+    assert density.n_logp_evals < 15_000
+
+
+def test_circular_coordinates_are_covered_across_the_seam(rng):
+    target = VonMises([np.pi, 0.3], [20.0, 10.0], [0.6, 0.4])
+    found, _, _ = approximated(target, rng)
+    assert found.verdict.precise
+    assert abs(found.weights.total - target.log_z) < 4 * found.weights.total_se
+
+
+def test_errors_are_those_of_repeated_fits():
+    """Seeds of the whole: search, fits and samples."""
+    z = []
+    for seed in range(40):
+        found, _, _ = approximated(WIDE, np.random.default_rng(seed), target_se=0.05)
+        assert found.verdict.precise
+        w = found.weights
+        share = 0.4 if found.modes.locations[0, 0] < 0 else 0.6
+        z += [(w.total - 2.0) / w.total_se, (w.weight[0] - share) / w.weight_se[0]]
+    # The mean of 80 squares of normal variables is 1 within 4 * sqrt(2 / 80).
+    assert 1 - 4 * np.sqrt(2 / 80) < np.mean(np.square(z)) < 1 + 4 * np.sqrt(2 / 80)
+
+
+@pytest.mark.parametrize("target", [Banana(6), Shoulder()], ids=["banana", "shoulder"])
+def test_what_a_mixture_does_not_describe_is_not_precise_or_right(target, rng):
+    found, _, _ = approximated(target, rng)
+    if found.verdict.precise:
+        assert abs(found.weights.total - target.log_z) < 4 * found.weights.total_se
+    else:
+        assert found.verdict.reasons or found.verdict.missing > 1
+
+
+def test_less_is_drawn_where_less_is_asked_for():
+    sizes = [
+        len(approximated(WIDE, np.random.default_rng(1), target_se=se)[0].sample)
+        for se in (0.001, 0.003, 0.03)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+
+
+def test_a_stratified_sample_has_the_variance_within_its_strata(rng):
+    """Of two strata with constant values the mean has no error, however unlike they are."""
+    stratum = np.repeat([0, 1], [30, 70])
+    zeros = np.zeros(100)
+    sample = WeightedSample(zeros[:, None], zeros, zeros, stratum, np.array([30, 70]))
+    values = np.where(stratum == 0, 5.0, -1.0)
+    assert sample.standard_error(values)[0] == 0.0
+    noise = rng.standard_normal(100)
+    expected = np.sqrt(30 * noise[:30].var(ddof=1) + 70 * noise[30:].var(ddof=1)) / 100
+    np.testing.assert_allclose(sample.standard_error(values + noise)[0], expected)
+
+
+def test_samples_of_one_mixture_are_joined(rng):
+    found, density, _ = approximated(WIDE, rng)
+    counts = found.sample.counts
+    more = draw_sample(density, found.mixture, counts, rng)
+    both = found.sample.joined(more, found.mixture)
+    assert len(both) == 2 * len(found.sample)
+    np.testing.assert_array_equal(both.counts, 2 * counts)
+    ratios = np.concatenate([found.sample.ratio * np.exp(found.sample.shift - both.shift),
+                             more.ratio * np.exp(more.shift - both.shift)])  # fmt: skip
+    np.testing.assert_allclose(np.sort(both.ratio), np.sort(ratios), rtol=1e-6)
+
+
+def test_the_mixture_is_normalised_and_has_the_gradient_of_its_density(rng):
+    _, density, search = approximated(WIDE, rng)
+    modes = modes_of(density, search, ModeSearch())
+    mixture = first_mixture(modes, modes.log_mass, search.distribution, density.period)
+    x = rng.uniform(-40, 40, size=(200_000, 2))
+    value = np.exp(mixture.log_density(x))
+    # Tails of t densities reach beyond the square.
+    assert abs(value.mean() * 80.0**2 - 1) < 4 * value.std() * 80.0**2 / np.sqrt(len(x)) + 0.02
+    at, step = rng.standard_normal((20, 2)), 1e-5
+    grad = mixture.logp_and_grad(at)[1]
+    for i in range(2):
+        shift = step * np.eye(2)[i]
+        slope = (mixture.log_density(at + shift) - mixture.log_density(at - shift)) / (2 * step)
+        np.testing.assert_allclose(grad[:, i], slope, atol=1e-4)
+
+
+def test_chains_that_met_what_the_sample_has_not_forbid_an_exit(rng):
+    found, density, _ = approximated(WIDE, rng)
+    target = Target(density)
+    inside = found.sample.x[:50]
+    assert found.met(target, inside, density.logp(inside)).verdict.precise
+    far = np.array([[0.0, 30.0]])
+    refuted = found.met(target, far, found.mixture.log_density(far) + found.sample.shift + 3.0)
+    assert not refuted.verdict.precise
+    assert "chains met" in refuted.verdict.reasons[-1]
+
+
+def test_draws_of_regions_are_resampled_by_their_ratios(rng):
+    found, _, _ = approximated(WIDE, rng)
+    sample = found.sample
+    region = np.where(np.isfinite(sample.logp), (sample.x[:, 0] > 0).astype(int), -1)
+    draws = region_draws(sample, region, WIDE.means, 2, rng)
+    for k, sd in enumerate((1.0, np.sqrt(0.2))):
+        x = draws.x[k].reshape(-1, 2)
+        assert ((x[:, 0] > 0) == k).all()
+        error = 4 * sd / np.sqrt(draws.ess[k])
+        assert np.abs(x.mean(axis=0) - WIDE.means[k]).max() < error + 0.01
+    weights = weights_of_sample(sample, region, 2)
+    assert abs(weights.weight[0] - 0.4) < 4 * weights.weight_se[0]
+    assert weights.interval[0, 0] < weights.weight[0] < weights.interval[0, 1]

@@ -1,0 +1,75 @@
+"""Fits that end early: the weights, the draws, and what is said."""
+
+import numpy as np
+import pytest
+from densities import Mixture, two_modes
+
+from pymc_multimodal import kernel
+from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.proposals import LRDS
+
+TARGET = two_modes(dim=4)
+
+
+def codes(fit):
+    return {s.code for s in fit.statuses}
+
+
+def test_a_nearly_normal_posterior_costs_a_few_thousand_evaluations():
+    fit = fit_density(TARGET.density(), FitConfig(random_seed=1))
+    assert "first_answer" in codes(fit)
+    assert not [s for s in fit.statuses if s.level == "warning"]
+    assert fit.n_logp_evals - fit.screening.n_evals < 9_000
+    assert fit.challenge is None
+    assert np.isnan(fit.chains.r_hat).all()
+    assert abs(fit.weights.total - TARGET.log_z) < 4 * fit.weights.total_se
+    np.testing.assert_array_less(abs(fit.weights.weight - [0.7, 0.3]), 4 * fit.weights.weight_se)
+
+
+def test_draws_after_a_first_answer_are_exact(rng):
+    density = TARGET.density()
+    fit = fit_density(density, FitConfig(random_seed=2))
+    target, chains = fit.target(density), 400
+    state = kernel.init(target, fit.kernel, fit.starts(chains, rng), rng)
+    inside = []
+    for i in range(20):
+        offered = kernel.propose(target, fit.kernel, chains * fit.kernel.jumps, rng)
+        state, _ = kernel.step(target, fit.kernel, state, offered, rng, i)
+        if i >= 10:
+            inside.append(fit.label(state.points.x) == 0)
+    # Each chain counts once: draws of one chain depend on one another.
+    per_chain = np.mean(inside, axis=0)
+    error = per_chain.std(ddof=1) / np.sqrt(chains)
+    assert abs(per_chain.mean() - 0.7) < 4 * error
+
+
+def test_a_symmetric_density_ends_early_with_exact_shares_of_its_images():
+    target = Mixture([[3.0, -3.0], [-3.0, 3.0]], [np.eye(2)] * 2, [0.5, 0.5], log_z=1.0)
+    fit = fit_density(target.density(), FitConfig(random_seed=3))
+    assert {"symmetry", "first_answer"} <= codes(fit)
+    np.testing.assert_allclose(fit.weights.weight, [0.5, 0.5])
+    assert abs(fit.weights.total - 1.0) < 4 * fit.weights.total_se
+
+
+@pytest.mark.parametrize(
+    "settings", [{"first_answer": False}, {"generator": LRDS()}], ids=["asked", "generator"]
+)
+def test_the_chains_run_where_they_are_asked_for(settings):
+    config = FitConfig(target_se=0.1, challenge=False, max_evals=20_000, **settings)
+    fit = fit_density(TARGET.density(), config)
+    assert "first_answer" not in codes(fit)
+    assert "chains" in fit.seconds or "begin chains" in fit.seconds
+
+
+def test_a_component_beside_a_mode_without_an_optimum_is_not_lost():
+    """In 20 dimensions a wide normal around a narrow one has no optimum of its own."""
+    target = Mixture(np.zeros((2, 20)), [np.eye(20), 9.0 * np.eye(20)], [0.6, 0.4], log_z=0.5)
+    fit = fit_density(target.density(), FitConfig(random_seed=4))
+    warned = any(s.level == "warning" for s in fit.statuses)
+    assert warned or abs(fit.weights.total - 0.5) < 4 * fit.weights.total_se
+
+
+def test_one_seed_gives_one_answer_whatever_was_screened():
+    fits = [fit_density(TARGET.density(), FitConfig(random_seed=5)) for _ in range(2)]
+    np.testing.assert_array_equal(fits[0].weights.weight, fits[1].weights.weight)
+    np.testing.assert_array_equal(fits[0].draws.x[0], fits[1].draws.x[0])
