@@ -38,7 +38,7 @@ class FirstAnswer:
         If a setting is out of range.
     """
 
-    # Conventional: the second fit gains most, the third something; see docs/effort.rst.
+    # Measured: examples/benchmarks/exits.py; later samples gained nothing where tails were heavy.
     rounds: int = 3
     # Measured: examples/benchmarks/exits.py (all limits).
     min_ess: float = 0.5

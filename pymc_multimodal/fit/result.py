@@ -81,8 +81,19 @@ class Fit:
         return (
             f"<Fit of {counted(len(self.names), 'coordinate')}: {self.described_modes}, log "
             f"evidence {with_error(w.total, w.total_se)}, "
-            f"{counted(self.n_logp_evals, 'evaluation')}>"
+            f"{self.described_cost}>"
         )
+
+    @property
+    def n_screened(self) -> int:
+        """Points that were looked at by value alone; `n_logp_evals` counts them."""
+        return 0 if self.screening is None else self.screening.n_points
+
+    @property
+    def described_cost(self) -> str:
+        """Evaluations in words; points that were screened are named apart."""
+        text = counted(self.n_logp_evals - self.n_screened, "density evaluation")
+        return text + (f" and {self.n_screened} points screened" if self.n_screened else "")
 
     @property
     def n_modes(self) -> int:

@@ -249,6 +249,7 @@ def _attributes(fit: Fit) -> dict[str, Any]:
         "unseen_start_mass_upper": fit.modes.unseen_start_mass_upper,
         "weight_in_singletons": float(np.sum(w.weight[fit.modes.singletons])),
         "n_logp_evals": int(fit.n_logp_evals),
+        "n_screened": fit.n_screened,
         "n_grad_evals": int(fit.n_grad_evals),
         "n_starts": int(fit.modes.n_starts),
         "n_climbs": 0 if challenge is None else challenge.n_climbs,

@@ -159,5 +159,5 @@ def summary_line(fit: Fit) -> str:
     return (
         f"Found {fit.described_modes} from {counted(fit.modes.n_starts, 'start')}{climbs}"
         f"{weights}; log evidence {with_error(w.total, w.total_se)}; {searched}"
-        f"{counted(fit.n_logp_evals, 'density evaluation')}, {sum(fit.seconds.values()):.1f} s."
+        f"{fit.described_cost}, {sum(fit.seconds.values()):.1f} s."
     )
