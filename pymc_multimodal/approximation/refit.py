@@ -121,20 +121,17 @@ def _refit_mode(
     split = [draws.take(np.arange(len(draws.x))[h]) for h in halves]
     if min(s.effective for s in split) < MIN_EFFECTIVE / 2:
         return old
-    blend, df, score = _choose(old, split)
+    blend, df = _choose(old, split)
     mean, scale = _blended(old, draws, blend)
     period, centre = old.period, old.centre
-    single = EllipticalMixture.single(mean, _with_df(scale, df), df, period, centre)
-    if parts and len(old.undefended.df) > 1:
-        score = max(score, float(np.mean([half.score(old.undefended) for half in split])))
-        single = old.undefended
-    best = single
+    best = EllipticalMixture.single(mean, scale * _shrinkage(df), df, period, centre)
     if parts:
-        best = _with_parts(single, (mean, scale), draws, score, rng)
+        base = old.undefended if len(old.undefended.df) > 1 else best
+        best = _with_parts(base, (mean, scale), draws, rng)
     return heavy_tailed(best, mean, scale)
 
 
-def _choose(old: EllipticalMixture, split: list[_Draws]) -> tuple[float, float, float]:
+def _choose(old: EllipticalMixture, split: list[_Draws]) -> tuple[float, float]:
     """Choose how much of the draws' moments, and how heavy tails, each half finds for the other."""
     total = np.zeros((len(BLENDS), len(DFS)))
     d = len(old.centre)
@@ -150,7 +147,7 @@ def _choose(old: EllipticalMixture, split: list[_Draws]) -> tuple[float, float, 
                 total[i, j] += held_out.weight @ _log_student(squared, df, d)
             total[i] -= np.log(np.diagonal(scale)).sum()
     i, j = map(int, np.unravel_index(np.argmax(total), total.shape))
-    return BLENDS[i], DFS[j], float(total[i, j]) / 2
+    return BLENDS[i], DFS[j]
 
 
 def _blended(old: EllipticalMixture, draws: _Draws, blend: float) -> tuple[np.ndarray, np.ndarray]:
@@ -166,11 +163,6 @@ def _blended(old: EllipticalMixture, draws: _Draws, blend: float) -> tuple[np.nd
     root = solve_triangular(base, covariance, lower=True)
     ratio = np.trace(solve_triangular(base, root.T, lower=True)) / len(mean)
     return mean, factor((1.0 - blend) * ratio * before + blend * covariance)
-
-
-def _with_df(scale: np.ndarray, df: float) -> np.ndarray:
-    """Factor of the scale matrix of a Student-t density; see `_log_student`."""
-    return scale * _shrinkage(df)
 
 
 def _shrinkage(df: float) -> float:
@@ -202,7 +194,6 @@ def _with_parts(
     single: EllipticalMixture,
     moments: tuple[np.ndarray, np.ndarray],
     draws: _Draws,
-    score: float,
     rng: np.random.Generator,
 ) -> EllipticalMixture:
     """Fit mixtures of more and more parts while held-out draws gain."""

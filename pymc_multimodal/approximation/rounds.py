@@ -7,6 +7,7 @@ approximations, with an exit if a sample that nothing was fitted to is precise.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,7 +78,7 @@ class Approximation:
         mode = mode_of_draws(self.mixture, self.sample)
         return weights_of_sample(self.sample, mode, self.mixture.n_modes)
 
-    @property
+    @cached_property
     def generator(self) -> RegionalMixture:
         """Mixture of the same members by their estimated masses; the wide one has a small share."""
         mode = mode_of_draws(self.mixture, self.sample)

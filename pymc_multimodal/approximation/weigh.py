@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import expit, logit
 
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.approximation.judge import error_factor, mode_errors
-from pymc_multimodal.evidence import Weights
+from pymc_multimodal.evidence import (
+    NORMAL_QUANTILE,
+    SMALLEST_WEIGHT,
+    Weights,
+    logit_interval,
+)
 from pymc_multimodal.regions import RegionDraws
 
 if TYPE_CHECKING:
@@ -17,10 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["region_draws", "weights_of_sample"]
 
-# 97.5 % quantile of the standard normal distribution, for intervals of 95 %.
-NORMAL_QUANTILE = 1.96
-# Smallest weight, and smallest distance of a weight from 1, on the logit scale: rounding.
-SMALLEST_WEIGHT, SMALLEST_REST = 1e-300, 1e-16
 # Draws of each region that are resampled, in as many chains as regions have by default.
 # Conventional.
 CHAINS, DRAWS = 16, 50
@@ -59,10 +59,7 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
     total_se = float(sample.standard_error(ratio)[0] / mean * factor)
     if k == 1:
         share, se = np.ones(1), np.zeros(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        middle = logit(np.clip(share, SMALLEST_WEIGHT, 1 - SMALLEST_REST))
-        reach = NORMAL_QUANTILE * se / np.maximum(share * (1 - share), SMALLEST_WEIGHT)
-        interval = np.stack([expit(middle - reach), expit(middle + reach)], axis=1)
+    interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))
     interval = np.where((share > 0)[:, None], interval, [0.0, 1.0])
     reach = NORMAL_QUANTILE * log_se
     return Weights(

@@ -166,6 +166,5 @@ def missing_log_mass(
 def _laplace_log_mass(search: Search, modes: Modes) -> np.ndarray:
     """Log mass of each mode with its images by Laplace's approximation, shape (K,)."""
     d = modes.locations.shape[1]
-    log_det = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
     images = search.optima.multiplicity(modes.locations)
-    return modes.log_density + log_det + 0.5 * d * np.log(2 * np.pi) + np.log(images)
+    return modes.log_mass + 0.5 * d * np.log(2 * np.pi) + np.log(images)

@@ -12,7 +12,14 @@ from pymc_multimodal.evidence.importance import (
     leaked_mass,
     negligible_regions,
 )
-from pymc_multimodal.evidence.masses import Weights, estimate, reported
+from pymc_multimodal.evidence.masses import (
+    NORMAL_QUANTILE,
+    SMALLEST_WEIGHT,
+    Weights,
+    estimate,
+    logit_interval,
+    reported,
+)
 from pymc_multimodal.evidence.samples import (
     BridgeSamples,
     begin_samples,
@@ -24,6 +31,8 @@ from pymc_multimodal.evidence.statuses import unmixed_status
 __all__ = [
     "FIRST_PROPOSALS",
     "MIN_PROPOSALS",
+    "NORMAL_QUANTILE",
+    "SMALLEST_WEIGHT",
     "Bridge",
     "BridgeSamples",
     "CrossCheck",
@@ -34,6 +43,7 @@ __all__ = [
     "estimate",
     "extend_samples",
     "leaked_mass",
+    "logit_interval",
     "negligible_regions",
     "plan",
     "replace_densities",

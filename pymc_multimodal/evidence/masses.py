@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["Weights", "estimate", "reported"]
+__all__ = [
+    "NORMAL_QUANTILE",
+    "SMALLEST_WEIGHT",
+    "Weights",
+    "estimate",
+    "logit_interval",
+    "reported",
+]
 
 # A region has to have this share of `target_se` in weight for its log evidence to need the
 # precision `max_log_se`. Conventional: a tenth of the error asked for is no error that matters.
@@ -295,7 +302,18 @@ def _weight_errors(weight: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray
     parts = weight**2 * variance
     # Divided by the rest twice, because the square of the smallest rest would be zero.
     spread = np.sqrt(variance + np.maximum(parts.sum() - parts, 0.0) / rest / rest)
+    return weight * (1 - weight) * spread, logit_interval(weight, spread)
+
+
+def logit_interval(weight: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return 95 % intervals of weights, made on the logit scale, shape (K, 2).
+
+    Parameters
+    ----------
+    weight : array of shape (K,)
+    spread : array of shape (K,)
+        Standard errors of the logits of the weights.
+    """
     middle = logit(np.clip(weight, SMALLEST_WEIGHT, 1 - SMALLEST_REST))
     reach = NORMAL_QUANTILE * spread
-    interval = np.stack([expit(middle - reach), expit(middle + reach)], axis=1)
-    return weight * (1 - weight) * spread, interval
+    return np.stack([expit(middle - reach), expit(middle + reach)], axis=1)

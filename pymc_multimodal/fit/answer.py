@@ -250,8 +250,7 @@ def laplace_answer(state: State, run: Run) -> Answer:
 def _laplace_weights(modes: Modes, images: np.ndarray) -> Weights:
     """Weights by Laplace's approximation, with unknown errors."""
     k, d = modes.locations.shape
-    log_det = np.log(np.diagonal(modes.scale, axis1=1, axis2=2)).sum(axis=1)
-    log_z = modes.log_density + log_det + 0.5 * d * np.log(2 * np.pi) + np.log(images)
+    log_z = modes.log_mass + 0.5 * d * np.log(2 * np.pi) + np.log(images)
     weight = np.exp(log_z - logsumexp(log_z))
     if modes.runaway:
         log_z = np.full(k, np.nan)
