@@ -29,7 +29,7 @@ DFS = (1.0, 2.0, 3.0, 5.0, 8.0, 16.0, 64.0, np.inf)
 # Largest numbers of parts of a mode's density; effective draws per part and dimension, and the
 # floor of a part's variances relative to the mode's, as for densities of the regions
 # (`proposals.elliptical_fit`). Conventional.
-PARTS, DRAWS_PER_PART, FLOOR = (2, 4, 8), 4.0, 1e-4
+PARTS, DRAWS_PER_PART, FLOOR = (2, 4, 8, 16, 32), 4.0, 1e-4
 # Gain in mean log density of held-out draws (nats) from which on parts are used.
 # Conventional: as `RegionalFamilies.min_gain`.
 MIN_GAIN = 0.02
@@ -191,20 +191,19 @@ def _log_student(squared: np.ndarray, df: float, d: int) -> np.ndarray:
 
 
 def _with_parts(
-    single: EllipticalMixture,
+    old: EllipticalMixture,
     moments: tuple[np.ndarray, np.ndarray],
     draws: _Draws,
     rng: np.random.Generator,
 ) -> EllipticalMixture:
-    """Fit mixtures of more and more parts while held-out draws gain."""
+    """Fit mixtures of more and more parts while held-out draws gain; keep the old one if better."""
     mean, scale = moments
     n, d = draws.effective, draws.x.shape[1]
-    best, half = single, len(draws.x) // 2
+    half = len(draws.x) // 2
     fit, held_out = draws.take(np.arange(half)), draws.take(np.arange(half, len(draws.x)))
-    size = int(min(MAX_EM_DRAWS, 2 * n))
-    rows = rng.choice(half, size=size, p=fit.weight)
+    rows = rng.choice(half, size=int(min(MAX_EM_DRAWS, 2 * n)), p=fit.weight)
     z = solve_triangular(scale, (fit.x[rows] - mean).T, lower=True).T
-    score = held_out.score(single)
+    best, score, before = old, held_out.score(old), -np.inf
     for j in PARTS:
         if n < DRAWS_PER_PART * j * (d + 1):
             break
@@ -213,10 +212,12 @@ def _with_parts(
         except MixtureError:
             break
         trial = EllipticalMixture(
-            fitted.affine_image(mean, scale), np.full(j, np.inf), single.period, single.centre
+            fitted.affine_image(mean, scale), np.full(j, np.inf), old.period, old.centre
         )
         gained = held_out.score(trial)
-        if gained < score + MIN_GAIN:
+        if gained < before + MIN_GAIN:
             break
-        best, score = trial, gained
+        before = gained
+        if gained > score + MIN_GAIN:
+            best, score = trial, gained
     return best

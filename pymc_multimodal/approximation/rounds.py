@@ -14,6 +14,8 @@ import numpy as np
 
 from pymc_multimodal.approximation.judge import Verdict, judge, mode_errors
 from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
+from pymc_multimodal.approximation.patches import patched
+from pymc_multimodal.approximation.pool import Pool
 from pymc_multimodal.approximation.refit import refitted
 from pymc_multimodal.approximation.sample import WeightedSample, draw_sample
 from pymc_multimodal.approximation.weigh import weights_of_sample
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes, StartDistribution
     from pymc_multimodal.target.target import Target
 
-__all__ = ["Approximation", "approximate"]
+__all__ = ["MAX_GROWTH", "Approximation", "approximate"]
 
 # Draws of the first sample and of the later ones: at least, for each mode, and for each dimension.
 # Measured: examples/benchmarks/exits.py
@@ -46,9 +48,13 @@ MAX_GROWTH = 20.0
 MAX_EXCESS = 2.0
 # Share of the wide density among the proposals of the kept draws. Conventional: next to nothing.
 WIDE_PROPOSALS = 0.01
-# Effective size, as a share of a sample, below which no further sample of this kind is drawn; and
-# the factor by which it has to grow from one sample to the next. Conventional.
-HOPELESS, MIN_PROGRESS = 0.05, 1.1
+# Growth of the samples from round to round: later mixtures have more parts to be fitted. Measured:
+# examples/benchmarks/exits.py
+GROWTH = 1.25
+# Rounds in a row that may pass without a larger effective size, the factor by which it has to
+# grow, and the effective size, as a share of a sample, below which so many rounds are enough in any
+# case. Measured: examples/benchmarks/exits.py
+MAX_IDLE, MIN_PROGRESS, HOPELESS = 3, 1.1, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +134,34 @@ class Approximation:
         reasons = (*self.verdict.reasons, reason)
         return replace(self, verdict=replace(self.verdict, reasons=reasons))
 
+    def enlarged(
+        self,
+        target: Target,
+        factor: float,
+        before: WeightedSample,
+        settings: FirstAnswer,
+        target_se: float,
+        rng: np.random.Generator,
+    ) -> Approximation:
+        """Return the approximation with a larger sample, judged anew.
+
+        Parameters
+        ----------
+        target : Target
+        factor : float
+            By which the sample is too small.
+        before : WeightedSample
+            An earlier sample to compare with.
+        settings : FirstAnswer
+        target_se : float
+        rng : numpy.random.Generator
+        """
+        n = int(len(self.sample) * (SURPLUS * factor - 1.0))
+        more, mixture = _draw(target, self.mixture, n, rng)
+        sample, mixture = _joined(mixture, self.sample, more)
+        verdict = _judged(mixture, sample, before, settings, target_se)
+        return replace(self, mixture=mixture, sample=sample, verdict=verdict)
+
     @property
     def status(self) -> Status:
         """What ended the fit, in numbers."""
@@ -182,17 +216,22 @@ def approximate(
     n = max(FIRST_DRAWS, FIRST_PER_MODE * k, FIRST_PER_DIMENSION * d)
     before, mixture = _draw(target, mixture, n, rng)
     n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
-    verdict = Verdict((), np.inf, 0.0, np.nan, np.inf)
+    pool, best, idle = Pool((before,), (mixture,)), 0.0, 0
     for i in range(settings.rounds):
-        mixture = refitted(mixture, before, rng, parts=i > 0)
-        sample, mixture = _draw(target, mixture, n, rng)
-        last, verdict = verdict, _judged(mixture, sample, before, settings, target_se)
-        if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
-            more, mixture = _draw(target, mixture, int(n * (SURPLUS * verdict.missing - 1)), rng)
-            sample, mixture = _joined(mixture, sample, more)
-            verdict = _judged(mixture, sample, before, settings, target_se)
+        joint = pool.joint()
+        mixture = refitted(mixture, joint, rng, parts=i > 0)
+        if i > 0:
+            mixture = patched(mixture, joint)
+        sample, mixture = _draw(target, mixture, int(n * GROWTH**i), rng)
+        pool = pool.with_sample(sample, mixture)
+        verdict = _judged(mixture, sample, before, settings, target_se)
         found = Approximation(modes, mixture, sample, verdict, i + 1)
-        if verdict.precise or verdict.ess < max(HOPELESS, MIN_PROGRESS * last.ess):
+        if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
+            found = found.enlarged(target, verdict.missing, before, settings, target_se, rng)
+        ess = found.verdict.ess
+        best, idle = max(best, ess), 0 if ess > MIN_PROGRESS * best else idle + 1
+        hopeless = i + 1 >= MAX_IDLE and best < HOPELESS
+        if found.verdict.precise or idle == MAX_IDLE or hopeless:
             break
         before = sample
     return found

@@ -23,6 +23,7 @@ from pymc_multimodal.evidence.masses import (
 from pymc_multimodal.evidence.samples import (
     BridgeSamples,
     begin_samples,
+    draw_ratios,
     extend_samples,
     replace_densities,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "begin_samples",
     "bridge",
     "cross_check",
+    "draw_ratios",
     "estimate",
     "extend_samples",
     "leaked_mass",

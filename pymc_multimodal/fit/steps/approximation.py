@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.approximation import (
+    MAX_GROWTH,
     FirstAnswer,
     approximate,
     first_mixture,
@@ -21,10 +22,12 @@ from pymc_multimodal.search import modes_of, screen
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
-    from pymc_multimodal.approximation import ModeMixture
+    from pymc_multimodal.approximation import Approximation, ModeMixture
+    from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
+    from pymc_multimodal.regions import Partition
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target.density import Density
 
@@ -116,12 +119,37 @@ class WeighSample(NeededStep):
         return state.ends_early and state.weights is None
 
     def __call__(self, state: State, run: Run) -> State:
-        """Label the sample by region; resample draws of each."""
-        division, found = known(state.division), known(state.approximation)
-        sample, k = found.sample, division.partition.n_regions
-        region = np.full(len(sample), -1)
-        inside = np.flatnonzero(np.isfinite(sample.log_ratio))
-        region[inside] = division.partition.label(sample.x[inside])
+        """Label the sample by region; resample draws of each.
+
+        The sample was large enough for the weights of the modes. Where regions have other borders,
+        it is enlarged; a larger sample may turn out not to be precise.
+        """
+        division, found, rng = known(state.division), known(state.approximation), run.rng(self.name)
+        region, weights = _weighed(division.partition, found)
+        factor = float(np.max(weights.weight_se) / run.settings.target_se) ** 2
+        if factor > 1.0:
+            assert isinstance(run.settings.first_answer, FirstAnswer)
+            found = found.enlarged(
+                state.target(run.density),
+                min(factor, MAX_GROWTH),
+                found.sample,
+                run.settings.first_answer,
+                run.settings.target_se,
+                rng,
+            )
+            state = replace(state, approximation=found)
+            if not state.ends_early:
+                return state
+            region, weights = _weighed(division.partition, found)
         n_grad = run.density.dim if run.density.has_gradient else 0
-        draws = region_draws(sample, region, division.modes.locations, n_grad, run.rng(self.name))
-        return replace(state, draws=draws, weights=weights_of_sample(sample, region, k))
+        draws = region_draws(found.sample, region, division.modes.locations, n_grad, rng)
+        return replace(state, draws=draws, weights=weights)
+
+
+def _weighed(partition: Partition, found: Approximation) -> tuple[np.ndarray, Weights]:
+    """Region of each draw of the sample, -1 outside of the support, and the regions' weights."""
+    sample = found.sample
+    region = np.full(len(sample), -1)
+    inside = np.flatnonzero(np.isfinite(sample.log_ratio))
+    region[inside] = partition.label(sample.x[inside])
+    return region, weights_of_sample(sample, region, partition.n_regions)

@@ -38,10 +38,23 @@ def fit_regions(
     draws: RegionDraws,
     rng: np.random.Generator,
     previous: Sequence[RegionDensity | None],
+    *,
+    network: bool,
 ) -> RegionFit:
-    """Fit a normalised density to each region; no network is trained near a limit."""
+    """Fit a normalised density to each region.
+
+    Parameters
+    ----------
+    run : Run
+    draws : RegionDraws
+    rng : numpy.random.Generator
+    previous : sequence of RegionDensity or None
+        Densities fitted before.
+    network : bool
+        Whether networks may be trained; none is trained near a limit.
+    """
     fitter = run.settings.generator_for(run.density).regional
-    if run.density.exhausted():
+    if not network or run.density.exhausted():
         fitter = fitter.without_network()
     return fitter.fit_regions(draws, run.density.period, rng, previous)
 
@@ -52,4 +65,6 @@ def _fit_jumps(
     rng: np.random.Generator,
     previous: Sequence[RegionDensity | None],
 ) -> Sequence[RegionDensity]:
-    return fit_regions(run, draws, rng, previous).densities
+    """Fit what chains propose from: networks where chains have proposed from less in vain."""
+    tried = any(q is not None for q in previous)
+    return fit_regions(run, draws, rng, previous, network=tried).densities

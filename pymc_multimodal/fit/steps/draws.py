@@ -5,18 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pymc_multimodal.evidence import draw_ratios, replace_densities
 from pymc_multimodal.fit.choose_kernel import MEASURED_DRAWS, choose_kernel
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps.base import Step
-from pymc_multimodal.kernel import make_kernel
+from pymc_multimodal.fit.steps.common import fit_regions
+from pymc_multimodal.kernel import LEAST_ACCEPTANCE, make_kernel
+from pymc_multimodal.proposals import expected_acceptance
 from pymc_multimodal.regions import draws_away
 
 if TYPE_CHECKING:
+    from pymc_multimodal.evidence import BridgeSamples
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
+    from pymc_multimodal.regions import RegionDraws
 
 __all__ = ["ChooseKernel", "LearnGenerator"]
+
+# Weight of a region from which on its jumps matter for the draws. Conventional: one draw in a
+# hundred.
+MIN_WEIGHT = 0.01
 
 
 class LearnGenerator(Step):
@@ -32,19 +43,17 @@ class LearnGenerator(Step):
     def __call__(self, state: State, run: Run) -> State:
         """Learn from the draws of the regions and their weights.
 
-        After a precise first answer its mixture is the generator.
+        Networks are trained where jumps would be accepted too rarely without them. After a precise
+        first answer its mixture is the generator.
         """
         if state.ends_early:
             return replace(state, generator=known(state.approximation).generator)
         learner = run.settings.generator_for(run.density)
-        weights = state.final_weights.weight
-        generator = learner.build(
-            known(state.samples).fitted,
-            known(state.draws),
-            weights,
-            run.rng(self.name),
-            state.target(run.density),
-        )
+        weights, rng = state.final_weights.weight, run.rng(self.name)
+        draws, samples = known(state.draws), known(state.samples)
+        if learner.regional.without_network() is not learner.regional:
+            samples = _with_networks(run, samples, draws, weights, rng)
+        generator = learner.build(samples.fitted, draws, weights, rng, state.target(run.density))
         return replace(state, generator=generator)
 
 
@@ -76,3 +85,23 @@ class ChooseKernel(Step):
         if not modes.runaway:
             statuses += draws_away(run.density, modes.locations, modes.scale, draws)
         return replace(state, kernel=kernel, kernel_statuses=tuple(statuses))
+
+
+def _with_networks(
+    run: Run,
+    samples: BridgeSamples,
+    draws: RegionDraws,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+) -> BridgeSamples:
+    """Train networks for regions whose density is too rough for a kernel of the most jumps."""
+    accepted = [
+        expected_acceptance(draw_ratios(draws, k, q).ravel())
+        for k, q in enumerate(samples.fitted.densities)
+    ]
+    rough = np.flatnonzero((np.array(accepted) < LEAST_ACCEPTANCE) & (weights >= MIN_WEIGHT))
+    if not len(rough):
+        return samples
+    previous = [samples.fitted.densities[k] for k in rough]
+    better = fit_regions(run, draws.take(rough), rng, previous, network=True)
+    return replace_densities(samples, better, rough)

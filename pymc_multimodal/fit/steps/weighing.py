@@ -51,10 +51,14 @@ class FitProposals(NeededStep):
         return state.samples is None and not state.ends_early
 
     def __call__(self, state: State, run: Run) -> State:
-        """Fit to the chains that `split_chains` reserves for fitting."""
+        """Fit to the chains that `split_chains` reserves for fitting.
+
+        No network is trained before the errors without one are known: a bridge needs no more than
+        a rough density.
+        """
         sampler = region_sampler(state, run)
         draws, previous = draws_of(sampler, known(state.chains)), jumps_of(known(state.chains))
-        fitted = fit_regions(run, draws, run.rng(self.name), previous)
+        fitted = fit_regions(run, draws, run.rng(self.name), previous, network=False)
         return replace(
             state,
             samples=begin_samples(fitted, run.density.dim),
@@ -115,7 +119,7 @@ class Refine(Step):
         if grown.any():
             which = np.flatnonzero(grown)
             previous = [samples.fitted.densities[k] for k in which]
-            fitted = fit_regions(run, draws.take(which), rng, previous)
+            fitted = fit_regions(run, draws.take(which), rng, previous, network=True)
             samples = replace_densities(samples, fitted, which)
         counts = np.where(more_proposals | grown, counts, 0)
         samples = extend_samples(samples, sampler.target, sampler.partition, counts, rng)

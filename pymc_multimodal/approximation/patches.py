@@ -1,0 +1,143 @@
+"""Parts that are added where a mixture is too thin: incremental mixture importance sampling.
+
+Raftery and Bao (2010), doi:10.1111/j.1541-0420.2010.01399.x: a part is centred at the draw of the
+largest ratio, with the covariance of the draws near it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from pymc_multimodal.approximation.mixture import TAIL_DF, ModeMixture
+from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor
+from pymc_multimodal.target.circle import unroll
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation.sample import WeightedSample
+
+__all__ = ["patched"]
+
+# Ratio, relative to the mean, from which on a draw gets a part: half of the limit from which on a
+# tail index is asked for. Conventional.
+PATCHED_RATIO = 2.5
+# Parts that are added each time. Conventional.
+MAX_PATCHES = 16
+# Draws near the centre of a part that its covariance is taken from: at least, and per dimension.
+# Conventional: a covariance has d + 1 degrees of freedom for each dimension and two.
+NEAR_DRAWS, NEAR_PER_DIMENSION = 40, 3
+# Share of a part in the whole mixture: at least and at most. Conventional.
+MIN_SHARE, MAX_SHARE = 0.003, 0.1
+# Variance of a part in units of that of its mode, at least. Conventional.
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class _Patch:
+    """A part of the density of mode k; `share` is its share of the whole mixture."""
+
+    k: int
+    share: float
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+def patched(q: ModeMixture, pool: WeightedSample) -> ModeMixture:
+    """Add parts where draws have large ratios.
+
+    Parameters
+    ----------
+    q : ModeMixture
+    pool : WeightedSample
+        All draws so far.
+
+    Returns
+    -------
+    ModeMixture
+    """
+    rows = np.flatnonzero(pool.ratio > 0)
+    if len(rows) < NEAR_DRAWS:
+        return q
+    x, weight = pool.x[rows], pool.ratio[rows] / pool.ratio.sum()
+    log_parts = q.log_parts(x)
+    log_q = np.logaddexp.reduce(log_parts, axis=1)
+    log_p = pool.logp[rows] - pool.log_evidence
+    patches: list[_Patch] = []
+    for _ in range(MAX_PATCHES):
+        ratio = log_p - log_q
+        i = int(ratio.argmax())
+        if ratio[i] < np.log(PATCHED_RATIO):
+            break
+        k = int(log_parts[i, :-1].argmax())
+        patch, part = _patch(q.densities[k], k, i, x, weight)
+        patches.append(patch)
+        added = part.log_density(x) + np.log(patch.share)
+        log_q = np.logaddexp(log_q + np.log1p(-patch.share), added)
+    return _assembled(q, patches) if patches else q
+
+
+def _patch(
+    density: EllipticalMixture, k: int, i: int, x: np.ndarray, weight: np.ndarray
+) -> tuple[_Patch, EllipticalMixture]:
+    """Return a part at row i, by the draws near it in units of the density of mode k."""
+    there = unroll(x, density.centre, density.period)
+    base, d = density.gaussian.factors[-2], x.shape[1]
+    step = there - there[i]
+    z = solve_triangular(base, step.T, lower=True)
+    squared = np.einsum("in,in->n", z, z)
+    n = min(NEAR_DRAWS + NEAR_PER_DIMENSION * d, len(x))
+    near = np.argpartition(squared, n - 1)[:n]
+    own = weight[near] / weight[near].sum()
+    # Half of the weight is spread evenly: one draw may hold nearly all of the other half.
+    own = 0.5 * (own + 1.0 / n)
+    spread = (step[near] * own[:, None]).T @ step[near] + FLOOR * base @ base.T
+    share = float(np.clip(weight[near].sum(), MIN_SHARE, MAX_SHARE))
+    patch = _Patch(k, share, there[i], factor(spread))
+    part = EllipticalMixture.single(
+        patch.mean, patch.scale, TAIL_DF, density.period, density.centre
+    )
+    return patch, part
+
+
+def _assembled(q: ModeMixture, patches: list[_Patch]) -> ModeMixture:
+    """Return the mixture with the parts; each later one takes its share of all before it."""
+    # What later parts leave of the mixture (row 0) and of each part.
+    left = np.append(np.cumprod([1.0 - patch.share for patch in patches[::-1]])[::-1], 1.0)
+    shares, densities = left[0] * q.shares, list(q.densities)
+    for k in {patch.k for patch in patches}:
+        own = [(p, p.share * left[i + 1]) for i, p in enumerate(patches) if p.k == k]
+        before = shares[k]
+        shares[k] += sum(share for _, share in own)
+        densities[k] = _with_parts(q.densities[k], own, before / shares[k], shares[k])
+    return ModeMixture(tuple(densities), shares)
+
+
+def _with_parts(
+    old: EllipticalMixture, parts: list[tuple[_Patch, float]], kept: float, total: float
+) -> EllipticalMixture:
+    """Add parts to the density of a mode.
+
+    Parameters
+    ----------
+    old : EllipticalMixture
+    parts : list of tuples of _Patch and float
+        With their shares of the whole mixture.
+    kept : float
+        Share of the old density in the new one.
+    total : float
+        Share of the new density in the whole mixture.
+    """
+    # The two last components are the tails of the mode: they stay the last.
+    n = len(old.df) - 2
+    added = np.array([share for _, share in parts]) / total
+    weights = np.concatenate([kept * old.weights[:n], added, kept * old.weights[n:]])
+    means = np.vstack([old.means[:n], *(p.mean for p, _ in parts), old.means[n:]])
+    scales = np.concatenate([old.scales[:n], [p.scale for p, _ in parts], old.scales[n:]])
+    df = np.concatenate([old.df[:n], np.full(len(parts), TAIL_DF), old.df[n:]])
+    inner = GaussianMixture(weights[:-2] / weights[:-2].sum(), means[:-2], scales[:-2])
+    base = EllipticalMixture(inner, df[:-2], old.period, old.centre)
+    whole = GaussianMixture(weights, means, scales)
+    return EllipticalMixture(whole, df, old.period, old.centre, base)
