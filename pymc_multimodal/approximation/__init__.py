@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from pymc_multimodal.approximation.judge import Verdict
 from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
-from pymc_multimodal.approximation.rounds import MAX_GROWTH, Approximation, approximate
+from pymc_multimodal.approximation.rounds import (
+    MAX_GROWTH,
+    Approximation,
+    approximate,
+    approximate_again,
+)
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
 from pymc_multimodal.approximation.weigh import region_draws, weights_of_sample
@@ -22,6 +27,7 @@ __all__ = [
     "Verdict",
     "WeightedSample",
     "approximate",
+    "approximate_again",
     "first_mixture",
     "region_draws",
     "weights_of_sample",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +53,11 @@ class Verdict:
     pareto_k: float
     largest: float
 
+    @classmethod
+    def unknown(cls) -> Verdict:
+        """Return the verdict on no sample."""
+        return cls((), np.inf, 0.0, np.nan, np.inf)
+
     @property
     def precise(self) -> bool:
         """Whether the fit can be ended here."""
@@ -86,7 +91,7 @@ def judge(
     ratio = sample.ratio
     mean = ratio.mean()
     if not mean > 0:
-        return Verdict(("no draw has a positive density",), np.inf, 0.0, np.nan, np.inf)
+        return replace(Verdict.unknown(), reasons=("no draw has a positive density",))
     reasons = []
     ess = float(mean**2 / np.mean(ratio**2))
     largest, tail = float(ratio.max() / mean), pareto_k(sample.log_ratio)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation.sample import WeightedSample
+from pymc_multimodal.approximation.sample import WeightedSample, log_density_at
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.mixture import ModeMixture
@@ -24,35 +24,46 @@ class Pool:
     samples : tuple of WeightedSample
     mixtures : tuple of ModeMixture
         Of the same modes.
+    log_q : array of shape (n,)
+        Log density, at all draws, of the mixture of all mixtures by the sizes of their samples.
     """
 
     samples: tuple[WeightedSample, ...]
     mixtures: tuple[ModeMixture, ...]
+    log_q: np.ndarray
+
+    @classmethod
+    def begun(cls, sample: WeightedSample, mixture: ModeMixture) -> Pool:
+        """Return the pool of one sample."""
+        return cls((sample,), (mixture,), sample.log_q)
 
     def with_sample(self, sample: WeightedSample, mixture: ModeMixture) -> Pool:
-        """Return the pool with one more sample."""
-        return Pool((*self.samples, sample), (*self.mixtures, mixture))
+        """Return the pool with one more sample; each density is evaluated once at each draw."""
+        n, more = len(self.log_q), len(sample)
+        share = n / (n + more)
+        before = np.concatenate([self.log_q, self._log_density(sample.x)])
+        x = np.concatenate([s.x for s in self.samples])
+        own = np.concatenate([log_density_at(mixture, x), sample.log_q])
+        log_q = np.logaddexp(before + np.log(share), own + np.log1p(-share))
+        return Pool((*self.samples, sample), (*self.mixtures, mixture), log_q)
 
     def joint(self) -> WeightedSample:
-        """Join the samples: draws of the mixture of all mixtures, by their sizes.
+        """Join the samples: draws of the mixture of all mixtures.
 
         Such ratios vary less than those of each sample (deterministic mixture; Owen and Zhou 2000,
         doi:10.1080/01621459.2000.10473909).
         """
-        if len(self.samples) == 1:
-            return self.samples[0]
-        x = np.concatenate([s.x for s in self.samples])
-        sizes = np.array([len(s) for s in self.samples])
-        inside = np.isfinite(x).all(axis=1)
-        log_q = np.full(len(x), -np.inf)
-        log_q[inside] = np.logaddexp.reduce([
-            q.log_density(x[inside]) + np.log(share)
-            for q, share in zip(self.mixtures, sizes / sizes.sum(), strict=True)
-        ])  # fmt: skip
         return WeightedSample(
-            x,
+            np.concatenate([s.x for s in self.samples]),
             np.concatenate([s.logp for s in self.samples]),
-            log_q,
+            self.log_q,
             np.concatenate([s.stratum for s in self.samples]),
             np.sum([s.counts for s in self.samples], axis=0),
         )
+
+    def _log_density(self, x: np.ndarray) -> np.ndarray:
+        sizes = np.array([len(s) for s in self.samples])
+        logs = [log_density_at(q, x) + np.log(share)
+                for q, share in zip(self.mixtures, sizes / sizes.sum(), strict=True)]  # fmt: skip
+        out: np.ndarray = np.logaddexp.reduce(logs, axis=0)
+        return out

@@ -10,13 +10,19 @@ from scipy.linalg import solve_triangular
 from scipy.special import gammaln
 
 from pymc_multimodal.approximation.mixture import STARTS_SHARE, ModeMixture, heavy_tailed
-from pymc_multimodal.proposals import EllipticalMixture, MixtureError, factor, fit_em
+from pymc_multimodal.proposals import (
+    EllipticalMixture,
+    GaussianMixture,
+    MixtureError,
+    factor,
+    fit_em,
+)
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.sample import WeightedSample
 
-__all__ = ["refitted"]
+__all__ = ["refitted", "with_draws"]
 
 # Effective draws of a mode below which its density stays as it is. Conventional.
 MIN_EFFECTIVE = 10.0
@@ -61,6 +67,10 @@ class _Draws:
     def take(self, rows: np.ndarray) -> _Draws:
         weight = self.weight[rows]
         return _Draws(self.x[rows], weight / weight.sum())
+
+    def halves(self) -> tuple[_Draws, _Draws]:
+        rows = np.arange(len(self.x))
+        return self.take(rows[: len(rows) // 2]), self.take(rows[len(rows) // 2 :])
 
     def score(self, q: EllipticalMixture) -> float:
         """Weighted mean log density."""
@@ -113,12 +123,42 @@ def refitted(
     return ModeMixture((*densities, q.densities[-1]), shares)
 
 
+def with_draws(q: ModeMixture, draws: np.ndarray, rng: np.random.Generator) -> ModeMixture:
+    """Add densities that are fitted to draws of chains: half of the density of each mode.
+
+    Parameters
+    ----------
+    q : ModeMixture
+    draws : array of shape (K, n, d)
+        Of chains from each mode, one chain after the other: halves are of different chains.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ModeMixture
+    """
+    densities = []
+    for old, x, stream in zip(q.densities[:-1], draws, rng.spawn(q.n_modes), strict=True):
+        there = unroll(x, old.centre, old.period)
+        own = _Draws(there, np.full(len(there), 1.0 / len(there)))
+        new = _refit_mode(old, own, stream, parts=True)
+        both = [old.undefended, new.undefended]
+        inner = GaussianMixture(
+            0.5 * np.concatenate([part.weights for part in both]),
+            np.vstack([part.means for part in both]),
+            np.concatenate([part.scales for part in both]),
+        )
+        df = np.concatenate([part.df for part in both])
+        joined = EllipticalMixture(inner, df, old.period, old.centre)
+        densities.append(heavy_tailed(joined, new.means[-2], new.scales[-2]))
+    return ModeMixture((*densities, q.densities[-1]), q.shares)
+
+
 def _refit_mode(
     old: EllipticalMixture, draws: _Draws, rng: np.random.Generator, *, parts: bool
 ) -> EllipticalMixture:
     """Fit one density, or a mixture where held-out draws gain by it."""
-    halves = [slice(0, None, 2), slice(1, None, 2)]
-    split = [draws.take(np.arange(len(draws.x))[h]) for h in halves]
+    split = list(draws.halves())
     if min(s.effective for s in split) < MIN_EFFECTIVE / 2:
         return old
     blend, df = _choose(old, split)
@@ -199,9 +239,8 @@ def _with_parts(
     """Fit mixtures of more and more parts while held-out draws gain; keep the old one if better."""
     mean, scale = moments
     n, d = draws.effective, draws.x.shape[1]
-    half = len(draws.x) // 2
-    fit, held_out = draws.take(np.arange(half)), draws.take(np.arange(half, len(draws.x)))
-    rows = rng.choice(half, size=int(min(MAX_EM_DRAWS, 2 * n)), p=fit.weight)
+    fit, held_out = draws.halves()
+    rows = rng.choice(len(fit.x), size=int(min(MAX_EM_DRAWS, 2 * n)), p=fit.weight)
     z = solve_triangular(scale, (fit.x[rows] - mean).T, lower=True).T
     best, score, before = old, held_out.score(old), -np.inf
     for j in PARTS:

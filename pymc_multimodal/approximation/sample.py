@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.approximation.mixture import ModeMixture
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["WeightedSample", "draw_sample"]
+__all__ = ["WeightedSample", "draw_sample", "log_density_at"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,9 @@ class WeightedSample:
         order = np.argsort(both, kind="stable")
         x = np.concatenate([self.x, other.x])[order]
         logp = np.concatenate([self.logp, other.logp])[order]
-        return WeightedSample(x, logp, _log_density(q, x), both[order], self.counts + other.counts)
+        return WeightedSample(
+            x, logp, log_density_at(q, x), both[order], self.counts + other.counts
+        )
 
 
 def draw_sample(
@@ -117,10 +119,11 @@ def draw_sample(
     inside = np.isfinite(x).all(axis=1)
     logp = np.full(len(x), -np.inf)
     logp[inside] = target.logp(x[inside])
-    return WeightedSample(x, logp, _log_density(q, x), stratum, counts)
+    return WeightedSample(x, logp, log_density_at(q, x), stratum, counts)
 
 
-def _log_density(q: ModeMixture, x: np.ndarray) -> np.ndarray:
+def log_density_at(q: ModeMixture, x: np.ndarray) -> np.ndarray:
+    """Log density at the rows that are points, -inf at rows of NaN; shape (n,)."""
     inside = np.isfinite(x).all(axis=1)
     log_q = np.full(len(x), -np.inf)
     log_q[inside] = q.log_density(x[inside])

@@ -92,6 +92,8 @@ class State:
         Whether the modes of the search were approximated.
     approximation : Approximation or None
         The mixture over these modes, with its sample.
+    compared : bool
+        Whether the mixture was compared with chains that explored.
     explorations : int
         How often chains have explored the space since the last challenge.
     exploration : Exploration or None
@@ -134,6 +136,7 @@ class State:
     screening: Screening | None = None
     approximated: bool = False
     approximation: Approximation | None = None
+    compared: bool = False
     explorations: int = 0
     exploration: Exploration | None = None
     division: Division | None = None

@@ -6,7 +6,12 @@ interruption loses the work of at most one step.
 
 from __future__ import annotations
 
-from pymc_multimodal.fit.steps.approximation import Approximate, Screen, WeighSample
+from pymc_multimodal.fit.steps.approximation import (
+    Approximate,
+    CompareWithChains,
+    Screen,
+    WeighSample,
+)
 from pymc_multimodal.fit.steps.base import Step
 from pymc_multimodal.fit.steps.challenge import BeginAgain, ChallengeFit
 from pymc_multimodal.fit.steps.draws import ChooseKernel, LearnGenerator
@@ -27,6 +32,7 @@ STEPS: tuple[Step, ...] = (
     Approximate(),
     Screen(),
     Explore(),
+    CompareWithChains(),
     Divide(),
     WeighSample(),
     BeginChains(),

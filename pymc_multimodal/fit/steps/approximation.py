@@ -11,6 +11,7 @@ from pymc_multimodal.approximation import (
     MAX_GROWTH,
     FirstAnswer,
     approximate,
+    approximate_again,
     first_mixture,
     region_draws,
     weights_of_sample,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Approximate", "Screen", "WeighSample"]
+__all__ = ["Approximate", "CompareWithChains", "Screen", "WeighSample"]
 
 # Screenings at most: each follows new modes that the one before has found. Conventional.
 MAX_SCREENINGS = 3
@@ -69,6 +70,46 @@ class Approximate(Step):
             run.rng(self.name),
         )
         return replace(state, approximation=found)
+
+
+class CompareWithChains(Step):
+    """Compare the first answer with the draws of the exploring chains, and go on from them."""
+
+    name = "approximate again"
+    text = "importance sampling from the modes and from short chains"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True once, when chains have explored the modes of the first answer."""
+        return (
+            state.exploration is not None
+            and state.approximation is not None
+            and not state.compared
+            and state.division is None
+        )
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Compare; approximate again what is not precise, or not what the chains have met."""
+        assert isinstance(run.settings.first_answer, FirstAnswer)
+        exploration, found = known(state.exploration), known(state.approximation)
+        modes, pilot = exploration.modes, exploration.pilot
+        target = Target(run.density, cells_of(state.search.optima, modes))
+        late, logp = _late(pilot.draws), _late(pilot.logp[..., None])[..., 0]
+        k, _, d = late.shape
+        x, logp = late.reshape(-1, d), logp.ravel()
+        found = found.met(target, x, logp)
+        if not found.verdict.precise:
+            folded = target.fold(x).reshape(k, -1, d)
+            settings, target_se = run.settings.first_answer, run.settings.target_se
+            found = approximate_again(
+                found, target, folded, settings, target_se, run.rng(self.name)
+            ).met(target, x, logp)
+        return replace(state, approximation=found, compared=True)
+
+
+def _late(draws: np.ndarray) -> np.ndarray:
+    """Second halves of the chains, (K, chains, moves, m), as one: (K, n, m)."""
+    k, _, moves, m = draws.shape
+    return draws[:, :, moves // 2 :].reshape(k, -1, m)
 
 
 class Screen(Step):

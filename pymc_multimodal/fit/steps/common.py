@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_regions", "region_sampler"]
 
+# Chains of a region propose from a network when so many times their draws are the most allowed.
+# Measured: examples/benchmarks/calibration.py; trained earlier, networks cost more than the
+# draws that they save.
+NETWORK_DRAWS = 2
+
 
 def region_sampler(state: State, run: Run) -> RegionSampler:
     """Return the fixed inputs of the chains of the regions."""
@@ -65,6 +70,8 @@ def _fit_jumps(
     rng: np.random.Generator,
     previous: Sequence[RegionDensity | None],
 ) -> Sequence[RegionDensity]:
-    """Fit what chains propose from: networks where chains have proposed from less in vain."""
+    """Fit what chains propose from; networks are the last resort."""
+    longest = max(x.shape[1] for x in draws.x)
+    last = NETWORK_DRAWS * longest >= run.settings.local.max_draws
     tried = any(q is not None for q in previous)
-    return fit_regions(run, draws, rng, previous, network=tried).densities
+    return fit_regions(run, draws, rng, previous, network=tried and last).densities

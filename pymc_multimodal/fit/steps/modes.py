@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.fit.images import cells_of, fold_pilot
+from pymc_multimodal.fit.images import fold_pilot
 from pymc_multimodal.fit.state import Division, Exploration, known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
 from pymc_multimodal.search import climb_from, find_modes, modes_of
-from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
@@ -74,13 +73,6 @@ class Explore(NeededStep):
         if same is None and state.explorations < MAX_EXPLORATIONS and not density.exhausted():
             # A first answer describes the modes that it knew.
             return replace(state, approximated=False, approximation=None)
-        if state.ends_early:
-            found = known(state.approximation)
-            target = Target(density, cells_of(search.optima, modes))
-            late = pilot.draws.shape[2] // 2
-            x = pilot.draws[:, :, late:].reshape(-1, density.dim)
-            met = found.met(target, x, pilot.logp[:, :, late:].ravel())
-            state = replace(state, approximation=met)
         every = np.arange(len(modes))
         misplaced = region_of_modes(labels[len(ends) :], same, every)
         return replace(state, exploration=Exploration(modes, pilot, misplaced))
