@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.target import Target
 
 __all__ = [
-    "LEAST_ACCEPTANCE",
     "ChainState",
     "Jump",
     "Kernel",
@@ -42,8 +41,6 @@ REPEATED_SHARE = 0.25
 MEAN_STAY = 2.0
 # Most jumps of one draw: a bound on the cost of a draw. Conventional.
 MAX_JUMPS = 16
-# Acceptance below which so many jumps are too few for `REPEATED_SHARE`: 0.083.
-LEAST_ACCEPTANCE = 1.0 - REPEATED_SHARE ** (1.0 / MAX_JUMPS)
 # Mean acceptance of jumps from which on a local move of L leapfrog steps is made with every
 # (L/4)-th draw, and from which on it is made with every `MAX_EVERY`-th draw.
 # Measured: examples/benchmarks/constants.py

@@ -209,6 +209,9 @@ class Shoulder(Target):
         knots, values = [-8, -4, -2, 0, 2, 4, 8], [-40, 0, -4, -3, -4, 0, -40]
         self.curve = CubicHermiteSpline(knots, values, [20, 0, 0, 0, 0, 0, -20])
         self.slope = self.curve.derivative()
+        grid = np.linspace(-12, 12, 240_001)
+        logp = self(np.stack([grid, 0.0 * grid], axis=1))[0]
+        self.log_z = logsumexp(logp) + np.log(grid[1] - grid[0]) + 0.5 * np.log(2 * np.pi)
 
     def __call__(self, x):
         inside = np.clip(x[:, 0], -8, 8)

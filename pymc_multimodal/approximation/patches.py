@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from pymc_multimodal.approximation.mixture import TAIL_DF, ModeMixture
+from pymc_multimodal.approximation.mixture import ModeMixture
 from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor
 from pymc_multimodal.target.circle import unroll
 
@@ -97,7 +97,7 @@ def _patch(
     share = float(np.clip(weight[near].sum(), MIN_SHARE, MAX_SHARE))
     patch = _Patch(k, share, there[i], factor(spread))
     part = EllipticalMixture.single(
-        patch.mean, patch.scale, TAIL_DF, density.period, density.centre
+        patch.mean, patch.scale, density.df[-1], density.period, density.centre
     )
     return patch, part
 
@@ -136,7 +136,7 @@ def _with_parts(
     weights = np.concatenate([kept * old.weights[:n], added, kept * old.weights[n:]])
     means = np.vstack([old.means[:n], *(p.mean for p, _ in parts), old.means[n:]])
     scales = np.concatenate([old.scales[:n], [p.scale for p, _ in parts], old.scales[n:]])
-    df = np.concatenate([old.df[:n], np.full(len(parts), TAIL_DF), old.df[n:]])
+    df = np.concatenate([old.df[:n], np.full(len(parts), old.df[-1]), old.df[n:]])
     inner = GaussianMixture(weights[:-2] / weights[:-2].sum(), means[:-2], scales[:-2])
     base = EllipticalMixture(inner, df[:-2], old.period, old.centre)
     whole = GaussianMixture(weights, means, scales)

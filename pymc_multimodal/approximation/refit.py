@@ -36,6 +36,9 @@ DFS = (1.0, 2.0, 3.0, 5.0, 8.0, 16.0, 64.0, np.inf)
 # floor of a part's variances relative to the mode's, as for densities of the regions
 # (`proposals.elliptical_fit`). Conventional.
 PARTS, DRAWS_PER_PART, FLOOR = (2, 4, 8, 16, 32), 4.0, 1e-4
+# Parts of all modes' densities at most: with more, the time of the fits exceeds that of chains.
+# Measured: examples/benchmarks/exits.py
+MAX_PARTS = 128
 # Gain in mean log density of held-out draws (nats) from which on parts are used.
 # Conventional: as `RegionalFamilies.min_gain`.
 MIN_GAIN = 0.02
@@ -105,6 +108,7 @@ def refitted(
     member = np.exp(logs - np.logaddexp.reduce(logs, axis=1)[:, None]) * ratio[rows, None]
     mass = member.sum(axis=0)
     streams = rng.spawn(q.n_modes)
+    most = MAX_PARTS // q.n_modes if parts else 1
     densities = []
     for k in range(q.n_modes):
         # Weights that are far below the largest change no moment.
@@ -116,7 +120,7 @@ def refitted(
         there = unroll(x[own], q.densities[k].centre, q.densities[k].period)
         # Rows are in the order of the strata: in random order, halves are alike.
         draws = _Draws(there, weight / weight.sum()).take(streams[k].permutation(len(own)))
-        densities.append(_refit_mode(q.densities[k], draws, streams[k], parts=parts))
+        densities.append(_refit_mode(q.densities[k], draws, streams[k], most=most))
     weight = mass[:-1] / max(mass[:-1].sum(), 1e-300)
     shares = (1.0 - EQUAL_SHARE) * weight + EQUAL_SHARE / q.n_modes
     shares = np.append((1.0 - STARTS_SHARE) * shares, STARTS_SHARE)
@@ -141,7 +145,7 @@ def with_draws(q: ModeMixture, draws: np.ndarray, rng: np.random.Generator) -> M
     for old, x, stream in zip(q.densities[:-1], draws, rng.spawn(q.n_modes), strict=True):
         there = unroll(x, old.centre, old.period)
         own = _Draws(there, np.full(len(there), 1.0 / len(there)))
-        new = _refit_mode(old, own, stream, parts=True)
+        new = _refit_mode(old, own, stream, most=MAX_PARTS // q.n_modes)
         both = [old.undefended, new.undefended]
         inner = GaussianMixture(
             0.5 * np.concatenate([part.weights for part in both]),
@@ -155,23 +159,23 @@ def with_draws(q: ModeMixture, draws: np.ndarray, rng: np.random.Generator) -> M
 
 
 def _refit_mode(
-    old: EllipticalMixture, draws: _Draws, rng: np.random.Generator, *, parts: bool
+    old: EllipticalMixture, draws: _Draws, rng: np.random.Generator, *, most: int
 ) -> EllipticalMixture:
-    """Fit one density, or a mixture where held-out draws gain by it."""
-    split = list(draws.halves())
+    """Fit one density, or a mixture of at most so many parts where held-out draws gain by it."""
+    split = draws.halves()
     if min(s.effective for s in split) < MIN_EFFECTIVE / 2:
         return old
     blend, df = _choose(old, split)
     mean, scale = _blended(old, draws, blend)
     period, centre = old.period, old.centre
     best = EllipticalMixture.single(mean, scale * _shrinkage(df), df, period, centre)
-    if parts:
-        base = old.undefended if len(old.undefended.df) > 1 else best
-        best = _with_parts(base, (mean, scale), draws, rng)
+    if most > 1:
+        base = max(best, old.undefended, key=split[1].score)
+        best = _with_parts(base, (mean, scale), draws, rng, most)
     return heavy_tailed(best, mean, scale)
 
 
-def _choose(old: EllipticalMixture, split: list[_Draws]) -> tuple[float, float]:
+def _choose(old: EllipticalMixture, split: tuple[_Draws, _Draws]) -> tuple[float, float]:
     """Choose how much of the draws' moments, and how heavy tails, each half finds for the other."""
     total = np.zeros((len(BLENDS), len(DFS)))
     d = len(old.centre)
@@ -235,6 +239,7 @@ def _with_parts(
     moments: tuple[np.ndarray, np.ndarray],
     draws: _Draws,
     rng: np.random.Generator,
+    most: int,
 ) -> EllipticalMixture:
     """Fit mixtures of more and more parts while held-out draws gain; keep the old one if better."""
     mean, scale = moments
@@ -244,7 +249,7 @@ def _with_parts(
     z = solve_triangular(scale, (fit.x[rows] - mean).T, lower=True).T
     best, score, before = old, held_out.score(old), -np.inf
     for j in PARTS:
-        if n < DRAWS_PER_PART * j * (d + 1):
+        if j > most or n < DRAWS_PER_PART * j * (d + 1):
             break
         try:
             fitted = fit_em(z, j, floor=FLOOR, init="k-means++", iterations=ITERATIONS, rng=rng)

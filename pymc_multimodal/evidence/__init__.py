@@ -4,13 +4,19 @@ The log density is evaluated by `extend_samples`, `cross_check` and `leaked_mass
 changes a record that it is given.
 """
 
-from pymc_multimodal.evidence.allocation import FIRST_PROPOSALS, MIN_PROPOSALS, plan
+from pymc_multimodal.evidence.allocation import (
+    FIRST_PROPOSALS,
+    MIN_PROPOSALS,
+    plan,
+    required_share,
+)
 from pymc_multimodal.evidence.bridge import Bridge, bridge, slowest_moment
 from pymc_multimodal.evidence.importance import (
     CrossCheck,
     cross_check,
     leaked_mass,
     negligible_regions,
+    quick_weights,
 )
 from pymc_multimodal.evidence.masses import (
     NORMAL_QUANTILE,
@@ -48,8 +54,10 @@ __all__ = [
     "logit_interval",
     "negligible_regions",
     "plan",
+    "quick_weights",
     "replace_densities",
     "reported",
+    "required_share",
     "slowest_moment",
     "unmixed_status",
 ]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.status import Status
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["CrossCheck", "cross_check", "leaked_mass", "negligible_regions"]
+__all__ = ["CrossCheck", "cross_check", "leaked_mass", "negligible_regions", "quick_weights"]
 
 # Proposals of all regions together, and the fewest of each. Measured:
 # examples/benchmarks/constants.py
@@ -217,20 +217,43 @@ def leaked_mass(
     return share / (1.0 + share.sum(axis=1, keepdims=True))
 
 
-def negligible_regions(
-    draws: RegionDraws, densities: Sequence[RegionDensity], target_se: float
-) -> np.ndarray:
-    """Tell which regions hold too little mass to matter, by all that any of their chains has seen.
-
-    The mass of a region is that by the chain which gives it the largest: one chain of many that has
-    reached a piece with much mass is enough to keep the region. The regions with the smallest
-    masses are negligible as long as these add up to less than a tenth of `target_se`.
+def quick_weights(
+    draws: RegionDraws, densities: Sequence[RegionDensity]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Guess the weight of each region from chains that need not have mixed.
 
     Parameters
     ----------
     draws : RegionDraws
     densities : sequence of RegionDensity
         Fitted to each region.
+
+    Returns
+    -------
+    weight : array of shape (K,)
+        By the median ratio of all draws. Their sum is one.
+    largest : array of shape (K,)
+        By the chain that gives the region the largest mass: one chain of many that has reached a
+        piece with much mass is enough.
+    """
+    ratios = [draw_ratios(draws, k, q) for k, q in enumerate(densities)]
+    log_evidence = np.array([_harmonic_evidence(ratio) for ratio in ratios])
+    typical = np.array([np.median(ratio) for ratio in ratios])
+    largest = np.array([np.median(ratio, axis=1).max() for ratio in ratios])
+    bound = np.exp(np.minimum(largest - logsumexp(log_evidence), 0.0))
+    return np.exp(typical - logsumexp(typical)), bound
+
+
+def negligible_regions(weight: np.ndarray, target_se: float) -> np.ndarray:
+    """Tell which regions hold too little mass to matter.
+
+    The regions with the smallest weights are negligible as long as these add up to less than a
+    tenth of `target_se`.
+
+    Parameters
+    ----------
+    weight : array of shape (K,)
+        The largest that are possible; see `quick_weights`.
     target_se : float
         Standard error asked for of every weight.
 
@@ -238,13 +261,9 @@ def negligible_regions(
     -------
     array of bool, shape (K,)
     """
-    ratios = [draw_ratios(draws, k, q) for k, q in enumerate(densities)]
-    log_evidence = np.array([_harmonic_evidence(ratio) for ratio in ratios])
-    largest = np.array([np.median(ratio, axis=1).max() for ratio in ratios])
-    order = np.argsort(largest)
-    log_sums = np.logaddexp.accumulate(largest[order]) - logsumexp(log_evidence)
-    negligible = np.zeros(len(largest), dtype=bool)
-    negligible[order] = log_sums < np.log(NEGLIGIBLE_SHARE * target_se)
+    order = np.argsort(weight)
+    negligible = np.zeros(len(weight), dtype=bool)
+    negligible[order] = np.cumsum(weight[order]) < NEGLIGIBLE_SHARE * target_se
     return negligible
 
 

@@ -30,6 +30,10 @@ __all__ = ["begin_chains"]
 # Acceptance of jumps from which on a first guess of a region's density stands for the region, whose
 # chains then need no warm-up. Measured: examples/benchmarks/constants.py
 GUESS_ACCEPTANCE = 0.85
+# Acceptance from which on chains also propose from the guess, after their warm-up; and the local
+# moves that their records then need, since jumps show nothing of tails that they do not propose.
+# Measured: examples/benchmarks/calibration.py
+USEFUL_ACCEPTANCE, USEFUL_MOVES = 0.2, 100.0
 
 
 def begin_chains(
@@ -77,15 +81,17 @@ def begin_chains(
         draws_per_move=np.ones(k, dtype=int),
         min_moves=np.zeros(k),
         negligible=np.zeros(k, dtype=bool),
+        required=np.ones(k),
         border_ends=(np.empty((0, sampler.target.dim)),) * k,
     )
     chains, acceptance = try_jumps(sampler, chains, np.arange(k), rng)
-    good = acceptance >= GUESS_ACCEPTANCE
+    good, useful = acceptance >= GUESS_ACCEPTANCE, acceptance >= USEFUL_ACCEPTANCE
+    min_moves = np.where(good, AUTOCORRELATION_TIMES, USEFUL_MOVES)
     chains = replace(
-        with_jump_acceptance(chains, np.flatnonzero(good), acceptance),
-        jumps={i: q for i, q in enumerate(first_jumps) if good[i]},
-        regime=good.astype(int),
-        min_moves=np.where(good, AUTOCORRELATION_TIMES, 0.0),
+        with_jump_acceptance(chains, np.flatnonzero(useful), acceptance),
+        jumps={i: q for i, q in enumerate(first_jumps) if useful[i]},
+        regime=useful.astype(int),
+        min_moves=np.where(useful, min_moves, 0.0),
     )
     chains = warm_up(sampler, chains, np.flatnonzero(~good), settings.windows, rng)
     return extend_chains(sampler, chains, np.arange(k), settings.draws, rng)

@@ -26,9 +26,11 @@ __all__ = [
     "Chains",
     "FitJumps",
     "RegionSampler",
+    "ask_of_regions",
     "draws_of",
     "extend_chains",
     "jumps_of",
+    "largest_r_hat",
     "n_draws",
     "positions",
     "skip_regions",
@@ -147,6 +149,8 @@ class Chains:
         diagnostic shows how slowly chains find tails that no jump proposes.
     negligible : array of bool, shape (K,)
         Regions that are known to hold next to no mass, and need no more draws.
+    required : array of shape (K,)
+        Part of `LocalSampling.min_ess` that is asked of each region, in (0, 1].
     border_ends : tuple of K arrays of shape (n, d)
         Points of each region at which moves of other regions' chains were turned back.
     """
@@ -162,6 +166,7 @@ class Chains:
     draws_per_move: np.ndarray
     min_moves: np.ndarray
     negligible: np.ndarray
+    required: np.ndarray
     border_ends: tuple[np.ndarray, ...]
 
     def without_records(self, regions: np.ndarray) -> Chains:
@@ -298,6 +303,31 @@ def draws_of(sampler: RegionSampler, chains: Chains) -> RegionDraws:
         sampler.centre,
         chains.ess,
     )
+
+
+def largest_r_hat(chains: Chains, settings: LocalSampling) -> np.ndarray:
+    """R-hat that is asked of each region, shape (K,): its excess is inverse to the draws asked for.
+
+    R-hat is about ``1 + m / (2 n)`` with n effective draws of m chains (Vats and Knudson 2021,
+    doi:10.1214/20-STS812).
+    """
+    return 1.0 + (settings.max_rhat - 1.0) / chains.required
+
+
+def ask_of_regions(chains: Chains, required: np.ndarray) -> Chains:
+    """Ask a part of the effective draws of the settings of each region.
+
+    Parameters
+    ----------
+    chains : Chains
+    required : array of shape (K,)
+        In (0, 1].
+
+    Returns
+    -------
+    Chains
+    """
+    return replace(chains, required=np.asarray(required, dtype=float))
 
 
 def skip_regions(chains: Chains, negligible: np.ndarray) -> Chains:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.regions.chains import largest_r_hat
 from pymc_multimodal.regions.draws import ChainDiagnostics
 from pymc_multimodal.status import Status
 
@@ -27,7 +28,7 @@ MIN_EFFECTIVE_DRAWS = 4.0
 
 def _mixed(chains: Chains, settings: LocalSampling) -> np.ndarray:
     """Whether the R-hat of each region can be trusted: bool array of shape (K,)."""
-    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (settings.max_rhat - 1.0)
+    return chains.r_hat <= 1.0 + FLAGGED_EXCESS * (largest_r_hat(chains, settings) - 1.0)
 
 
 def unmixed(chains: Chains, settings: LocalSampling) -> np.ndarray:

@@ -9,7 +9,13 @@ import numpy as np
 
 from pymc_multimodal.moves.adaptation import fit_metric
 from pymc_multimodal.moves.jumps import MixtureProposal, jump
-from pymc_multimodal.regions.chains import draws_of, extend_chains, jumps_of, n_draws
+from pymc_multimodal.regions.chains import (
+    draws_of,
+    extend_chains,
+    jumps_of,
+    largest_r_hat,
+    n_draws,
+)
 from pymc_multimodal.regions.warmup import warm_up
 
 if TYPE_CHECKING:
@@ -119,7 +125,8 @@ def short_regions(chains: Chains, settings: LocalSampling, until: int | None = N
         Empty where nothing is left to do.
     """
     drawn = n_draws(chains)
-    converged = (chains.r_hat <= settings.max_rhat) & (chains.ess >= settings.min_ess)
+    converged = chains.r_hat <= largest_r_hat(chains, settings)
+    converged &= chains.ess >= chains.required * settings.min_ess
     lasted = drawn / chains.draws_per_move >= chains.min_moves
     limit = settings.max_draws if until is None else min(until, settings.max_draws)
     return np.flatnonzero(~(converged & lasted | chains.negligible) & (drawn < limit))

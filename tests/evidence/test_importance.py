@@ -10,7 +10,13 @@ from densities import HalfSpace, Mixture, exact_local
 from regional import PAIR, SHAPES, Sliver, bridge_samples, elliptical, exact_masses
 from scipy.stats import norm
 
-from pymc_multimodal.evidence import cross_check, estimate, leaked_mass, negligible_regions
+from pymc_multimodal.evidence import (
+    cross_check,
+    estimate,
+    leaked_mass,
+    negligible_regions,
+    quick_weights,
+)
 from pymc_multimodal.evidence.importance import counted_gap
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit
@@ -32,13 +38,15 @@ def test_only_what_cannot_matter_is_negligible(rng):
     local = replace(local, logp=tuple(target(x.reshape(-1, 2))[0].reshape(16, -1) for x in local.x))
     shapes = tuple(elliptical(mean) for mean in target.means)
     for target_se, last in ((0.01, True), (5e-4, True), (5e-5, False)):
-        found = negligible_regions(local, shapes, target_se)
+        found = negligible_regions(quick_weights(local, shapes)[1], target_se)
         np.testing.assert_array_equal(found, [False, False, last])
     # One chain of sixteen that has found something heavy is enough to stay.
     logp = local.logp[2].copy()
     logp[5] += 10.0
     heavier = replace(local, logp=(*local.logp[:2], logp))
-    assert not negligible_regions(heavier, shapes, 0.01).any()
+    assert not negligible_regions(quick_weights(heavier, shapes)[1], 0.01).any()
+    # The guess is that of all chains.
+    np.testing.assert_allclose(quick_weights(heavier, shapes)[0], weights, atol=0.05)
 
 
 # ------------------------------------------------------------------ leaked mass

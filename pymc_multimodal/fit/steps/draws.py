@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.evidence import draw_ratios, replace_densities
-from pymc_multimodal.fit.choose_kernel import MEASURED_DRAWS, choose_kernel
+from pymc_multimodal.fit.choose_kernel import MEASURED_DRAWS, MIN_ACCEPTANCE, choose_kernel
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps.base import Step
 from pymc_multimodal.fit.steps.common import fit_regions
-from pymc_multimodal.kernel import LEAST_ACCEPTANCE, make_kernel
+from pymc_multimodal.kernel import make_kernel
 from pymc_multimodal.proposals import expected_acceptance
 from pymc_multimodal.regions import draws_away
 
@@ -94,12 +94,12 @@ def _with_networks(
     weights: np.ndarray,
     rng: np.random.Generator,
 ) -> BridgeSamples:
-    """Train networks for regions whose density is too rough for a kernel of the most jumps."""
+    """Train networks for regions whose jumps would hardly ever be accepted."""
     accepted = [
         expected_acceptance(draw_ratios(draws, k, q).ravel())
         for k, q in enumerate(samples.fitted.densities)
     ]
-    rough = np.flatnonzero((np.array(accepted) < LEAST_ACCEPTANCE) & (weights >= MIN_WEIGHT))
+    rough = np.flatnonzero((np.array(accepted) < MIN_ACCEPTANCE) & (weights >= MIN_WEIGHT))
     if not len(rough):
         return samples
     previous = [samples.fitted.densities[k] for k in rough]

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.evidence import leaked_mass, negligible_regions
+from pymc_multimodal.evidence import (
+    leaked_mass,
+    negligible_regions,
+    quick_weights,
+    required_share,
+)
 from pymc_multimodal.fit.images import confirm_symmetry
 from pymc_multimodal.fit.state import known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
@@ -16,6 +21,7 @@ from pymc_multimodal.fit.steps.modes import MAX_EXPLORATIONS
 from pymc_multimodal.proposals import RegionalFamilies, laplace
 from pymc_multimodal.regions import (
     advance_chains,
+    ask_of_regions,
     begin_chains,
     connect_regions,
     draws_of,
@@ -60,6 +66,9 @@ class BeginChains(NeededStep):
         chains = begin_chains(
             sampler, modes, known(state.division).pilot, guesses, visit, run.rng(self.name)
         )
+        if sampler.n_regions == 1:
+            required = required_share(np.ones(1), run.settings.target_se)
+            chains = ask_of_regions(chains, required)
         return replace(state, chains=chains)
 
 
@@ -107,8 +116,10 @@ class ConnectRegions(Step):
         draws = draws_of(sampler, known(state.chains))
         fitter = RegionalFamilies().without_network()
         quick = fitter.fit_regions(draws, run.density.period, rng).densities
-        negligible = negligible_regions(draws, quick, run.settings.target_se)
+        (weight, largest), target_se = quick_weights(draws, quick), run.settings.target_se
+        negligible = negligible_regions(largest, target_se)
         chains = skip_regions(known(state.chains), negligible)
+        chains = ask_of_regions(chains, required_share(weight, target_se))
         share = leaked_mass(sampler.target, sampler.partition, quick, draws, rng)
         neighbours = {
             int(k): (quick[k], [quick[j] for j in np.flatnonzero(share[k] > MIN_LEAKED)])
