@@ -97,18 +97,6 @@ class ModeMixture:
         parts = [q.sample(int(c), rng) for q, c in zip(self.densities, counts, strict=True)]
         return np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
 
-    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log density and its gradient at points of shape (n, d)."""
-        parts = self.log_parts(x)
-        total = np.logaddexp.reduce(parts, axis=1)
-        share = np.exp(parts - total[:, None])
-        grad = np.zeros_like(x)
-        for k, q in enumerate(self.densities):
-            rows = np.flatnonzero(share[:, k] > 0)
-            if len(rows):
-                grad[rows] += share[rows, k, None] * q.score(x[rows])
-        return total, grad
-
 
 def first_mixture(
     modes: Modes, log_mass: np.ndarray, starts: StartDistribution, period: np.ndarray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pymc_multimodal.evidence import Weights, plan
+from pymc_multimodal.evidence import Weights, plan, required_share
 
 DRAWS, PROPOSALS = np.array([100, 200]), np.array([1_000, 2_000])
 NONE, FIRST, SECOND = [False, False], [True, False], [False, True]
@@ -52,3 +52,15 @@ def test_nothing_is_added_beyond_the_limits():
     draws, proposals = plan(both, np.array([100, 400]), np.array([64_000, 1_000]), 0.01, 400)
     assert draws.tolist() == FIRST
     assert proposals.tolist() == SECOND
+
+
+def test_chains_need_fewer_draws_where_less_depends_on_them():
+    np.testing.assert_allclose(required_share(np.array([0.5, 0.5]), 0.01), 1.0)
+    # A region of small weight, and weights of which less is asked.
+    assert required_share(np.array([0.9, 0.1]), 0.01)[1] == 0.25
+    assert (required_share(np.array([0.5, 0.5]), 0.03) == 0.25).all()
+    # One region has no weight, and an evidence.
+    assert required_share(np.ones(1), 0.01)[0] == 1.0
+    assert 0.25 < required_share(np.ones(1), 0.03)[0] < 1.0
+    every = [required_share(np.array([w, 1 - w]), 0.01)[0] for w in np.linspace(0.01, 0.99, 50)]
+    assert (np.diff(every) >= -1e-12).all()
