@@ -12,6 +12,7 @@ __all__ = [
     "CODES",
     "EvaluationHung",
     "FitError",
+    "GradientMisleads",
     "LimitReached",
     "ModelError",
     "Status",
@@ -64,7 +65,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     # Search for modes
     "singletons": StatusKind(("search",), _WARNING),
     "runaway": StatusKind(("search",), _WARNING),
-    "step": StatusKind(("search",), _WARNING),
+    "step": StatusKind(("search",), _EITHER),
     "unfinished": StatusKind(("search",), _WARNING),
     "flat": StatusKind(("search",), _INFO),
     "saddles": StatusKind(("search",), _EITHER),
@@ -224,6 +225,10 @@ class EvaluationHung(FitError):
 
 class SymmetryBroken(Exception):
     """An image has another log density than its point; a fit starts again without symmetry."""
+
+
+class GradientMisleads(Exception):
+    """Most climbs end at steps of the density; a fit starts again without the gradient."""
 
 
 def first_line(error: Exception) -> str:

@@ -21,6 +21,7 @@ from pymc_multimodal.fit.images import (
 )
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.steps import STEPS
+from pymc_multimodal.search import dropped_gradient_status
 from pymc_multimodal.status import Status, counted, of_one_region, under_a_limit
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def finish(state: State, run: Run) -> Fit:
         statuses += state.screening.statuses
     if not state.search.settled and not any(s.code == "unfinished" for s in statuses):
         statuses.append(_unsettled_status(state.search.counts.starts))
+    if state.gradient_dropped:
+        statuses.append(dropped_gradient_status())
     if state.symmetry_broken:
         statuses = [broken_status(), *statuses]
     elif run.settings.symmetry and not state.search.symmetry_sought:

@@ -9,7 +9,7 @@ from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import STEPS, Step
 from pymc_multimodal.search import begin_search
-from pymc_multimodal.status import LimitReached, SymmetryBroken
+from pymc_multimodal.status import GradientMisleads, LimitReached, SymmetryBroken
 from pymc_multimodal.target.watchdog import ended_at
 
 if TYPE_CHECKING:
@@ -60,7 +60,14 @@ def fit_density(
     At a limit, or after an interruption, the result is made from the newest state with weights.
     Before there are weights it is made from the modes alone, by Laplace's approximation.
     """
-    run = Run(density, settings, report, share)
+    run, has_gradient = Run(density, settings, report, share), density.has_gradient
+    try:
+        return _run_steps(run)
+    finally:
+        density.has_gradient = has_gradient
+
+
+def _run_steps(run: Run) -> Fit:
     state = _first_state(run)
     while True:
         try:
@@ -74,6 +81,9 @@ def fit_density(
             run.stop_if_refused(1.0 if step.needed(state) else step.share_of(state))
         except SymmetryBroken:
             state = _first_state(run, symmetry_broken=True)
+        except GradientMisleads:
+            run.density.has_gradient = False
+            state = _first_state(run, gradient_dropped=True)
         except KeyboardInterrupt:
             if state.presentable is None or run.interrupted:
                 raise
@@ -105,9 +115,11 @@ def run_step(step: Step, state: State, run: Run) -> State:
             return step(state, run)
 
 
-def _first_state(run: Run, *, symmetry_broken: bool = False) -> State:
+def _first_state(
+    run: Run, *, symmetry_broken: bool = False, gradient_dropped: bool = False
+) -> State:
     settings = run.settings
     wanted = False if symmetry_broken else settings.symmetry
     with run.recorded("begin"):
         search = begin_search(run.density, settings.modes, wanted, run.rng("begin"))
-    return State.begun(search, symmetry_broken=symmetry_broken)
+    return State.begun(search, symmetry_broken=symmetry_broken, gradient_dropped=gradient_dropped)

@@ -122,7 +122,8 @@ class Fit:
 
     def target(self, density: Density) -> Target:
         """Return what the kernel samples: the density, folded where it is symmetric."""
-        return Target(density, None if self.orbits is None else self.orbits.cells)
+        cells = None if self.orbits is None else self.orbits.cells
+        return Target(density, cells, gradient=self.draws.grad[0].shape[-1] > 0)
 
     def randomise_image(self, points: MoveState, rng: np.random.Generator) -> MoveState:
         """Turn points of the kernel into draws of the density: random images of them."""

@@ -123,6 +123,8 @@ class State:
     kernel : Kernel or None
     symmetry_broken : bool
         Whether an earlier fit was given up since the density is not symmetric.
+    gradient_dropped : bool
+        Whether an earlier fit was given up since the density has steps.
     kernel_statuses : tuple of Status
     fallback : State or None
         The newest state with weights from before a challenge made the fit begin again.
@@ -156,14 +158,23 @@ class State:
     generator: Generator | None = None
     kernel: Kernel | None = None
     symmetry_broken: bool = False
+    gradient_dropped: bool = False
     kernel_statuses: tuple[Status, ...] = ()
     fallback: State | None = None
 
     @classmethod
-    def begun(cls, search: Search, *, symmetry_broken: bool = False) -> State:
+    def begun(
+        cls, search: Search, *, symmetry_broken: bool = False, gradient_dropped: bool = False
+    ) -> State:
         """Return the first state of a fit: a search that has not climbed yet."""
         nowhere = np.empty((0, len(search.spread)))
-        return cls(search, nowhere, nowhere, symmetry_broken=symmetry_broken)
+        return cls(
+            search,
+            nowhere,
+            nowhere,
+            symmetry_broken=symmetry_broken,
+            gradient_dropped=gradient_dropped,
+        )
 
     @property
     def ends_early(self) -> bool:
@@ -198,6 +209,7 @@ class State:
             misplaced=visit,
             challenge=self.challenge,
             symmetry_broken=self.symmetry_broken,
+            gradient_dropped=self.gradient_dropped,
             fallback=self.presentable,
         )
 

@@ -20,6 +20,7 @@ from pymc_multimodal.search.starts import (
     start_distribution,
 )
 from pymc_multimodal.search.state import Search
+from pymc_multimodal.search.statuses import dropped_gradient_status
 
 __all__ = [
     "Described",
@@ -32,6 +33,7 @@ __all__ = [
     "begin_search",
     "check_points",
     "climb_from",
+    "dropped_gradient_status",
     "find_modes",
     "given_by_array",
     "highest_point",

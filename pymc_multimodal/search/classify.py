@@ -127,8 +127,12 @@ def classify(
         return EndPoint("optimum", x, logp, hessian)
     saddle = values.min() < -SADDLE_CURVATURE * max(1.0, largest)
     curved = values > FLAT_CURVATURE
-    slope = vectors.T @ (density.logp_and_grad(x[None])[1][0] * spread)
+    gradient = density.logp_and_grad(x[None])[1][0] * spread
+    slope = vectors.T @ gradient
     gain = float(np.sum(slope[curved] ** 2 / values[curved]))
+    steep = not end.converged and float(np.linalg.norm(slope)) > MAX_SLOPE
+    if steep and _falls_uphill(density, x, logp, gradient, spread):
+        return EndPoint("step", x, logp)
     if saddle and may_escape:
         return EndPoint("saddle", x, logp, direction=spread * vectors[:, 0])
     if gain > NEWTON_GAIN and end.converged:
@@ -138,13 +142,18 @@ def classify(
         if value >= logp:
             x, logp = better[0], float(value)
     if np.linalg.norm(slope[~curved]) > MAX_SLOPE or (not end.converged and gain > MAX_GAIN):
-        # By its gradient the density grows here; a step may have stopped the climb.
-        steepness = float(np.linalg.norm(slope))
-        probe = min(STEP_PROBE, PROBE_GAIN / steepness) / steepness
-        uphill = spread * (vectors @ slope) * probe
-        beyond = density.logp(density.wrap(x + uphill)[None])[0]
-        return EndPoint("step" if beyond < logp - MIN_FALL else "runaway", x, logp)
+        return EndPoint("runaway", x, logp)
     return EndPoint("none", x, logp) if saddle else EndPoint("optimum", x, logp, hessian)
+
+
+def _falls_uphill(
+    density: Density, x: np.ndarray, logp: float, slope: np.ndarray, spread: np.ndarray
+) -> bool:
+    """Tell whether the density falls at once where it grows by its gradient (nats per spread)."""
+    steepness = float(np.linalg.norm(slope))
+    probe = min(STEP_PROBE, PROBE_GAIN / steepness) / steepness
+    beyond = density.logp(density.wrap(x + spread * slope * probe)[None])[0]
+    return bool(beyond < logp - MIN_FALL)
 
 
 def _checked_image(density: Density, optima: OptimumSet, x: np.ndarray, logp: float) -> np.ndarray:

@@ -32,6 +32,9 @@ FIRST_STEP = 0.1
 # gradient (nats per spread, squared) below which such a climb has converged.
 # Measured: examples/benchmarks/constants.py
 MAX_FAILURES, STUCK_GRADIENT = 2, 1e-4
+# A climb ends, without an optimum, when it has gained less than so many nats in so many iterations.
+# Conventional: what is won by more is far below any error that matters.
+STALLED_ITERATIONS, STALLED_GAIN = 20, 1e-6
 # A pair is used if the cosine between its step and its change of gradient is larger than this.
 # Conventional: Nocedal & Wright (2006), section 7.2, ask for positive curvature.
 MIN_COSINE = 1e-10
@@ -139,8 +142,13 @@ def climb(
         peak[active] = peaks.below(starts[active], value[active], grad[active] / spread)
         active &= peak < 0
     path, path_row = [starts[active]], [np.flatnonzero(active)]
-    failures = np.zeros(n, dtype=int)
+    failures, before = np.zeros(n, dtype=int), np.full(n, -np.inf)
     for iteration in range(max_iter):
+        if iteration % STALLED_ITERATIONS == 0:
+            # A climb to a step of the density creeps: its gradient does not fall.
+            stalled = active & (value < before + STALLED_GAIN)
+            active &= ~stalled
+            before = value.copy()
         if density.exhausted():
             # Only the highest climbs are finished.
             rows = np.flatnonzero(active)

@@ -129,6 +129,19 @@ def cut_short_statuses(search: Search) -> list[Status]:
     return statuses
 
 
+def dropped_gradient_status() -> Status:
+    """Describe a density with steps, whose gradient was not used."""
+    return Status(
+        "step",
+        "search",
+        "climbs end at steps of the log density, where it falls at once although its gradient "
+        "points on: the gradient was not used.",
+        "A smooth function in place of the step (pm.math.switch, comparisons, rounding), such as "
+        "pm.math.sigmoid, or a sum over the cases, makes the fit faster.",
+        level="info",
+    )
+
+
 def step_status(steps: int, n: int) -> Status:
     """Describe climbs that ended at a step of the log density."""
     return Status(

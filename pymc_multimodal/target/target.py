@@ -32,10 +32,13 @@ class Target:
         It counts the evaluations.
     cells : Cells, optional
         The set C.
+    gradient : bool
+        Whether the density's gradient is used, if it has one.
     """
 
     density: Density
     cells: Cells | None = None
+    gradient: bool = True
 
     @property
     def dim(self) -> int:
@@ -44,8 +47,8 @@ class Target:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether the density has a gradient."""
-        return self.density.has_gradient
+        """Whether the density has a gradient that is used."""
+        return self.gradient and self.density.has_gradient
 
     @property
     def period(self) -> np.ndarray:

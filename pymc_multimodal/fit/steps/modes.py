@@ -12,6 +12,7 @@ from pymc_multimodal.fit.state import Division, Exploration, known, matching_mod
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
 from pymc_multimodal.search import climb_from, find_modes, modes_of
+from pymc_multimodal.status import GradientMisleads
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
@@ -23,6 +24,9 @@ __all__ = ["MAX_EXPLORATIONS", "Divide", "Explore", "FindModes"]
 # Most explorations of the space. New modes and misplaced chains that are found later are left to
 # the challenge. Conventional.
 MAX_EXPLORATIONS = 3
+# Share of the climbs that end at steps of the density from which on its gradient is not used.
+# Conventional: half.
+MAX_STEP_SHARE = 0.5
 # Draws from which the classifier of the regions is trained: its cost grows with their square.
 MAX_TRAINING_DRAWS = 4000
 
@@ -45,9 +49,14 @@ class FindModes(Step):
         return not begun or (not len(search.optima) and search.counts.unfinished > 0)
 
     def __call__(self, state: State, run: Run) -> State:
-        """Make one batch."""
+        """Make one batch; `GradientMisleads` is raised where most climbs end at steps."""
         settings, rng = run.settings.modes, run.rng(self.name)
-        return replace(state, search=find_modes(run.density, state.search, settings, rng))
+        search = find_modes(run.density, state.search, settings, rng)
+        if run.density.has_gradient and settings.optimiser is None:
+            counts = search.counts
+            if counts.steps > MAX_STEP_SHARE * (counts.starts - counts.unfinished):
+                raise GradientMisleads
+        return replace(state, search=search)
 
 
 class Explore(NeededStep):
