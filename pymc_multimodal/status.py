@@ -74,7 +74,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "negligible": StatusKind(("search",), _INFO),
     "symmetry": StatusKind(("fit",), _INFO),
     # First answer
-    "first_answer": StatusKind(("approximation",), _INFO),
+    "first_answer": StatusKind(("approximation",), _EITHER),
     # Regions and their chains
     "overlap": StatusKind(("regions", "evidence"), _EITHER),
     "r_hat": StatusKind(("regions",), _WARNING),

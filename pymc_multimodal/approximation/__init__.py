@@ -17,7 +17,7 @@ from pymc_multimodal.approximation.rounds import (
 )
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
-from pymc_multimodal.approximation.weigh import region_draws, weights_of_sample
+from pymc_multimodal.approximation.weigh import region_draws, region_weights, weights_of_sample
 
 __all__ = [
     "MAX_GROWTH",
@@ -30,5 +30,6 @@ __all__ = [
     "approximate_again",
     "first_mixture",
     "region_draws",
+    "region_weights",
     "weights_of_sample",
 ]

@@ -20,7 +20,7 @@ from pymc_multimodal.approximation.refit import refitted, with_draws
 from pymc_multimodal.approximation.sample import WeightedSample, draw_sample
 from pymc_multimodal.approximation.weigh import weights_of_sample
 from pymc_multimodal.proposals import RegionalMixture
-from pymc_multimodal.status import Status, counted
+from pymc_multimodal.status import LimitReached, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.settings import FirstAnswer
@@ -34,6 +34,9 @@ __all__ = ["MAX_GROWTH", "Approximation", "approximate", "approximate_again"]
 # Measured: examples/benchmarks/exits.py
 FIRST_DRAWS, FIRST_PER_MODE, FIRST_PER_DIMENSION = 1000, 60, 10
 DRAWS, PER_MODE, PER_DIMENSION = 2000, 150, 20
+# Part of the evaluations that a limit leaves for the first sample, and the least size of a sample.
+# Conventional: a quarter; two hundred ratios have a tail of thirty.
+FIRST_SHARE, LEAST_DRAWS = 0.25, 200
 # Draws of each mode at least, so that its own ratios can be judged. Conventional: a tail index
 # needs 25 ratios.
 LEAST_OF_MODE = 50
@@ -186,6 +189,20 @@ class Approximation:
             level="info",
         )
 
+    @property
+    def unconfirmed_status(self) -> Status:
+        """What a sample is worth that no chain has confirmed, since a limit was reached."""
+        cause = (
+            "a limit was reached before chains could confirm the importance sampling from "
+            f"densities at the modes (effective size {self.verdict.ess:.0%} of "
+            f"{counted(len(self.sample), 'draw')})"
+        )
+        if self.verdict.precise:
+            cause += ": a part of the posterior that hides beside a mode may be missing."
+        else:
+            cause += ": weights and log evidence are its estimates, and their errors are not known."
+        return Status("first_answer", "approximation", cause, "Raise the limit.")
+
 
 def approximate(
     target: Target,
@@ -217,13 +234,14 @@ def approximate(
     Raises
     ------
     LimitReached
-        If a limit of the fit was reached.
+        If a limit of the fit was reached before a sample was judged.
     """
     k, d = modes.locations.shape
     images = np.ones(k) if target.cells is None else target.cells.images
     mixture = first_mixture(modes, modes.log_mass + np.log(images), starts, target.period)
     n = max(FIRST_DRAWS, FIRST_PER_MODE * k, FIRST_PER_DIMENSION * d)
-    sample, mixture = _draw(target, mixture, n, rng)
+    room = max(target.density.room() * FIRST_SHARE, LEAST_DRAWS)
+    sample, mixture = _draw(target, mixture, int(min(n, room)), rng)
     pool = Pool.begun(sample, mixture)
     mixture = refitted(mixture, sample, rng, parts=False)
     rounds = min(FIRST_ROUNDS, settings.rounds)
@@ -259,7 +277,7 @@ def approximate_again(
     Raises
     ------
     LimitReached
-        If a limit of the fit was reached.
+        If a limit of the fit was reached before a further sample was judged.
     """
     mixture = with_draws(found.mixture, draws, rng)
     return _rounds(replace(found, mixture=mixture), target, settings, target_se, rng)
@@ -278,7 +296,13 @@ def _rounds(
     n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
     for i in range(first, settings.rounds):
         before = found.sample
-        sample, mixture = _draw(target, mixture, int(n * GROWTH**i), rng)
+        room = max(target.density.room() - LEAST_OF_MODE * k, LEAST_DRAWS)
+        try:
+            sample, mixture = _draw(target, mixture, int(min(n * GROWTH**i, room)), rng)
+        except LimitReached:
+            if i == first:
+                raise
+            break
         verdict = _judged(mixture, sample, before, settings, target_se)
         pool = found.pool.with_sample(sample, mixture)
         found = Approximation(found.modes, mixture, sample, verdict, pool, i + 1)

@@ -18,8 +18,9 @@ from pymc_multimodal.regions import RegionDraws
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.sample import WeightedSample
+    from pymc_multimodal.regions import Partition
 
-__all__ = ["region_draws", "weights_of_sample"]
+__all__ = ["region_draws", "region_weights", "weights_of_sample"]
 
 # Draws of each region that are resampled, in as many chains as regions have by default.
 # Conventional.
@@ -76,6 +77,26 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
         bounds=np.stack([log_z - reach, log_z + reach], axis=1),
         iterations=tuple(np.array([value]) for value in log_z),
     )
+
+
+def region_weights(partition: Partition, sample: WeightedSample) -> tuple[np.ndarray, Weights]:
+    """Label a sample by region, and weigh the regions.
+
+    Parameters
+    ----------
+    partition : Partition
+    sample : WeightedSample
+
+    Returns
+    -------
+    region : array of int, shape (n,)
+        Region of each draw, -1 where the target is zero.
+    weights : Weights
+    """
+    region = np.full(len(sample), -1)
+    inside = np.flatnonzero(np.isfinite(sample.log_ratio))
+    region[inside] = partition.label(sample.x[inside])
+    return region, weights_of_sample(sample, region, partition.n_regions)
 
 
 def region_draws(

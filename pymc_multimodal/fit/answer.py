@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
+from pymc_multimodal.approximation import region_draws, region_weights
 from pymc_multimodal.evidence import Weights, reported, unmixed_status
 from pymc_multimodal.fit.choose_kernel import choose_kernel, stored_ratios
 from pymc_multimodal.fit.images import cells_of
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.search import Modes
 
-__all__ = ["Answer", "answer_of", "laplace_answer"]
+__all__ = ["Answer", "answer_of", "laplace_answer", "sample_answer"]
 
 # Draws of each region from its normal approximation. Chains of the kept draws start there.
 # Conventional.
@@ -244,6 +245,59 @@ def laplace_answer(state: State, run: Run) -> Answer:
         ),
         challenge=None,
         statuses=(*modes.statuses, _laplace_status(modes)),
+    )
+
+
+def sample_answer(state: State, run: Run) -> Answer | None:
+    """Return what the sample of the first answer says; None if it says nothing.
+
+    The regions are those of the nearest modes. Errors are given if the sample is precise, though no
+    chain has confirmed it.
+
+    Parameters
+    ----------
+    state : State
+    run : Run
+
+    Returns
+    -------
+    Answer or None
+    """
+    found = state.approximation
+    if found is None or not found.sample.ratio.any():
+        return None
+    density, modes, sample = run.density, found.modes, found.sample
+    partition = NearestMode(modes.locations, modes.scale, density.period)
+    region, weights = region_weights(partition, sample)
+    if not (weights.weight > 0).all():
+        return None
+    k, n_grad = len(modes), density.dim if density.has_gradient else 0
+    unknown = np.full(k, np.nan)
+    if not found.verdict.precise:
+        weights = replace(
+            weights,
+            weight_se=unknown,
+            log_evidence_se=unknown,
+            interval=np.full((k, 2), np.nan),
+            total_se=float("nan"),
+            bounds=np.full((k, 2), np.nan),
+        )
+    rng = run.rng("first answer")
+    return Answer(
+        cells=cells_of(state.search.optima, modes),
+        partition=partition,
+        modes=modes,
+        draws=region_draws(sample, region, modes.locations, n_grad, rng),
+        chains=ChainDiagnostics(unknown, unknown, unknown, np.zeros(k, dtype=int)),
+        weights=weights,
+        kernel=make_kernel(
+            partition,
+            first_parameters(density, modes.scale),
+            found.generator,
+            attempts=MAX_JUMPS,
+        ),
+        challenge=None,
+        statuses=(*modes.statuses, found.unconfirmed_status),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.fit.answer import answer_of, laplace_answer
+from pymc_multimodal.fit.answer import answer_of, laplace_answer, sample_answer
 from pymc_multimodal.fit.images import (
     Orbits,
     broken_status,
@@ -39,7 +39,7 @@ def finish(state: State, run: Run) -> Fit:
     ----------
     state : State
         The last one. Without weights, the result is that of its fallback; without a fallback,
-        that of the modes alone.
+        that of the first answer's sample, or of the modes alone.
     run : Run
 
     Returns
@@ -47,7 +47,10 @@ def finish(state: State, run: Run) -> Fit:
     Fit
     """
     best = state.presentable
-    answer = answer_of(best, run) if best is not None else laplace_answer(state, run)
+    if best is not None:
+        answer = answer_of(best, run)
+    else:
+        answer = sample_answer(state, run) or laplace_answer(state, run)
     orbits = _orbits(answer)
     # A region whose images are listed is placed by the weight of one image.
     share = orbits.images if orbits is not None and orbits.listed else 1

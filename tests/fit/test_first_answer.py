@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from densities import Mixture, two_modes
+from densities import Banana, Mixture, two_modes
 
 from pymc_multimodal import kernel
 from pymc_multimodal.fit import FitConfig, fit_density
@@ -73,3 +73,26 @@ def test_one_seed_gives_one_answer_whatever_was_screened():
     fits = [fit_density(TARGET.density(), FitConfig(random_seed=5)) for _ in range(2)]
     np.testing.assert_array_equal(fits[0].weights.weight, fits[1].weights.weight)
     np.testing.assert_array_equal(fits[0].draws.x[0], fits[1].draws.x[0])
+
+
+@pytest.mark.parametrize("max_evals", [2000, 2500])
+def test_at_a_limit_the_sample_gives_weights_with_errors(max_evals):
+    z = []
+    for seed in range(10):
+        density = TARGET.density()
+        fit = fit_density(density, FitConfig(random_seed=seed, max_evals=max_evals))
+        assert fit.n_logp_evals <= max_evals
+        assert [s.level for s in fit.statuses if s.code == "first_answer"] == ["warning"]
+        z += [(fit.weights.weight[0] - 0.7) / fit.weights.weight_se[0],
+              (fit.weights.total - TARGET.log_z) / fit.weights.total_se]  # fmt: skip
+    assert np.abs(z).max() < 4
+    assert np.mean(np.square(z)) < 1 + 4 * np.sqrt(2 / len(z))
+
+
+def test_at_a_limit_a_sample_that_is_not_precise_has_no_errors():
+    fit = fit_density(Banana(3).density(), FitConfig(max_evals=4000))
+    assert np.isnan(fit.weights.total_se)
+    [status] = [s for s in fit.statuses if s.code == "first_answer"]
+    assert "errors are not known" in status.cause
+    # The estimate itself is given.
+    assert abs(fit.weights.total) < 1.0

@@ -14,7 +14,7 @@ from pymc_multimodal.approximation import (
     approximate_again,
     first_mixture,
     region_draws,
-    weights_of_sample,
+    region_weights,
 )
 from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known
@@ -23,12 +23,10 @@ from pymc_multimodal.search import modes_of, screen
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
-    from pymc_multimodal.approximation import Approximation, ModeMixture
-    from pymc_multimodal.evidence import Weights
+    from pymc_multimodal.approximation import ModeMixture
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
-    from pymc_multimodal.regions import Partition
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target.density import Density
 
@@ -47,12 +45,17 @@ class Approximate(Step):
 
     name = "approximate"
     text = "importance sampling from the modes"
+    share = 0.9
 
     def due(self, state: State, settings: FitConfig) -> bool:
         """Return True once for each set of modes, unless other generators are asked for."""
         if state.exploration is not None or state.must_visit.size or state.approximated:
             return False
         return isinstance(settings.first_answer, FirstAnswer) and settings.may_end_early
+
+    def share_of(self, state: State) -> float:
+        """Return nearly all of a limit: the sample gives weights where no other step can."""
+        return self.share
 
     def __call__(self, state: State, run: Run) -> State:
         """Approximate; a model without proper optima is left to the chains."""
@@ -166,7 +169,7 @@ class WeighSample(NeededStep):
         it is enlarged; a larger sample may turn out not to be precise.
         """
         division, found, rng = known(state.division), known(state.approximation), run.rng(self.name)
-        region, weights = _weighed(division.partition, found)
+        region, weights = region_weights(division.partition, found.sample)
         factor = float(np.max(weights.weight_se) / run.settings.target_se) ** 2
         if factor > 1.0:
             assert isinstance(run.settings.first_answer, FirstAnswer)
@@ -181,16 +184,7 @@ class WeighSample(NeededStep):
             state = replace(state, approximation=found)
             if not state.ends_early:
                 return state
-            region, weights = _weighed(division.partition, found)
+            region, weights = region_weights(division.partition, found.sample)
         n_grad = run.density.dim if run.density.has_gradient else 0
         draws = region_draws(found.sample, region, division.modes.locations, n_grad, rng)
         return replace(state, draws=draws, weights=weights)
-
-
-def _weighed(partition: Partition, found: Approximation) -> tuple[np.ndarray, Weights]:
-    """Region of each draw of the sample, -1 outside of the support, and the regions' weights."""
-    sample = found.sample
-    region = np.full(len(sample), -1)
-    inside = np.flatnonzero(np.isfinite(sample.log_ratio))
-    region[inside] = partition.label(sample.x[inside])
-    return region, weights_of_sample(sample, region, partition.n_regions)
