@@ -6,6 +6,7 @@ approximations, with an exit if a sample that nothing was fitted to is precise.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -279,6 +280,8 @@ def approximate_again(
     LimitReached
         If a limit of the fit was reached before a further sample was judged.
     """
+    if found.rounds >= settings.rounds:
+        return found
     mixture = with_draws(found.mixture, draws, rng)
     return _rounds(replace(found, mixture=mixture), target, settings, target_se, rng)
 
@@ -307,7 +310,8 @@ def _rounds(
         pool = found.pool.with_sample(sample, mixture)
         found = Approximation(found.modes, mixture, sample, verdict, pool, i + 1)
         if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
-            found = found.enlarged(target, verdict.missing, before, settings, target_se, rng)
+            with suppress(LimitReached):
+                found = found.enlarged(target, verdict.missing, before, settings, target_se, rng)
         best = max(best, found.verdict.ess)
         if found.verdict.precise or best < GAIN_PER_ROUND * (i + 1 - first):
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.search import modes_of, screen
+from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class Approximate(Step):
         return replace(state, approximation=found)
 
 
-class CompareWithChains(Step):
+class CompareWithChains(NeededStep):
     """Compare the first answer with the draws of the exploring chains, and go on from them."""
 
     name = "approximate again"
@@ -103,9 +105,11 @@ class CompareWithChains(Step):
         if not found.verdict.precise:
             folded = target.fold(x).reshape(k, -1, d)
             settings, target_se = run.settings.first_answer, run.settings.target_se
-            found = approximate_again(
-                found, target, folded, settings, target_se, run.rng(self.name)
-            ).met(target, x, logp)
+            # Near a limit the answer stays refuted.
+            with suppress(LimitReached), run.density.limited():
+                found = approximate_again(
+                    found, target, folded, settings, target_se, run.rng(self.name)
+                ).met(target, x, logp)
         return replace(state, approximation=found, compared=True)
 
 
