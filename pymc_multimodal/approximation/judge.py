@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal._compat import pareto_k
+from pymc_multimodal.evidence import LOG_EVIDENCE_FACTOR, MAX_LOG_EVIDENCE_SE
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.sample import WeightedSample
@@ -24,9 +25,6 @@ MAX_DIFFERENCE, MAX_SHARE_DIFFERENCE = 3.5, 4.0
 # A mode that holds less than this part of the error asked for, with three standard errors, is not
 # judged. Conventional.
 NEGLIGIBLE = 0.1
-# Smallest error of the log evidence that is asked for, in units of the error of the weights, and
-# that of the log evidence of each mode that counts (nats). Conventional: as for bridge estimates.
-LOG_EVIDENCE_FACTOR, MAX_MODE_SE = 2.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -179,5 +177,5 @@ def _missing(
     counted = np.flatnonzero(share > NEGLIGIBLE * target_se)
     inside = mode[:, None] == counted
     each = sample.standard_error(sample.ratio[:, None] * inside) / mean / share[counted]
-    worst = max(worst, float(each.max(initial=0.0)) * factor / MAX_MODE_SE)
+    worst = max(worst, float(each.max(initial=0.0)) * factor / MAX_LOG_EVIDENCE_SE)
     return max(1.0, worst**2)

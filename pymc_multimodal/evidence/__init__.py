@@ -6,6 +6,7 @@ changes a record that it is given.
 
 from pymc_multimodal.evidence.allocation import (
     FIRST_PROPOSALS,
+    MAX_LOG_EVIDENCE_SE,
     MIN_PROPOSALS,
     plan,
     required_share,
@@ -19,6 +20,7 @@ from pymc_multimodal.evidence.importance import (
     quick_weights,
 )
 from pymc_multimodal.evidence.masses import (
+    LOG_EVIDENCE_FACTOR,
     NORMAL_QUANTILE,
     SMALLEST_WEIGHT,
     Weights,
@@ -37,6 +39,8 @@ from pymc_multimodal.evidence.statuses import unmixed_status
 
 __all__ = [
     "FIRST_PROPOSALS",
+    "LOG_EVIDENCE_FACTOR",
+    "MAX_LOG_EVIDENCE_SE",
     "MIN_PROPOSALS",
     "NORMAL_QUANTILE",
     "SMALLEST_WEIGHT",

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.evidence.masses import LOG_EVIDENCE_FACTOR
+
 if TYPE_CHECKING:
     from pymc_multimodal.evidence.masses import Weights
 
-__all__ = ["FIRST_PROPOSALS", "MIN_PROPOSALS", "plan", "required_share"]
+__all__ = [
+    "FIRST_PROPOSALS",
+    "MAX_LOG_EVIDENCE_SE",
+    "MIN_PROPOSALS",
+    "plan",
+    "required_share",
+]
 
 # Standard error (nats) asked for of the log evidence of every region that matters, so that a small
 # weight is not uncertain by a factor where `target_se` alone would allow that. Conventional: 10 %.
@@ -24,9 +32,6 @@ MAX_PROPOSALS = 64_000
 # `LocalSampling.min_ess` asks for: that of one of two equal modes with a weight of 0.5 +- 0.01. And
 # the least share of them. Measured: examples/benchmarks/calibration.py
 FULL_ESS_SE, LEAST_SHARE = 0.04, 0.25
-# Error of the log evidence of the posterior that is asked for (nats), in units of `target_se`.
-# Conventional: as for the first answer.
-TOTAL_FACTOR = 2.0
 # One of the two parts of a variance is lowered if it exceeds the other one divided by this.
 # Measured: examples/benchmarks/constants.py
 BALANCE = 3
@@ -81,7 +86,7 @@ def required_share(weight: np.ndarray, target_se: float) -> np.ndarray:
         Standard error asked for of every weight.
     """
     w = np.maximum(weight, 1e-300)
-    by_total = TOTAL_FACTOR * target_se / w
+    by_total = LOG_EVIDENCE_FACTOR * target_se / w
     half = np.minimum(w, 0.5)
     # The weight of a single region has no error.
     by_weight = target_se / (half * (1.0 - half)) if len(w) > 1 else by_total

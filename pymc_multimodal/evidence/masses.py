@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = [
+    "LOG_EVIDENCE_FACTOR",
     "NORMAL_QUANTILE",
     "SMALLEST_WEIGHT",
     "Weights",
@@ -33,9 +34,9 @@ __all__ = [
 # A region has to have this share of `target_se` in weight for its log evidence to need the
 # precision `max_log_se`. Conventional: a tenth of the error asked for is no error that matters.
 MIN_WEIGHT = 0.1
-# A single region has weight 1 without error; its log evidence is asked for within so many
-# `target_se`. Measured: examples/benchmarks/constants.py
-SINGLE_REGION = 2.0
+# The log evidence of the posterior is asked for within so many `target_se`: a single region has
+# weight 1 without error. Measured: examples/benchmarks/constants.py
+LOG_EVIDENCE_FACTOR = 2.0
 # Where a weight is too uncertain, regions that bring at least this share of the largest
 # contribution to its variance need more. Measured: examples/benchmarks/constants.py
 MIN_CONTRIBUTION = 0.5
@@ -140,7 +141,7 @@ class Weights:
         """
         variance = np.minimum(self.from_draws + self.from_proposals, MAX_VARIANCE)
         single = len(variance) == 1
-        limit = min(max_log_se, SINGLE_REGION * target_se) if single else max_log_se
+        limit = min(max_log_se, LOG_EVIDENCE_FACTOR * target_se) if single else max_log_se
         short = (variance > limit**2) & (self.weight > MIN_WEIGHT * target_se)
         # Not one proposal had a positive density.
         short |= np.isneginf(self.log_evidence)

@@ -150,14 +150,12 @@ def _early_answer(state: State, run: Run) -> Answer:
         kernel = make_kernel(
             division.partition, division.pilot.parameters, generator, attempts=MAX_JUMPS
         )
-    k = division.partition.n_regions
-    unknown = np.full(k, np.nan)
     return Answer(
         cells=division.cells,
         partition=division.partition,
         modes=division.modes,
         draws=known(state.draws),
-        chains=ChainDiagnostics(unknown, unknown, unknown, np.zeros(k, dtype=int)),
+        chains=ChainDiagnostics.unknown(division.partition.n_regions),
         weights=known(weights),
         kernel=kernel,
         challenge=None,
@@ -229,20 +227,15 @@ def laplace_answer(state: State, run: Run) -> Answer:
         laplace(x, scale, density.period)
         for x, scale in zip(modes.locations, modes.scale, strict=True)
     ]
-    unknown = np.full(len(modes), np.nan)
+    generator = RegionalMixture(densities, weights.weight)
     return Answer(
         cells=cells,
         partition=partition,
         modes=modes,
         draws=_normal_draws(modes, run),
-        chains=ChainDiagnostics(unknown, unknown, unknown, np.zeros(len(modes), dtype=int)),
+        chains=ChainDiagnostics.unknown(len(modes)),
         weights=weights,
-        kernel=make_kernel(
-            partition,
-            first_parameters(density, modes.scale),
-            RegionalMixture(densities, weights.weight),
-            attempts=MAX_JUMPS,
-        ),
+        kernel=_kernel_of_modes(partition, generator, modes, run),
         challenge=None,
         statuses=(*modes.statuses, _laplace_status(modes)),
     )
@@ -272,8 +265,8 @@ def sample_answer(state: State, run: Run) -> Answer | None:
     if not (weights.weight > 0).all():
         return None
     k, n_grad = len(modes), density.dim if density.has_gradient else 0
-    unknown = np.full(k, np.nan)
     if not found.verdict.precise:
+        unknown = np.full(k, np.nan)
         weights = replace(
             weights,
             weight_se=unknown,
@@ -288,17 +281,20 @@ def sample_answer(state: State, run: Run) -> Answer | None:
         partition=partition,
         modes=modes,
         draws=region_draws(sample, region, modes.locations, n_grad, rng),
-        chains=ChainDiagnostics(unknown, unknown, unknown, np.zeros(k, dtype=int)),
+        chains=ChainDiagnostics.unknown(k),
         weights=weights,
-        kernel=make_kernel(
-            partition,
-            first_parameters(density, modes.scale),
-            found.generator,
-            attempts=MAX_JUMPS,
-        ),
+        kernel=_kernel_of_modes(partition, found.generator, modes, run),
         challenge=None,
         statuses=(*modes.statuses, found.unconfirmed_status),
     )
+
+
+def _kernel_of_modes(
+    partition: NearestMode, generator: RegionalMixture, modes: Modes, run: Run
+) -> Kernel:
+    """Return a kernel of the most jumps; its local moves are not adapted."""
+    parameters = first_parameters(run.density, modes.scale)
+    return make_kernel(partition, parameters, generator, attempts=MAX_JUMPS)
 
 
 def _laplace_weights(modes: Modes, images: np.ndarray) -> Weights:

@@ -58,7 +58,8 @@ def fit_density(
     Notes
     -----
     At a limit, or after an interruption, the result is made from the newest state with weights.
-    Before there are weights it is made from the modes alone, by Laplace's approximation.
+    Before there are weights it is made from the sample of the first answer, or without one from the
+    modes alone, by Laplace's approximation.
     """
     run, has_gradient = Run(density, settings, report, share), density.has_gradient
     try:

@@ -87,6 +87,12 @@ class ChainDiagnostics:
     regime: np.ndarray
     statuses: tuple[Status, ...] = ()
 
+    @classmethod
+    def unknown(cls, k: int) -> ChainDiagnostics:
+        """Return those of k regions in which no chains ran."""
+        nothing = np.full(k, np.nan)
+        return cls(nothing, nothing, nothing, np.zeros(k, dtype=int))
+
     def take(self, rows: np.ndarray) -> ChainDiagnostics:
         """Return some regions, in the order of `rows`; statuses keep their numbers."""
         r_hat, acceptance, crossings = (
