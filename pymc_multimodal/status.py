@@ -29,8 +29,8 @@ __all__ = [
 
 Level: TypeAlias = Literal["info", "warning"]
 Stage: TypeAlias = Literal[
-    "approximation", "challenge", "density", "evidence", "fit", "kernel", "proposals", "regions",
-    "search",
+    "approximation", "challenge", "density", "emulation", "evidence", "fit", "kernel", "proposals",
+    "regions", "search",
 ]  # fmt: skip
 
 
@@ -75,6 +75,9 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "symmetry": StatusKind(("fit",), _INFO),
     # First answer
     "first_answer": StatusKind(("approximation",), _EITHER),
+    # Emulation of an expensive density
+    "emulated": StatusKind(("emulation",), _EITHER),
+    "weighted_draws": StatusKind(("emulation",), _INFO),
     # Regions and their chains
     "overlap": StatusKind(("regions", "evidence"), _EITHER),
     "r_hat": StatusKind(("regions",), _WARNING),

@@ -7,7 +7,7 @@ True
 
 from __future__ import annotations
 
-from pymc_multimodal.approximation.judge import Verdict
+from pymc_multimodal.approximation.judge import Verdict, judge
 from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
@@ -29,6 +29,7 @@ __all__ = [
     "approximate",
     "approximate_again",
     "first_mixture",
+    "judge",
     "region_draws",
     "region_weights",
     "weights_of_sample",

@@ -13,8 +13,9 @@ from pymc_multimodal.target.errors import (
     unstable,
 )
 from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
+from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import Limits
-from pymc_multimodal.target.protocol import LogDensity
+from pymc_multimodal.target.protocol import LogDensity, OutputModel
 from pymc_multimodal.target.target import Target
 
 __all__ = [
@@ -22,9 +23,12 @@ __all__ = [
     "Cells",
     "Density",
     "EvaluationErrors",
+    "Evaluations",
+    "History",
     "Limits",
     "LogDensity",
     "Orbit",
+    "OutputModel",
     "Symmetry",
     "Target",
     "averaged",

@@ -15,7 +15,9 @@ from pymc_multimodal.status import EvaluationHung, LimitReached, ModelError
 from pymc_multimodal.target.circle import unroll, wrap
 from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.evaluation import BatchFunction, Evaluation, evaluate
+from pymc_multimodal.target.history import History
 from pymc_multimodal.target.limits import CallTimes, Limits
+from pymc_multimodal.target.protocol import OutputModel
 from pymc_multimodal.target.values import growing_chunks, values_of
 from pymc_multimodal.target.workers import WorkerPool
 
@@ -25,6 +27,29 @@ __all__ = ["CHUNK", "Density"]
 # differently for another number of rows: the value of a point must not depend on the number of
 # workers that share a batch. The value 32 is conventional.
 CHUNK = 32
+# Points of a dear density that are evaluated between two looks at what is known. Conventional.
+ROUND = 64
+
+
+class SplitFunction:
+    """A function of points that returns the log density, and the outputs of its simulator.
+
+    Parameters
+    ----------
+    model : OutputModel
+    """
+
+    def __init__(self, model: OutputModel) -> None:
+        self.model = model
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Evaluate rows of shape (n, d): log densities (n,) and outputs (n, m)."""
+        outputs = self.model.outputs(x)
+        logp = np.full(len(x), np.nan)
+        fine = np.isfinite(outputs).all(axis=1)
+        if fine.any():
+            logp[fine] = self.model.log_density(x[fine], outputs[fine])
+        return logp, outputs
 
 
 class Density:
@@ -48,6 +73,9 @@ class Density:
     points_by_name : callable, optional
         ``points_by_name(points)`` turns points in the model's own variables (mappings from names to
         values) into rows, shape (n, d).
+    split : callable, optional
+        ``split(names)`` returns the log density split at the outputs of a simulator, or at the
+        variables of these names; None if there is no such simulator.
     workers : int
         Processes that share a batch.
 
@@ -68,6 +96,10 @@ class Density:
         reached.
     seconds, value_seconds : float
         Wall-clock time of all evaluations, and of those by `values`.
+    history : History or None
+        All evaluations, where each is dear (`keep_history`).
+    outputs : OutputModel or None
+        The simulator whose outputs are evaluated with the log density (`expose_outputs`).
     resolution : float
         Relative rounding error of the floating-point type that `function` computes in.
     """
@@ -82,6 +114,7 @@ class Density:
         names: Sequence[str] | None = None,
         prior: Callable[[int, np.random.Generator], np.ndarray] | None = None,
         points_by_name: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None,
+        split: Callable[[Sequence[str] | None], OutputModel | None] | None = None,
         workers: int = 1,
     ) -> None:
         self.function = function
@@ -91,6 +124,7 @@ class Density:
         self.names = tuple(names) if names is not None else tuple(f"x[{i}]" for i in range(dim))
         self.prior = prior
         self.points_by_name = points_by_name
+        self.split = split
         self.workers = workers
         self.resolution = float(np.finfo(getattr(function, "dtype", float)).eps)
         self.n_logp_evals = 0
@@ -102,12 +136,15 @@ class Density:
         self.hung: EvaluationHung | None = None
         self.seconds = 0.0
         self.value_seconds = 0.0
+        self.history: History | None = None
+        self.outputs: OutputModel | None = None
+        self._chunk = CHUNK
         self._times = CallTimes()
         self._pool: WorkerPool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, and the model behind prior and point names."""
-        dropped = ("prior", "points_by_name", "last_error", "hung", "_pool")
+        dropped = ("prior", "points_by_name", "split", "last_error", "hung", "history", "_pool")
         fresh = {"limits": Limits(), "_times": CallTimes()}
         return {**self.__dict__, **dict.fromkeys(dropped), **fresh}
 
@@ -177,7 +214,7 @@ class Density:
         LimitReached, FitError
             As in `logp`.
         """
-        if self.workers > 1:
+        if self.workers > 1 or self.history is not None:
             return self.logp(x)
         seconds, before = self.seconds, self.n_logp_evals
         function = values_of(self.function)
@@ -192,17 +229,68 @@ class Density:
             self.value_seconds += self.seconds - seconds
         return self._tallied(results)
 
+    def logp_and_outputs(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density of each row, and the outputs of the simulator.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+
+        Returns
+        -------
+        logp : array of shape (n,)
+        outputs : array of shape (n, m)
+            NaN where the simulator raised or gave NaN.
+
+        Raises
+        ------
+        TypeError
+            If the outputs are not exposed.
+        LimitReached, FitError
+            As in `logp`.
+        """
+        if self.outputs is None:
+            raise TypeError("logp_and_outputs was asked of a density without outputs: use logp.")
+        return self._evaluate(x)
+
+    def expose_outputs(self, model: OutputModel) -> None:
+        """Evaluate from now on the outputs of a simulator with the log density, and no gradient."""
+        self.close()
+        self._pool, self.has_gradient = None, False
+        self.outputs, self.function = model, SplitFunction(model)
+        self.history = None if self.history is None else History(self.dim)
+
+    def keep_history(self) -> None:
+        """Keep each evaluation from now on, so that no point is evaluated twice.
+
+        Points go to the workers one by one.
+        """
+        self.history, self._chunk = History(self.dim), 1
+
     def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = np.ascontiguousarray(x, dtype=float)
-        chunks = [x[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
+        if self.history is None:
+            return self._computed(x)
+        new = self.history.unknown(x)
+        # One round after the other: what a limit cuts off is the last round alone.
+        for rows in np.split(new, range(ROUND, len(new), ROUND)):
+            self.history.add(x[rows], *self._computed(x[rows]))
+        return self.history.at(x)
+
+    def _computed(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chunks = [x[i : i + self._chunk] for i in range(0, len(x), self._chunk)]
         # Closing the results stops workers from beginning chunks that nobody waits for.
         with closing(self._results(chunks)) as pending:
             following = partial(next, pending)
             results = [self._counted(chunk, following, self.has_gradient) for chunk in chunks]
-        grad = np.empty((len(x), self.dim if self.has_gradient else 0))
-        if self.has_gradient and results:
-            grad = np.concatenate([r.grad for r in results])
-        return self._tallied(results, grad), np.where(np.isfinite(grad), grad, 0.0)
+        width = self.dim if self.has_gradient else 0
+        width = width if self.outputs is None else self.outputs.n_outputs
+        second = np.empty((len(x), width))
+        if width and results:
+            second = np.concatenate([r.grad for r in results])
+        if self.outputs is not None:
+            return self._tallied(results), second
+        return self._tallied(results, second), np.where(np.isfinite(second), second, 0.0)
 
     def _tallied(self, results: list[Evaluation], grad: np.ndarray | None = None) -> np.ndarray:
         """Count the faults of a batch, and return its log densities."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["LogDensity"]
+__all__ = ["LogDensity", "OutputModel"]
 
 
 class LogDensity(Protocol):
@@ -54,4 +54,37 @@ class LogDensity(Protocol):
 
     def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
         """Raise `LimitReached` inside of the context once a limit of the fit is reached."""
+        ...
+
+
+class OutputModel(Protocol):
+    """A log density that is split at the outputs y of a simulator: log p(x) = l(x, y(x))."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each output."""
+        ...
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Coordinates that the outputs depend on, integers."""
+        ...
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, m."""
+        ...
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Run the simulator at points (n, d): outputs (n, m), NaN where it raises."""
+        ...
+
+    def log_density(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Log density (n,) for given outputs (n, m); the simulator is not run."""
+        ...
+
+    def log_density_and_grad(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Log density (n,) with its gradients by x, (n, d), and by the outputs, (n, m)."""
         ...

@@ -1,0 +1,39 @@
+"""Expensive densities: Gaussian processes emulate them, and true evaluations judge the draws.
+
+>>> found = emulate(density, starts, plan, rng)  # doctest: +SKIP
+>>> sample = judged_draws(density, posterior, 200, rng)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pymc_multimodal.emulation.judged import (
+    EmulatedPosterior,
+    joined_draws,
+    judged_draws,
+    judged_weights,
+    region_of,
+)
+from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
+from pymc_multimodal.emulation.plan import Plan, plan_evaluations, price_of
+from pymc_multimodal.emulation.rounds import Emulated, Emulator, emulate, emulated_density, refine
+from pymc_multimodal.emulation.settings import Emulation
+
+__all__ = [
+    "Emulated",
+    "EmulatedGenerator",
+    "EmulatedJump",
+    "EmulatedPosterior",
+    "Emulation",
+    "Emulator",
+    "Plan",
+    "Resampling",
+    "emulate",
+    "emulated_density",
+    "joined_draws",
+    "judged_draws",
+    "judged_weights",
+    "plan_evaluations",
+    "price_of",
+    "refine",
+    "region_of",
+]

@@ -1,0 +1,171 @@
+"""Draws of the emulated posterior, judged by the true density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.approximation import WeightedSample, weights_of_sample
+from pymc_multimodal.evidence import NORMAL_QUANTILE, SMALLEST_WEIGHT, logit_interval
+
+if TYPE_CHECKING:
+    from pymc_multimodal.emulation.rounds import Emulator
+    from pymc_multimodal.evidence import Weights
+    from pymc_multimodal.proposals import Generator
+    from pymc_multimodal.regions import Partition, RegionDraws
+    from pymc_multimodal.target import Density
+
+__all__ = ["EmulatedPosterior", "joined_draws", "judged_draws", "judged_weights", "region_of"]
+
+# Share of the judged draws that come from the densities of the regions, which are wider than the
+# emulated posterior: they see mass that the emulator has too little of. Measured:
+# examples/benchmarks/simulators.py
+WIDE_SHARE = 0.15
+# Judged draws of each region at least. Conventional: a tail index needs 25 ratios.
+LEAST_OF_REGION = 25
+
+
+@dataclass(frozen=True, eq=False)
+class EmulatedPosterior:
+    """The emulated posterior, as a fit of it has found it.
+
+    Attributes
+    ----------
+    emulator : Emulator
+    partition : Partition
+        Its K regions.
+    weights : Weights
+        Of the regions, with the evidences of the emulated density.
+    draws : RegionDraws
+    generator : Generator
+        The density of all regions together.
+    """
+
+    emulator: Emulator
+    partition: Partition
+    weights: Weights
+    draws: RegionDraws
+    generator: Generator
+
+    def counts(self, n: int) -> np.ndarray:
+        """Numbers of judged draws of each region, and of the wide density, shape (K + 1,)."""
+        share = np.append((1.0 - WIDE_SHARE) * self.weights.weight, WIDE_SHARE)
+        least = min(LEAST_OF_REGION, max(1, n // (2 * len(share))))
+        out: np.ndarray = np.maximum(np.round(n * share).astype(int), least)
+        return out
+
+    def log_q(self, x: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Log density of the mixture that the judged draws come from, shape (n,)."""
+        share = counts / counts.sum()
+        region = self.partition.label(x)
+        within = self.emulator.log_density(x) - self.weights.log_evidence[region]
+        with np.errstate(divide="ignore"):
+            log_share = np.log(share)
+        wide = -self.generator.minus_log_q(x, rng)
+        out: np.ndarray = np.logaddexp(log_share[region] + within, log_share[-1] + wide)
+        return out
+
+
+def judged_draws(
+    density: Density, posterior: EmulatedPosterior, n: int, rng: np.random.Generator
+) -> WeightedSample:
+    """Evaluate draws of the emulated posterior, stratified by region.
+
+    Parameters
+    ----------
+    density : Density
+        The true one.
+    posterior : EmulatedPosterior
+    n : int
+        Draws, about; each region has some.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    WeightedSample
+        Its strata are the regions and the wide density.
+
+    Raises
+    ------
+    LimitReached
+        If a limit of the fit was reached.
+    """
+    counts = posterior.counts(n)
+    parts = []
+    for k, count in enumerate(counts[:-1]):
+        x = posterior.draws.x[k].reshape(-1, density.dim)
+        parts.append(x[rng.choice(len(x), size=int(count), replace=count > len(x))])
+    parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
+    x = np.concatenate(parts)
+    inside = np.isfinite(x).all(axis=1)
+    logp, log_q = np.full(len(x), -np.inf), np.full(len(x), -np.inf)
+    logp[inside] = density.logp(x[inside])
+    log_q[inside] = posterior.log_q(x[inside], counts, rng)
+    return WeightedSample(x, logp, log_q, np.repeat(np.arange(len(counts)), counts), counts)
+
+
+def joined_draws(
+    posterior: EmulatedPosterior,
+    first: WeightedSample,
+    second: WeightedSample,
+    rng: np.random.Generator,
+) -> WeightedSample:
+    """Join two samples of judged draws, of which the density is that of both together."""
+    stratum = np.concatenate([first.stratum, second.stratum])
+    order = np.argsort(stratum, kind="stable")
+    x = np.concatenate([first.x, second.x])[order]
+    logp = np.concatenate([first.logp, second.logp])[order]
+    counts, log_q = first.counts + second.counts, np.full(len(x), -np.inf)
+    inside = np.isfinite(x).all(axis=1)
+    log_q[inside] = posterior.log_q(x[inside], counts, rng)
+    return WeightedSample(x, logp, log_q, stratum[order], counts)
+
+
+def region_of(posterior: EmulatedPosterior, sample: WeightedSample) -> np.ndarray:
+    """Region of each judged draw, shape (n,); -1 where the density is zero."""
+    region = np.full(len(sample), -1)
+    inside = np.flatnonzero(np.isfinite(sample.log_ratio))
+    region[inside] = posterior.partition.label(sample.x[inside])
+    return region
+
+
+def judged_weights(
+    sample: WeightedSample, region: np.ndarray, posterior: EmulatedPosterior
+) -> Weights:
+    r"""Weights and evidences by the judged draws.
+
+    Their errors are those of the ratios and those of the emulated evidences, which the ratios are
+    relative to, added in quadrature.
+
+    Parameters
+    ----------
+    sample : WeightedSample
+    region : array of int, shape (n,)
+        Region of each draw, -1 where the density is zero.
+    posterior : EmulatedPosterior
+
+    Returns
+    -------
+    Weights
+    """
+    emulated, k = posterior.weights, posterior.partition.n_regions
+    weights = weights_of_sample(sample, region, k)
+    se = np.hypot(weights.weight_se, emulated.weight_se)
+    log_se = np.hypot(weights.log_evidence_se, emulated.log_evidence_se)
+    share = weights.weight
+    interval = np.ones((1, 2))
+    if k > 1:
+        interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))
+        interval = np.where((share > 0)[:, None], interval, [0.0, 1.0])
+    reach = NORMAL_QUANTILE * log_se
+    return replace(
+        weights,
+        weight_se=se,
+        log_evidence_se=log_se,
+        interval=interval,
+        total_se=float(np.hypot(weights.total_se, emulated.total_se)),
+        from_draws=emulated.log_evidence_se**2,
+        bounds=np.stack([weights.log_evidence - reach, weights.log_evidence + reach], axis=1),
+    )

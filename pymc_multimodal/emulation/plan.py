@@ -1,0 +1,121 @@
+"""How many evaluations are made of an expensive density, and for what."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymc_multimodal.emulation.settings import Emulation
+    from pymc_multimodal.target import Density
+
+__all__ = ["Plan", "plan_evaluations", "price_of"]
+
+# Evaluations by default for each input of the simulator, and at least. Measured:
+# examples/benchmarks/simulators.py
+BUDGET_PER_INPUT, LEAST_BUDGET = 150, 600
+# Points of the prior for each input of the simulator. Measured: as above.
+DESIGN_PER_INPUT = 32
+# Parts of the budget: at most for the design and for points that refine the emulator, at least for
+# the judged draws. Conventional.
+DESIGN_SHARE, JUDGED_SHARE = 0.4, 0.35
+# Points at which the price of an evaluation is measured, after one that may compile. Conventional.
+PRICED_POINTS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Evaluations of an expensive density.
+
+    Attributes
+    ----------
+    seconds : float
+        Measured time of one evaluation.
+    total : int
+        All evaluations, those of judged draws among them.
+    design : int
+        Points that fill the prior.
+    refinement : int
+        Points that refine the emulator, at most.
+    batch : int
+        Evaluations of one round.
+    """
+
+    seconds: float
+    total: int
+    design: int
+    refinement: int
+    batch: int
+
+    @property
+    def judged(self) -> int:
+        """Evaluations that are left for judged draws, at least."""
+        return self.total - self.design - self.refinement
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of evaluations."""
+        return int(np.ceil(self.total / self.batch))
+
+    def described(self, workers: int) -> str:
+        """Return the plan in words, with its time for one worker and for more."""
+        text = (
+            f"one evaluation takes {_duration(self.seconds)}; planned are {self.total} in "
+            f"{self.rounds} rounds of {self.batch}: {_duration(self.total * self.seconds)} "
+            "with one worker"
+        )
+        if workers > 1:
+            at_once = np.ceil(self.batch / workers) * self.rounds * self.seconds
+            text += f", {_duration(float(at_once))} with {workers}"
+        return text
+
+
+def price_of(density: Density, rng: np.random.Generator) -> float:
+    """Return the seconds of one evaluation, by a few points of the prior.
+
+    Parameters
+    ----------
+    density : Density
+    rng : numpy.random.Generator
+    """
+    x = density.prior_draws(1 + PRICED_POINTS, rng)
+    density.logp(x[:1])
+    began = time.perf_counter()
+    density.logp(x[1:])
+    return (time.perf_counter() - began) / PRICED_POINTS
+
+
+def plan_evaluations(seconds: float, inputs: int, settings: Emulation, room: float) -> Plan:
+    """Plan the evaluations of an expensive density.
+
+    Parameters
+    ----------
+    seconds : float
+        Of one evaluation.
+    inputs : int
+        Coordinates that the simulator depends on.
+    settings : Emulation
+    room : float
+        Evaluations that the limits of the fit allow; may be infinite.
+
+    Returns
+    -------
+    Plan
+    """
+    total = settings.budget or max(LEAST_BUDGET, BUDGET_PER_INPUT * inputs)
+    total = int(min(total, max(room, 1.0)))
+    design = max(1, min(DESIGN_PER_INPUT * inputs, int(DESIGN_SHARE * total)))
+    judged = int(np.ceil(JUDGED_SHARE * total))
+    return Plan(seconds, total, design, max(0, total - design - judged), settings.batch)
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in words."""
+    if seconds < 1.0:
+        return f"{1e3 * seconds:.3g} ms"
+    if seconds < 120.0:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

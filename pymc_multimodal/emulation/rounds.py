@@ -1,0 +1,221 @@
+"""The rounds of emulation: a design of the prior, then points where the posterior is uncertain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pymc_multimodal.challenge import Reference, TemperedSettings, tempered_smc
+from pymc_multimodal.emulation.features import Features, prior_design
+from pymc_multimodal.emulation.outputs import OutputEmulator, emulate_outputs
+from pymc_multimodal.status import LimitReached
+from pymc_multimodal.target import Density
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymc_multimodal.emulation.plan import Plan
+    from pymc_multimodal.search import StartDistribution
+
+__all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine"]
+
+# Particles of the emulated posterior among which points are chosen, and their moves at each
+# temperature. Conventional.
+PARTICLES, MOVES = 256, TemperedSettings(moves=2, steps=2, keep=0.5)
+# Root mean square of the emulated log density's standard deviation over the posterior at which
+# refinement ends: importance ratios then vary by as much. Conventional: an effective size of 99 %.
+PRECISE_SD = 0.1
+# Largest standard deviation that counts. Conventional: points of which nothing is known are alike.
+MAX_SD = 3.0
+# Growth of the number of points after which lengths are fitted anew. Conventional.
+REFIT_GROWTH = 1.3
+
+
+class Emulator(Protocol):
+    """A cheap stand-in for a log density."""
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density and its standard deviation at points (n, d), shapes (n,) and (n,)."""
+        ...
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density at points (n, d), shape (n,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Emulated:
+    """An emulator, and how uncertain it is.
+
+    Attributes
+    ----------
+    emulator : OutputEmulator
+    sd : float
+        Root mean square of the log density's standard deviation over the emulated posterior.
+    rounds : int
+        Batches that were evaluated.
+    data : tuple of arrays of shape (n, d), (n, m) and (n,)
+        Points, their outputs and log densities; outputs may be NaN.
+    """
+
+    emulator: OutputEmulator
+    sd: float
+    rounds: int
+    data: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def with_points(self, x: np.ndarray, y: np.ndarray, logp: np.ndarray) -> Emulated:
+        """Return the emulator of more points, those with judged draws among them."""
+        data = (
+            np.concatenate([self.data[0], x]),
+            np.concatenate([self.data[1], y]),
+            np.append(self.data[2], logp),
+        )
+        before = self.emulator
+        emulator = emulate_outputs(before.model, before.features, *data, before)
+        return replace(self, emulator=emulator, data=data)
+
+    @property
+    def precise(self) -> bool:
+        """Whether refinement has ended."""
+        return self.sd <= PRECISE_SD
+
+
+def emulated_density(density: Density, emulator: Emulator) -> Density:
+    """Return the emulated log density, with the coordinates and the prior of the true one."""
+
+    def function(x: np.ndarray) -> tuple[np.ndarray, None]:
+        return emulator.log_density(x), None
+
+    return Density(
+        function,
+        density.dim,
+        has_gradient=False,
+        period=density.period,
+        names=density.names,
+        prior=density.prior,
+    )
+
+
+def emulate(
+    density: Density,
+    starts: StartDistribution,
+    plan: Plan,
+    rng: np.random.Generator,
+    report: Callable[[str], None] = lambda text: None,
+) -> Emulated:
+    """Evaluate a design of the prior, then points where the posterior is dense and uncertain.
+
+    Parameters
+    ----------
+    density : Density
+        With outputs (`Density.logp_and_outputs`).
+    starts : StartDistribution
+        Centre and spread of the prior.
+    plan : Plan
+    rng : numpy.random.Generator
+    report : callable
+        It is told how far the rounds are.
+
+    Returns
+    -------
+    Emulated
+
+    Raises
+    ------
+    LimitReached
+        If a limit of the fit was reached before the design was evaluated.
+    """
+    model = density.outputs
+    assert model is not None
+    features = Features(model.inputs, starts.centre, starts.spread, density.period)
+    x = prior_design(density, plan.design, rng)
+    logp, y = np.empty(0), np.empty((0, model.n_outputs))
+    batches = np.split(x, range(plan.batch, len(x), plan.batch))
+    for batch in batches:
+        report(f"{len(logp)} of {plan.total} evaluations")
+        more, outputs = density.logp_and_outputs(batch)
+        logp, y = np.append(logp, more), np.concatenate([y, outputs])
+    emulator = emulate_outputs(model, features, x, y, logp)
+    begun = Emulated(emulator, np.inf, len(batches), (x, y, logp))
+    return refine(density, begun, starts, plan, rng, report)
+
+
+def refine(
+    density: Density,
+    found: Emulated,
+    starts: StartDistribution,
+    plan: Plan,
+    rng: np.random.Generator,
+    report: Callable[[str], None] = lambda text: None,
+) -> Emulated:
+    """Add points where the posterior is dense and uncertain, until it is no longer uncertain.
+
+    Parameters
+    ----------
+    density, starts, rng, report
+        As for `emulate`.
+    found : Emulated
+    plan : Plan
+        At most `Plan.refinement` points are added.
+
+    Returns
+    -------
+    Emulated
+    """
+    reference = Reference(starts.centre, starts.spread, density.period)
+    emulator, (x, y, logp), rounds = found.emulator, found.data, found.rounds
+    first, fitted = len(x), len(emulator.x)
+    while True:
+        particles = _particles(density, emulator, reference, rng)
+        _, each = emulator.predict(particles)
+        sd = float(np.sqrt(np.mean(np.minimum(each, MAX_SD) ** 2)))
+        left = plan.refinement - (len(x) - first)
+        if sd <= PRECISE_SD or left <= 0:
+            break
+        chosen = _choose(emulator, particles, min(plan.batch, left), rng)
+        report(f"{len(x)} of {plan.total} evaluations, log density known to {sd:.2g}")
+        try:
+            more, outputs = density.logp_and_outputs(chosen)
+        except LimitReached:
+            break
+        x, y, logp = np.concatenate([x, chosen]), np.concatenate([y, outputs]), np.append(logp, more)
+        rounds += 1
+        if len(x) >= REFIT_GROWTH * fitted:
+            emulator = emulate_outputs(emulator.model, emulator.features, x, y, logp, emulator)
+            fitted = len(x)
+        else:
+            fine = np.isfinite(y).all(axis=1)
+            emulator = emulator.with_data(x[fine], y[fine])
+    return Emulated(emulator, sd, rounds, (x, y, logp))
+
+
+def _particles(
+    density: Density, emulator: Emulator, reference: Reference, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw from the emulated posterior, shape (n, d)."""
+    cheap = emulated_density(density, emulator)
+    return tempered_smc(cheap, reference, 1, PARTICLES, rng, settings=MOVES).x
+
+
+def _choose(
+    emulator: OutputEmulator, particles: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose particles at random, those with an uncertain log density more often, shape (n, d).
+
+    After each choice the uncertainty of the others is what it will be when that point is known.
+    """
+    particles = np.unique(particles, axis=0)
+    left = emulator.sequential_sd(particles)
+    chosen: list[int] = []
+    for _ in range(min(n, len(particles))):
+        score = -np.expm1(-left.variance())
+        score[chosen] = 0.0
+        total = score.sum()
+        if not total > 0:
+            break
+        i = int(rng.choice(len(score), p=score / total))
+        chosen.append(i)
+        left.choose(i)
+    return particles[chosen]
