@@ -5,5 +5,15 @@ from __future__ import annotations
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.model.check import check_model, imputed
 from pymc_multimodal.model.layout import dimension, layout, unflatten
+from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
 
-__all__ = ["check_model", "density_of", "dimension", "imputed", "layout", "unflatten"]
+__all__ = [
+    "OutputModel",
+    "check_model",
+    "density_of",
+    "dimension",
+    "imputed",
+    "layout",
+    "split_at_outputs",
+    "unflatten",
+]

@@ -8,7 +8,7 @@ import logging
 import pickle
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,9 +25,16 @@ from pytensor.graph.replace import vectorize_graph
 from pymc_multimodal.model.layout import flatten
 from pymc_multimodal.status import ModelError
 
-__all__ = ["CompiledDensity", "compile_density"]
+__all__ = ["CompiledDensity", "FunctionPickler", "compile_density", "compiling", "rewritten"]
 
 _log = logging.getLogger("pymc.multimodal")
+
+_REWRITES = (
+    "lower_xtensor",
+    "canonicalize",
+    "stabilize",
+    "local_check_parameter_to_ninf_switch",
+)
 
 
 class CompiledDensity:
@@ -66,7 +73,7 @@ class CompiledDensity:
 
     def __reduce__(self) -> tuple:
         payload = io.BytesIO()
-        _Pickler(payload).dump(self.function)
+        FunctionPickler(payload).dump(self.function)
         arguments = (self.has_gradient, self.dtype, self.rowwise, self.example)
         return _loaded, (payload.getvalue(), *arguments)
 
@@ -83,7 +90,7 @@ class CompiledDensity:
         return logp, np.broadcast_to(np.asarray(out[1], dtype=float), x.shape)
 
 
-class _Pickler(cloudpickle.Pickler):
+class FunctionPickler(cloudpickle.Pickler):
     """Pickles Ops that ``wrap_py`` (``as_op``) makes of functions, wherever these were defined.
 
     PyTensor pickles such an Op by the name of its function, which works for names of a module only.
@@ -98,7 +105,7 @@ class _Pickler(cloudpickle.Pickler):
 
 def _loaded(payload: bytes, *arguments: Any) -> CompiledDensity:
     """Make the copy of a compiled density in another process."""
-    with _compiling():
+    with compiling():
         density = CompiledDensity(pickle.loads(payload), *arguments)
         try:
             density(density.example)
@@ -109,7 +116,7 @@ def _loaded(payload: bytes, *arguments: Any) -> CompiledDensity:
 
 
 @contextmanager
-def _compiling() -> Iterator[None]:
+def compiling() -> Iterator[None]:
     """Leave out warnings of Numba about what a user cannot change.
 
     Numba warns of Ops that it runs in Python, and of products of arrays whose memory layout
@@ -149,7 +156,7 @@ def compile_density(
     rows = pt.matrix("rows", shape=(None, len(flatten(model, point))), dtype=joined.dtype)
     example = np.stack([flatten(model, point)] * 2).astype(joined.dtype)
     kwargs = {"mode": "NUMBA", **compile_kwargs}
-    with _compiling():
+    with compiling():
         try:
             batched = pm.compile([rows], vectorize_graph(outputs, {joined: rows}), **kwargs)
             batched.trust_input = True
@@ -162,19 +169,26 @@ def compile_density(
     return CompiledDensity(batched, has_gradient, joined.dtype, False, example)
 
 
+def rewritten(graphs: Sequence[Any], *more: str) -> list[Any]:
+    """Rewrite graphs of a log density, in place, until they can be vectorised.
+
+    Parameter checks become -inf here, before a graph is vectorised. In a vectorised graph one row
+    with a bad parameter would raise for the whole batch.
+
+    Parameters
+    ----------
+    graphs : sequence of variables
+    more : str
+        Further sets of PyTensor's rewrites.
+    """
+    include = (*more, *_REWRITES)
+    rewritten_graphs: list[Any] = rewrite_graph(list(graphs), include=include)
+    return rewritten_graphs
+
+
 def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any], Any]:
     """Build the log density of one row of coordinates and, if possible, its gradient."""
-    # Parameter checks become -inf here, before the graph is vectorised. In a vectorised graph one
-    # row with a bad parameter would raise for the whole batch.
-    logp = rewrite_graph(
-        model.logp(),
-        include=(
-            "lower_xtensor",
-            "canonicalize",
-            "stabilize",
-            "local_check_parameter_to_ninf_switch",
-        ),
-    )
+    [logp] = rewritten([model.logp()])
     [logp], joined = join_nonshared_inputs(
         point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
     )

@@ -1,0 +1,354 @@
+"""The log density of a model, split at the outputs of a black box."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pymc.pytensorf import join_nonshared_inputs
+from pytensor.gradient import NullTypeGradError
+from pytensor.graph.replace import clone_replace, vectorize_graph
+from pytensor.graph.traversal import explicit_graph_inputs
+
+from pymc_multimodal.model.black_box import Cut, black_boxes, cut_at_black_boxes, cut_at_names
+from pymc_multimodal.model.compiled import FunctionPickler, compiling
+from pymc_multimodal.model.layout import flatten
+from pymc_multimodal.status import ModelError
+
+__all__ = ["OutputModel", "split_at_outputs"]
+
+_log = logging.getLogger("pymc.multimodal")
+
+# Points near the initial point at which the black box is tried until it gives outputs, whose shapes
+# are needed. Conventional.
+N_TRIES = 10
+
+# Distances, in units of 1 + |y|, over which the gradient with respect to the outputs y must change
+# if emulating them is of use. They reach far, since the gradient of a Laplace likelihood is constant
+# on either side of the data. Conventional.
+DISTANCES = (0.1, 1.0, 1e2, 1e4)
+
+# Gradients that differ by less than this relative to their largest are equal. Conventional.
+EQUAL = 1e-9
+
+
+class CompiledFunction:
+    """A compiled function of one row, or of rows, with a lock; picklable.
+
+    Parameters
+    ----------
+    function : compiled function
+    rowwise : bool
+        Whether the function takes one row of each argument.
+    """
+
+    def __init__(self, function: Any, rowwise: bool) -> None:
+        self.function = function
+        self.rowwise = rowwise
+        self._warm = False
+        # A PyTensor function is not safe for threads: it stores input and results in itself.
+        self._lock = threading.Lock()
+
+    def __call__(self, *arguments: np.ndarray) -> list[np.ndarray]:
+        """Evaluate rows, or one row."""
+        with self._lock:
+            if self._warm:
+                return list(self.function(*arguments))
+            # PyTensor compiles for Numba in the first call.
+            with compiling():
+                self._warm = True
+                return list(self.function(*arguments))
+
+    def __reduce__(self) -> tuple:
+        payload = io.BytesIO()
+        FunctionPickler(payload).dump(self.function)
+        return _loaded, (payload.getvalue(), self.rowwise)
+
+
+def _loaded(payload: bytes, rowwise: bool) -> CompiledFunction:
+    """Make the copy of a compiled function in another process."""
+    with compiling():
+        return CompiledFunction(pickle.loads(payload), rowwise)
+
+
+@dataclass(frozen=True)
+class OutputModel:
+    """The log density of a model, split at the outputs of a black box.
+
+    At a point x of the unconstrained coordinates, ``log p(x) = log_density(x, outputs(x))``.
+
+    Attributes
+    ----------
+    names : tuple of m str
+        A name for each output.
+    inputs : array of int, shape (k,)
+        Unconstrained coordinates on which the outputs depend.
+    dtype : str
+        Type of the functions' arguments.
+    simulator : CompiledFunction
+        It maps a row of coordinates to the arrays whose elements are the outputs.
+    density : CompiledFunction
+        It maps coordinates and outputs to the log density and its gradients with respect to both.
+    """
+
+    names: tuple[str, ...]
+    inputs: np.ndarray
+    dtype: str
+    simulator: CompiledFunction
+    density: CompiledFunction
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, m."""
+        return len(self.names)
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Run the black box.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n, m)
+            A row of NaN where the black box raises, or where one of its outputs is NaN.
+        """
+        y = np.full((len(x), self.n_outputs), np.nan)
+        for row, out in zip(np.ascontiguousarray(x, dtype=self.dtype), y, strict=True):
+            try:
+                values = _joined(self.simulator(row))
+            except (Exception, SystemExit):
+                _log.debug("The outputs of the model raised at a point.", exc_info=True)
+                continue
+            if values.shape == out.shape and not np.isnan(values).any():
+                out[:] = values
+        return y
+
+    def log_density(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Evaluate the log density at given outputs; the black box does not run.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+        y : array of shape (n, m)
+
+        Returns
+        -------
+        array of shape (n,)
+        """
+        return self.log_density_and_grad(x, y)[0]
+
+    def log_density_and_grad(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Evaluate the log density at given outputs and its gradients.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+        y : array of shape (n, m)
+
+        Returns
+        -------
+        logp : array of shape (n,)
+        grad_x : array of shape (n, d)
+            The gradient with respect to the coordinates, with the outputs held fixed.
+        grad_y : array of shape (n, m)
+            The gradient with respect to the outputs.
+        """
+        x, y = (np.ascontiguousarray(rows, dtype=self.dtype) for rows in (x, y))
+        shapes = (x.shape[:1], x.shape, y.shape)
+        if not len(x):
+            return tuple(np.empty(shape) for shape in shapes)  # type: ignore[return-value]
+        if self.density.rowwise:
+            rows = [self.density(*pair) for pair in zip(x, y, strict=True)]
+            results = [np.stack(column) for column in zip(*rows, strict=True)]
+        else:
+            results = self.density(x, y)
+        # A result that does not depend on the arguments has one row.
+        logp, grad_x, grad_y = (
+            np.array(np.broadcast_to(result, shape), dtype=float)
+            for result, shape in zip(results, shapes, strict=True)
+        )
+        return logp, grad_x, grad_y
+
+
+def split_at_outputs(
+    model: pm.Model,
+    point: Mapping[str, np.ndarray],
+    compile_kwargs: Mapping[str, Any],
+    names: Sequence[str] | None = None,
+) -> OutputModel | None:
+    """Split the log density of a model at the outputs of a black box.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    point : mapping
+        The model's `layout`.
+    compile_kwargs : mapping
+        Passed to ``pymc.compile``. The mode is Numba's by default.
+    names : sequence of str, optional
+        Deterministic variables at which to split. By default these are the outputs of the black
+        boxes (`is_black_box`) that the rest of the log density uses directly.
+
+    Returns
+    -------
+    OutputModel or None
+        None if the model has no black box, or the split is of no use: the log density is linear in
+        the outputs, as in those that are log likelihoods themselves; or it has no gradient with
+        respect to them; or the outputs are not real; or they cannot be computed near the initial
+        point.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be split at the names.
+    """
+    cut = cut_at_black_boxes(model) if names is None else cut_at_names(model, names)
+    if cut is None:
+        return None
+    with compiling():
+        return _compiled(model, point, cut, {"mode": "NUMBA", **compile_kwargs}, names is not None)
+
+
+def _compiled(
+    model: pm.Model,
+    point: Mapping[str, np.ndarray],
+    cut: Cut,
+    kwargs: Mapping[str, Any],
+    named: bool,
+) -> OutputModel | None:
+    """Compile both parts of a log density, unless the split is of no use."""
+    start = flatten(model, point)
+    expressions, joined = join_nonshared_inputs(
+        point=point, inputs=model.value_vars, outputs=list(cut.expressions)
+    )
+    simulator = CompiledFunction(pm.compile([joined], expressions, **kwargs), True)
+    example = _first_outputs(simulator, start.astype(joined.dtype))
+    if example is None:
+        _log.debug("The outputs of the model could not be computed near the initial point.")
+        return None
+    try:
+        density = _density(model, point, cut, [v.shape for v in example], kwargs)
+    except (NotImplementedError, NullTypeGradError) as error:
+        if not named:
+            _log.debug("The log density has no gradient with respect to the outputs.")
+            return None
+        opaque = ", ".join(black_boxes(cut))
+        raise ModelError(
+            f"The log density that is split at {', '.join(cut.labels)} has no gradient with "
+            "respect to these variables or others"
+            + (f": it passes through {opaque}. Name the outputs of that as well." if opaque else ".")
+        ) from error
+    split = OutputModel(
+        names=_coordinates(cut.labels, [v.shape for v in example]),
+        inputs=_inputs(model, point, cut),
+        dtype=joined.dtype,
+        simulator=simulator,
+        density=density,
+    )
+    return split if _is_useful(split, start, _joined(example)) else None
+
+
+def _joined(values: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(v, dtype=float)) for v in values])
+
+
+def _first_outputs(simulator: CompiledFunction, start: np.ndarray) -> list[np.ndarray] | None:
+    """Run the black box at the initial point, or near it if it raises there."""
+    rng = np.random.default_rng(0)
+    for _ in range(N_TRIES):
+        try:
+            return simulator(start)
+        except (Exception, SystemExit):
+            _log.debug("The outputs of the model raised at a point.", exc_info=True)
+        # PyMC's initialisation of chains moves the initial point in the same way.
+        start = (start + rng.uniform(-1.0, 1.0, start.shape)).astype(start.dtype)
+    return None
+
+
+def _density(
+    model: pm.Model,
+    point: Mapping[str, np.ndarray],
+    cut: Cut,
+    shapes: Sequence[tuple[int, ...]],
+    kwargs: Mapping[str, Any],
+) -> CompiledFunction:
+    """Compile the log density, with gradients, as a function of coordinates and outputs."""
+    given = {v: v.type(name=f"output_{k}") for k, v in enumerate(cut.at)}
+    [logp] = clone_replace([cut.logp], {**given, **_values(cut.constants, kwargs)})
+    [logp], x = join_nonshared_inputs(point=point, inputs=model.value_vars, outputs=[logp])
+    zeros = {v.name: np.zeros(s) for v, s in zip(given.values(), shapes, strict=True)}
+    [logp], y = join_nonshared_inputs(point=zeros, inputs=list(given.values()), outputs=[logp])
+    graphs = [logp, *pytensor.grad(logp, [x, y], disconnected_inputs="ignore")]
+    lengths = [sum(v.size for v in values.values()) for values in (point, zeros)]
+    rows = [
+        pt.matrix("rows", shape=(None, n), dtype=v.dtype) for n, v in zip(lengths, (x, y), strict=True)
+    ]
+    try:
+        batch = vectorize_graph(graphs, dict(zip((x, y), rows, strict=True)))
+        function = CompiledFunction(pm.compile(rows, batch, **kwargs), False)
+        function(*(np.zeros((2, n), dtype=v.dtype) for n, v in zip(lengths, rows, strict=True)))
+        return function
+    except (Exception, SystemExit):
+        # Some Ops (IfElse) cannot be vectorised.
+        _log.debug("The split log density is evaluated point by point.", exc_info=True)
+        return CompiledFunction(pm.compile([x, y], graphs, **kwargs), True)
+
+
+def _values(constants: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[Any, Any]:
+    """Run black boxes that depend on no free variable: this happens once."""
+    if not constants:
+        return {}
+    values = CompiledFunction(pm.compile([], list(constants), **kwargs), True)()
+    return {c: pt.constant(v, dtype=c.dtype) for c, v in zip(constants, values, strict=True)}
+
+
+def _coordinates(labels: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """Return a name for each element of the outputs."""
+    return tuple(
+        f"{label}[{','.join(map(str, index))}]" if shape else label
+        for label, shape in zip(labels, shapes, strict=True)
+        for index in np.ndindex(*shape)
+    )
+
+
+def _inputs(model: pm.Model, point: Mapping[str, np.ndarray], cut: Cut) -> np.ndarray:
+    """Return the coordinates of the value variables on which the outputs depend."""
+    used = set(explicit_graph_inputs(cut.expressions))
+    flags = [np.full(point[v.name].size, v in used) for v in model.value_vars]
+    return np.flatnonzero(np.concatenate(flags))
+
+
+def _is_useful(split: OutputModel, start: np.ndarray, y: np.ndarray) -> bool:
+    """Whether the log density is more than a linear function of the outputs.
+
+    If it is linear, its sum over the outputs is as easy to emulate as they are.
+    """
+    rng = np.random.default_rng(0)
+    y = np.where(np.isfinite(y), y, 1.0)
+    steps = [
+        sign * distance * (1.0 + np.abs(y)) * rng.uniform(0.5, 1.0, y.shape)
+        for distance in DISTANCES
+        for sign in (1.0, -1.0)
+    ]
+    ys = np.concatenate([[y], y + np.array(steps), [y] * len(steps)])
+    xs = np.tile(start, (len(ys), 1))
+    xs[1 + len(steps) :] += rng.uniform(-1.0, 1.0, (len(steps), len(start)))
+    grad = split.log_density_and_grad(xs, ys)[2]
+    grad = grad[np.isfinite(grad).all(axis=1)]
+    # Without two gradients nothing speaks against the split.
+    if len(grad) < 2:
+        return True
+    return bool(np.ptp(grad, axis=0).max() > EQUAL * np.abs(grad).max())
