@@ -40,6 +40,8 @@ class EmulatedGenerator(Generator):
 
     def generate(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of the emulated posterior, by importance resampling, shape (n, d)."""
+        if not n:
+            return np.empty((0, self.dim))
         drawn = self.mixture.propose(PER_DRAW * n, rng)
         inside = np.flatnonzero(drawn.inside)
         log_ratio = self.emulator.log_density(drawn.x[inside]) + drawn.minus_log_q[inside]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.emulation.process import Process, fit_process
+from pymc_multimodal.emulation.process import Means, Process, fit_process
 
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.features import Features
@@ -68,7 +68,8 @@ class Scaling:
 class OutputEmulator:
     r"""The log density with the outputs of its simulator emulated.
 
-    The outputs have means and variances V. With the gradient g of the log density by the outputs
+    `log_density` takes the means of the outputs for them. Where new points are looked for (`predict`)
+    it is averaged instead: the outputs have means and variances V. With the gradient g of the log density by the outputs
     and minus its second derivatives C, both at the means, the log of its mean over the outputs is
 
     .. math:: \ell - \tfrac12 \log |I + B^T C B| + \tfrac12 (B^T g)^T (I + B^T C B)^{-1} B^T g,
@@ -96,10 +97,14 @@ class OutputEmulator:
     y: np.ndarray
     separable: bool
 
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log density at points (n, d), and its standard deviation; shapes (n,), (n,).
+    @cached_property
+    def _means(self) -> Means:
+        return Means(self.processes)
 
-        The first is that of the mean over what the outputs may be.
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log of the mean density at points (n, d), and its error; shapes (n,), (n,).
+
+        The mean is over what the outputs may be; the error is a standard deviation.
         """
         z = self.features(x)
         mean, variance = np.stack([np.stack(p.predict(z)) for p in self.processes], axis=2)
@@ -144,8 +149,21 @@ class OutputEmulator:
         return positive
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density at points (n, d), shape (n,)."""
-        return self.predict(x)[0]
+        """Log density for the mean outputs at points (n, d), shape (n,)."""
+        return self.log_density_and_grad(x)[0]
+
+    def log_density_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density for the mean outputs, shape (n,), and its gradient, shape (n, d)."""
+        z = self.features(x)
+        mean, rate = self._means(z)
+        y, slope = self.scaling.backward(mean)
+        with np.errstate(over="ignore", invalid="ignore"):
+            logp, direct, by_output = self.model.log_density_and_grad(x, y)
+            by_process = (by_output * slope) @ self.scaling.components
+            by_feature = np.einsum("nr,rnf->nf", by_process, rate)
+            grad = direct + self.features.pulled_back(x, by_feature)
+        fine = np.isfinite(logp)
+        return np.where(fine, logp, -np.inf), np.where(fine[:, None], grad, 0.0)
 
     def sequential_sd(self, x: np.ndarray) -> SequentialDeviation:
         """Return the uncertainty of the log density at candidates, shape (n, d), to be reduced."""

@@ -11,9 +11,9 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Process", "fit_process"]
+__all__ = ["Means", "Process", "fit_process"]
 
 # Median and spread of the prior of the log lengths, in standard deviations of the design points.
 # Conventional: a function that varies over the whole design; the prior matters for coordinates
@@ -66,7 +66,8 @@ class Process:
         return out
 
     @cached_property
-    def _coefficients(self) -> np.ndarray:
+    def coefficients(self) -> np.ndarray:
+        """What the correlations of a point with the data are multiplied with, shape (n,)."""
         out: np.ndarray = cho_solve((self._factor, True), self.y - self.mean)
         return out
 
@@ -79,13 +80,13 @@ class Process:
     @cached_property
     def variance(self) -> float:
         """Variance s^2 of the function, at the maximum of the likelihood."""
-        return max(float((self.y - self.mean) @ self._coefficients) / len(self.y), 1e-300)
+        return max(float((self.y - self.mean) @ self.coefficients) / len(self.y), 1e-300)
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and variances of the function at points (m, f), shapes (m,) and (m,)."""
         k = _correlation(x / np.exp(self.log_lengths), self._scaled)
         rest = 1.0 - np.square(k @ self._inverse_factor.T).sum(axis=1)
-        return self.mean + k @ self._coefficients, self.variance * np.maximum(rest, 0.0)
+        return self.mean + k @ self.coefficients, self.variance * np.maximum(rest, 0.0)
 
     def covariance(self, x: np.ndarray) -> np.ndarray:
         """Return the covariance of the function at points (m, f) given the data, shape (m, m)."""
@@ -100,11 +101,45 @@ class Process:
         Rasmussen and Williams 2006, equation 5.12.
         """
         inverse = np.square(self._inverse_factor).sum(axis=0)
-        return self.y - self._coefficients / inverse, self.variance / inverse
+        return self.y - self.coefficients / inverse, self.variance / inverse
 
     def with_data(self, x: np.ndarray, y: np.ndarray) -> Process:
         """Return the process with the same lengths and other data."""
         return replace(self, x=x, y=y)
+
+
+class Means:
+    """The means of several processes on the same number of points, evaluated together.
+
+    Parameters
+    ----------
+    processes : sequence of r Process
+    """
+
+    def __init__(self, processes: Sequence[Process]) -> None:
+        self._lengths = np.exp(np.stack([p.log_lengths for p in processes]))[:, None]
+        self._points = np.stack([p.x for p in processes]) / self._lengths
+        self._half = 0.5 * np.square(self._points).sum(axis=2)[:, None]
+        self._coefficients = np.stack([p.coefficients for p in processes])[:, None]
+        # Sums of coefficients, and of coefficients times points.
+        ones = np.ones((*self._points.shape[:2], 1))
+        self._sums = self._coefficients.transpose(0, 2, 1) * np.concatenate(
+            [ones, self._points], axis=2
+        )
+        self._mean = np.array([p.mean for p in processes])
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return means at points (n, f) and their gradients, shapes (n, r) and (r, n, f)."""
+        scaled = x / self._lengths
+        half = 0.5 * np.square(scaled).sum(axis=2)[:, :, None]
+        exponent = scaled @ self._points.transpose(0, 2, 1)
+        exponent -= half
+        exponent -= self._half
+        np.minimum(exponent, 0.0, out=exponent)
+        sums = np.exp(exponent, out=exponent) @ self._sums
+        total = sums[:, :, :1]
+        slope = (sums[:, :, 1:] - total * scaled) / self._lengths
+        return self._mean + total[:, :, 0].T, slope
 
 
 def fit_process(x: np.ndarray, y: np.ndarray, before: Process | None = None) -> Process:

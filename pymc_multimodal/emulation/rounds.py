@@ -36,8 +36,12 @@ REFIT_GROWTH = 1.3
 class Emulator(Protocol):
     """A cheap stand-in for a log density."""
 
+    def log_density_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density and gradient at points (n, d), shapes (n,) and (n, d)."""
+        ...
+
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log density and its standard deviation at points (n, d), shapes (n,) and (n,)."""
+        """Log of the mean density and its error at points (n, d), shapes (n,) and (n,)."""
         ...
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
@@ -58,12 +62,15 @@ class Emulated:
         Batches that were evaluated.
     data : tuple of arrays of shape (n, d), (n, m) and (n,)
         Points, their outputs and log densities; outputs may be NaN.
+    particles : array of shape (p, d)
+        Draws of the emulated posterior.
     """
 
     emulator: OutputEmulator
     sd: float
     rounds: int
     data: tuple[np.ndarray, np.ndarray, np.ndarray]
+    particles: np.ndarray
 
     def with_points(self, x: np.ndarray, y: np.ndarray, logp: np.ndarray) -> Emulated:
         """Return the emulator of more points, those with judged draws among them."""
@@ -85,13 +92,9 @@ class Emulated:
 def emulated_density(density: Density, emulator: Emulator) -> Density:
     """Return the emulated log density, with the coordinates and the prior of the true one."""
 
-    def function(x: np.ndarray) -> tuple[np.ndarray, None]:
-        return emulator.log_density(x), None
-
     return Density(
-        function,
+        emulator.log_density_and_grad,
         density.dim,
-        has_gradient=False,
         period=density.period,
         names=density.names,
         prior=density.prior,
@@ -138,7 +141,7 @@ def emulate(
         more, outputs = density.logp_and_outputs(batch)
         logp, y = np.append(logp, more), np.concatenate([y, outputs])
     emulator = emulate_outputs(model, features, x, y, logp)
-    begun = Emulated(emulator, np.inf, len(batches), (x, y, logp))
+    begun = Emulated(emulator, np.inf, len(batches), (x, y, logp), x[:0])
     return refine(density, begun, starts, plan, rng, report)
 
 
@@ -188,14 +191,18 @@ def refine(
         else:
             fine = np.isfinite(y).all(axis=1)
             emulator = emulator.with_data(x[fine], y[fine])
-    return Emulated(emulator, sd, rounds, (x, y, logp))
+    return Emulated(emulator, sd, rounds, (x, y, logp), np.unique(particles, axis=0))
 
 
 def _particles(
     density: Density, emulator: Emulator, reference: Reference, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw from the emulated posterior, shape (n, d)."""
-    cheap = emulated_density(density, emulator)
+    """Draw from the emulated posterior, averaged over what the outputs may be, shape (n, d)."""
+
+    def mean_density(x: np.ndarray) -> tuple[np.ndarray, None]:
+        return emulator.predict(x)[0], None
+
+    cheap = Density(mean_density, density.dim, has_gradient=False, period=density.period)
     return tempered_smc(cheap, reference, 1, PARTICLES, rng, settings=MOVES).x
 
 

@@ -120,6 +120,18 @@ class Weights:
             changes["weight_se"], changes["interval"] = _weight_errors(self.weight, variance)
         return replace(self, **changes)
 
+    def without_errors(self) -> Weights:
+        """Return the same estimates with errors that are not known."""
+        unknown, k = np.full(len(self.weight), np.nan), len(self.weight)
+        return replace(
+            self,
+            weight_se=unknown,
+            log_evidence_se=unknown,
+            interval=np.full((k, 2), np.nan),
+            total_se=float("nan"),
+            bounds=np.full((k, 2), np.nan),
+        )
+
     def needs(self, target_se: float, max_log_se: float) -> np.ndarray:
         """Tell which regions' evidences have to become more precise.
 

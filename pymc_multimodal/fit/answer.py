@@ -266,15 +266,7 @@ def sample_answer(state: State, run: Run) -> Answer | None:
         return None
     k, n_grad = len(modes), density.dim if density.has_gradient else 0
     if not found.verdict.precise:
-        unknown = np.full(k, np.nan)
-        weights = replace(
-            weights,
-            weight_se=unknown,
-            log_evidence_se=unknown,
-            interval=np.full((k, 2), np.nan),
-            total_se=float("nan"),
-            bounds=np.full((k, 2), np.nan),
-        )
+        weights = weights.without_errors()
     rng = run.rng("first answer")
     return Answer(
         cells=cells_of(state.search.optima, modes),

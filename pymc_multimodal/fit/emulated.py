@@ -45,7 +45,10 @@ FitDensity: TypeAlias = Callable[["Density", FitConfig], Fit]
 
 # Error asked for of the emulated posterior's weights, relative to that asked for of the posterior's:
 # it adds to the error of the judged draws, and costs no evaluations. Conventional.
-EMULATED_SE = 0.3
+EMULATED_SE = 0.4
+# What ends the fit of the emulated posterior: less than is asked of the posterior's own, since large
+# samples are cheap, and its draws are judged. Conventional.
+EMULATED_ANSWER = FirstAnswer(min_ess=0.2, min_mode_ess=0.1, max_pareto_k=0.7, max_ratio=100.0)
 # Attempts: a verdict against the emulator adds the judged draws to its points, and as many
 # evaluations again. Conventional.
 ATTEMPTS = 3
@@ -58,6 +61,9 @@ ROOM_OF_DRAWS = 4_000
 # Steps on the emulated density for one draw: twice the jumps of its own kernel, and at most.
 # Conventional.
 STEPS_PER_JUMP, MAX_STEPS = 2, 32
+# Climbs on the emulated density, from draws of the emulated posterior. Conventional: a mode of weight
+# 0.05 is found with a probability of 99.8 %.
+STARTS = 128
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
@@ -188,14 +194,15 @@ def _fit_emulated(
     cheap = emulated_density(run.density, found.emulator)
     seconds = None
     if settings.max_seconds is not None:
-        seconds = max(run.seconds_left(), 0.1)
+        seconds = max(run.seconds_left, 0.1)
     fit = fit_density(
         cheap,
         FitConfig(
             generator=Hybrid(),
-            modes=ModeSearch(optimiser="differences", screening=0),
+            modes=ModeSearch(starts=_some(found.particles, run), screening=0),
             regions=settings.regions,
             local=settings.local,
+            first_answer=EMULATED_ANSWER,
             challenge=False,
             emulation=False,
             target_se=EMULATED_SE * settings.target_se,
@@ -209,6 +216,12 @@ def _fit_emulated(
         EmulatedPosterior(found.emulator, fit.kernel.partition, fit.weights, fit.draws, generator),
         fit,
     )
+
+
+def _some(particles: np.ndarray, run: Run) -> np.ndarray:
+    """Choose particles as starts of climbs, shape (n, d)."""
+    rng = run.rng("starts")
+    return particles[rng.permutation(len(particles))[:STARTS]]
 
 
 def _judge(

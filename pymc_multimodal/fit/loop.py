@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pymc_multimodal.fit.emulated import fit_by_emulation
 from pymc_multimodal.fit.finish import finish
 from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
@@ -63,7 +64,7 @@ def fit_density(
     """
     run, has_gradient = Run(density, settings, report, share), density.has_gradient
     try:
-        return _run_steps(run)
+        return fit_by_emulation(run, fit_density) or _run_steps(run)
     finally:
         density.has_gradient = has_gradient
 

@@ -17,6 +17,7 @@ from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
     from pymc_multimodal.challenge import ChallengeResult
+    from pymc_multimodal.emulation import Emulator
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.images import Orbits
     from pymc_multimodal.fit.settings import FitConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.regions import ChainDiagnostics, RegionDraws
     from pymc_multimodal.search import Modes, Screening
     from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.history import Evaluations
 
 __all__ = ["Fit"]
 
@@ -58,6 +60,11 @@ class Fit:
         Where the density is symmetric: how the regions fitted stand for all modes.
     screening : Screening or None
         What was looked at by values alone; its points are among the evaluations.
+    evaluations : Evaluations or None
+        All points that were evaluated, where each evaluation is dear.
+    emulator : Emulator or None
+        The cheap stand-in for an expensive density by which the posterior was found. It is not
+        saved.
     """
 
     config: FitConfig
@@ -74,6 +81,8 @@ class Fit:
     seconds: dict[str, float]
     orbits: Orbits | None = None
     screening: Screening | None = None
+    evaluations: Evaluations | None = None
+    emulator: Emulator | None = None
 
     def __repr__(self) -> str:
         """Say in one line what was found; the arrays are in the attributes."""

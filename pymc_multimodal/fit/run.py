@@ -135,6 +135,20 @@ class Run:
         """Time of `time.monotonic` at which the fit has used up its seconds; may be infinite."""
         return self._bounds(1.0)[1]
 
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until `deadline`, at least 0; infinite without a limit."""
+        return max(self.deadline - time.monotonic(), 0.0)
+
+    def room_of_draws(self) -> float:
+        """Return how many evaluations the limits leave for the draws after the fit."""
+        s, d = self.settings, self.density
+        evals = float("inf") if s.max_evals is None else s.max_evals - self.evals
+        if s.max_seconds is None or not d.n_logp_evals:
+            return evals
+        left = self._began + s.max_seconds - time.monotonic()
+        return min(evals, max(left, 0.0) * d.n_logp_evals / max(d.seconds, 1e-9))
+
     @contextmanager
     def limits(self, share: float, *, refuse: bool) -> Iterator[None]:
         """Let the density keep the limits.

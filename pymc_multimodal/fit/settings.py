@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pymc_multimodal import checks
 from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
+from pymc_multimodal.emulation import Emulation
 from pymc_multimodal.proposals import LRDS, Hybrid, resolve
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
@@ -34,6 +35,9 @@ class FitConfig:
     first_answer : FirstAnswer or bool
         How the fit is ended early where importance sampling from the modes is precise; False
         leaves that out. It is left out, too, if a generator other than `Hybrid` is asked for.
+    emulation : Emulation or bool
+        How an expensive density without gradient is emulated where its simulator's outputs are
+        seen in the model's graph; False does without.
     challenge : Challenge or bool
         How the fit is challenged by a tempered search; False leaves the challenge out.
     target_se : float
@@ -55,6 +59,7 @@ class FitConfig:
     regions: Regions = field(default_factory=Regions)
     local: LocalSampling = field(default_factory=LocalSampling)
     first_answer: FirstAnswer | bool = field(default_factory=FirstAnswer)
+    emulation: Emulation | bool = field(default_factory=Emulation)
     challenge: Challenge | bool = field(default_factory=Challenge)
     target_se: float = 0.01
     max_evals: float | None = None
@@ -69,12 +74,16 @@ class FitConfig:
             object.__setattr__(self, "challenge", Challenge())
         if self.first_answer is True:
             object.__setattr__(self, "first_answer", FirstAnswer())
+        if self.emulation is True:
+            object.__setattr__(self, "emulation", Emulation())
         owner = type(self).__name__
         kinds = {"modes": ModeSearch, "regions": Regions, "local": LocalSampling}
         if self.challenge is not False:
             kinds["challenge"] = Challenge
         if self.first_answer is not False:
             kinds["first_answer"] = FirstAnswer
+        if self.emulation is not False:
+            kinds["emulation"] = Emulation
         for name, kind in kinds.items():
             checks.kind(owner, name, getattr(self, name), kind)
         if not isinstance(self.symmetry, bool | Symmetry):

@@ -83,7 +83,7 @@ def _take_proposals(
 ) -> tuple[Chain, kernel.ChainState]:
     """Take the proposals of one draw; where none are left, evaluate a new batch."""
     n = fit.kernel.jumps
-    batch = n * max(1, PROPOSALS_AT_ONCE // n)
+    batch = n * max(1, PROPOSALS_AT_ONCE // max(n, 1))
     if chain.proposals is None or chain.n_used >= batch:
         chain = replace(chain, proposals=kernel.propose(target, fit.kernel, batch, rng), n_used=0)
     assert chain.proposals is not None

@@ -258,17 +258,17 @@ def _run_chains(
     stats = {name: np.empty((chains, draws)) for name in ("lp", "accepted", "log_ratio")}
     stats["mode"] = np.empty((chains, draws), dtype=int)
     n = chains * step.jumps  # proposals of one draw
-    block = max(1, PROPOSALS_AT_ONCE // n)  # draws whose proposals are evaluated together
+    block = max(1, PROPOSALS_AT_ONCE // max(n, 1))  # draws of which proposals are evaluated together
     # Near a limit they are fewer: evaluations of a block that is cut off are lost.
-    block = max(1, int(min(block, BLOCK_SHARE * density.room() / n)))
+    block = max(1, int(min(block, BLOCK_SHARE * density.room() / max(n, 1))))
     done, tuned = -tune, tune
 
     def advance() -> None:
         nonlocal state, done
         # Whole blocks: a shorter run uses the same random numbers as a longer one.
         proposals = kernel.propose(target, step, n * block, rng)
-        for first in range(0, n * min(block, draws - done), n):
-            proposed = kernel.rows(proposals, slice(first, first + n))
+        for i in range(min(block, draws - done)):
+            proposed = kernel.rows(proposals, slice(i * n, (i + 1) * n))
             state, accepted = kernel.step(target, step, state, proposed, rng, done)
             if done >= 0:
                 x[:, done], values = record(fit, state, accepted, rng)

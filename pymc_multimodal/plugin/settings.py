@@ -17,6 +17,7 @@ from rich.theme import Theme
 from pymc_multimodal import checks
 from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
+from pymc_multimodal.emulation import Emulation
 from pymc_multimodal.fit import Fit, FitConfig
 from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
 from pymc_multimodal.proposals import GeneratorConfig
@@ -101,6 +102,9 @@ class FitSettings(TypedDict, total=False):
     first_answer : FirstAnswer or bool, optional
         How the fit is ended early, by importance sampling from densities at the modes, where that
         is precise. False always runs chains in the regions, and the challenge.
+    emulation : Emulation or bool, optional
+        How a density without gradient is emulated, of which one evaluation takes a millisecond or
+        more, where the outputs of its simulator are seen in the model's graph. False does without.
     challenge : Challenge or bool, optional
         The tempered search that tests the fit; False leaves it out.
     symmetry : Symmetry or bool, optional
@@ -134,6 +138,7 @@ class FitSettings(TypedDict, total=False):
     regions: Regions | None
     local: LocalSampling | None
     first_answer: FirstAnswer | bool | None
+    emulation: Emulation | bool | None
     challenge: Challenge | bool | None
     symmetry: Symmetry | bool | None
     target_se: float | None
