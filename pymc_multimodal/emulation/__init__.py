@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pymc_multimodal.emulation.integrate import integrate
 from pymc_multimodal.emulation.judged import (
     EmulatedPosterior,
     joined_draws,
@@ -29,6 +30,7 @@ __all__ = [
     "Resampling",
     "emulate",
     "emulated_density",
+    "integrate",
     "joined_draws",
     "judged_draws",
     "judged_weights",

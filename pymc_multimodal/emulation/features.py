@@ -45,20 +45,6 @@ class Features:
         angle = 2.0 * np.pi * x[:, circular] / period[circular]
         return np.concatenate([z, np.cos(angle), np.sin(angle)], axis=1)
 
-    def pulled_back(self, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """Turn gradients by the features, shape (n, f), into gradients by x, shape (n, d)."""
-        period = self.period[self.inputs]
-        circular = np.isfinite(period)
-        n_line, n_circular = int((~circular).sum()), int(circular.sum())
-        out = np.zeros_like(x)
-        line, around = self.inputs[~circular], self.inputs[circular]
-        out[:, line] = slope[:, :n_line] / self.spread[line]
-        rate = 2.0 * np.pi / period[circular]
-        angle = rate * x[:, around]
-        cosine, sine = slope[:, n_line : n_line + n_circular], slope[:, n_line + n_circular :]
-        out[:, around] = rate * (np.cos(angle) * sine - np.sin(angle) * cosine)
-        return out
-
 
 def prior_design(density: Density, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw n points of the prior that fill it evenly, shape (n, d).

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pymc_multimodal.emulation.rounds import Emulator
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.proposals import Generator
-    from pymc_multimodal.regions import Partition, RegionDraws
+    from pymc_multimodal.regions import Partition
+    from pymc_multimodal.search import Modes
     from pymc_multimodal.target import Density
 
 __all__ = ["EmulatedPosterior", "joined_draws", "judged_draws", "judged_weights", "region_of"]
@@ -23,6 +24,8 @@ __all__ = ["EmulatedPosterior", "joined_draws", "judged_draws", "judged_weights"
 # emulated posterior: they see mass that the emulator has too little of. Measured:
 # examples/benchmarks/simulators.py
 WIDE_SHARE = 0.15
+# Emulated draws in the cell from which one is judged. Conventional.
+DRAWS_PER_CELL = 16
 # Judged draws of each region at least. Conventional: a tail index needs 25 ratios.
 LEAST_OF_REGION = 25
 
@@ -34,19 +37,25 @@ class EmulatedPosterior:
     Attributes
     ----------
     emulator : Emulator
+    modes : Modes
+        Its K modes.
     partition : Partition
-        Its K regions.
     weights : Weights
         Of the regions, with the evidences of the emulated density.
-    draws : RegionDraws
+    sample : WeightedSample
+        Draws of the mixture with the values of the emulated density.
+    region : array of int, shape (n,)
+        Region of each of them, -1 where the emulated density is zero.
     generator : Generator
         The density of all regions together.
     """
 
     emulator: Emulator
+    modes: Modes
     partition: Partition
     weights: Weights
-    draws: RegionDraws
+    sample: WeightedSample
+    region: np.ndarray
     generator: Generator
 
     def counts(self, n: int) -> np.ndarray:
@@ -55,6 +64,19 @@ class EmulatedPosterior:
         least = min(LEAST_OF_REGION, max(1, n // (2 * len(share))))
         out: np.ndarray = np.maximum(np.round(n * share).astype(int), least)
         return out
+
+    def even_draws(self, k: int, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw n points of the emulated posterior in region k, one from each of n cells, (n, d).
+
+        The cells hold equally many draws. Each draw is as likely as any other to be taken, and
+        shares of parts of the region vary less than those of independent draws.
+        """
+        rows = np.flatnonzero((self.region == k) & (self.sample.ratio > 0))
+        ratio = np.cumsum(self.sample.ratio[rows])
+        size = DRAWS_PER_CELL * n
+        place = (np.arange(size) + rng.random()) / size * ratio[-1]
+        x = self.sample.x[rows[np.minimum(np.searchsorted(ratio, place), len(rows) - 1)]]
+        return x[_one_of_each_cell(x / np.maximum(x.std(axis=0), 1e-300), n, rng)]
 
     def log_q(self, x: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Log density of the mixture that the judged draws come from, shape (n,)."""
@@ -68,10 +90,28 @@ class EmulatedPosterior:
         return out
 
 
+def _one_of_each_cell(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Divide points (m, d), m a multiple of n, into n cells of m / n; one row of each, shape (n,)."""
+    chosen: list[int] = []
+    cells = [(np.arange(len(x)), n)]
+    while cells:
+        rows, count = cells.pop()
+        if count == 1:
+            chosen.append(int(rng.choice(rows)))
+            continue
+        # A coordinate is divided at random, the wider ones more often.
+        width = x[rows].std(axis=0) + 1e-12
+        j = int(rng.choice(len(width), p=width / width.sum()))
+        order, left = rows[np.argsort(x[rows, j], kind="stable")], count // 2
+        at = len(rows) * left // count
+        cells += [(order[:at], left), (order[at:], count - left)]
+    return np.array(chosen, dtype=int)
+
+
 def judged_draws(
     density: Density, posterior: EmulatedPosterior, n: int, rng: np.random.Generator
 ) -> WeightedSample:
-    """Evaluate draws of the emulated posterior, stratified by region.
+    """Evaluate draws of the emulated posterior, spread evenly over its regions.
 
     Parameters
     ----------
@@ -95,8 +135,7 @@ def judged_draws(
     counts = posterior.counts(n)
     parts = []
     for k, count in enumerate(counts[:-1]):
-        x = posterior.draws.x[k].reshape(-1, density.dim)
-        parts.append(x[rng.choice(len(x), size=int(count), replace=count > len(x))])
+        parts.append(posterior.even_draws(k, int(count), rng))
     parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
     x = np.concatenate(parts)
     inside = np.isfinite(x).all(axis=1)

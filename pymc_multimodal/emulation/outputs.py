@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.emulation.process import Means, Process, fit_process
+from pymc_multimodal.emulation.process import JointProcess, Process, fit_process
 
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.features import Features
@@ -24,6 +24,10 @@ MAX_SEPARATE = 12
 LEFT_OUT, MAX_COMPONENTS = 0.01, 20
 # Points of the highest log density of which the noise of the outputs is found. Conventional.
 BEST_POINTS = 8
+# Multiple of an output's spread beyond which its inverse hyperbolic sine is linear. Conventional.
+LINEAR = 1e3
+# First points, those of the design, by which the scale of an output is chosen. Conventional.
+SCALED_POINTS = 128
 # Step of the differences by which second derivatives of the log likelihood are found, in units of
 # the noise; where it is not known, in spreads of the outputs. Conventional.
 STEP = 1e-3
@@ -33,8 +37,8 @@ STEP = 1e-3
 class Scaling:
     r"""Outputs on the scale on which they are emulated, :math:`u = \sinh^{-1}((y - a) / b)`.
 
-    b is the noise of an observation and a the value that fits it best: so u is linear in y where y
-    matters, and its range is small where y spans decades.
+    With a = 0 and b the noise of an observation, u is close to a logarithm where outputs span
+    decades. With a large b it is linear.
 
     Attributes
     ----------
@@ -68,8 +72,7 @@ class Scaling:
 class OutputEmulator:
     r"""The log density with the outputs of its simulator emulated.
 
-    `log_density` takes the means of the outputs for them. Where new points are looked for (`predict`)
-    it is averaged instead: the outputs have means and variances V. With the gradient g of the log density by the outputs
+    The outputs have means and variances V. With the gradient g of the log density by the outputs
     and minus its second derivatives C, both at the means, the log of its mean over the outputs is
 
     .. math:: \ell - \tfrac12 \log |I + B^T C B| + \tfrac12 (B^T g)^T (I + B^T C B)^{-1} B^T g,
@@ -98,8 +101,8 @@ class OutputEmulator:
     separable: bool
 
     @cached_property
-    def _means(self) -> Means:
-        return Means(self.processes)
+    def _joint(self) -> JointProcess:
+        return JointProcess(self.processes)
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the log of the mean density at points (n, d), and its error; shapes (n,), (n,).
@@ -107,7 +110,7 @@ class OutputEmulator:
         The mean is over what the outputs may be; the error is a standard deviation.
         """
         z = self.features(x)
-        mean, variance = np.stack([np.stack(p.predict(z)) for p in self.processes], axis=2)
+        mean, variance = self._joint(z)
         y, slope = self.scaling.backward(mean)
         with np.errstate(over="ignore", invalid="ignore"):
             value, _, grad = self.model.log_density_and_grad(x, y)
@@ -149,26 +152,13 @@ class OutputEmulator:
         return positive
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density for the mean outputs at points (n, d), shape (n,)."""
-        return self.log_density_and_grad(x)[0]
-
-    def log_density_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log density for the mean outputs, shape (n,), and its gradient, shape (n, d)."""
-        z = self.features(x)
-        mean, rate = self._means(z)
-        y, slope = self.scaling.backward(mean)
-        with np.errstate(over="ignore", invalid="ignore"):
-            logp, direct, by_output = self.model.log_density_and_grad(x, y)
-            by_process = (by_output * slope) @ self.scaling.components
-            by_feature = np.einsum("nr,rnf->nf", by_process, rate)
-            grad = direct + self.features.pulled_back(x, by_feature)
-        fine = np.isfinite(logp)
-        return np.where(fine, logp, -np.inf), np.where(fine[:, None], grad, 0.0)
+        """Log of the mean density at points (n, d), shape (n,)."""
+        return self.predict(x)[0]
 
     def sequential_sd(self, x: np.ndarray) -> SequentialDeviation:
         """Return the uncertainty of the log density at candidates, shape (n, d), to be reduced."""
         z = self.features(x)
-        mean = np.stack([p.predict(z)[0] for p in self.processes], axis=1)
+        mean, _ = self._joint(z)
         y, slope = self.scaling.backward(mean)
         _, _, grad = self.model.log_density_and_grad(x, y)
         step = STEP * self.scaling.unit
@@ -251,8 +241,9 @@ def emulate_outputs(
     """
     fine = np.isfinite(y).all(axis=1)
     x, y, logp = x[fine], y[fine], logp[fine]
-    scaling, separable = _scaling(model, x, y, logp)
-    z, f = features(x), scaling.forward(y)
+    z = features(x)
+    scaling, separable = _scaling(model, x, z, y, logp)
+    f = scaling.forward(y)
     known = before.processes if before is not None else ()
     if len(known) != f.shape[1]:
         known = ()
@@ -263,9 +254,9 @@ def emulate_outputs(
 
 
 def _scaling(
-    model: OutputModel, x: np.ndarray, y: np.ndarray, logp: np.ndarray
+    model: OutputModel, x: np.ndarray, z: np.ndarray, y: np.ndarray, logp: np.ndarray
 ) -> tuple[Scaling, bool]:
-    """Find the noise of the outputs and the values that fit best, from the log density."""
+    """Find the noise of the outputs from the log density, and whether they are better as they are."""
     best = np.argsort(-logp, kind="stable")[:BEST_POINTS]
     m, spread = y.shape[1], np.maximum(y.std(axis=0), 1e-12 * (1.0 + np.abs(y).max(axis=0)))
     hessian = _hessian(model, x[best], y[best], STEP * spread)
@@ -273,13 +264,10 @@ def _scaling(
     c = np.median(np.diagonal(hessian, axis1=1, axis2=2), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.where(c > 0, 1.0 / np.sqrt(c), np.inf)
-        _, _, grad = model.log_density_and_grad(x[best], y[best])
-        target = np.median(y[best] + grad / c, axis=0)
-    known = np.isfinite(noise) & np.isfinite(target)
-    unit = np.where(known, np.minimum(noise, 10.0 * spread), spread)
-    near = np.abs(target - np.median(y, axis=0)) < 10.0 * (np.ptp(y, axis=0) + unit)
-    centre = np.where(known & near, target, np.median(y, axis=0))
-    plain = Scaling(centre, unit, np.eye(m), np.zeros(m))
+    unit = np.where(np.isfinite(noise), np.minimum(noise, spread), spread)
+    linear = np.array([_is_linear(z, y[:, i], unit[i], spread[i]) for i in range(m)])
+    centre = np.where(linear, np.median(y, axis=0), 0.0)
+    plain = Scaling(centre, np.where(linear, LINEAR * spread, unit), np.eye(m), np.zeros(m))
     if m <= MAX_SEPARATE:
         return plain, separable
     u = plain.forward(y)
@@ -289,6 +277,14 @@ def _scaling(
     left = np.append(np.cumsum(singular[::-1] ** 2)[::-1], 0.0) / u.size
     r = int(np.clip(np.argmax(left <= LEFT_OUT), 1, MAX_COMPONENTS))
     return Scaling(centre, unit, rows[:r].T, mean), separable
+
+
+def _is_linear(z: np.ndarray, y: np.ndarray, unit: float, spread: float) -> bool:
+    """Whether a process describes an output itself better than its inverse hyperbolic sine."""
+    n = min(len(y), SCALED_POINTS)
+    own = fit_process(z[:n], y[:n] / spread).log_likelihood - n * np.log(spread)
+    u = fit_process(z[:n], np.arcsinh(y[:n] / unit)).log_likelihood
+    return own > u - 0.5 * np.log(unit**2 + y[:n] ** 2).sum()
 
 
 def _hessian(model: OutputModel, x: np.ndarray, y: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ __all__ = ["Plan", "plan_evaluations", "price_of"]
 
 # Evaluations by default for each input of the simulator, and at least. Measured:
 # examples/benchmarks/simulators.py
-BUDGET_PER_INPUT, LEAST_BUDGET = 150, 600
+BUDGET_PER_INPUT, LEAST_BUDGET = 200, 600
 # Points of the prior for each input of the simulator. Measured: as above.
 DESIGN_PER_INPUT = 32
 # Parts of the budget: at most for the design and for points that refine the emulator, at least for

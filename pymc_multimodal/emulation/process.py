@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Means", "Process", "fit_process"]
+__all__ = ["JointProcess", "Process", "fit_process"]
 
 # Median and spread of the prior of the log lengths, in standard deviations of the design points.
 # Conventional: a function that varies over the whole design; the prior matters for coordinates
@@ -61,7 +61,8 @@ class Process:
         return out
 
     @cached_property
-    def _inverse_factor(self) -> np.ndarray:
+    def inverse_factor(self) -> np.ndarray:
+        """Inverse of the lower factor of the correlations, shape (n, n)."""
         out: np.ndarray = solve_triangular(self._factor, np.eye(len(self.y)), lower=True)
         return out
 
@@ -82,16 +83,22 @@ class Process:
         """Variance s^2 of the function, at the maximum of the likelihood."""
         return max(float((self.y - self.mean) @ self.coefficients) / len(self.y), 1e-300)
 
+    @property
+    def log_likelihood(self) -> float:
+        """Log marginal likelihood of the data, but for a constant and the prior of the lengths."""
+        scale = np.log(np.diag(self.inverse_factor)).sum()
+        return float(scale - 0.5 * len(self.y) * np.log(self.variance))
+
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and variances of the function at points (m, f), shapes (m,) and (m,)."""
         k = _correlation(x / np.exp(self.log_lengths), self._scaled)
-        rest = 1.0 - np.square(k @ self._inverse_factor.T).sum(axis=1)
+        rest = 1.0 - np.square(k @ self.inverse_factor.T).sum(axis=1)
         return self.mean + k @ self.coefficients, self.variance * np.maximum(rest, 0.0)
 
     def covariance(self, x: np.ndarray) -> np.ndarray:
         """Return the covariance of the function at points (m, f) given the data, shape (m, m)."""
         scaled = x / np.exp(self.log_lengths)
-        a = _correlation(scaled, self._scaled) @ self._inverse_factor.T
+        a = _correlation(scaled, self._scaled) @ self.inverse_factor.T
         out: np.ndarray = self.variance * (_correlation(scaled, scaled) - a @ a.T)
         return out
 
@@ -100,7 +107,7 @@ class Process:
 
         Rasmussen and Williams 2006, equation 5.12.
         """
-        inverse = np.square(self._inverse_factor).sum(axis=0)
+        inverse = np.square(self.inverse_factor).sum(axis=0)
         return self.y - self.coefficients / inverse, self.variance / inverse
 
     def with_data(self, x: np.ndarray, y: np.ndarray) -> Process:
@@ -108,8 +115,8 @@ class Process:
         return replace(self, x=x, y=y)
 
 
-class Means:
-    """The means of several processes on the same number of points, evaluated together.
+class JointProcess:
+    """Several processes on the same number of points, evaluated together.
 
     Parameters
     ----------
@@ -120,26 +127,21 @@ class Means:
         self._lengths = np.exp(np.stack([p.log_lengths for p in processes]))[:, None]
         self._points = np.stack([p.x for p in processes]) / self._lengths
         self._half = 0.5 * np.square(self._points).sum(axis=2)[:, None]
-        self._coefficients = np.stack([p.coefficients for p in processes])[:, None]
-        # Sums of coefficients, and of coefficients times points.
-        ones = np.ones((*self._points.shape[:2], 1))
-        self._sums = self._coefficients.transpose(0, 2, 1) * np.concatenate(
-            [ones, self._points], axis=2
-        )
+        self._coefficients = np.stack([p.coefficients for p in processes])[:, :, None]
+        self._inverse = np.stack([p.inverse_factor.T for p in processes])
         self._mean = np.array([p.mean for p in processes])
+        self._variance = np.array([p.variance for p in processes])
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return means at points (n, f) and their gradients, shapes (n, r) and (r, n, f)."""
+        """Return means and variances at points (n, f), shapes (n, r) and (n, r)."""
         scaled = x / self._lengths
-        half = 0.5 * np.square(scaled).sum(axis=2)[:, :, None]
-        exponent = scaled @ self._points.transpose(0, 2, 1)
-        exponent -= half
-        exponent -= self._half
-        np.minimum(exponent, 0.0, out=exponent)
-        sums = np.exp(exponent, out=exponent) @ self._sums
-        total = sums[:, :, :1]
-        slope = (sums[:, :, 1:] - total * scaled) / self._lengths
-        return self._mean + total[:, :, 0].T, slope
+        k = scaled @ self._points.transpose(0, 2, 1)
+        k -= 0.5 * np.square(scaled).sum(axis=2)[:, :, None]
+        k -= self._half
+        np.exp(np.minimum(k, 0.0, out=k), out=k)
+        mean = self._mean + (k @ self._coefficients)[:, :, 0].T
+        rest = 1.0 - np.square(k @ self._inverse).sum(axis=2).T
+        return mean, self._variance * np.maximum(rest, 0.0)
 
 
 def fit_process(x: np.ndarray, y: np.ndarray, before: Process | None = None) -> Process:

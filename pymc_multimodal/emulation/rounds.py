@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pymc_multimodal.emulation.plan import Plan
     from pymc_multimodal.search import StartDistribution
 
-__all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine"]
+__all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine",
+           "tempered_draws"]
 
 # Particles of the emulated posterior among which points are chosen, and their moves at each
 # temperature. Conventional.
@@ -29,6 +30,8 @@ PARTICLES, MOVES = 256, TemperedSettings(moves=2, steps=2, keep=0.5)
 PRECISE_SD = 0.1
 # Largest standard deviation that counts. Conventional: points of which nothing is known are alike.
 MAX_SD = 3.0
+# Points of one call of the emulated density. Conventional.
+EMULATED_CHUNK = 256
 # Growth of the number of points after which lengths are fitted anew. Conventional.
 REFIT_GROWTH = 1.3
 
@@ -36,16 +39,12 @@ REFIT_GROWTH = 1.3
 class Emulator(Protocol):
     """A cheap stand-in for a log density."""
 
-    def log_density_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log density and gradient at points (n, d), shapes (n,) and (n, d)."""
-        ...
-
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log of the mean density and its error at points (n, d), shapes (n,) and (n,)."""
         ...
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density at points (n, d), shape (n,)."""
+        """Log of the mean density at points (n, d), shape (n,)."""
         ...
 
 
@@ -62,15 +61,12 @@ class Emulated:
         Batches that were evaluated.
     data : tuple of arrays of shape (n, d), (n, m) and (n,)
         Points, their outputs and log densities; outputs may be NaN.
-    particles : array of shape (p, d)
-        Draws of the emulated posterior.
     """
 
     emulator: OutputEmulator
     sd: float
     rounds: int
     data: tuple[np.ndarray, np.ndarray, np.ndarray]
-    particles: np.ndarray
 
     def with_points(self, x: np.ndarray, y: np.ndarray, logp: np.ndarray) -> Emulated:
         """Return the emulator of more points, those with judged draws among them."""
@@ -92,13 +88,30 @@ class Emulated:
 def emulated_density(density: Density, emulator: Emulator) -> Density:
     """Return the emulated log density, with the coordinates and the prior of the true one."""
 
+
+    def function(x: np.ndarray) -> tuple[np.ndarray, None]:
+        return emulator.log_density(x), None
+
     return Density(
-        emulator.log_density_and_grad,
+        function,
         density.dim,
+        has_gradient=False,
         period=density.period,
         names=density.names,
-        prior=density.prior,
+        chunk=EMULATED_CHUNK,
     )
+
+
+def tempered_draws(
+    cheap: Density,
+    starts: StartDistribution,
+    n: int,
+    settings: TemperedSettings,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw n points of a cheap density by tempered sequential Monte Carlo, shape (n, d)."""
+    reference = Reference(starts.centre, starts.spread, cheap.period)
+    return tempered_smc(cheap, reference, 1, n, rng, settings=settings).x
 
 
 def emulate(
@@ -141,7 +154,7 @@ def emulate(
         more, outputs = density.logp_and_outputs(batch)
         logp, y = np.append(logp, more), np.concatenate([y, outputs])
     emulator = emulate_outputs(model, features, x, y, logp)
-    begun = Emulated(emulator, np.inf, len(batches), (x, y, logp), x[:0])
+    begun = Emulated(emulator, np.inf, len(batches), (x, y, logp))
     return refine(density, begun, starts, plan, rng, report)
 
 
@@ -167,11 +180,11 @@ def refine(
     -------
     Emulated
     """
-    reference = Reference(starts.centre, starts.spread, density.period)
     emulator, (x, y, logp), rounds = found.emulator, found.data, found.rounds
     first, fitted = len(x), len(emulator.x)
     while True:
-        particles = _particles(density, emulator, reference, rng)
+        cheap = emulated_density(density, emulator)
+        particles = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
         _, each = emulator.predict(particles)
         sd = float(np.sqrt(np.mean(np.minimum(each, MAX_SD) ** 2)))
         left = plan.refinement - (len(x) - first)
@@ -191,19 +204,7 @@ def refine(
         else:
             fine = np.isfinite(y).all(axis=1)
             emulator = emulator.with_data(x[fine], y[fine])
-    return Emulated(emulator, sd, rounds, (x, y, logp), np.unique(particles, axis=0))
-
-
-def _particles(
-    density: Density, emulator: Emulator, reference: Reference, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw from the emulated posterior, averaged over what the outputs may be, shape (n, d)."""
-
-    def mean_density(x: np.ndarray) -> tuple[np.ndarray, None]:
-        return emulator.predict(x)[0], None
-
-    cheap = Density(mean_density, density.dim, has_gradient=False, period=density.period)
-    return tempered_smc(cheap, reference, 1, PARTICLES, rng, settings=MOVES).x
+    return Emulated(emulator, sd, rounds, (x, y, logp))
 
 
 def _choose(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from pymc_multimodal.emulation import (
     Plan,
     Resampling,
     emulate,
-    emulated_density,
+    integrate,
     joined_draws,
     judged_draws,
     judged_weights,
@@ -28,27 +27,23 @@ from pymc_multimodal.emulation import (
     region_of,
 )
 from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.regions import ChainDiagnostics
 from pymc_multimodal.search import ModeSearch, begin_search
 from pymc_multimodal.status import LimitReached, ModelError, Status, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.run import Run
-    from pymc_multimodal.target.density import Density
 
 __all__ = ["fit_by_emulation"]
-
-FitDensity: TypeAlias = Callable[["Density", FitConfig], Fit]
 
 # Error asked for of the emulated posterior's weights, relative to that asked for of the posterior's:
 # it adds to the error of the judged draws, and costs no evaluations. Conventional.
 EMULATED_SE = 0.4
-# What ends the fit of the emulated posterior: less than is asked of the posterior's own, since large
-# samples are cheap, and its draws are judged. Conventional.
-EMULATED_ANSWER = FirstAnswer(min_ess=0.2, min_mode_ess=0.1, max_pareto_k=0.7, max_ratio=100.0)
 # Attempts: a verdict against the emulator adds the judged draws to its points, and as many
 # evaluations again. Conventional.
 ATTEMPTS = 3
@@ -58,12 +53,12 @@ ROOM_WITHOUT = 5_000
 # Evaluations that a limit has to leave for exact draws: those of four chains of a thousand draws.
 # Conventional.
 ROOM_OF_DRAWS = 4_000
-# Steps on the emulated density for one draw: twice the jumps of its own kernel, and at most.
-# Conventional.
-STEPS_PER_JUMP, MAX_STEPS = 2, 32
-# Climbs on the emulated density, from draws of the emulated posterior. Conventional: a mode of weight
-# 0.05 is found with a probability of 99.8 %.
-STARTS = 128
+# Steps on the emulated density for one draw. Conventional: with the acceptance of a poor mixture,
+# 0.2, a draw repeats its predecessor once in 36 times.
+STEPS = 16
+# Effective size of the judged draws, where the planned evaluations allow. Conventional: that which
+# is asked of draws before their quantiles are trusted (Vehtari et al. 2021).
+MIN_EFFECTIVE = 400.0
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
@@ -74,7 +69,6 @@ class _Judged:
     """An emulator, the fit of its posterior, and what the true density says of that."""
 
     found: Emulated
-    fit: Fit
     posterior: EmulatedPosterior
     sample: WeightedSample
     verdict: Verdict
@@ -85,14 +79,12 @@ class _Judged:
         return judged_weights(self.sample, region_of(self.posterior, self.sample), self.posterior)
 
 
-def fit_by_emulation(run: Run, fit_density: FitDensity) -> Fit | None:
+def fit_by_emulation(run: Run) -> Fit | None:
     """Fit an expensive density by way of an emulator of its simulator's outputs.
 
     Parameters
     ----------
     run : Run
-    fit_density : callable
-        Fits a cheap density.
 
     Returns
     -------
@@ -134,7 +126,7 @@ def fit_by_emulation(run: Run, fit_density: FitDensity) -> Fit | None:
     density.expose_outputs(model)
     plan = plan_evaluations(seconds, len(model.inputs), settings, _room(run))
     run.report("plan", plan.described(density.workers))
-    judged = _emulate_and_judge(run, plan, fit_density)
+    judged = _emulate_and_judge(run, plan)
     if judged is not None:
         return _result(run, judged)
     density.outputs, density.function, density.has_gradient = None, function, has_gradient
@@ -147,7 +139,7 @@ def _room(run: Run) -> float:
         return run.density.room()
 
 
-def _emulate_and_judge(run: Run, plan: Plan, fit_density: FitDensity) -> _Judged | None:
+def _emulate_and_judge(run: Run, plan: Plan) -> _Judged | None:
     """Emulate, fit the emulated density, and judge, until the verdict is good or a limit reached."""
     density, judged = run.density, None
     distribution = begin_search(
@@ -163,12 +155,16 @@ def _emulate_and_judge(run: Run, plan: Plan, fit_density: FitDensity) -> _Judged
                     found = emulate(density, distribution, step_plan, rng, report)
                 else:
                     found = refine(density, found, distribution, step_plan, rng, report)
-            with run.recorded("emulated fit"):
-                run.report("emulated fit", "fitting the emulated posterior")
-                posterior, fit = _fit_emulated(run, found, fit_density)
+            with run.recorded("integrate"):
+                run.report("integrate", "integrating the emulated posterior")
+                posterior = integrate(
+                    density, found, distribution, EMULATED_SE * run.settings.target_se, rng
+                )
+            if posterior is None:
+                return None
             with run.recorded("judge"), run.limits(1.0, refuse=False):
                 run.report("judge", "true evaluations of emulated draws")
-                judged = _judge(run, plan, found, posterior, fit)
+                judged = _judge(run, plan, found, posterior)
         except LimitReached:
             break
         if not judged.verdict.reasons:
@@ -186,47 +182,7 @@ def _reporter(run: Run) -> Callable[[str], None]:
     return lambda text: run.report("emulate", f"emulating the simulator: {text}")
 
 
-def _fit_emulated(
-    run: Run, found: Emulated, fit_density: FitDensity
-) -> tuple[EmulatedPosterior, Fit]:
-    """Fit the emulated density, of which evaluations cost next to nothing."""
-    settings = run.settings
-    cheap = emulated_density(run.density, found.emulator)
-    seconds = None
-    if settings.max_seconds is not None:
-        seconds = max(run.seconds_left, 0.1)
-    fit = fit_density(
-        cheap,
-        FitConfig(
-            generator=Hybrid(),
-            modes=ModeSearch(starts=_some(found.particles, run), screening=0),
-            regions=settings.regions,
-            local=settings.local,
-            first_answer=EMULATED_ANSWER,
-            challenge=False,
-            emulation=False,
-            target_se=EMULATED_SE * settings.target_se,
-            max_seconds=seconds,
-            random_seed=int(run.rng("emulated fit").integers(2**62)),
-            symmetry=False,
-        ),
-    )
-    generator = fit.kernel.generator
-    return (
-        EmulatedPosterior(found.emulator, fit.kernel.partition, fit.weights, fit.draws, generator),
-        fit,
-    )
-
-
-def _some(particles: np.ndarray, run: Run) -> np.ndarray:
-    """Choose particles as starts of climbs, shape (n, d)."""
-    rng = run.rng("starts")
-    return particles[rng.permutation(len(particles))[:STARTS]]
-
-
-def _judge(
-    run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior, fit: Fit
-) -> _Judged:
+def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) -> _Judged:
     """Evaluate draws of the emulated posterior; more, if their error is the only complaint."""
     density, rng = run.density, run.rng("judge")
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
@@ -234,12 +190,13 @@ def _judge(
     second = judged_draws(density, posterior, max(2, min(plan.judged, room) // 2), rng)
     sample = joined_draws(posterior, first, second, rng)
     verdict = _verdict(run, posterior, sample, first)
-    more = int(len(sample) * (min(verdict.missing, MAX_GROWTH) - 1.0))
+    factor = max(verdict.missing, MIN_EFFECTIVE / max(verdict.ess * len(sample), 1.0))
+    more = int(len(sample) * (min(factor, MAX_GROWTH) - 1.0))
     more = min(more, int(min(density.room(), plan.total - run.evals)))
-    if not verdict.reasons and verdict.missing > 1.0 and more > 0:
+    if not verdict.reasons and more > 0:
         sample = joined_draws(posterior, sample, judged_draws(density, posterior, more, rng), rng)
         verdict = _verdict(run, posterior, sample, first)
-    return _Judged(found, fit, posterior, sample, verdict)
+    return _Judged(found, posterior, sample, verdict)
 
 
 def _verdict(
@@ -256,16 +213,16 @@ def _verdict(
 
 def _result(run: Run, judged: _Judged) -> Fit:
     """Make the fit of the true density."""
-    density, fit, sample = run.density, judged.fit, judged.sample
+    density, posterior, sample = run.density, judged.posterior, judged.sample
     region, weights = region_of(judged.posterior, sample), judged.weights
     if judged.verdict.reasons:
         weights = weights.without_errors()
-    k = judged.posterior.partition.n_regions
-    draws = region_draws(sample, region, fit.modes.locations, 0, run.rng("draws"))
+    k = posterior.partition.n_regions
+    draws = region_draws(sample, region, posterior.modes.locations, 0, run.rng("draws"))
     kernel, statuses = _kernel(run, judged, region)
     with run.limits(1.0, refuse=False):
-        heights = density.logp(fit.modes.locations)
-    modes = replace(fit.modes, log_density=heights, statuses=())
+        heights = density.logp(posterior.modes.locations)
+    modes = replace(posterior.modes, log_density=heights, statuses=())
     order = np.argsort(-weights.weight, kind="stable")
     assert density.history is not None
     return Fit(
@@ -273,7 +230,7 @@ def _result(run: Run, judged: _Judged) -> Fit:
         names=density.names,
         modes=modes.take(order),
         draws=draws.take(order),
-        chains=fit.chains.take(order),
+        chains=ChainDiagnostics.unknown(k),
         weights=weights.take(order),
         kernel=kernel.take(order),
         challenge=None,
@@ -293,7 +250,7 @@ def _result(run: Run, judged: _Judged) -> Fit:
 
 def _kernel(run: Run, judged: _Judged, region: np.ndarray) -> tuple[Kernel, list[Status]]:
     """Return the kernel of exact draws, or of resampled ones."""
-    fit, sample, posterior = judged.fit, judged.sample, judged.posterior
+    sample, posterior = judged.sample, judged.posterior
     generator = EmulatedGenerator(
         posterior.emulator, posterior.generator, float(posterior.weights.total)
     )
@@ -303,8 +260,7 @@ def _kernel(run: Run, judged: _Judged, region: np.ndarray) -> tuple[Kernel, list
     if wanted is None:
         wanted = "exact" if run.room_of_draws() >= ROOM_OF_DRAWS else "weighted"
     if wanted == "exact":
-        attempts = min(STEPS_PER_JUMP * max(fit.kernel.jumps, 1), MAX_STEPS)
-        jump = EmulatedJump(posterior.partition, generator, attempts)
+        jump = EmulatedJump(posterior.partition, generator, STEPS)
         return Kernel(posterior.partition, generator, (jump,), (1,)), []
     rows = np.flatnonzero(sample.ratio > 0)
     share = np.cumsum(sample.ratio[rows])

@@ -64,7 +64,7 @@ def fit_density(
     """
     run, has_gradient = Run(density, settings, report, share), density.has_gradient
     try:
-        return fit_by_emulation(run, fit_density) or _run_steps(run)
+        return fit_by_emulation(run) or _run_steps(run)
     finally:
         density.has_gradient = has_gradient
 

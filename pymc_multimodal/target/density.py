@@ -78,6 +78,8 @@ class Density:
         variables of these names; None if there is no such simulator.
     workers : int
         Processes that share a batch.
+    chunk : int
+        Points of one call of the function.
 
     Attributes
     ----------
@@ -116,6 +118,7 @@ class Density:
         points_by_name: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None,
         split: Callable[[Sequence[str] | None], OutputModel | None] | None = None,
         workers: int = 1,
+        chunk: int = CHUNK,
     ) -> None:
         self.function = function
         self.dim = dim
@@ -138,7 +141,7 @@ class Density:
         self.value_seconds = 0.0
         self.history: History | None = None
         self.outputs: OutputModel | None = None
-        self._chunk = CHUNK
+        self._chunk = chunk
         self._times = CallTimes()
         self._pool: WorkerPool | None = None
 

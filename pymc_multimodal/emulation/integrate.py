@@ -1,0 +1,132 @@
+"""The emulated posterior: its modes, their weights, and draws of each, by evaluations that are cheap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.approximation import (
+    MAX_GROWTH,
+    FirstAnswer,
+    approximate,
+    approximate_again,
+    region_weights,
+)
+from pymc_multimodal.challenge import TemperedSettings
+from pymc_multimodal.emulation.judged import EmulatedPosterior
+from pymc_multimodal.emulation.rounds import emulated_density, tempered_draws
+from pymc_multimodal.regions import NearestMode
+from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of
+from pymc_multimodal.target import Target
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation import Approximation
+    from pymc_multimodal.emulation.rounds import Emulated
+    from pymc_multimodal.search import Modes, StartDistribution
+    from pymc_multimodal.target import Density
+
+__all__ = ["integrate"]
+
+# Tempered particles, and their moves at each temperature. Conventional: a mode of weight 0.01 has
+# ten of them.
+PARTICLES, MOVES = 1024, TemperedSettings(moves=3, steps=2, keep=0.5)
+# Climbs, from some of these particles. Conventional: a mode of weight 0.05 is found with a
+# probability of 96 %.
+STARTS = 64
+# What ends the rounds of importance sampling: less than is asked of true evaluations, since large
+# samples are cheap and the draws are judged. Conventional.
+ANSWER = FirstAnswer(rounds=6, min_ess=0.3, min_mode_ess=0.15, max_pareto_k=0.7, max_ratio=100.0)
+# Effective size of the weighted sample from which draws are taken. Conventional: several draws for
+# each one that is judged.
+MIN_EFFECTIVE = 4000.0
+
+
+def integrate(
+    density: Density,
+    found: Emulated,
+    starts: StartDistribution,
+    target_se: float,
+    rng: np.random.Generator,
+) -> EmulatedPosterior | None:
+    """Find the modes of the emulated posterior, weigh them, and draw from each.
+
+    Tempered particles tell where its mass is. Importance sampling from a mixture over the modes,
+    fitted to these particles too, gives evidences with errors.
+
+    Parameters
+    ----------
+    density : Density
+        The true one, for its coordinates.
+    found : Emulated
+    starts : StartDistribution
+        Centre and spread of the prior.
+    target_se : float
+        Standard error asked for of the weights.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    EmulatedPosterior or None
+        None if it has no proper mode, or none of the importance ratios is positive.
+    """
+    cheap = emulated_density(density, found.emulator)
+    particles = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
+    particles = np.unique(particles, axis=0)
+    settings = ModeSearch(
+        starts=particles[rng.permutation(len(particles))[:STARTS]], optimiser="differences"
+    )
+    search = find_modes(cheap, begin_search(cheap, settings, False, rng), settings, rng)
+    modes = modes_of(cheap, search, settings)
+    if modes.runaway:
+        return None
+    target = Target(cheap)
+    sample = approximate(target, modes, search.distribution, ANSWER, target_se, rng)
+    if sample.verdict.missing > 1.0 or sample.verdict.ess < ANSWER.min_ess:
+        own = _draws_by_mode(modes, particles, cheap.period, rng)
+        again = approximate_again(sample, target, own, ANSWER, target_se, rng)
+        sample = max(sample, again, key=_effective)
+    sample = _enlarged(sample, target, target_se, rng)
+    if not sample.sample.ratio.any():
+        return None
+    partition = NearestMode(modes.locations, modes.scale, cheap.period)
+    region, weights = region_weights(partition, sample.sample)
+    seen = weights.weight > 0
+    if not seen.all():
+        modes = modes.take(np.flatnonzero(seen))
+        partition = NearestMode(modes.locations, modes.scale, cheap.period)
+        region, weights = region_weights(partition, sample.sample)
+    return EmulatedPosterior(
+        found.emulator, modes, partition, weights, sample.sample, region, sample.generator
+    )
+
+
+def _effective(found: Approximation) -> float:
+    """Return the effective size of a weighted sample."""
+    return found.verdict.ess * len(found.sample)
+
+
+def _draws_by_mode(
+    modes: Modes, particles: np.ndarray, period: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Resample the particles nearest to each mode, shape (K, n, d)."""
+    label = NearestMode(modes.locations, modes.scale, period).label(particles)
+    n, d = len(particles) // len(modes), particles.shape[1]
+    parts = []
+    for k in range(len(modes)):
+        own = particles[label == k]
+        if len(own) <= d:
+            own = modes.locations[k] + rng.standard_normal((n, d)) @ modes.scale[k].T
+        parts.append(own[rng.integers(len(own), size=max(n, 2 * d))])
+    return np.stack(parts)
+
+
+def _enlarged(
+    found: Approximation, target: Target, target_se: float, rng: np.random.Generator
+) -> Approximation:
+    """Enlarge the sample until its error is small and it holds enough draws."""
+    factor = max(found.verdict.missing, MIN_EFFECTIVE / max(_effective(found), 1.0))
+    if factor <= 1.0:
+        return found
+    factor = min(factor, MAX_GROWTH)
+    return found.enlarged(target, factor, found.sample, ANSWER, target_se, rng)
