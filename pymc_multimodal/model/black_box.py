@@ -100,10 +100,11 @@ def cut_at_black_boxes(model: pm.Model) -> Cut | None:
     if not any(_opaque(node) for node in toposort([logp])):
         return None
     shown = [v for v in model.deterministics if _opaque(_without_views(v).owner)]
-    # Merged, equal graphs are one: outputs that several variables use, and what Deterministics show.
+    # Equal graphs become one: outputs that several terms use, and what the Deterministics show.
     logp, *values = rewritten([logp, *model.replace_rvs_by_values(shown)], "merge")
     names = {_without_views(v): d.name for v, d in zip(values, shown, strict=True)}
-    at, constants = [], []
+    at: list[Any] = []
+    constants: list[Any] = []
     free = set(model.value_vars)
     for output in _frontier(logp, _opaque):
         depends = not free.isdisjoint(explicit_graph_inputs([output]))
@@ -114,7 +115,7 @@ def cut_at_black_boxes(model: pm.Model) -> Cut | None:
     return Cut(logp, tuple(at), tuple(at), labels, tuple(constants))
 
 
-def cut_at_names(model: pm.Model, names: Sequence[str]) -> Cut:
+def cut_at_names(model: pm.Model, names: str | Sequence[str]) -> Cut:
     """Cut the log density at deterministic variables of the model.
 
     Raises
@@ -123,7 +124,7 @@ def cut_at_names(model: pm.Model, names: Sequence[str]) -> Cut:
         If the model has no such variable, or it is not a real one, or the log density does not
         depend on it.
     """
-    names = tuple(dict.fromkeys(names))
+    names = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
     [logp] = rewritten([_with_marks(model, [_chosen(model, name) for name in names])], "merge")
     found: dict[str, list[Any]] = {name: [] for name in names}
     for output in _frontier(logp, _is_mark):
@@ -276,7 +277,7 @@ def _label(output: Any) -> str:
 
 
 def _unique(labels: Sequence[str]) -> tuple[str, ...]:
-    """Number labels that occur more than once."""
+    """Add numbers to labels that occur more than once."""
     used: dict[str, int] = {}
     out = []
     for label in labels:

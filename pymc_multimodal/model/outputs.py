@@ -33,8 +33,8 @@ _log = logging.getLogger("pymc.multimodal")
 N_TRIES = 10
 
 # Distances, in units of 1 + |y|, over which the gradient with respect to the outputs y must change
-# if emulating them is of use. They reach far, since the gradient of a Laplace likelihood is constant
-# on either side of the data. Conventional.
+# if emulating them is of use. They reach far: the gradient of a Laplace likelihood is constant on
+# either side of the data. Conventional.
 DISTANCES = (0.1, 1.0, 1e2, 1e4)
 
 # Gradients that differ by less than this relative to their largest are equal. Conventional.
@@ -187,7 +187,7 @@ def split_at_outputs(
     model: pm.Model,
     point: Mapping[str, np.ndarray],
     compile_kwargs: Mapping[str, Any],
-    names: Sequence[str] | None = None,
+    names: str | Sequence[str] | None = None,
 ) -> OutputModel | None:
     """Split the log density of a model at the outputs of a black box.
 
@@ -198,7 +198,7 @@ def split_at_outputs(
         The model's `layout`.
     compile_kwargs : mapping
         Passed to ``pymc.compile``. The mode is Numba's by default.
-    names : sequence of str, optional
+    names : str or sequence of str, optional
         Deterministic variables at which to split. By default these are the outputs of the black
         boxes (`is_black_box`) that the rest of the log density uses directly.
 
@@ -249,7 +249,11 @@ def _compiled(
         raise ModelError(
             f"The log density that is split at {', '.join(cut.labels)} has no gradient with "
             "respect to these variables or others"
-            + (f": it passes through {opaque}. Name the outputs of that as well." if opaque else ".")
+            + (
+                f": it passes through {opaque}. Name the outputs of that as well."
+                if opaque
+                else "."
+            )
         ) from error
     split = OutputModel(
         names=_coordinates(cut.labels, [v.shape for v in example]),
@@ -294,7 +298,8 @@ def _density(
     graphs = [logp, *pytensor.grad(logp, [x, y], disconnected_inputs="ignore")]
     lengths = [sum(v.size for v in values.values()) for values in (point, zeros)]
     rows = [
-        pt.matrix("rows", shape=(None, n), dtype=v.dtype) for n, v in zip(lengths, (x, y), strict=True)
+        pt.matrix("rows", shape=(None, n), dtype=v.dtype)
+        for n, v in zip(lengths, (x, y), strict=True)
     ]
     try:
         batch = vectorize_graph(graphs, dict(zip((x, y), rows, strict=True)))
