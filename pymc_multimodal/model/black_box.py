@@ -269,7 +269,9 @@ def _label(output: Any) -> str:
     while isinstance(op, Blockwise | Elemwise):
         op = op.core_op if isinstance(op, Blockwise) else op.scalar_op
     if isinstance(op, FromFunctionOp):
-        label = str(op).removeprefix("FromFunctionOp{").removesuffix("}")
+        label = (
+            str(op).removeprefix("FromFunctionOp{").removesuffix("}").replace("<lambda>", "output")
+        )
     else:
         label = type(op).__name__
     several = len(output.owner.outputs) > 1

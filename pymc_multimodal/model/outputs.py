@@ -17,11 +17,11 @@ import pytensor.tensor as pt
 from pymc.pytensorf import join_nonshared_inputs
 from pytensor.gradient import NullTypeGradError
 from pytensor.graph.replace import clone_replace, vectorize_graph
-from pytensor.graph.traversal import explicit_graph_inputs
 
 from pymc_multimodal.model.black_box import Cut, black_boxes, cut_at_black_boxes, cut_at_names
 from pymc_multimodal.model.compiled import FunctionPickler, compiling
 from pymc_multimodal.model.layout import flatten
+from pymc_multimodal.model.reach import reaching
 from pymc_multimodal.status import ModelError
 
 __all__ = ["OutputModel", "split_at_outputs"]
@@ -37,7 +37,8 @@ N_TRIES = 10
 # either side of the data. Conventional.
 DISTANCES = (0.1, 1.0, 1e2, 1e4)
 
-# Gradients that differ by less than this relative to their largest are equal. Conventional.
+# Values and gradients that differ by less than this, relative to the largest, are equal.
+# Conventional.
 EQUAL = 1e-9
 
 
@@ -92,6 +93,8 @@ class OutputModel:
         A name for each output.
     inputs : array of int, shape (k,)
         Unconstrained coordinates on which the outputs depend.
+    kept : array of bool, shape (m',)
+        Elements of the black box's outputs that the log density uses.
     dtype : str
         Type of the functions' arguments.
     simulator : CompiledFunction
@@ -102,6 +105,7 @@ class OutputModel:
 
     names: tuple[str, ...]
     inputs: np.ndarray
+    kept: np.ndarray
     dtype: str
     simulator: CompiledFunction
     density: CompiledFunction
@@ -130,7 +134,10 @@ class OutputModel:
             except (Exception, SystemExit):
                 _log.debug("The outputs of the model raised at a point.", exc_info=True)
                 continue
-            if values.shape == out.shape and not np.isnan(values).any():
+            if values.shape != self.kept.shape:
+                continue
+            values = values[self.kept]
+            if not np.isnan(values).any():
                 out[:] = values
         return y
 
@@ -239,8 +246,11 @@ def _compiled(
     if example is None:
         _log.debug("The outputs of the model could not be computed near the initial point.")
         return None
+    example = [np.asarray(v, dtype=float) for v in example]
+    # Of a long series, the log density may use a few elements only.
+    used = [reaching([cut.logp], v, y.shape) for v, y in zip(cut.at, example, strict=True)]
     try:
-        density = _density(model, point, cut, [v.shape for v in example], kwargs)
+        density = _density(model, point, cut, list(zip(used, example, strict=True)), kwargs)
     except (NotImplementedError, NullTypeGradError) as error:
         if not named:
             _log.debug("The log density has no gradient with respect to the outputs.")
@@ -255,14 +265,17 @@ def _compiled(
                 else "."
             )
         ) from error
+    kept = np.concatenate(used)
+    names = _coordinates(cut.labels, [v.shape for v in example])
     split = OutputModel(
-        names=_coordinates(cut.labels, [v.shape for v in example]),
+        names=tuple(np.array(names)[kept].tolist()),
         inputs=_inputs(model, point, cut),
+        kept=kept,
         dtype=joined.dtype,
         simulator=simulator,
         density=density,
     )
-    return split if _is_useful(split, start, _joined(example)) else None
+    return split if _is_useful(split, start, _joined(example)[kept]) else None
 
 
 def _joined(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -286,17 +299,34 @@ def _density(
     model: pm.Model,
     point: Mapping[str, np.ndarray],
     cut: Cut,
-    shapes: Sequence[tuple[int, ...]],
+    outputs: Sequence[tuple[np.ndarray, np.ndarray]],
     kwargs: Mapping[str, Any],
 ) -> CompiledFunction:
-    """Compile the log density, with gradients, as a function of coordinates and outputs."""
-    given = {v: v.type(name=f"output_{k}") for k, v in enumerate(cut.at)}
-    [logp] = clone_replace([cut.logp], {**given, **_values(cut.constants, kwargs)})
+    """Compile the log density, with gradients, as a function of coordinates and outputs.
+
+    `outputs` has, for each variable of the cut, which of its elements are used, and an example.
+    """
+    y = pt.vector(
+        "outputs",
+        shape=(sum(int(used.sum()) for used, _ in outputs),),
+        dtype=pytensor.config.floatX,
+    )
+    given, first = {}, 0
+    for variable, (used, example) in zip(cut.at, outputs, strict=True):
+        last = first + int(used.sum())
+        elements = y[first:last]
+        if not used.all():
+            # The elements that are not used have some value of the others.
+            elements = elements[np.maximum(np.cumsum(used) - 1, 0)]
+        elements = elements.reshape(example.shape).astype(variable.dtype)
+        given[variable] = variable.type.filter_variable(elements, allow_convert=True)
+        first = last
+    [logp] = clone_replace(
+        [cut.logp], {**given, **_values(cut.constants, kwargs)}, rebuild_strict=False
+    )
     [logp], x = join_nonshared_inputs(point=point, inputs=model.value_vars, outputs=[logp])
-    zeros = {v.name: np.zeros(s) for v, s in zip(given.values(), shapes, strict=True)}
-    [logp], y = join_nonshared_inputs(point=zeros, inputs=list(given.values()), outputs=[logp])
     graphs = [logp, *pytensor.grad(logp, [x, y], disconnected_inputs="ignore")]
-    lengths = [sum(v.size for v in values.values()) for values in (point, zeros)]
+    lengths = [sum(v.size for v in point.values()), first]
     rows = [
         pt.matrix("rows", shape=(None, n), dtype=v.dtype)
         for n, v in zip(lengths, (x, y), strict=True)
@@ -330,16 +360,15 @@ def _coordinates(labels: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tu
 
 
 def _inputs(model: pm.Model, point: Mapping[str, np.ndarray], cut: Cut) -> np.ndarray:
-    """Return the coordinates of the value variables on which the outputs depend."""
-    used = set(explicit_graph_inputs(cut.expressions))
-    flags = [np.full(point[v.name].size, v in used) for v in model.value_vars]
-    return np.flatnonzero(np.concatenate(flags))
+    """Return the coordinates on which the outputs depend."""
+    used = [reaching(cut.expressions, v, point[v.name].shape) for v in model.value_vars]
+    return np.flatnonzero(np.concatenate(used))
 
 
 def _is_useful(split: OutputModel, start: np.ndarray, y: np.ndarray) -> bool:
     """Whether the log density is more than a linear function of the outputs.
 
-    If it is linear, its sum over the outputs is as easy to emulate as they are.
+    If it is linear, the log density itself is as easy to emulate as they are.
     """
     rng = np.random.default_rng(0)
     y = np.where(np.isfinite(y), y, 1.0)
@@ -351,9 +380,16 @@ def _is_useful(split: OutputModel, start: np.ndarray, y: np.ndarray) -> bool:
     ys = np.concatenate([[y], y + np.array(steps), [y] * len(steps)])
     xs = np.tile(start, (len(ys), 1))
     xs[1 + len(steps) :] += rng.uniform(-1.0, 1.0, (len(steps), len(start)))
-    grad = split.log_density_and_grad(xs, ys)[2]
-    grad = grad[np.isfinite(grad).all(axis=1)]
-    # Without two gradients nothing speaks against the split.
-    if len(grad) < 2:
+    logp, _, grad = split.log_density_and_grad(xs, ys)
+    finite = np.isfinite(logp) & np.isfinite(grad).all(axis=1)
+    # A linear function is finite everywhere.
+    if finite.sum() < 2 or not finite[: 1 + len(steps)].all():
         return True
-    return bool(np.ptp(grad, axis=0).max() > EQUAL * np.abs(grad).max())
+    slope = grad[0]
+    rises = ((ys - y) * slope).sum(axis=1)[: 1 + len(steps)]
+    bends = np.abs(logp[: 1 + len(steps)] - logp[0] - rises)
+    turns = np.abs(grad[finite] - slope).max()
+    return bool(
+        turns > EQUAL * np.abs(grad[finite]).max()
+        or bends.max() > EQUAL * (np.abs(rises).max() + np.abs(logp[0]))
+    )
