@@ -6,6 +6,7 @@ import copyreg
 import io
 import logging
 import pickle
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,12 +30,7 @@ __all__ = ["CompiledDensity", "FunctionPickler", "compile_density", "compiling",
 
 _log = logging.getLogger("pymc.multimodal")
 
-_REWRITES = (
-    "lower_xtensor",
-    "canonicalize",
-    "stabilize",
-    "local_check_parameter_to_ninf_switch",
-)
+_REWRITES = ("canonicalize", "stabilize", "local_check_parameter_to_ninf_switch")
 
 
 class CompiledDensity:
@@ -181,9 +177,17 @@ def rewritten(graphs: Sequence[Any], *more: str) -> list[Any]:
     more : str
         Further sets of PyTensor's rewrites.
     """
-    include = (*more, *_REWRITES)
+    include = (*more, *_lowering(), *_REWRITES)
     rewritten_graphs: list[Any] = rewrite_graph(list(graphs), include=include)
     return rewritten_graphs
+
+
+def _lowering() -> tuple[str, ...]:
+    """Return the rewrites of arrays with named dimensions, if a model can have any.
+
+    PyTensor registers them when xtensor is imported. That fails if they were asked for before.
+    """
+    return ("lower_xtensor",) if "pytensor.xtensor" in sys.modules else ()
 
 
 def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any], Any]:
@@ -192,7 +196,8 @@ def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any],
     [logp], joined = join_nonshared_inputs(
         point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
     )
-    logp = rewrite_graph(logp, include=("lower_xtensor",))
+    if lowering := _lowering():
+        logp = rewrite_graph(logp, include=lowering)
     try:
         return [logp, pytensor.grad(logp, joined)], joined
     except (NotImplementedError, NullTypeGradError):
