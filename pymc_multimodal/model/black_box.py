@@ -15,7 +15,6 @@ from pytensor.compile.ops import FromFunctionOp, ViewOp
 from pytensor.graph.basic import Apply, clone_get_equiv
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import HasInnerGraph, Op
-from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import explicit_graph_inputs, toposort
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import Elemwise
@@ -139,9 +138,10 @@ def cut_at_names(model: pm.Model, names: str | Sequence[str]) -> Cut:
         if free.isdisjoint(explicit_graph_inputs(outputs)):
             raise _refused(model, name, "depends on no free variable")
     # Rewrites may have made several graphs of one variable.
-    again = {other: first for first, *others in found.values() for other in others}
-    if again:
-        logp = clone_replace(logp, again, rebuild_strict=False)
+    graph = FunctionGraph(outputs=[logp], clone=False)
+    for first, *others in found.values():
+        graph.replace_all([(other, first) for other in others])
+    [logp] = graph.outputs
     at = tuple(outputs[0] for outputs in found.values())
     return Cut(logp, at, tuple(_without_marks(at)), names)
 
@@ -266,16 +266,15 @@ def _without_views(variable: Any) -> Any:
 def _label(output: Any) -> str:
     """Return a name of an output of a black box, from its Op."""
     op = output.owner.op
-    while isinstance(op, Blockwise | Elemwise):
-        op = op.core_op if isinstance(op, Blockwise) else op.scalar_op
+    while isinstance(op, Blockwise | Elemwise | HasInnerGraph):
+        if isinstance(op, HasInnerGraph):
+            op = next(node.op for node in op.fgraph.toposort() if _opaque(node))
+        else:
+            op = op.core_op if isinstance(op, Blockwise) else op.scalar_op
     if isinstance(op, FromFunctionOp):
-        label = (
-            str(op).removeprefix("FromFunctionOp{").removesuffix("}").replace("<lambda>", "output")
-        )
-    else:
-        label = type(op).__name__
-    several = len(output.owner.outputs) > 1
-    return f"{label}.{output.owner.outputs.index(output)}" if several else label
+        label = str(op).removeprefix("FromFunctionOp{").removesuffix("}")
+        return "output" if label == "<lambda>" else label
+    return type(op).__name__
 
 
 def _unique(labels: Sequence[str]) -> tuple[str, ...]:

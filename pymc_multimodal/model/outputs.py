@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import pickle
-import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +17,7 @@ from pytensor.gradient import NullTypeGradError
 from pytensor.graph.replace import clone_replace, vectorize_graph
 
 from pymc_multimodal.model.black_box import Cut, black_boxes, cut_at_black_boxes, cut_at_names
-from pymc_multimodal.model.compiled import FunctionPickler, compiling
+from pymc_multimodal.model.compiled import CompiledFunction, compiling
 from pymc_multimodal.model.layout import flatten
 from pymc_multimodal.model.reach import reaching
 from pymc_multimodal.status import ModelError
@@ -40,45 +38,6 @@ DISTANCES = (0.1, 1.0, 1e2, 1e4)
 # Values and gradients that differ by less than this, relative to the largest, are equal.
 # Conventional.
 EQUAL = 1e-9
-
-
-class CompiledFunction:
-    """A compiled function of one row, or of rows, with a lock; picklable.
-
-    Parameters
-    ----------
-    function : compiled function
-    rowwise : bool
-        Whether the function takes one row of each argument.
-    """
-
-    def __init__(self, function: Any, rowwise: bool) -> None:
-        self.function = function
-        self.rowwise = rowwise
-        self._warm = False
-        # A PyTensor function is not safe for threads: it stores input and results in itself.
-        self._lock = threading.Lock()
-
-    def __call__(self, *arguments: np.ndarray) -> list[np.ndarray]:
-        """Evaluate rows, or one row."""
-        with self._lock:
-            if self._warm:
-                return list(self.function(*arguments))
-            # PyTensor compiles for Numba in the first call.
-            with compiling():
-                self._warm = True
-                return list(self.function(*arguments))
-
-    def __reduce__(self) -> tuple:
-        payload = io.BytesIO()
-        FunctionPickler(payload).dump(self.function)
-        return _loaded, (payload.getvalue(), self.rowwise)
-
-
-def _loaded(payload: bytes, rowwise: bool) -> CompiledFunction:
-    """Make the copy of a compiled function in another process."""
-    with compiling():
-        return CompiledFunction(pickle.loads(payload), rowwise)
 
 
 @dataclass(frozen=True)
@@ -168,6 +127,7 @@ class OutputModel:
         Returns
         -------
         logp : array of shape (n,)
+            NaN where the model raises.
         grad_x : array of shape (n, d)
             The gradient with respect to the coordinates, with the outputs held fixed.
         grad_y : array of shape (n, m)
@@ -175,19 +135,29 @@ class OutputModel:
         """
         x, y = (np.ascontiguousarray(rows, dtype=self.dtype) for rows in (x, y))
         shapes = (x.shape[:1], x.shape, y.shape)
-        if not len(x):
-            return tuple(np.empty(shape) for shape in shapes)  # type: ignore[return-value]
-        if self.density.rowwise:
-            rows = [self.density(*pair) for pair in zip(x, y, strict=True)]
-            results = [np.stack(column) for column in zip(*rows, strict=True)]
-        else:
-            results = self.density(x, y)
         # A result that does not depend on the arguments has one row.
         logp, grad_x, grad_y = (
             np.array(np.broadcast_to(result, shape), dtype=float)
-            for result, shape in zip(results, shapes, strict=True)
+            for result, shape in zip(self._evaluated(x, y), shapes, strict=True)
         )
         return logp, grad_x, grad_y
+
+    def _evaluated(self, x: np.ndarray, y: np.ndarray) -> Sequence[np.ndarray]:
+        """Evaluate rows together if possible, and one by one if some of them raise."""
+        if not self.density.rowwise and len(x):
+            try:
+                return self.density(x, y)
+            except (Exception, SystemExit):
+                _log.debug("The split log density raised.", exc_info=True)
+        results = (np.empty(len(x)), np.empty(x.shape), np.empty(y.shape))
+        for k in range(len(x)):
+            at = k if self.density.rowwise else slice(k, k + 1)
+            row: Sequence[Any] = [np.nan] * 3
+            with suppress(Exception, SystemExit):
+                row = self.density(x[at], y[at])
+            for result, value in zip(results, row, strict=True):
+                result[at] = value
+        return results
 
 
 def split_at_outputs(
@@ -249,23 +219,20 @@ def _compiled(
     example = [np.asarray(v, dtype=float) for v in example]
     # Of a long series, the log density may use a few elements only.
     used = [reaching([cut.logp], v, y.shape) for v, y in zip(cut.at, example, strict=True)]
+    kept = np.concatenate(used)
+    if not kept.any():
+        return None
     try:
-        density = _density(model, point, cut, list(zip(used, example, strict=True)), kwargs)
+        density = _density(model, point, cut, list(zip(example, used, strict=True)), kwargs)
     except (NotImplementedError, NullTypeGradError) as error:
         if not named:
             _log.debug("The log density has no gradient with respect to the outputs.")
             return None
         opaque = ", ".join(black_boxes(cut))
         raise ModelError(
-            f"The log density that is split at {', '.join(cut.labels)} has no gradient with "
-            "respect to these variables or others"
-            + (
-                f": it passes through {opaque}. Name the outputs of that as well."
-                if opaque
-                else "."
-            )
+            f"The log density that is split at {', '.join(cut.labels)} has no gradient"
+            + (f": it passes through {opaque}. Name these outputs as well." if opaque else ".")
         ) from error
-    kept = np.concatenate(used)
     names = _coordinates(cut.labels, [v.shape for v in example])
     split = OutputModel(
         names=tuple(np.array(names)[kept].tolist()),
@@ -304,42 +271,43 @@ def _density(
 ) -> CompiledFunction:
     """Compile the log density, with gradients, as a function of coordinates and outputs.
 
-    `outputs` has, for each variable of the cut, which of its elements are used, and an example.
+    `outputs` has, for each variable of the cut, an example and which of its elements are used.
     """
-    y = pt.vector(
-        "outputs",
-        shape=(sum(int(used.sum()) for used, _ in outputs),),
-        dtype=pytensor.config.floatX,
-    )
-    given, first = {}, 0
-    for variable, (used, example) in zip(cut.at, outputs, strict=True):
-        last = first + int(used.sum())
-        elements = y[first:last]
-        if not used.all():
-            # The elements that are not used have some value of the others.
-            elements = elements[np.maximum(np.cumsum(used) - 1, 0)]
-        elements = elements.reshape(example.shape).astype(variable.dtype)
-        given[variable] = variable.type.filter_variable(elements, allow_convert=True)
-        first = last
-    [logp] = clone_replace(
-        [cut.logp], {**given, **_values(cut.constants, kwargs)}, rebuild_strict=False
-    )
+    start = flatten(model, point)
+    first = np.concatenate([example[used.reshape(example.shape)] for example, used in outputs])
+    y = pt.vector("outputs", shape=first.shape, dtype=pytensor.config.floatX)
+    given = {**_parts(y, cut.at, outputs), **_values(cut.constants, kwargs)}
+    [logp] = clone_replace([cut.logp], given, rebuild_strict=False)
     [logp], x = join_nonshared_inputs(point=point, inputs=model.value_vars, outputs=[logp])
     graphs = [logp, *pytensor.grad(logp, [x, y], disconnected_inputs="ignore")]
-    lengths = [sum(v.size for v in point.values()), first]
-    rows = [
-        pt.matrix("rows", shape=(None, n), dtype=v.dtype)
-        for n, v in zip(lengths, (x, y), strict=True)
-    ]
+    xs = pt.matrix("xs", shape=(None, len(start)), dtype=x.dtype)
+    ys = pt.matrix("ys", shape=(None, len(first)), dtype=y.dtype)
     try:
-        batch = vectorize_graph(graphs, dict(zip((x, y), rows, strict=True)))
-        function = CompiledFunction(pm.compile(rows, batch, **kwargs), False)
-        function(*(np.zeros((2, n), dtype=v.dtype) for n, v in zip(lengths, rows, strict=True)))
+        batch = vectorize_graph(graphs, {x: xs, y: ys})
+        function = CompiledFunction(pm.compile([xs, ys], batch, **kwargs), False)
+        function(*(np.stack([v, v]).astype(x.dtype) for v in (start, first)))
         return function
     except (Exception, SystemExit):
         # Some Ops (IfElse) cannot be vectorised.
         _log.debug("The split log density is evaluated point by point.", exc_info=True)
         return CompiledFunction(pm.compile([x, y], graphs, **kwargs), True)
+
+
+def _parts(
+    y: Any, variables: Sequence[Any], outputs: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> dict[Any, Any]:
+    """Return what stands for each variable of a cut in terms of the vector of used elements."""
+    parts, first = {}, 0
+    for variable, (example, used) in zip(variables, outputs, strict=True):
+        last = first + int(used.sum())
+        elements = y[first:last]
+        if not used.all():
+            # Some used element stands for each that is not used.
+            elements = elements[np.maximum(np.cumsum(used) - 1, 0)]
+        elements = elements.reshape(example.shape).astype(variable.dtype)
+        parts[variable] = variable.type.filter_variable(elements, allow_convert=True)
+        first = last
+    return parts
 
 
 def _values(constants: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[Any, Any]:
