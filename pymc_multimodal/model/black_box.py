@@ -15,7 +15,6 @@ from pytensor.compile.ops import FromFunctionOp, ViewOp
 from pytensor.graph.basic import Apply, clone_get_equiv
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.op import HasInnerGraph, Op
-from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import explicit_graph_inputs, toposort
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import Elemwise
@@ -100,10 +99,11 @@ def cut_at_black_boxes(model: pm.Model) -> Cut | None:
     if not any(_opaque(node) for node in toposort([logp])):
         return None
     shown = [v for v in model.deterministics if _opaque(_without_views(v).owner)]
-    # Merged, equal graphs are one: outputs that several variables use, and what Deterministics show.
+    # Equal graphs become one: outputs that several terms use, and what the Deterministics show.
     logp, *values = rewritten([logp, *model.replace_rvs_by_values(shown)], "merge")
     names = {_without_views(v): d.name for v, d in zip(values, shown, strict=True)}
-    at, constants = [], []
+    at: list[Any] = []
+    constants: list[Any] = []
     free = set(model.value_vars)
     for output in _frontier(logp, _opaque):
         depends = not free.isdisjoint(explicit_graph_inputs([output]))
@@ -114,7 +114,7 @@ def cut_at_black_boxes(model: pm.Model) -> Cut | None:
     return Cut(logp, tuple(at), tuple(at), labels, tuple(constants))
 
 
-def cut_at_names(model: pm.Model, names: Sequence[str]) -> Cut:
+def cut_at_names(model: pm.Model, names: str | Sequence[str]) -> Cut:
     """Cut the log density at deterministic variables of the model.
 
     Raises
@@ -123,7 +123,7 @@ def cut_at_names(model: pm.Model, names: Sequence[str]) -> Cut:
         If the model has no such variable, or it is not a real one, or the log density does not
         depend on it.
     """
-    names = tuple(dict.fromkeys(names))
+    names = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
     [logp] = rewritten([_with_marks(model, [_chosen(model, name) for name in names])], "merge")
     found: dict[str, list[Any]] = {name: [] for name in names}
     for output in _frontier(logp, _is_mark):
@@ -138,9 +138,10 @@ def cut_at_names(model: pm.Model, names: Sequence[str]) -> Cut:
         if free.isdisjoint(explicit_graph_inputs(outputs)):
             raise _refused(model, name, "depends on no free variable")
     # Rewrites may have made several graphs of one variable.
-    again = {other: first for first, *others in found.values() for other in others}
-    if again:
-        logp = clone_replace(logp, again, rebuild_strict=False)
+    graph = FunctionGraph(outputs=[logp], clone=False)
+    for first, *others in found.values():
+        graph.replace_all([(other, first) for other in others])
+    [logp] = graph.outputs
     at = tuple(outputs[0] for outputs in found.values())
     return Cut(logp, at, tuple(_without_marks(at)), names)
 
@@ -265,18 +266,19 @@ def _without_views(variable: Any) -> Any:
 def _label(output: Any) -> str:
     """Return a name of an output of a black box, from its Op."""
     op = output.owner.op
-    while isinstance(op, Blockwise | Elemwise):
-        op = op.core_op if isinstance(op, Blockwise) else op.scalar_op
+    while isinstance(op, Blockwise | Elemwise | HasInnerGraph):
+        if isinstance(op, HasInnerGraph):
+            op = next(node.op for node in op.fgraph.toposort() if _opaque(node))
+        else:
+            op = op.core_op if isinstance(op, Blockwise) else op.scalar_op
     if isinstance(op, FromFunctionOp):
         label = str(op).removeprefix("FromFunctionOp{").removesuffix("}")
-    else:
-        label = type(op).__name__
-    several = len(output.owner.outputs) > 1
-    return f"{label}.{output.owner.outputs.index(output)}" if several else label
+        return "output" if label == "<lambda>" else label
+    return type(op).__name__
 
 
 def _unique(labels: Sequence[str]) -> tuple[str, ...]:
-    """Number labels that occur more than once."""
+    """Add numbers to labels that occur more than once."""
     used: dict[str, int] = {}
     out = []
     for label in labels:

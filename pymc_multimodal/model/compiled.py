@@ -6,6 +6,7 @@ import copyreg
 import io
 import logging
 import pickle
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,16 +26,11 @@ from pytensor.graph.replace import vectorize_graph
 from pymc_multimodal.model.layout import flatten
 from pymc_multimodal.status import ModelError
 
-__all__ = ["CompiledDensity", "FunctionPickler", "compile_density", "compiling", "rewritten"]
+__all__ = ["CompiledDensity", "CompiledFunction", "compile_density", "compiling", "rewritten"]
 
 _log = logging.getLogger("pymc.multimodal")
 
-_REWRITES = (
-    "lower_xtensor",
-    "canonicalize",
-    "stabilize",
-    "local_check_parameter_to_ninf_switch",
-)
+_REWRITES = ("canonicalize", "stabilize", "local_check_parameter_to_ninf_switch")
 
 
 class CompiledDensity:
@@ -73,7 +69,7 @@ class CompiledDensity:
 
     def __reduce__(self) -> tuple:
         payload = io.BytesIO()
-        FunctionPickler(payload).dump(self.function)
+        _Pickler(payload).dump(self.function)
         arguments = (self.has_gradient, self.dtype, self.rowwise, self.example)
         return _loaded, (payload.getvalue(), *arguments)
 
@@ -90,7 +86,7 @@ class CompiledDensity:
         return logp, np.broadcast_to(np.asarray(out[1], dtype=float), x.shape)
 
 
-class FunctionPickler(cloudpickle.Pickler):
+class _Pickler(cloudpickle.Pickler):
     """Pickles Ops that ``wrap_py`` (``as_op``) makes of functions, wherever these were defined.
 
     PyTensor pickles such an Op by the name of its function, which works for names of a module only.
@@ -113,6 +109,45 @@ def _loaded(payload: bytes, *arguments: Any) -> CompiledDensity:
             # The model raises at this point: it was evaluated when it was compiled, too.
             _log.debug("A copy of the model raised at its example.", exc_info=True)
     return density
+
+
+class CompiledFunction:
+    """A compiled function of one row, or of rows, with a lock; picklable.
+
+    Parameters
+    ----------
+    function : compiled function
+    rowwise : bool
+        Whether the function takes one row of each argument.
+    """
+
+    def __init__(self, function: Any, rowwise: bool) -> None:
+        self.function = function
+        self.rowwise = rowwise
+        self._warm = False
+        # A PyTensor function is not safe for threads: it stores input and results in itself.
+        self._lock = threading.Lock()
+
+    def __call__(self, *arguments: np.ndarray) -> list[np.ndarray]:
+        """Evaluate rows, or one row."""
+        with self._lock:
+            if self._warm:
+                return list(self.function(*arguments))
+            # PyTensor compiles for Numba in the first call.
+            with compiling():
+                self._warm = True
+                return list(self.function(*arguments))
+
+    def __reduce__(self) -> tuple:
+        payload = io.BytesIO()
+        _Pickler(payload).dump(self.function)
+        return _loaded_function, (payload.getvalue(), self.rowwise)
+
+
+def _loaded_function(payload: bytes, rowwise: bool) -> CompiledFunction:
+    """Make the copy of a compiled function in another process."""
+    with compiling():
+        return CompiledFunction(pickle.loads(payload), rowwise)
 
 
 @contextmanager
@@ -181,9 +216,17 @@ def rewritten(graphs: Sequence[Any], *more: str) -> list[Any]:
     more : str
         Further sets of PyTensor's rewrites.
     """
-    include = (*more, *_REWRITES)
+    include = (*more, *_lowering(), *_REWRITES)
     rewritten_graphs: list[Any] = rewrite_graph(list(graphs), include=include)
     return rewritten_graphs
+
+
+def _lowering() -> tuple[str, ...]:
+    """Return the rewrites of arrays with named dimensions, if a model can have any.
+
+    PyTensor registers them when xtensor is imported. That fails if they were asked for before.
+    """
+    return ("lower_xtensor",) if "pytensor.xtensor" in sys.modules else ()
 
 
 def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any], Any]:
@@ -192,7 +235,8 @@ def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any],
     [logp], joined = join_nonshared_inputs(
         point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
     )
-    logp = rewrite_graph(logp, include=("lower_xtensor",))
+    if lowering := _lowering():
+        logp = rewrite_graph(logp, include=lowering)
     try:
         return [logp, pytensor.grad(logp, joined)], joined
     except (NotImplementedError, NullTypeGradError):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import pickle
-import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +15,11 @@ import pytensor.tensor as pt
 from pymc.pytensorf import join_nonshared_inputs
 from pytensor.gradient import NullTypeGradError
 from pytensor.graph.replace import clone_replace, vectorize_graph
-from pytensor.graph.traversal import explicit_graph_inputs
 
 from pymc_multimodal.model.black_box import Cut, black_boxes, cut_at_black_boxes, cut_at_names
-from pymc_multimodal.model.compiled import FunctionPickler, compiling
+from pymc_multimodal.model.compiled import CompiledFunction, compiling
 from pymc_multimodal.model.layout import flatten
+from pymc_multimodal.model.reach import reaching
 from pymc_multimodal.status import ModelError
 
 __all__ = ["OutputModel", "split_at_outputs"]
@@ -33,51 +31,13 @@ _log = logging.getLogger("pymc.multimodal")
 N_TRIES = 10
 
 # Distances, in units of 1 + |y|, over which the gradient with respect to the outputs y must change
-# if emulating them is of use. They reach far, since the gradient of a Laplace likelihood is constant
-# on either side of the data. Conventional.
+# if emulating them is of use. They reach far: the gradient of a Laplace likelihood is constant on
+# either side of the data. Conventional.
 DISTANCES = (0.1, 1.0, 1e2, 1e4)
 
-# Gradients that differ by less than this relative to their largest are equal. Conventional.
+# Values and gradients that differ by less than this, relative to the largest, are equal.
+# Conventional.
 EQUAL = 1e-9
-
-
-class CompiledFunction:
-    """A compiled function of one row, or of rows, with a lock; picklable.
-
-    Parameters
-    ----------
-    function : compiled function
-    rowwise : bool
-        Whether the function takes one row of each argument.
-    """
-
-    def __init__(self, function: Any, rowwise: bool) -> None:
-        self.function = function
-        self.rowwise = rowwise
-        self._warm = False
-        # A PyTensor function is not safe for threads: it stores input and results in itself.
-        self._lock = threading.Lock()
-
-    def __call__(self, *arguments: np.ndarray) -> list[np.ndarray]:
-        """Evaluate rows, or one row."""
-        with self._lock:
-            if self._warm:
-                return list(self.function(*arguments))
-            # PyTensor compiles for Numba in the first call.
-            with compiling():
-                self._warm = True
-                return list(self.function(*arguments))
-
-    def __reduce__(self) -> tuple:
-        payload = io.BytesIO()
-        FunctionPickler(payload).dump(self.function)
-        return _loaded, (payload.getvalue(), self.rowwise)
-
-
-def _loaded(payload: bytes, rowwise: bool) -> CompiledFunction:
-    """Make the copy of a compiled function in another process."""
-    with compiling():
-        return CompiledFunction(pickle.loads(payload), rowwise)
 
 
 @dataclass(frozen=True)
@@ -92,6 +52,8 @@ class OutputModel:
         A name for each output.
     inputs : array of int, shape (k,)
         Unconstrained coordinates on which the outputs depend.
+    kept : array of bool, shape (m',)
+        Elements of the black box's outputs that the log density uses.
     dtype : str
         Type of the functions' arguments.
     simulator : CompiledFunction
@@ -102,6 +64,7 @@ class OutputModel:
 
     names: tuple[str, ...]
     inputs: np.ndarray
+    kept: np.ndarray
     dtype: str
     simulator: CompiledFunction
     density: CompiledFunction
@@ -130,7 +93,10 @@ class OutputModel:
             except (Exception, SystemExit):
                 _log.debug("The outputs of the model raised at a point.", exc_info=True)
                 continue
-            if values.shape == out.shape and not np.isnan(values).any():
+            if values.shape != self.kept.shape:
+                continue
+            values = values[self.kept]
+            if not np.isnan(values).any():
                 out[:] = values
         return y
 
@@ -161,6 +127,7 @@ class OutputModel:
         Returns
         -------
         logp : array of shape (n,)
+            NaN where the model raises.
         grad_x : array of shape (n, d)
             The gradient with respect to the coordinates, with the outputs held fixed.
         grad_y : array of shape (n, m)
@@ -168,26 +135,36 @@ class OutputModel:
         """
         x, y = (np.ascontiguousarray(rows, dtype=self.dtype) for rows in (x, y))
         shapes = (x.shape[:1], x.shape, y.shape)
-        if not len(x):
-            return tuple(np.empty(shape) for shape in shapes)  # type: ignore[return-value]
-        if self.density.rowwise:
-            rows = [self.density(*pair) for pair in zip(x, y, strict=True)]
-            results = [np.stack(column) for column in zip(*rows, strict=True)]
-        else:
-            results = self.density(x, y)
         # A result that does not depend on the arguments has one row.
         logp, grad_x, grad_y = (
             np.array(np.broadcast_to(result, shape), dtype=float)
-            for result, shape in zip(results, shapes, strict=True)
+            for result, shape in zip(self._evaluated(x, y), shapes, strict=True)
         )
         return logp, grad_x, grad_y
+
+    def _evaluated(self, x: np.ndarray, y: np.ndarray) -> Sequence[np.ndarray]:
+        """Evaluate rows together if possible, and one by one if some of them raise."""
+        if not self.density.rowwise and len(x):
+            try:
+                return self.density(x, y)
+            except (Exception, SystemExit):
+                _log.debug("The split log density raised.", exc_info=True)
+        results = (np.empty(len(x)), np.empty(x.shape), np.empty(y.shape))
+        for k in range(len(x)):
+            at = k if self.density.rowwise else slice(k, k + 1)
+            row: Sequence[Any] = [np.nan] * 3
+            with suppress(Exception, SystemExit):
+                row = self.density(x[at], y[at])
+            for result, value in zip(results, row, strict=True):
+                result[at] = value
+        return results
 
 
 def split_at_outputs(
     model: pm.Model,
     point: Mapping[str, np.ndarray],
     compile_kwargs: Mapping[str, Any],
-    names: Sequence[str] | None = None,
+    names: str | Sequence[str] | None = None,
 ) -> OutputModel | None:
     """Split the log density of a model at the outputs of a black box.
 
@@ -198,7 +175,7 @@ def split_at_outputs(
         The model's `layout`.
     compile_kwargs : mapping
         Passed to ``pymc.compile``. The mode is Numba's by default.
-    names : sequence of str, optional
+    names : str or sequence of str, optional
         Deterministic variables at which to split. By default these are the outputs of the black
         boxes (`is_black_box`) that the rest of the log density uses directly.
 
@@ -239,26 +216,33 @@ def _compiled(
     if example is None:
         _log.debug("The outputs of the model could not be computed near the initial point.")
         return None
+    example = [np.asarray(v, dtype=float) for v in example]
+    # Of a long series, the log density may use a few elements only.
+    used = [reaching([cut.logp], v, y.shape) for v, y in zip(cut.at, example, strict=True)]
+    kept = np.concatenate(used)
+    if not kept.any():
+        return None
     try:
-        density = _density(model, point, cut, [v.shape for v in example], kwargs)
+        density = _density(model, point, cut, list(zip(example, used, strict=True)), kwargs)
     except (NotImplementedError, NullTypeGradError) as error:
         if not named:
             _log.debug("The log density has no gradient with respect to the outputs.")
             return None
         opaque = ", ".join(black_boxes(cut))
         raise ModelError(
-            f"The log density that is split at {', '.join(cut.labels)} has no gradient with "
-            "respect to these variables or others"
-            + (f": it passes through {opaque}. Name the outputs of that as well." if opaque else ".")
+            f"The log density that is split at {', '.join(cut.labels)} has no gradient"
+            + (f": it passes through {opaque}. Name these outputs as well." if opaque else ".")
         ) from error
+    names = _coordinates(cut.labels, [v.shape for v in example])
     split = OutputModel(
-        names=_coordinates(cut.labels, [v.shape for v in example]),
+        names=tuple(np.array(names)[kept].tolist()),
         inputs=_inputs(model, point, cut),
+        kept=kept,
         dtype=joined.dtype,
         simulator=simulator,
         density=density,
     )
-    return split if _is_useful(split, start, _joined(example)) else None
+    return split if _is_useful(split, start, _joined(example)[kept]) else None
 
 
 def _joined(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -282,29 +266,48 @@ def _density(
     model: pm.Model,
     point: Mapping[str, np.ndarray],
     cut: Cut,
-    shapes: Sequence[tuple[int, ...]],
+    outputs: Sequence[tuple[np.ndarray, np.ndarray]],
     kwargs: Mapping[str, Any],
 ) -> CompiledFunction:
-    """Compile the log density, with gradients, as a function of coordinates and outputs."""
-    given = {v: v.type(name=f"output_{k}") for k, v in enumerate(cut.at)}
-    [logp] = clone_replace([cut.logp], {**given, **_values(cut.constants, kwargs)})
+    """Compile the log density, with gradients, as a function of coordinates and outputs.
+
+    `outputs` has, for each variable of the cut, an example and which of its elements are used.
+    """
+    start = flatten(model, point)
+    first = np.concatenate([example[used.reshape(example.shape)] for example, used in outputs])
+    y = pt.vector("outputs", shape=first.shape, dtype=pytensor.config.floatX)
+    given = {**_parts(y, cut.at, outputs), **_values(cut.constants, kwargs)}
+    [logp] = clone_replace([cut.logp], given, rebuild_strict=False)
     [logp], x = join_nonshared_inputs(point=point, inputs=model.value_vars, outputs=[logp])
-    zeros = {v.name: np.zeros(s) for v, s in zip(given.values(), shapes, strict=True)}
-    [logp], y = join_nonshared_inputs(point=zeros, inputs=list(given.values()), outputs=[logp])
     graphs = [logp, *pytensor.grad(logp, [x, y], disconnected_inputs="ignore")]
-    lengths = [sum(v.size for v in values.values()) for values in (point, zeros)]
-    rows = [
-        pt.matrix("rows", shape=(None, n), dtype=v.dtype) for n, v in zip(lengths, (x, y), strict=True)
-    ]
+    xs = pt.matrix("xs", shape=(None, len(start)), dtype=x.dtype)
+    ys = pt.matrix("ys", shape=(None, len(first)), dtype=y.dtype)
     try:
-        batch = vectorize_graph(graphs, dict(zip((x, y), rows, strict=True)))
-        function = CompiledFunction(pm.compile(rows, batch, **kwargs), False)
-        function(*(np.zeros((2, n), dtype=v.dtype) for n, v in zip(lengths, rows, strict=True)))
+        batch = vectorize_graph(graphs, {x: xs, y: ys})
+        function = CompiledFunction(pm.compile([xs, ys], batch, **kwargs), False)
+        function(*(np.stack([v, v]).astype(x.dtype) for v in (start, first)))
         return function
     except (Exception, SystemExit):
         # Some Ops (IfElse) cannot be vectorised.
         _log.debug("The split log density is evaluated point by point.", exc_info=True)
         return CompiledFunction(pm.compile([x, y], graphs, **kwargs), True)
+
+
+def _parts(
+    y: Any, variables: Sequence[Any], outputs: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> dict[Any, Any]:
+    """Return what stands for each variable of a cut in terms of the vector of used elements."""
+    parts, first = {}, 0
+    for variable, (example, used) in zip(variables, outputs, strict=True):
+        last = first + int(used.sum())
+        elements = y[first:last]
+        if not used.all():
+            # Some used element stands for each that is not used.
+            elements = elements[np.maximum(np.cumsum(used) - 1, 0)]
+        elements = elements.reshape(example.shape).astype(variable.dtype)
+        parts[variable] = variable.type.filter_variable(elements, allow_convert=True)
+        first = last
+    return parts
 
 
 def _values(constants: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[Any, Any]:
@@ -325,16 +328,15 @@ def _coordinates(labels: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tu
 
 
 def _inputs(model: pm.Model, point: Mapping[str, np.ndarray], cut: Cut) -> np.ndarray:
-    """Return the coordinates of the value variables on which the outputs depend."""
-    used = set(explicit_graph_inputs(cut.expressions))
-    flags = [np.full(point[v.name].size, v in used) for v in model.value_vars]
-    return np.flatnonzero(np.concatenate(flags))
+    """Return the coordinates on which the outputs depend."""
+    used = [reaching(cut.expressions, v, point[v.name].shape) for v in model.value_vars]
+    return np.flatnonzero(np.concatenate(used))
 
 
 def _is_useful(split: OutputModel, start: np.ndarray, y: np.ndarray) -> bool:
     """Whether the log density is more than a linear function of the outputs.
 
-    If it is linear, its sum over the outputs is as easy to emulate as they are.
+    If it is linear, the log density itself is as easy to emulate as they are.
     """
     rng = np.random.default_rng(0)
     y = np.where(np.isfinite(y), y, 1.0)
@@ -346,9 +348,16 @@ def _is_useful(split: OutputModel, start: np.ndarray, y: np.ndarray) -> bool:
     ys = np.concatenate([[y], y + np.array(steps), [y] * len(steps)])
     xs = np.tile(start, (len(ys), 1))
     xs[1 + len(steps) :] += rng.uniform(-1.0, 1.0, (len(steps), len(start)))
-    grad = split.log_density_and_grad(xs, ys)[2]
-    grad = grad[np.isfinite(grad).all(axis=1)]
-    # Without two gradients nothing speaks against the split.
-    if len(grad) < 2:
+    logp, _, grad = split.log_density_and_grad(xs, ys)
+    finite = np.isfinite(logp) & np.isfinite(grad).all(axis=1)
+    # A linear function is finite everywhere.
+    if finite.sum() < 2 or not finite[: 1 + len(steps)].all():
         return True
-    return bool(np.ptp(grad, axis=0).max() > EQUAL * np.abs(grad).max())
+    slope = grad[0]
+    rises = ((ys - y) * slope).sum(axis=1)[: 1 + len(steps)]
+    bends = np.abs(logp[: 1 + len(steps)] - logp[0] - rises)
+    turns = np.abs(grad[finite] - slope).max()
+    return bool(
+        turns > EQUAL * np.abs(grad[finite]).max()
+        or bends.max() > EQUAL * (np.abs(rises).max() + np.abs(logp[0]))
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import cloudpickle
 import models
@@ -279,3 +281,14 @@ def test_worker_processes_give_the_same_bits(four_modes, four_modes_density, rng
             np.testing.assert_array_equal(shared, alone)
     finally:
         density.close()
+
+
+@pytest.mark.slow
+def test_dimensions_with_names_can_be_imported_after_a_density_is_compiled():
+    code = (
+        "import warnings; import pymc as pm; from pymc_multimodal.model import density_of\n"
+        "with pm.Model() as model: pm.Normal('x')\n"
+        "density_of(model, compile_kwargs={'mode': 'FAST_COMPILE'})\n"
+        "warnings.simplefilter('ignore'); import pymc.dims"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
