@@ -7,7 +7,6 @@ True
 
 from __future__ import annotations
 
-from pymc_multimodal.approximation.judge import Verdict, judge
 from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
@@ -17,6 +16,7 @@ from pymc_multimodal.approximation.rounds import (
 )
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
+from pymc_multimodal.approximation.verdict import Verdict, judge
 from pymc_multimodal.approximation.weigh import region_draws, region_weights, weights_of_sample
 
 __all__ = [

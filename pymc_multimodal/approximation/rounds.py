@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation.judge import Verdict, judge, mode_errors
 from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
 from pymc_multimodal.approximation.patches import patched
 from pymc_multimodal.approximation.pool import Pool
 from pymc_multimodal.approximation.refit import refitted, with_draws
 from pymc_multimodal.approximation.sample import WeightedSample, draw_sample
+from pymc_multimodal.approximation.verdict import Verdict, judge, mode_errors
 from pymc_multimodal.approximation.weigh import weights_of_sample
 from pymc_multimodal.proposals import RegionalMixture
 from pymc_multimodal.status import LimitReached, Status, counted

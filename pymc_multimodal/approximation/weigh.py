@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal._compat import pareto_k
-from pymc_multimodal.approximation.judge import error_factor, mode_errors
+from pymc_multimodal.approximation.verdict import error_factor, mode_errors
 from pymc_multimodal.evidence import (
     NORMAL_QUANTILE,
     SMALLEST_WEIGHT,

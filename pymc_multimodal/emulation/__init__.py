@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from pymc_multimodal.emulation.integrate import integrate
+from pymc_multimodal.emulation.integration import integrate
 from pymc_multimodal.emulation.judged import (
     EmulatedPosterior,
     joined_draws,
@@ -15,9 +15,10 @@ from pymc_multimodal.emulation.judged import (
     region_of,
 )
 from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
-from pymc_multimodal.emulation.plan import Plan, plan_evaluations, price_of
-from pymc_multimodal.emulation.rounds import Emulated, Emulator, emulate, emulated_density, refine
+from pymc_multimodal.emulation.plan import Plan, plan_evaluations, plan_surface, price_of
+from pymc_multimodal.emulation.rounds import Emulated, Emulator, emulate, evaluated, refine
 from pymc_multimodal.emulation.settings import Emulation
+from pymc_multimodal.emulation.surface import emulate_surface
 
 __all__ = [
     "Emulated",
@@ -29,12 +30,14 @@ __all__ = [
     "Plan",
     "Resampling",
     "emulate",
-    "emulated_density",
+    "evaluated",
     "integrate",
     "joined_draws",
     "judged_draws",
     "judged_weights",
+    "emulate_surface",
     "plan_evaluations",
+    "plan_surface",
     "price_of",
     "refine",
     "region_of",

@@ -67,7 +67,9 @@ def prior_design(density: Density, n: int, rng: np.random.Generator) -> np.ndarr
     chosen = []
     for point in wanted:
         near = DRAWS_PER_POINT
-        while (free := [i for i in np.atleast_1d(tree.query(point, near)[1]) if not taken[i]]) == []:
+        while (
+            free := [i for i in np.atleast_1d(tree.query(point, near)[1]) if not taken[i]]
+        ) == []:
             near = min(4 * near, len(draws))
         taken[free[0]] = True
         chosen.append(free[0])

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.emulation.process import JointProcess, Process, fit_process
+from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.features import Features
     from pymc_multimodal.target import OutputModel
 
-__all__ = ["OutputEmulator", "Scaling", "emulate_outputs"]
+__all__ = ["OutputEmulator", "OutputUncertainty", "Scaling", "emulate_outputs"]
 
 # Outputs up to which each has a process of its own; more are described by principal components.
 # Conventional.
@@ -125,7 +126,9 @@ class OutputEmulator:
             squared = np.square(solved).sum(axis=1)
             half_log = np.log(np.diagonal(chol, axis1=1, axis2=2)).sum(axis=1)
             out[ok] = value[ok] - half_log + 0.5 * squared
-            sd[ok] = np.sqrt(squared + 0.5 * np.square(inside[ok] - np.eye(inside.shape[1])).sum((1, 2)))
+            sd[ok] = np.sqrt(
+                squared + 0.5 * np.square(inside[ok] - np.eye(inside.shape[1])).sum((1, 2))
+            )
         return np.where(np.isfinite(out), out, -np.inf), sd
 
     def _curvature(
@@ -148,15 +151,19 @@ class OutputEmulator:
         full = 0.5 * (full + full.transpose(0, 2, 1))
         full[~np.isfinite(full).all(axis=(1, 2))] = 0.0
         value, vector = np.linalg.eigh(full)
-        positive: np.ndarray = (vector * np.maximum(value, 0.0)[:, None]) @ vector.transpose(0, 2, 1)
+        positive: np.ndarray = (vector * np.maximum(value, 0.0)[:, None]) @ vector.transpose(
+            0, 2, 1
+        )
         return positive
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log of the mean density at points (n, d), shape (n,)."""
         return self.predict(x)[0]
 
-    def sequential_sd(self, x: np.ndarray) -> SequentialDeviation:
-        """Return the uncertainty of the log density at candidates, shape (n, d), to be reduced."""
+    def uncertainty(self, x: np.ndarray) -> OutputUncertainty:
+        """Return the uncertainty of the log density at candidates, shape (n, d), which is reduced as
+        some are chosen.
+        """
         z = self.features(x)
         mean, _ = self._joint(z)
         y, slope = self.scaling.backward(mean)
@@ -167,17 +174,27 @@ class OutputEmulator:
             c = np.maximum((grad - beside) / step, 0.0)
             by_component = np.einsum("nm,mr->nr", grad * slope, self.scaling.components)
             curvature = np.einsum("nm,mr->nr", c * slope**2, self.scaling.components**2)
-        return SequentialDeviation(
+        return OutputUncertainty(
             [p.covariance(z) for p in self.processes],
             np.nan_to_num(by_component, posinf=0.0, neginf=0.0),
             np.nan_to_num(curvature, posinf=0.0, neginf=0.0),
         )
 
-    def with_data(self, x: np.ndarray, y: np.ndarray) -> OutputEmulator:
-        """Return the emulator of more points, with the same lengths and scale."""
-        z, f = self.features(x), self.scaling.forward(y)
+    def updated(
+        self, x: np.ndarray, y: np.ndarray, logp: np.ndarray, *, refit: bool
+    ) -> OutputEmulator:
+        """Return the emulator of more points; without a refit lengths and scale are the same."""
+        if refit:
+            return emulate_outputs(self.model, self.features, x, y, logp, self)
+        fine = np.isfinite(y).all(axis=1)
+        z, f = self.features(x[fine]), self.scaling.forward(y[fine])
         processes = tuple(p.with_data(z, f[:, i]) for i, p in enumerate(self.processes))
-        return replace(self, processes=processes, x=x, y=y)
+        return replace(self, processes=processes, x=x[fine], y=y[fine])
+
+    @property
+    def described(self) -> str:
+        """What is emulated, in words."""
+        return counted(self.model.n_outputs, "output") + " of the simulator"
 
     @cached_property
     def left_out_errors(self) -> np.ndarray:
@@ -186,7 +203,7 @@ class OutputEmulator:
         return np.stack(parts, axis=1)
 
 
-class SequentialDeviation:
+class OutputUncertainty:
     """Uncertainty of the log density at candidates, which falls as candidates are chosen.
 
     Parameters

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from pymc_multimodal.emulation.settings import Emulation
     from pymc_multimodal.target import Density
 
-__all__ = ["Plan", "plan_evaluations", "price_of"]
+__all__ = ["Plan", "plan_evaluations", "plan_surface", "price_of"]
 
 # Evaluations by default for each input of the simulator, and at least. Measured:
 # examples/benchmarks/simulators.py
 BUDGET_PER_INPUT, LEAST_BUDGET = 200, 600
+# The same where the log density itself is emulated, beside those of the search. Measured: as above.
+BUDGET_PER_DIMENSION = 250
 # Points of the prior for each input of the simulator. Measured: as above.
 DESIGN_PER_INPUT = 32
 # Parts of the budget: at most for the design and for points that refine the emulator, at least for
@@ -110,6 +112,29 @@ def plan_evaluations(seconds: float, inputs: int, settings: Emulation, room: flo
     design = max(1, min(DESIGN_PER_INPUT * inputs, int(DESIGN_SHARE * total)))
     judged = int(np.ceil(JUDGED_SHARE * total))
     return Plan(seconds, total, design, max(0, total - design - judged), settings.batch)
+
+
+def plan_surface(seconds: float, dim: int, settings: Emulation, room: float) -> Plan:
+    """Plan the evaluations of a density of which only values are known, after the search.
+
+    Parameters
+    ----------
+    seconds : float
+        Of one evaluation.
+    dim : int
+    settings : Emulation
+    room : float
+        Evaluations that the limits of the fit allow; may be infinite.
+
+    Returns
+    -------
+    Plan
+        Without a design: the points of the search take its place.
+    """
+    total = settings.budget or max(LEAST_BUDGET, BUDGET_PER_DIMENSION * dim)
+    total = int(min(total, max(room, 1.0)))
+    judged = int(np.ceil(JUDGED_SHARE * total))
+    return Plan(seconds, total, 0, max(0, total - judged), settings.batch)
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pymc_multimodal.challenge import Reference, TemperedSettings, tempered_smc
 from pymc_multimodal.emulation.features import Features, prior_design
-from pymc_multimodal.emulation.outputs import OutputEmulator, emulate_outputs
+from pymc_multimodal.emulation.outputs import emulate_outputs
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target import Density
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.emulation.plan import Plan
     from pymc_multimodal.search import StartDistribution
 
-__all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine",
-           "tempered_draws"]
+__all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine", "tempered_draws"]
 
 # Particles of the emulated posterior among which points are chosen, and their moves at each
 # temperature. Conventional.
@@ -39,12 +38,37 @@ REFIT_GROWTH = 1.3
 class Emulator(Protocol):
     """A cheap stand-in for a log density."""
 
+    @property
+    def described(self) -> str:
+        """What is emulated, in words."""
+        ...
+
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log of the mean density and its error at points (n, d), shapes (n,) and (n,)."""
         ...
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log of the mean density at points (n, d), shape (n,)."""
+        ...
+
+    def uncertainty(self, x: np.ndarray) -> Uncertainty:
+        """Return the uncertainty of the log density at candidates (n, d), to be reduced."""
+        ...
+
+    def updated(self, x: np.ndarray, y: np.ndarray, logp: np.ndarray, *, refit: bool) -> Emulator:
+        """Return the emulator of more points, with their outputs (n, m) and log densities (n,)."""
+        ...
+
+
+class Uncertainty(Protocol):
+    """Uncertainty of the log density at candidates, which falls as candidates are chosen."""
+
+    def variance(self) -> np.ndarray:
+        """Variance at each candidate, shape (n,)."""
+        ...
+
+    def choose(self, i: int) -> None:
+        """Count candidate i as known."""
         ...
 
 
@@ -54,7 +78,7 @@ class Emulated:
 
     Attributes
     ----------
-    emulator : OutputEmulator
+    emulator : Emulator
     sd : float
         Root mean square of the log density's standard deviation over the emulated posterior.
     rounds : int
@@ -63,7 +87,7 @@ class Emulated:
         Points, their outputs and log densities; outputs may be NaN.
     """
 
-    emulator: OutputEmulator
+    emulator: Emulator
     sd: float
     rounds: int
     data: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -75,9 +99,7 @@ class Emulated:
             np.concatenate([self.data[1], y]),
             np.append(self.data[2], logp),
         )
-        before = self.emulator
-        emulator = emulate_outputs(before.model, before.features, *data, before)
-        return replace(self, emulator=emulator, data=data)
+        return replace(self, emulator=self.emulator.updated(*data, refit=True), data=data)
 
     @property
     def precise(self) -> bool:
@@ -87,7 +109,6 @@ class Emulated:
 
 def emulated_density(density: Density, emulator: Emulator) -> Density:
     """Return the emulated log density, with the coordinates and the prior of the true one."""
-
 
     def function(x: np.ndarray) -> tuple[np.ndarray, None]:
         return emulator.log_density(x), None
@@ -151,11 +172,18 @@ def emulate(
     batches = np.split(x, range(plan.batch, len(x), plan.batch))
     for batch in batches:
         report(f"{len(logp)} of {plan.total} evaluations")
-        more, outputs = density.logp_and_outputs(batch)
+        more, outputs = evaluated(density, batch)
         logp, y = np.append(logp, more), np.concatenate([y, outputs])
     emulator = emulate_outputs(model, features, x, y, logp)
     begun = Emulated(emulator, np.inf, len(batches), (x, y, logp))
     return refine(density, begun, starts, plan, rng, report)
+
+
+def evaluated(density: Density, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluate points (n, d): log densities (n,), and outputs (n, m), possibly none."""
+    if density.outputs is not None:
+        return density.logp_and_outputs(x)
+    return density.logp(x), np.empty((len(x), 0))
 
 
 def refine(
@@ -181,7 +209,7 @@ def refine(
     Emulated
     """
     emulator, (x, y, logp), rounds = found.emulator, found.data, found.rounds
-    first, fitted = len(x), len(emulator.x)
+    first = fitted = len(x)
     while True:
         cheap = emulated_density(density, emulator)
         particles = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
@@ -193,29 +221,30 @@ def refine(
         chosen = _choose(emulator, particles, min(plan.batch, left), rng)
         report(f"{len(x)} of {plan.total} evaluations, log density known to {sd:.2g}")
         try:
-            more, outputs = density.logp_and_outputs(chosen)
+            more, outputs = evaluated(density, chosen)
         except LimitReached:
             break
-        x, y, logp = np.concatenate([x, chosen]), np.concatenate([y, outputs]), np.append(logp, more)
+        x, y, logp = (
+            np.concatenate([x, chosen]),
+            np.concatenate([y, outputs]),
+            np.append(logp, more),
+        )
         rounds += 1
-        if len(x) >= REFIT_GROWTH * fitted:
-            emulator = emulate_outputs(emulator.model, emulator.features, x, y, logp, emulator)
-            fitted = len(x)
-        else:
-            fine = np.isfinite(y).all(axis=1)
-            emulator = emulator.with_data(x[fine], y[fine])
+        refit = len(x) >= REFIT_GROWTH * fitted
+        emulator = emulator.updated(x, y, logp, refit=refit)
+        fitted = len(x) if refit else fitted
     return Emulated(emulator, sd, rounds, (x, y, logp))
 
 
 def _choose(
-    emulator: OutputEmulator, particles: np.ndarray, n: int, rng: np.random.Generator
+    emulator: Emulator, particles: np.ndarray, n: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Choose particles at random, those with an uncertain log density more often, shape (n, d).
 
     After each choice the uncertainty of the others is what it will be when that point is known.
     """
     particles = np.unique(particles, axis=0)
-    left = emulator.sequential_sd(particles)
+    left = emulator.uncertainty(particles)
     chosen: list[int] = []
     for _ in range(min(n, len(particles))):
         score = -np.expm1(-left.variance())

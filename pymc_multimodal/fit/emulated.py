@@ -17,6 +17,7 @@ from pymc_multimodal.emulation import (
     Plan,
     Resampling,
     emulate,
+    evaluated,
     integrate,
     joined_draws,
     judged_draws,
@@ -171,7 +172,7 @@ def _emulate_and_judge(run: Run, plan: Plan) -> _Judged | None:
             return judged
         rows = np.isfinite(judged.sample.x).all(axis=1)
         x = judged.sample.x[rows]
-        logp, y = density.logp_and_outputs(x)
+        logp, y = evaluated(density, x)
         found = found.with_points(x, y, logp)
         if _room(run) < plan.total // 2:
             break

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pymc_multimodal import checks
+from pymc_multimodal.emulation import EmulatedGenerator, EmulatedJump
 from pymc_multimodal.fit.choose_kernel import draws_by_weight
 from pymc_multimodal.fit.saving import read_fit, write_fit
+from pymc_multimodal.kernel import MAX_JUMPS, Jump
 from pymc_multimodal.status import FitError, Status, counted, with_error
 from pymc_multimodal.target.errors import equal_logp
 from pymc_multimodal.target.target import Target
@@ -173,7 +175,8 @@ class Fit:
 
         The file is a zip archive of JSON and NumPy arrays, without the model and its data. Unlike a
         pickle, it can be read by other versions of Python and of this package, and reading it
-        executes nothing.
+        executes nothing. An emulator is left out: draws of the fit that is read are as exact, but
+        cost more evaluations.
 
         Parameters
         ----------
@@ -193,7 +196,7 @@ class Fit:
         >>> fit = mm.Fit.load("eight_schools.fit")  # doctest: +SKIP
         >>> idata = mm.sample(fit=fit, model=model)  # doctest: +SKIP
         """
-        write_fit(self, path)
+        write_fit(without_emulator(self), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Fit:
@@ -249,3 +252,19 @@ class Fit:
                 f"{k} was {then[k]:.6f} and is {now[k]:.6f} now, a difference of "
                 f"{now[k] - then[k]:.3g} nats. Fit again."
             )
+
+
+def without_emulator(fit: Fit) -> Fit:
+    """Return the fit without its emulator, of which the compiled model is a part.
+
+    Exact draws are then proposed by the densities of the regions.
+    """
+    if fit.emulator is None:
+        return fit
+    kernel, generator = fit.kernel, fit.kernel.generator
+    assert isinstance(generator, EmulatedGenerator)
+    moves = tuple(
+        Jump(MAX_JUMPS) if isinstance(move, EmulatedJump) else move for move in kernel.moves
+    )
+    plain = replace(kernel, generator=generator.mixture, moves=moves)
+    return replace(fit, kernel=plain, emulator=None)

@@ -31,6 +31,8 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "approximation.settings": ("FirstAnswer",),
     "challenge.result": ("ChallengeResult",),
     "challenge.settings": ("Challenge",),
+    "emulation.moves": ("Resampling",),
+    "emulation.settings": ("Emulation",),
     "evidence.masses": ("Weights",),
     "fit.images": ("Orbits",),
     "fit.result": ("Fit",),
@@ -77,6 +79,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "status": ("Status",),
     "target.cells": ("Cells",),
     "target.group": ("Orbit", "Symmetry"),
+    "target.history": ("Evaluations",),
     "target.radii": ("RadiusBounds",),
 }
 """The classes of a fit, by the modules that hold them. A file can name no other class.

@@ -258,7 +258,8 @@ def _run_chains(
     stats = {name: np.empty((chains, draws)) for name in ("lp", "accepted", "log_ratio")}
     stats["mode"] = np.empty((chains, draws), dtype=int)
     n = chains * step.jumps  # proposals of one draw
-    block = max(1, PROPOSALS_AT_ONCE // max(n, 1))  # draws of which proposals are evaluated together
+    # Draws of which the proposals are evaluated together.
+    block = max(1, PROPOSALS_AT_ONCE // max(n, 1))
     # Near a limit they are fewer: evaluations of a block that is cut off are lost.
     block = max(1, int(min(block, BLOCK_SHARE * density.room() / max(n, 1))))
     done, tuned = -tune, tune

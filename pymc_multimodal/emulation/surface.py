@@ -1,0 +1,125 @@
+"""Emulation of a log density of which nothing but values is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.approximation import first_mixture
+from pymc_multimodal.emulation.features import Features
+from pymc_multimodal.emulation.outputs import OutputUncertainty
+from pymc_multimodal.emulation.process import JointProcess, Process, fit_process
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation import ModeMixture
+    from pymc_multimodal.search import Modes, StartDistribution
+
+__all__ = ["SurfaceEmulator", "emulate_surface"]
+
+# Nats below the highest point within which points count, and for each dimension: 8 + 3 d, which
+# holds all of a normal distribution but 1e-4. And the most points, for the time of a process.
+# Measured on seven kinds of simulators; conventional otherwise.
+BAND, BAND_PER_DIMENSION, MAX_POINTS = 8.0, 3.0, 450
+# Draws of the mixture whose spread is the unit of the coordinates. Conventional.
+SPREAD_DRAWS = 512
+# Largest variance that is added to the log density. Conventional: where nothing is known, the
+# emulated density is e times what its mean would make it.
+MAX_VARIANCE = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceEmulator:
+    """A log density as that of a mixture over its modes plus a Gaussian process.
+
+    Attributes
+    ----------
+    mixture : ModeMixture
+    features : Features
+    process : Process
+        Of the log density less that of the mixture.
+    """
+
+    mixture: ModeMixture
+    features: Features
+    process: Process
+
+    @property
+    def described(self) -> str:
+        """What is emulated, in words."""
+        return "log density"
+
+    @cached_property
+    def _joint(self) -> JointProcess:
+        return JointProcess([self.process])
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log of the mean density at points (n, d), and its error; shapes (n,), (n,)."""
+        mean, variance = (part[:, 0] for part in self._joint(self.features(x)))
+        added = 0.5 * np.minimum(variance, MAX_VARIANCE)
+        return self.mixture.log_density(x) + mean + added, np.sqrt(variance)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log of the mean density at points (n, d), shape (n,)."""
+        return self.predict(x)[0]
+
+    def uncertainty(self, x: np.ndarray) -> OutputUncertainty:
+        """Return the uncertainty of the log density at candidates (n, d)."""
+        one = np.ones((len(x), 1))
+        return OutputUncertainty([self.process.covariance(self.features(x))], one, 0.0 * one)
+
+    def updated(
+        self, x: np.ndarray, y: np.ndarray, logp: np.ndarray, *, refit: bool
+    ) -> SurfaceEmulator:
+        """Return the emulator of more points; without a refit lengths are the same."""
+        z, rest = _residuals(self.mixture, self.features, x, logp)
+        process = fit_process(z, rest, self.process) if refit else self.process.with_data(z, rest)
+        return replace(self, process=process)
+
+
+def emulate_surface(
+    modes: Modes,
+    starts: StartDistribution,
+    period: np.ndarray,
+    x: np.ndarray,
+    logp: np.ndarray,
+    rng: np.random.Generator,
+) -> SurfaceEmulator | None:
+    """Fit a process to the log density relative to a mixture over its modes.
+
+    Parameters
+    ----------
+    modes : Modes
+    starts : StartDistribution
+    period : array of shape (d,)
+    x, logp : arrays of shape (n, d) and (n,)
+        Points that were evaluated.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    SurfaceEmulator or None
+        None if fewer points than twice the dimension count.
+    """
+    mixture = first_mixture(modes, modes.log_mass, starts, period)
+    draws = mixture.sample(SPREAD_DRAWS, rng)
+    low, middle, high = np.percentile(draws, [16, 50, 84], axis=0)
+    spread = np.maximum(0.5 * (high - low), 1e-12 * (1.0 + np.abs(middle)))
+    features = Features(np.arange(x.shape[1]), middle, spread, period)
+    z, rest = _residuals(mixture, features, x, logp)
+    if len(rest) < 2 * x.shape[1]:
+        return None
+    return SurfaceEmulator(mixture, features, fit_process(z, rest))
+
+
+def _residuals(
+    mixture: ModeMixture, features: Features, x: np.ndarray, logp: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the points that count, and log densities there less those of the mixture."""
+    high = float(logp[np.isfinite(logp)].max(initial=-np.inf))
+    rows = np.flatnonzero(logp > high - BAND - BAND_PER_DIMENSION * x.shape[1])
+    if len(rows) > MAX_POINTS:
+        rows = rows[np.argsort(-logp[rows], kind="stable")[:MAX_POINTS]]
+    return features(x[rows]), logp[rows] - mixture.log_density(x[rows])
