@@ -120,10 +120,12 @@ def cut_at_names(model: pm.Model, names: str | Sequence[str]) -> Cut:
     Raises
     ------
     ModelError
-        If the model has no such variable, or it is not a real one, or the log density does not
-        depend on it.
+        If there is no name, or the model has no such variable, or it is not a real one, or the log
+        density does not depend on it.
     """
     names = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    if not names:
+        raise _refused(model, names, "names no variable")
     [logp] = rewritten([_with_marks(model, [_chosen(model, name) for name in names])], "merge")
     found: dict[str, list[Any]] = {name: [] for name in names}
     for output in _frontier(logp, _is_mark):
@@ -214,7 +216,7 @@ def _chosen(model: pm.Model, name: str) -> Any:
     return variable
 
 
-def _refused(model: pm.Model, name: str, why: str) -> ModelError:
+def _refused(model: pm.Model, name: str | tuple[str, ...], why: str) -> ModelError:
     known = sorted(v.name for v in model.deterministics if "float" in str(v.dtype))
     remedy = (
         f"Name some of the model's real pm.Deterministic variables: {', '.join(known)}."

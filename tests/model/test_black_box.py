@@ -219,6 +219,7 @@ def test_names_with_initial_values_data_and_transforms(rng):
     ("names", "says"),
     [
         (["flux"], "'flux', which is not a variable of the model. Name .* flow, inner"),
+        ([], "names no variable. Name .* flow, inner"),
         (["a"], "'a', which is not a pm.Deterministic"),
         (["y"], "'y', which is not a pm.Deterministic"),
         (["count"], "'count', which has the type int"),
