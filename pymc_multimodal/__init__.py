@@ -5,6 +5,7 @@ from __future__ import annotations
 from pymc_multimodal._version import __version__
 from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
+from pymc_multimodal.emulation import Emulation
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin import (
     FitSettings,
@@ -29,13 +30,15 @@ from pymc_multimodal.proposals import (
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status
-from pymc_multimodal.target import Symmetry
+from pymc_multimodal.target import Evaluations, Symmetry
 
 __all__ = [
     "LRDS",
     "Challenge",
     "ControlNetwork",
+    "Emulation",
     "EnergyNetwork",
+    "Evaluations",
     "FirstAnswer",
     "Fit",
     "FitError",

@@ -1,4 +1,4 @@
-"""The emulated posterior: its modes, their weights, and draws of each, by evaluations that are cheap."""
+"""The emulated posterior: its modes, their weights, and draws, by evaluations that are cheap."""
 
 from __future__ import annotations
 

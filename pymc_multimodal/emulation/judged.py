@@ -91,7 +91,7 @@ class EmulatedPosterior:
 
 
 def _one_of_each_cell(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Divide points (m, d), m a multiple of n, into n cells of m / n; one row of each, shape (n,)."""
+    """Divide points (m, d) into n cells of equally many; one row of each, shape (n,)."""
     chosen: list[int] = []
     cells = [(np.arange(len(x)), n)]
     while cells:

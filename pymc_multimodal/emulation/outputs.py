@@ -161,9 +161,7 @@ class OutputEmulator:
         return self.predict(x)[0]
 
     def uncertainty(self, x: np.ndarray) -> OutputUncertainty:
-        """Return the uncertainty of the log density at candidates, shape (n, d), which is reduced as
-        some are chosen.
-        """
+        """Return the uncertainty of the log density at candidates, shape (n, d)."""
         z = self.features(x)
         mean, _ = self._joint(z)
         y, slope = self.scaling.backward(mean)
@@ -273,7 +271,7 @@ def emulate_outputs(
 def _scaling(
     model: OutputModel, x: np.ndarray, z: np.ndarray, y: np.ndarray, logp: np.ndarray
 ) -> tuple[Scaling, bool]:
-    """Find the noise of the outputs from the log density, and whether they are better as they are."""
+    """Find the noise of the outputs by the log density, and whether they are emulated as it is."""
     best = np.argsort(-logp, kind="stable")[:BEST_POINTS]
     m, spread = y.shape[1], np.maximum(y.std(axis=0), 1e-12 * (1.0 + np.abs(y).max(axis=0)))
     hessian = _hessian(model, x[best], y[best], STEP * spread)

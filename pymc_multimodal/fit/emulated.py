@@ -17,12 +17,14 @@ from pymc_multimodal.emulation import (
     Plan,
     Resampling,
     emulate,
+    emulate_surface,
     evaluated,
     integrate,
     joined_draws,
     judged_draws,
     judged_weights,
     plan_evaluations,
+    plan_surface,
     price_of,
     refine,
     region_of,
@@ -31,7 +33,7 @@ from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.regions import ChainDiagnostics
-from pymc_multimodal.search import ModeSearch, begin_search
+from pymc_multimodal.search import ModeSearch, begin_search, modes_of
 from pymc_multimodal.status import LimitReached, ModelError, Status, counted
 
 if TYPE_CHECKING:
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.search import Search, StartDistribution
 
-__all__ = ["fit_by_emulation"]
+__all__ = ["Judged", "emulated_fit", "judge_outputs", "judge_surface", "price_density"]
 
-# Error asked for of the emulated posterior's weights, relative to that asked for of the posterior's:
-# it adds to the error of the judged draws, and costs no evaluations. Conventional.
+# Error asked for of the emulated posterior's weights, relative to that asked for of the true
+# posterior's: it adds to the error of the judged draws, and costs no evaluations. Conventional.
 EMULATED_SE = 0.4
 # Attempts: a verdict against the emulator adds the judged draws to its points, and as many
 # evaluations again. Conventional.
@@ -66,8 +69,17 @@ MAX_GROWTH = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
-    """An emulator, the fit of its posterior, and what the true density says of that."""
+class Judged:
+    """An emulated posterior, and what the true density says of it.
+
+    Attributes
+    ----------
+    found : Emulated
+    posterior : EmulatedPosterior
+    sample : WeightedSample
+        The judged draws.
+    verdict : Verdict
+    """
 
     found: Emulated
     posterior: EmulatedPosterior
@@ -76,12 +88,14 @@ class _Judged:
 
     @property
     def weights(self) -> Weights:
-        """Weights by the judged draws."""
-        return judged_weights(self.sample, region_of(self.posterior, self.sample), self.posterior)
+        """Weights by the judged draws; their errors are unknown if the verdict is not good."""
+        region = region_of(self.posterior, self.sample)
+        weights = judged_weights(self.sample, region, self.posterior)
+        return weights.without_errors() if self.verdict.reasons else weights
 
 
-def fit_by_emulation(run: Run) -> Fit | None:
-    """Fit an expensive density by way of an emulator of its simulator's outputs.
+def price_density(run: Run) -> float | None:
+    """Measure the time of one evaluation; a dear density keeps its evaluations from then on.
 
     Parameters
     ----------
@@ -89,50 +103,120 @@ def fit_by_emulation(run: Run) -> Fit | None:
 
     Returns
     -------
-    Fit or None
-        None if the density is cheap, or has no simulator whose outputs are seen, or if the judged
-        draws speak against the emulator and a fit without it is possible.
+    float or None
+        Seconds; None if the density is cheap, or an emulation was not asked for.
 
     Raises
     ------
     ValueError
         If outputs were named, and the density was not made from a model.
-    ModelError
-        If the outputs that were named cannot be emulated.
     """
     density, settings = run.density, run.settings.emulation
     if not isinstance(settings, Emulation) or not run.settings.may_end_early:
         return None
-    if density.prior is None or (density.has_gradient and settings.outputs is None):
+    named = settings.outputs is not None
+    if named and density.split is None:
+        raise ValueError(
+            f"Emulation(outputs={settings.outputs!r}) needs a density made from a PyMC model."
+        )
+    if density.prior is None or (density.has_gradient and not named):
         return None
-    with run.recorded("price"):
-        try:
-            with run.limits(1.0, refuse=False):
-                seconds = price_of(density, run.rng("price"))
-        except (LimitReached, ModelError):
-            return None
-    if seconds < settings.min_seconds and settings.outputs is None:
+    try:
+        with run.recorded("price"), run.limits(1.0, refuse=False):
+            seconds = price_of(density, run.rng("price"))
+    except (LimitReached, ModelError):
+        return None
+    if seconds < settings.min_seconds and not named:
         return None
     density.keep_history()
-    if density.split is None:
-        if settings.outputs is not None:
-            raise ValueError(
-                f"Emulation(outputs={settings.outputs!r}) needs a density made from a PyMC model."
-            )
-        return None
-    model = density.split(settings.outputs)
+    return seconds
+
+
+def judge_outputs(run: Run, seconds: float) -> Judged | None:
+    """Emulate the outputs of the simulator, and judge the emulated posterior.
+
+    Parameters
+    ----------
+    run : Run
+    seconds : float
+        Of one evaluation.
+
+    Returns
+    -------
+    Judged or None
+        None if there is no simulator whose outputs are seen, or if the judged draws speak against
+        the emulator and the limits leave room for a fit without it.
+
+    Raises
+    ------
+    ModelError
+        If the outputs that were named cannot be emulated.
+    """
+    density, settings = run.density, run.settings.emulation
+    assert isinstance(settings, Emulation)
+    model = None if density.split is None else density.split(settings.outputs)
     if model is None:
+        _recall(run)
         return None
     has_gradient, function = density.has_gradient, density.function
     density.expose_outputs(model)
+    _recall(run)
     plan = plan_evaluations(seconds, len(model.inputs), settings, _room(run))
     run.report("plan", plan.described(density.workers))
-    judged = _emulate_and_judge(run, plan)
-    if judged is not None:
-        return _result(run, judged)
-    density.outputs, density.function, density.has_gradient = None, function, has_gradient
-    density.close()
-    return None
+    starts = begin_search(density, ModeSearch(), False, run.rng("begin")).distribution
+
+    def begin(rng: np.random.Generator) -> Emulated:
+        return emulate(density, starts, plan, rng, _reporter(run))
+
+    judged = _until_good(run, plan, starts, begin)
+    if judged is None:
+        density.hide_outputs(function, has_gradient=has_gradient)
+    return judged
+
+
+def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
+    """Emulate the log density by the points of the search, and judge the emulated posterior.
+
+    Parameters
+    ----------
+    run : Run
+    search : Search
+        That has ended.
+    seconds : float
+        Of one evaluation.
+
+    Returns
+    -------
+    Judged or None
+        As for `judge_outputs`; None, too, if there is no proper mode.
+    """
+    density, settings = run.density, run.settings.emulation
+    modes = modes_of(density, search, run.settings.modes)
+    if modes.runaway or search.symmetry is not None or density.history is None:
+        return None
+    assert isinstance(settings, Emulation)
+    plan = plan_surface(seconds, density.dim, settings, _room(run))
+    run.report("plan", plan.described(density.workers))
+
+    def begin(rng: np.random.Generator) -> Emulated | None:
+        assert density.history is not None
+        known = density.history.evaluations(density.names, outputs=False)
+        emulator = emulate_surface(
+            modes, search.distribution, density.period, known.x, known.logp, rng
+        )
+        if emulator is None:
+            return None
+        begun = Emulated(emulator, np.inf, 0, (known.x, known.outputs, known.logp))
+        return refine(density, begun, search.distribution, plan, rng, _reporter(run))
+
+    return _until_good(run, plan, search.distribution, begin)
+
+
+def _recall(run: Run) -> None:
+    """Take evaluations of an earlier fit into the history, after a look at one of them."""
+    given, density = run.settings.evaluations, run.density
+    if given is not None and density.history is not None:
+        density.recall(given)
 
 
 def _room(run: Run) -> float:
@@ -140,27 +224,36 @@ def _room(run: Run) -> float:
         return run.density.room()
 
 
-def _emulate_and_judge(run: Run, plan: Plan) -> _Judged | None:
-    """Emulate, fit the emulated density, and judge, until the verdict is good or a limit reached."""
+def _reporter(run: Run) -> Callable[[str], None]:
+    return lambda text: run.report("emulate", f"emulating: {text}")
+
+
+def _until_good(
+    run: Run,
+    plan: Plan,
+    starts: StartDistribution,
+    begin: Callable[[np.random.Generator], Emulated | None],
+) -> Judged | None:
+    """Emulate, integrate and judge until the verdict is good, or a limit is near."""
     density, judged = run.density, None
-    distribution = begin_search(
-        density, ModeSearch(), symmetry=False, rng=run.rng("begin")
-    ).distribution
     found: Emulated | None = None
-    for attempt in range(ATTEMPTS):
-        step_plan = plan if attempt == 0 else replace(plan, refinement=plan.total // 2)
+    further = replace(plan, refinement=plan.total // 2)
+    last = run.evals + ATTEMPTS * plan.total
+    for _ in range(ATTEMPTS):
         try:
             with run.recorded("emulate"), run.limits(1.0, refuse=False):
-                rng, report = run.rng("emulate"), _reporter(run)
+                rng = run.rng("emulate")
                 if found is None:
-                    found = emulate(density, distribution, step_plan, rng, report)
+                    found = begin(rng)
                 else:
-                    found = refine(density, found, distribution, step_plan, rng, report)
+                    found = refine(density, found, starts, further, rng, _reporter(run))
+            if found is None:
+                return None
             with run.recorded("integrate"):
                 run.report("integrate", "integrating the emulated posterior")
-                posterior = integrate(
-                    density, found, distribution, EMULATED_SE * run.settings.target_se, rng
-                )
+                target_se = EMULATED_SE * run.settings.target_se
+                rng = run.rng("integrate")
+                posterior = integrate(density, found, starts, target_se, rng)
             if posterior is None:
                 return None
             with run.recorded("judge"), run.limits(1.0, refuse=False):
@@ -170,20 +263,15 @@ def _emulate_and_judge(run: Run, plan: Plan) -> _Judged | None:
             break
         if not judged.verdict.reasons:
             return judged
-        rows = np.isfinite(judged.sample.x).all(axis=1)
-        x = judged.sample.x[rows]
+        x = judged.sample.x[np.isfinite(judged.sample.x).all(axis=1)]
         logp, y = evaluated(density, x)
         found = found.with_points(x, y, logp)
-        if _room(run) < plan.total // 2:
+        if min(_room(run), last - run.evals) < plan.total // 2:
             break
     return judged if _room(run) < ROOM_WITHOUT else None
 
 
-def _reporter(run: Run) -> Callable[[str], None]:
-    return lambda text: run.report("emulate", f"emulating the simulator: {text}")
-
-
-def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) -> _Judged:
+def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) -> Judged:
     """Evaluate draws of the emulated posterior; more, if their error is the only complaint."""
     density, rng = run.density, run.rng("judge")
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
@@ -197,7 +285,7 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     if not verdict.reasons and more > 0:
         sample = joined_draws(posterior, sample, judged_draws(density, posterior, more, rng), rng)
         verdict = _verdict(run, posterior, sample, first)
-    return _Judged(found, posterior, sample, verdict)
+    return Judged(found, posterior, sample, verdict)
 
 
 def _verdict(
@@ -212,12 +300,20 @@ def _verdict(
 # ------------------------------------------------------------------ the result
 
 
-def _result(run: Run, judged: _Judged) -> Fit:
-    """Make the fit of the true density."""
+def emulated_fit(run: Run, judged: Judged) -> Fit:
+    """Return the fit of the true density.
+
+    Parameters
+    ----------
+    run : Run
+    judged : Judged
+
+    Returns
+    -------
+    Fit
+    """
     density, posterior, sample = run.density, judged.posterior, judged.sample
     region, weights = region_of(judged.posterior, sample), judged.weights
-    if judged.verdict.reasons:
-        weights = weights.without_errors()
     k = posterior.partition.n_regions
     draws = region_draws(sample, region, posterior.modes.locations, 0, run.rng("draws"))
     kernel, statuses = _kernel(run, judged, region)
@@ -227,7 +323,7 @@ def _result(run: Run, judged: _Judged) -> Fit:
     order = np.argsort(-weights.weight, kind="stable")
     assert density.history is not None
     return Fit(
-        config=replace(run.settings, generator=Hybrid()),
+        config=replace(run.settings, generator=Hybrid(), evaluations=None),
         names=density.names,
         modes=modes.take(order),
         draws=draws.take(order),
@@ -244,12 +340,12 @@ def _result(run: Run, judged: _Judged) -> Fit:
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),
-        evaluations=density.history.evaluations(density.names, outputs=True),
+        evaluations=density.history.evaluations(density.names, outputs=density.outputs is not None),
         emulator=judged.found.emulator,
     )
 
 
-def _kernel(run: Run, judged: _Judged, region: np.ndarray) -> tuple[Kernel, list[Status]]:
+def _kernel(run: Run, judged: Judged, region: np.ndarray) -> tuple[Kernel, list[Status]]:
     """Return the kernel of exact draws, or of resampled ones."""
     sample, posterior = judged.sample, judged.posterior
     generator = EmulatedGenerator(
@@ -284,21 +380,20 @@ def _kernel(run: Run, judged: _Judged, region: np.ndarray) -> tuple[Kernel, list
     return Kernel(posterior.partition, generator, (move,), (1,)), [status]
 
 
-def _emulated_status(judged: _Judged) -> Status:
+def _emulated_status(judged: Judged) -> Status:
     verdict, found = judged.verdict, judged.found
     text = (
-        f"the {counted(len(found.emulator.processes), 'output')} of the simulator were emulated "
-        f"from {counted(len(found.data[0]), 'evaluation')}; of "
-        f"{counted(len(judged.sample), 'draw')} of the emulated posterior, which the true density "
-        f"judged, the effective size is {verdict.ess:.0%}, and the largest ratio "
+        f"{found.emulator.described}: emulated from {counted(len(found.data[0]), 'evaluation')}; "
+        f"of {counted(len(judged.sample), 'draw')} of the emulated posterior, which the true "
+        f"density judged, the effective size is {verdict.ess:.0%}, and the largest ratio "
         f"{verdict.largest:.1f} times the mean"
     )
     if verdict.reasons:
         return Status(
             "emulated",
             "emulation",
-            f"{text}. The emulator is not precise ({verdict.reasons[0]}): the errors of the weights "
-            "and of the log evidence are not known.",
+            f"{text}. The emulator is not precise ({verdict.reasons[0]}): errors of weights and "
+            "log evidence are not known.",
             "Raise the limit, or Emulation(budget=...).",
         )
     return Status(

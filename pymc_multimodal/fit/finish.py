@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.fit.answer import answer_of, laplace_answer, sample_answer
+from pymc_multimodal.fit.emulated import emulated_fit
 from pymc_multimodal.fit.images import (
     Orbits,
     broken_status,
@@ -46,6 +47,8 @@ def finish(state: State, run: Run) -> Fit:
     -------
     Fit
     """
+    if state.judged is not None:
+        return emulated_fit(run, state.judged)
     best = state.presentable
     if best is not None:
         answer = answer_of(best, run)

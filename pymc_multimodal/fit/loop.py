@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pymc_multimodal.fit.emulated import fit_by_emulation
+from pymc_multimodal.fit.emulated import emulated_fit, judge_outputs, price_density
 from pymc_multimodal.fit.finish import finish
 from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
@@ -64,13 +65,23 @@ def fit_density(
     """
     run, has_gradient = Run(density, settings, report, share), density.has_gradient
     try:
-        return fit_by_emulation(run) or _run_steps(run)
+        return _fit(run)
     finally:
         density.has_gradient = has_gradient
 
 
-def _run_steps(run: Run) -> Fit:
-    state = _first_state(run)
+def _fit(run: Run) -> Fit:
+    """Emulate the outputs of an expensive simulator, or run the steps."""
+    price = price_density(run)
+    if price is not None:
+        judged = judge_outputs(run, price)
+        if judged is not None:
+            return emulated_fit(run, judged)
+    return _run_steps(run, price)
+
+
+def _run_steps(run: Run, price: float | None = None) -> Fit:
+    state = replace(_first_state(run), price=price)
     while True:
         try:
             step = next_step(state, run)
@@ -98,7 +109,7 @@ def next_step(state: State, run: Run) -> Step | None:
     A step is allowed until the part `Step.share_of` of a limit is used up, and until the limit
     itself if a result needs it. A step that is not allowed is skipped: later steps may run.
     """
-    if run.done:
+    if run.done or state.judged is not None:
         return None
     for step in STEPS:
         if step.due(state, run.settings) and (

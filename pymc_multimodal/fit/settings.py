@@ -13,6 +13,7 @@ from pymc_multimodal.proposals import LRDS, Hybrid, resolve
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target.group import Symmetry
+from pymc_multimodal.target.history import Evaluations
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals import GeneratorConfig
@@ -38,6 +39,9 @@ class FitConfig:
     emulation : Emulation or bool
         How an expensive density without gradient is emulated where its simulator's outputs are
         seen in the model's graph; False does without.
+    evaluations : Evaluations, optional
+        Points of an earlier fit of the same model (``fit.evaluations``), which are not evaluated
+        again; only where each evaluation is dear.
     challenge : Challenge or bool
         How the fit is challenged by a tempered search; False leaves the challenge out.
     target_se : float
@@ -60,6 +64,7 @@ class FitConfig:
     local: LocalSampling = field(default_factory=LocalSampling)
     first_answer: FirstAnswer | bool = field(default_factory=FirstAnswer)
     emulation: Emulation | bool = field(default_factory=Emulation)
+    evaluations: Evaluations | None = None
     challenge: Challenge | bool = field(default_factory=Challenge)
     target_se: float = 0.01
     max_evals: float | None = None
@@ -84,6 +89,8 @@ class FitConfig:
             kinds["first_answer"] = FirstAnswer
         if self.emulation is not False:
             kinds["emulation"] = Emulation
+        if self.evaluations is not None:
+            kinds["evaluations"] = Evaluations
         for name, kind in kinds.items():
             checks.kind(owner, name, getattr(self, name), kind)
         if not isinstance(self.symmetry, bool | Symmetry):

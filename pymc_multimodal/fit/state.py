@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.approximation import Approximation
     from pymc_multimodal.challenge import ChallengeResult, ChallengeState
     from pymc_multimodal.evidence import BridgeSamples, CrossCheck, Weights
+    from pymc_multimodal.fit.emulated import Judged
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.proposals import Generator
     from pymc_multimodal.regions import Chains, Partition, Pilot, RegionDraws
@@ -126,6 +127,10 @@ class State:
     gradient_dropped : bool
         Whether an earlier fit was given up since the density has steps.
     kernel_statuses : tuple of Status
+    price : float or None
+        Seconds of one evaluation, if that is dear.
+    judged : Judged or None
+        The emulated posterior of a dear density, if the true density speaks for it: the answer.
     fallback : State or None
         The newest state with weights from before a challenge made the fit begin again.
     """
@@ -160,6 +165,8 @@ class State:
     symmetry_broken: bool = False
     gradient_dropped: bool = False
     kernel_statuses: tuple[Status, ...] = ()
+    price: float | None = None
+    judged: Judged | None = None
     fallback: State | None = None
 
     @classmethod

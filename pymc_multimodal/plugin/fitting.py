@@ -77,7 +77,7 @@ def fit_model(
             _start_workers(density, run)
             # PyMC's bar that shows nothing returns None from its context.
             with (progress := run.progress()):
-                bar = _StageBar(progress)
+                bar = _StageBar(progress, quiet=run.quiet)
                 fit = fit_density(density, config, report=bar.report, share=share)
                 interrupts.hold()
                 bar.finish()
@@ -141,15 +141,22 @@ def _compiling(run: RunOptions) -> Iterator[None]:
 
 
 class _StageBar:
-    """A progress bar that shows the stage of a fit and how many stages it has begun."""
+    """A progress bar that shows the stage of a fit and how many stages it has begun.
 
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
+    The plan of an expensive fit is logged.
+    """
+
+    def __init__(self, progress: Any, *, quiet: bool) -> None:
+        self._progress, self._quiet = progress, quiet
         self._task = progress.add_task("Modes", total=N_STAGES)
         self._begun: dict[str, None] = {}
 
     def report(self, stage: str, text: str) -> None:
         """Show the text; a stage that was not reported before moves the bar on."""
+        if stage == "plan":
+            if not self._quiet:
+                _log.info("%s.", text[:1].upper() + text[1:])
+            return
         self._begun[stage] = None
         done = min(len(self._begun), N_STAGES) - 1  # a step may report under another name
         self._progress.update(self._task, description=text.capitalize(), completed=done)

@@ -23,7 +23,7 @@ from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
 from pymc_multimodal.proposals import GeneratorConfig
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
-from pymc_multimodal.target import Symmetry
+from pymc_multimodal.target import Evaluations, Symmetry
 
 __all__ = [
     "FitSettings",
@@ -105,6 +105,9 @@ class FitSettings(TypedDict, total=False):
     emulation : Emulation or bool, optional
         How a density without gradient is emulated, of which one evaluation takes a millisecond or
         more, where the outputs of its simulator are seen in the model's graph. False does without.
+    evaluations : Evaluations, optional
+        Points that an earlier fit of the same model has evaluated (``fit.evaluations``, or
+        ``Evaluations.load(path)``): where each evaluation is dear, they are not paid for again.
     challenge : Challenge or bool, optional
         The tempered search that tests the fit; False leaves it out.
     symmetry : Symmetry or bool, optional
@@ -139,6 +142,7 @@ class FitSettings(TypedDict, total=False):
     local: LocalSampling | None
     first_answer: FirstAnswer | bool | None
     emulation: Emulation | bool | None
+    evaluations: Evaluations | None
     challenge: Challenge | bool | None
     symmetry: Symmetry | bool | None
     target_se: float | None

@@ -13,9 +13,9 @@ import numpy as np
 
 from pymc_multimodal.status import EvaluationHung, LimitReached, ModelError
 from pymc_multimodal.target.circle import unroll, wrap
-from pymc_multimodal.target.errors import EvaluationErrors
+from pymc_multimodal.target.errors import EvaluationErrors, equal_logp
 from pymc_multimodal.target.evaluation import BatchFunction, Evaluation, evaluate
-from pymc_multimodal.target.history import History
+from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import CallTimes, Limits
 from pymc_multimodal.target.protocol import OutputModel
 from pymc_multimodal.target.values import growing_chunks, values_of
@@ -262,6 +262,46 @@ class Density:
         self._pool, self.has_gradient = None, False
         self.outputs, self.function = model, SplitFunction(model)
         self.history = None if self.history is None else History(self.dim)
+
+    def hide_outputs(self, function: BatchFunction, *, has_gradient: bool) -> None:
+        """Return to the function before `expose_outputs`; log densities that are known are kept."""
+        self.close()
+        known = self.history
+        self._pool, self.outputs, self.function = None, None, function
+        self.has_gradient = has_gradient
+        self.history = None
+        if known is not None:
+            self.history = History(self.dim)
+            if not has_gradient:
+                given = known.evaluations(self.names, outputs=False)
+                self.history.add(given.x, given.logp, given.outputs)
+
+    def recall(self, given: Evaluations) -> None:
+        """Take earlier evaluations of the same density into the history.
+
+        Raises
+        ------
+        ValueError
+            If they are of other coordinates, or the density has another value at the first of them.
+        """
+        if given.names != self.names:
+            raise ValueError(
+                f"evaluations= are of the coordinates {given.names[:8]}, this model has "
+                f"{self.names[:8]}. Leave them out."
+            )
+        width = 0 if self.outputs is None else self.outputs.n_outputs
+        if self.history is None or not len(given) or given.outputs.shape[1] < width:
+            return
+        first = int(np.argmax(given.logp))
+        now = float(self._evaluate(given.x[first : first + 1])[0][0])
+        if not equal_logp(np.array([now]), given.logp[first : first + 1], self.resolution).all():
+            raise ValueError(
+                f"evaluations= were made before the model or its data changed: the log density at "
+                f"one of the points was {given.logp[first]:.6f} and is {now:.6f} now. Leave them "
+                "out."
+            )
+        rows = self.history.unknown(given.x)
+        self.history.add(given.x[rows], given.logp[rows], given.outputs[rows, :width])
 
     def keep_history(self) -> None:
         """Keep each evaluation from now on, so that no point is evaluated twice.
