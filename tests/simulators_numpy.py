@@ -119,3 +119,21 @@ def first_negative(x):
 
 def rates_exchanged(x):
     return 0.7 * x[:, 0] < 0.7 * x[:, 1] - 1.0
+
+
+class WrongEmulator:
+    """The log density of a target plus an error that is known."""
+
+    described = "log density"
+
+    def __init__(self, target, error=None):
+        self.target, self.error = target, error or (lambda x: 0.0)
+
+    def log_density(self, x):
+        return self.target.logp(x) + self.error(x)
+
+    def predict(self, x):
+        return self.log_density(x), np.zeros(len(x))
+
+    def updated(self, x, y, logp, *, refit):
+        return self
