@@ -50,7 +50,7 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_the_true_density_is_left_invariant(name, rng):
     """Exact draws stay exact draws, and each part of the space sends what it receives."""
-    n, kernel = 20_000, kernel_of(*ERRORS[name])
+    n, kernel = 10_000, kernel_of(*ERRORS[name])
     density = TARGET.density(gradient=False)
     target, x = Target(density), TARGET.draws(n, rng)
     before = init(target, kernel, x, rng)
@@ -69,12 +69,12 @@ def test_the_true_density_is_left_invariant(name, rng):
     np.testing.assert_allclose(after.points.logp, TARGET.logp(y), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(after.minus_log_q, kernel.generator.minus_log_q(y, rng))
     np.testing.assert_array_equal(after.points.region, HalfSpace().label(y))
-    assert accepted.shape == (n,)
+    np.testing.assert_array_equal(accepted, moved)
 
 
 def test_flows_between_states_are_balanced(rng):
     """Detailed balance over nine cells of the plane."""
-    n, kernel = 60_000, kernel_of(lambda x: 0.6 * np.cos(x[:, 0]) - 0.4 * x[:, 1], 3)
+    n, kernel = 30_000, kernel_of(lambda x: 0.6 * np.cos(x[:, 0]) - 0.4 * x[:, 1], 3)
     target, x = Target(TARGET.density(gradient=False)), TARGET.draws(n, rng)
     empty = propose(target, kernel, 0, rng)
     y = step(target, kernel, init(target, kernel, x, rng), empty, rng)[0].points.x
