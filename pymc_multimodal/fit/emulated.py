@@ -195,7 +195,7 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
     if modes.runaway or search.symmetry is not None or density.history is None:
         return None
     assert isinstance(settings, Emulation)
-    plan = plan_surface(seconds, density.dim, settings, _room(run))
+    plan = plan_surface(seconds, density.dim, settings, run.evals, _room(run))
     run.report("plan", plan.described(density.workers))
 
     def begin(rng: np.random.Generator) -> Emulated | None:
