@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pymc_multimodal.search.curvature import negative_hessian
+from pymc_multimodal.search.curvature import inverse_scale, negative_hessian, refined
 from pymc_multimodal.search.lbfgs import climb
 from pymc_multimodal.status import LimitReached, SymmetryBroken
 from pymc_multimodal.target.errors import same_density
@@ -58,11 +58,14 @@ class ClimbEnd:
     x : array of shape (d,)
     logp : float
     converged : bool
+    hessian : array of shape (d, d), optional
+        Negative Hessian there, where it is known.
     """
 
     x: np.ndarray
     logp: float
     converged: bool
+    hessian: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,15 @@ def classify(
     if not np.isfinite(logp):
         return EndPoint("none", x, logp)
     x = _checked_image(density, optima, x, logp)
-    hessian = negative_hessian(density, x, spread)
+    hessian = end.hessian if np.array_equal(x, end.x) else None
+    if hessian is None:
+        hessian = negative_hessian(density, x, spread)
     values, vectors = np.linalg.eigh(hessian * np.outer(spread, spread))
     largest = np.abs(values).max()
     if largest < FLAT_CURVATURE:
         return EndPoint("flat", x, logp)
     if not density.has_gradient:
+        x, logp = refined(density, x, logp, inverse_scale(hessian[None], spread)[0])
         return EndPoint("optimum", x, logp, hessian)
     saddle = values.min() < -SADDLE_CURVATURE * max(1.0, largest)
     curved = values > FLAT_CURVATURE

@@ -11,6 +11,7 @@ from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.peaks import Peaks
+    from pymc_multimodal.search.quadratic import Evaluated
 
 __all__ = ["Climbs", "Differentiable", "climb"]
 
@@ -81,6 +82,8 @@ class Climbs:
     peak : array of int, shape (n,)
         Known optimum on whose quadratic function the climb has come, or -1: such a climb was not
         finished.
+    evaluated : Evaluated or None
+        Every point, where these are kept.
     """
 
     x: np.ndarray
@@ -90,6 +93,7 @@ class Climbs:
     converged: np.ndarray
     cut_off: np.ndarray
     peak: np.ndarray
+    evaluated: Evaluated | None = None
 
 
 def climb(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.search.optima import OptimumSet
+from pymc_multimodal.search.quadratic import Evaluated
 
 if TYPE_CHECKING:
-    from pymc_multimodal.search.starts import StartDistribution
+    from pymc_multimodal.search.starts import StartDistribution, Starts
     from pymc_multimodal.target.group import Symmetry
 
 __all__ = ["Counts", "Search"]
@@ -67,6 +68,10 @@ class Search:
         Starts and points on the paths of the climbs, with the optimum that each climb ended at.
     saddle_pairs, saddle_logp : arrays of shape (s, 2) and (s,)
         Pairs of optima with the log density of the highest pass that is known between them.
+    evaluated : Evaluated
+        Points that climbs by COBYQA have evaluated.
+    sample : Starts or None
+        Points of the prior from which starts may be selected; None if there is no such sample.
     counts : Counts
     first_size : int
         Number of starts of the first batch.
@@ -92,6 +97,8 @@ class Search:
     point_optima: np.ndarray
     saddle_pairs: np.ndarray
     saddle_logp: np.ndarray
+    evaluated: Evaluated
+    sample: Starts | None = None
     counts: Counts = field(default_factory=Counts)
     first_size: int = 0
     n_evals: int = 0
@@ -115,6 +122,7 @@ class Search:
             point_optima=np.empty(0, dtype=int),
             saddle_pairs=np.empty((0, 2), dtype=int),
             saddle_logp=np.empty(0),
+            evaluated=Evaluated.nothing(d),
             symmetry_wanted=symmetry,
         )
 
