@@ -56,7 +56,7 @@ MIN_BATCHES = 2
 SCOUTS = 4
 # Part of the first batch that is climbed from where starts are selected, which is where climbs are
 # dear. Conventional: the aim is some hundred to 1,500 evaluations.
-SELECTED_PART = 4
+SELECTED_PART = 5
 # Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
 # barriers, symmetries and later batches. Conventional.
 CLIMB_SHARE = 0.5
@@ -156,30 +156,47 @@ def _first_batch(
 
     Near a limit of the fit the batch has as many starts as can be climbed from.
     """
-    size, selected = first_size(search.distribution, settings), False
+    size = first_size(search.distribution, settings)
     if are_selected(density, settings, search.distribution):
-        size, selected = max(1, size // SELECTED_PART), True
-    # Climbs with selected starts go on side by side, and learn from one another.
-    scouts = size if selected and density.room() == np.inf else SCOUTS
-    few = min(size, max(1, int(min(density.room(), scouts))))
+        return _first_selected(density, search, settings, size // SELECTED_PART, rng)
+    few = min(size, max(1, int(min(density.room(), SCOUTS))))
     evals = density.n_logp_evals
-    if selected:
-        sample = first_sample(density, search.distribution, settings, size, rng)
-        search, starts = select_starts(density, replace(search, sample=sample), settings, few, rng)
-    else:
-        starts = first_starts(density, search.distribution, settings, rng, slice(0, few))
+    starts = first_starts(density, search.distribution, settings, rng, slice(0, few))
     search = _climb_from_starts(density, search, settings, starts)
-    price = (density.n_logp_evals - evals) / few
-    size = min(size, few + int(min(CLIMB_SHARE * density.room() / price, size)))
-    if size > few:
+    more = _affordable(density, size - few, (density.n_logp_evals - evals) / few)
+    if more:
         with suppress(LimitReached):
-            if selected:
-                search, starts = select_starts(density, search, settings, size - few, rng)
-            else:
-                part = slice(few, size)
-                starts = first_starts(density, search.distribution, settings, rng, part)
+            part = slice(few, few + more)
+            starts = first_starts(density, search.distribution, settings, rng, part)
             search = _climb_from_starts(density, search, settings, starts)
     return search
+
+
+def _first_selected(
+    density: Density, search: Search, settings: ModeSearch, size: int, rng: np.random.Generator
+) -> Search:
+    """Climb from starts that are selected from a sample: without a limit from all at once.
+
+    Such climbs go on side by side, and learn from one another.
+    """
+    size = max(1, size)
+    sample = first_sample(density, search.distribution, settings, size, rng)
+    search = replace(search, evaluated=Evaluated(sample.x, sample.logp))
+    few = size if density.room() == np.inf else min(size, SCOUTS)
+    evals = density.n_logp_evals
+    starts, sample = select_starts(density, search, sample, few)
+    search = _climb_from_starts(density, search, settings, starts)
+    more = _affordable(density, size - few, (density.n_logp_evals - evals) / len(starts))
+    if more and len(sample):
+        with suppress(LimitReached):
+            starts, _ = select_starts(density, search, sample, more)
+            search = _climb_from_starts(density, search, settings, starts)
+    return search
+
+
+def _affordable(density: Density, size: int, price: float) -> int:
+    """Return how many of some climbs of a price a limit allows."""
+    return int(min(CLIMB_SHARE * density.room() / max(price, 1.0), size))
 
 
 def _next_batch(
@@ -187,14 +204,9 @@ def _next_batch(
 ) -> Search:
     """Climb from a later batch of starts."""
     size = _next_size(search, settings)
-    price = max(search.n_evals / search.counts.starts, 1.0)
-    size = max(1, min(size, int(min(CLIMB_SHARE * density.room() / price, size))))
-    images, some = search.optima.images(), Starts.empty(density.dim)
-    if are_selected(density, settings, search.distribution):
-        search, some = select_starts(density, search, settings, size // 2, rng)
-    size -= len(some)
-    drawn = draw_starts(density, search.distribution, settings, size, rng, images)
-    starts = Starts.joined([some, drawn], len(some) + len(drawn))
+    size = max(1, _affordable(density, size, search.n_evals / search.counts.starts))
+    images = search.optima.images()
+    starts = draw_starts(density, search.distribution, settings, size, rng, images)
     return _climb_from_starts(density, search, settings, starts)
 
 
@@ -271,7 +283,8 @@ def _climb_from_starts(
         return search
     search = _with_highest(search, starts.x, starts.logp)
     if optimiser_for(density, settings) == "cobyqa":
-        evaluated = search.evaluated.joined(Evaluated(starts.x, starts.logp))
+        drawn = starts.take(np.flatnonzero(starts.at_random))
+        evaluated = search.evaluated.joined(Evaluated(drawn.x, drawn.logp))
         search = replace(search, evaluated=evaluated)
     search, labels, cut_off = _climb(density, search, settings, starts.x)
     tells = (labels >= 0) & starts.at_random

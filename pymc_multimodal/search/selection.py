@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pymc_multimodal.search.optimise import optimiser_for
-from pymc_multimodal.search.starts import Starts, draw_starts, first_starts
+from pymc_multimodal.search.starts import Starts, first_starts
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["are_selected", "first_sample", "select_starts"]
 
-# Points of the sample for each start that is selected from it, and the fewest: below, more are
-# drawn. The first number was measured on prototypes.
-POINTS_PER_START, FEWEST_PER_START = 8, 4
+# Points of the sample for each start that is selected from it. Measured on prototypes.
+POINTS_PER_START = 8
 # Part of what a limit leaves for the search that the sample may use. Conventional.
 SAMPLE_SHARE = 0.25
 # Least distance of two starts, in spreads and in units of ``sqrt(2 d)``, the distance of two draws
@@ -65,13 +63,9 @@ def first_sample(
 
 
 def select_starts(
-    density: Density,
-    search: Search,
-    settings: ModeSearch,
-    n: int,
-    rng: np.random.Generator,
-) -> tuple[Search, Starts]:
-    """Select starts from a sample of the prior, which grows where it is too small.
+    density: Density, search: Search, sample: Starts, n: int
+) -> tuple[Starts, Starts]:
+    """Select starts from a sample.
 
     Points that no known optimum explains come first, the highest of these before others; each is
     some distance apart from the starts so far.
@@ -79,34 +73,21 @@ def select_starts(
     Parameters
     ----------
     density : Density
+        Its periods are used; it is not evaluated.
     search : Search
-    settings : ModeSearch
+    sample : Starts
     n : int
-    rng : numpy.random.Generator
 
     Returns
     -------
-    search : Search
-        Its sample lacks the points that were selected.
     starts : Starts
         At most n; none of them counts as a prior draw, or as drawn at random.
-
-    Raises
-    ------
-    LimitReached
-        If a limit of the fit was reached before the density was finite at any point.
+    left : Starts
+        The rest of the sample.
     """
-    sample = search.sample or Starts.empty(density.dim)
-    if len(sample) < FEWEST_PER_START * n:
-        more = min(POINTS_PER_START * n - len(sample), 1.0 + SAMPLE_SHARE * density.room())
-        images = search.optima.images()
-        drawn = draw_starts(density, search.distribution, settings, int(more), rng, images)
-        sample = Starts.joined([sample, drawn], len(sample) + len(drawn))
     rows = _far_apart(density, search, sample, n)
-    left = np.ones(len(sample), dtype=bool)
-    left[rows] = False
-    search = replace(search, sample=sample.take(np.flatnonzero(left)))
-    return search, sample.take(rows).selected()
+    left = np.setdiff1d(np.arange(len(sample)), rows)
+    return sample.take(rows).selected(), sample.take(left)
 
 
 def _far_apart(density: Density, search: Search, sample: Starts, n: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.quadratic import Evaluated
 
 if TYPE_CHECKING:
-    from pymc_multimodal.search.starts import StartDistribution, Starts
+    from pymc_multimodal.search.starts import StartDistribution
     from pymc_multimodal.target.group import Symmetry
 
 __all__ = ["Counts", "Search"]
@@ -70,8 +70,6 @@ class Search:
         Pairs of optima with the log density of the highest pass that is known between them.
     evaluated : Evaluated
         Points that climbs by COBYQA have evaluated.
-    sample : Starts or None
-        Points of the prior from which starts may be selected; None if there is no such sample.
     counts : Counts
     first_size : int
         Number of starts of the first batch.
@@ -98,7 +96,6 @@ class Search:
     saddle_pairs: np.ndarray
     saddle_logp: np.ndarray
     evaluated: Evaluated
-    sample: Starts | None = None
     counts: Counts = field(default_factory=Counts)
     first_size: int = 0
     n_evals: int = 0

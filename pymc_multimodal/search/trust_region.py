@@ -46,8 +46,10 @@ LEVEL_NATS, SUMMIT_NATS = 5e-3, 0.05
 # A fitted maximum is evaluated if it is higher by more than this (nats). Conventional.
 POLISH_NATS = 1e-4
 # A climb ends at an optimum that is known if its normal approximation predicts the climb's d + 1
-# highest points, relative to the fall from the summit, and in nats. Conventional.
-RELATIVE_ERROR, SMALL_ERROR = 0.1, 0.02
+# highest points, relative to the fall from the summit, and in nats. Within two standard deviations
+# that is enough by half: modes are curved and skewed, and two that are so near are one.
+# Conventional.
+RELATIVE_ERROR, NEAR_ERROR, SMALL_ERROR, NEAR_FALL = 0.1, 0.5, 0.02, 2.0
 # Nats below the lowest point of a climb that a point outside of the support counts as. Conventional:
 # finite, so that the climb's quadratic functions remain useful.
 OUTSIDE = 100.0
@@ -103,7 +105,8 @@ class _Summits:
             step = self.density.unroll(here, self.x[k]) - self.x[k]
             fall = 0.5 * np.einsum("ni,ni->n", step @ self.hessian[k], step)
             error = np.abs(top[k] - fall - logp)
-            if (error < RELATIVE_ERROR * fall + SMALL_ERROR).all():
+            allowed = NEAR_ERROR if fall.max() < NEAR_FALL else RELATIVE_ERROR
+            if (error < allowed * fall + SMALL_ERROR).all():
                 return int(k)
         return -1
 
@@ -114,6 +117,7 @@ class _Climb:
 
     Attributes
     ----------
+    start : array of shape (d,)
     rows : list of int
         Its points, among all that were evaluated.
     best : int
@@ -128,6 +132,7 @@ class _Climb:
         A fitted maximum that is evaluated before the climb ends.
     """
 
+    start: np.ndarray
     rows: list[int] = field(default_factory=list)
     best: int = -1
     improved: list[int] = field(default_factory=list)
@@ -194,13 +199,14 @@ class _Batch:
         }
         self.summits = _Summits.of(density, optima)
         self.done: list[_Climb] = []
-        self.points, self.first = known, len(known.logp)
+        self.points, self.first = known, len(known)
+        self.index = {point.tobytes(): row for row, point in enumerate(known.x)}
 
     # ------------------------------------------------------------ rounds
 
     def climb(self, starts: np.ndarray) -> None:
         """Climb from some starts."""
-        climbs = [_Climb() for _ in starts]
+        climbs = [_Climb(start) for start in starts]
         self.done += climbs
         spread = self.optima.spread
         with lockstep([self._optimiser(start / spread) for start in starts]) as steps:
@@ -210,19 +216,15 @@ class _Batch:
                 if not live:
                     return
                 points = [self._next_point(climbs[i], steps[i]) for i in live]
-                x = self.density.wrap(np.array(points))
                 try:
-                    logp = self.density.logp(x)
+                    rows = self._evaluate(self.density.wrap(np.array(points)))
                 except LimitReached:
                     _cut_off(climbs, live)
                     return
-                row = len(self.points)
-                self.points = self.points.joined(Evaluated(x, logp))
-                for i in live:
+                for i, row in zip(live, rows, strict=True):
                     self._record(climbs[i], row)
-                    row += 1
-                for i, value in zip(live, logp, strict=True):
-                    self._go_on(climbs[i], steps[i], float(value))
+                for i in live:
+                    self._go_on(climbs[i], steps[i])
 
     def _optimiser(self, start: np.ndarray) -> Optimiser:
         return partial(_minimise, start=start, options=self.options)
@@ -240,10 +242,23 @@ class _Batch:
         return [live[k] for k in sorted(kept)]
 
     def _next_point(self, climb: _Climb, step: Stepwise) -> np.ndarray:
+        if not climb.rows:
+            return climb.start
         if climb.summit is not None:
             return climb.summit
         assert step.point is not None
         return step.point * self.optima.spread
+
+    def _evaluate(self, x: np.ndarray) -> list[int]:
+        """Return the rows of points among all; those that are not known are evaluated."""
+        rows = [self.index.get(point.tobytes(), -1) for point in x]
+        new = [k for k, row in enumerate(rows) if row < 0]
+        if new:
+            found = Evaluated(x[new], self.density.logp(x[new]))
+            for row, k in enumerate(new, len(self.points)):
+                rows[k] = self.index[x[k].tobytes()] = row
+            self.points = self.points.joined(found)
+        return rows
 
     def _record(self, climb: _Climb, row: int) -> None:
         climb.rows.append(row)
@@ -256,7 +271,7 @@ class _Batch:
 
     # ------------------------------------------------------------ ends
 
-    def _go_on(self, climb: _Climb, step: Stepwise, value: float) -> None:
+    def _go_on(self, climb: _Climb, step: Stepwise) -> None:
         """Let a climb take its next step, unless it has ended."""
         if climb.summit is not None or climb.best < 0:
             climb.over = True
@@ -270,11 +285,12 @@ class _Batch:
         if self._is_level(climb):
             climb.over = climb.converged = True
             return
-        step.advance(self._cost(climb, value))
+        step.advance(self._cost(climb))
         if step.point is None and not self._is_fitted(climb):
             climb.over, climb.converged = True, step.converged
 
-    def _cost(self, climb: _Climb, value: float) -> float:
+    def _cost(self, climb: _Climb) -> float:
+        value = float(self.points.logp[climb.rows[-1]])
         known = self.points.logp[climb.rows]
         known = known[np.isfinite(known)]
         cost = -value if np.isfinite(value) else OUTSIDE - known.min()
