@@ -325,9 +325,10 @@ def _identify_all(
     labels[rows] = search.optima.nearest(density, climbs.x[rows], climbs.logp[rows])
     cut_off = climbs.cut_off.copy()
     labels[cut_off] = -1
+    leader = np.arange(len(labels)) if climbs.leader is None else climbs.leader
     # The highest come first, so that an unfinished climb is compared with the optimum it nears.
     for i in np.argsort(-climbs.logp):
-        if labels[i] >= 0 or cut_off[i]:
+        if labels[i] >= 0 or cut_off[i] or leader[i] != i:
             continue
         x, logp = climbs.x[i : i + 1], climbs.logp[i : i + 1]
         labels[i] = search.optima.nearest(density, x, logp)[0]
@@ -338,7 +339,7 @@ def _identify_all(
                 search, labels[i] = identify(density, search, end, max_iter)
             except LimitReached:
                 cut_off[i] = True
-    return search, labels, cut_off
+    return search, labels[leader], cut_off | cut_off[leader]
 
 
 def _fitted_hessian(

@@ -96,7 +96,9 @@ def _hessian_from_values(density: Density, x: np.ndarray, h: np.ndarray, full: b
         i, j = i[:0], j[:0]
     steps = np.diag(h)
     pairs = [x + steps[i] + steps[j], x - steps[i] - steps[j]]
-    values = density.logp(np.concatenate([x[None], x + steps, x - steps, *pairs]))
+    points = np.concatenate([x[None], x + steps, x - steps, *pairs])
+    # The calls of a density without gradient are dear: workers share them.
+    values = density.logp(points, chunk=1)
     centre, plus, minus = values[0], values[1 : d + 1], values[d + 1 : 2 * d + 1]
     corners = values[2 * d + 1 :].reshape(2, -1).sum(axis=0)
     with np.errstate(invalid="ignore"):
@@ -110,7 +112,7 @@ def _hessian_from_values(density: Density, x: np.ndarray, h: np.ndarray, full: b
 
 def refined(
     density: Density, x: np.ndarray, logp: float, scale: np.ndarray
-) -> tuple[np.ndarray, float]:
+) -> tuple[np.ndarray, float, float]:
     """Bring the end of a climb without gradient to the optimum, by Newton steps.
 
     Gradient and curvature along the columns of `scale` are central differences: a step costs
@@ -128,25 +130,28 @@ def refined(
     -------
     x : array of shape (d,)
     logp : float
+    gain : float
+        Predicted gain of a further step (nats), one that did not lead higher; 0 at an optimum.
     """
-    steps = REFINING_STEP * scale.T
+    steps, gain = REFINING_STEP * scale.T, 0.0
     for _ in range(REFINING_STEPS):
-        beside = density.logp(density.wrap(np.concatenate([x + steps, x - steps])))
+        beside = density.logp(density.wrap(np.concatenate([x + steps, x - steps])), chunk=1)
         plus, minus = beside.reshape(2, -1)
         with np.errstate(invalid="ignore"):
             slope = (plus - minus) / (2 * REFINING_STEP)
             curvature = (2 * logp - plus - minus) / REFINING_STEP**2
         curved = np.isfinite(slope) & (curvature > 0)
         along = np.where(curved, slope / np.where(curved, curvature, 1.0), 0.0)
-        if 0.5 * float(slope[curved] @ along[curved]) < REFINING_GAIN:
-            break
+        gain = 0.5 * float(slope[curved] @ along[curved])
+        if gain < REFINING_GAIN:
+            return x, logp, 0.0
         along *= min(1.0, 1.0 / np.linalg.norm(along))
         better = density.wrap(x + scale @ along)
         height = float(density.logp(better[None])[0])
         if not height > logp:
             break
         x, logp = better, height
-    return x, logp
+    return x, logp, gain
 
 
 def inverse_scale(hessian: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -84,6 +84,8 @@ class Climbs:
         finished.
     evaluated : Evaluated or None
         Every point, where these are kept.
+    leader : array of int, shape (n,), or None
+        For each climb the one at whose end it would have arrived: itself, if it was finished.
     """
 
     x: np.ndarray
@@ -94,6 +96,7 @@ class Climbs:
     cut_off: np.ndarray
     peak: np.ndarray
     evaluated: Evaluated | None = None
+    leader: np.ndarray | None = None
 
 
 def climb(

@@ -17,7 +17,7 @@ Optimiser: TypeAlias = Callable[[Callable[[np.ndarray], float]], bool]
 
 
 class _Ended(BaseException):
-    """Raised inside of an optimiser that is ended; no `Exception`, so that libraries let it pass."""
+    """Raised inside of an optimiser that is ended; no `Exception`: libraries let it pass."""
 
 
 class Stepwise:

@@ -91,7 +91,7 @@ def select_starts(
 
 
 def _far_apart(density: Density, search: Search, sample: Starts, n: int) -> np.ndarray:
-    """Return at most n rows of the sample, by rank, that lie far from each other and from starts."""
+    """Return at most n rows, by rank, that lie far from each other and from earlier starts."""
     order = np.lexsort((-sample.logp, _explained(density, search, sample)))
     distance = LEAST_DISTANCE * np.sqrt(2.0 * density.dim)
     rows: list[int] = []

@@ -41,8 +41,9 @@ FINISHED_CLIMBS = 2
 # two.
 MAX_EVALS_PER_ITERATION = 2
 # A climb ends where its last 2 d + 1 points lie within this of its highest (nats), after twice as
-# many, and where a fitted quadratic function has its maximum within so much of it. Conventional.
-LEVEL_NATS, SUMMIT_NATS = 5e-3, 0.05
+# many, and where a fitted quadratic function has its maximum within so much of it; the function's
+# error (`QuadraticFit.error`) is at most so large. Conventional.
+LEVEL_NATS, SUMMIT_NATS, SUMMIT_ERROR = 5e-3, 0.05, 0.5
 # A fitted maximum is evaluated if it is higher by more than this (nats). Conventional.
 POLISH_NATS = 1e-4
 # A climb ends at an optimum that is known if its normal approximation predicts the climb's d + 1
@@ -50,8 +51,8 @@ POLISH_NATS = 1e-4
 # that is enough by half: modes are curved and skewed, and two that are so near are one.
 # Conventional.
 RELATIVE_ERROR, NEAR_ERROR, SMALL_ERROR, NEAR_FALL = 0.1, 0.5, 0.02, 2.0
-# Nats below the lowest point of a climb that a point outside of the support counts as. Conventional:
-# finite, so that the climb's quadratic functions remain useful.
+# Nats below the lowest point of a climb that a point outside of the support counts as.
+# Conventional: finite, so that the climb's quadratic functions remain useful.
 OUTSIDE = 100.0
 # Largest cost, above that of the start, that is told as it is: differences stay finite.
 MAX_COST = 1e30
@@ -111,7 +112,7 @@ class _Summits:
         return -1
 
 
-@dataclass
+@dataclass(eq=False)
 class _Climb:
     """What one climb has done.
 
@@ -128,8 +129,10 @@ class _Climb:
         Known optimum that it would have ended at, or -1.
     over, converged, cut_off : bool
         Whether it has ended, at an optimum, or by a limit.
-    summit : array of shape (d,) or None
-        A fitted maximum that is evaluated before the climb ends.
+    asked : int
+        The point that COBYQA has asked for last, among all.
+    fit : QuadraticFit or None
+        A function whose maximum is evaluated before the climb ends.
     """
 
     start: np.ndarray
@@ -140,7 +143,8 @@ class _Climb:
     over: bool = False
     converged: bool = False
     cut_off: bool = False
-    summit: np.ndarray | None = None
+    asked: int = -1
+    fit: QuadraticFit | None = None
 
 
 def climb_by_trust_region(
@@ -150,6 +154,7 @@ def climb_by_trust_region(
     known: Evaluated,
     *,
     max_iter: int = 300,
+    radius: float = FIRST_RADIUS,
 ) -> Climbs:
     """Maximise the log density from every start by COBYQA, all starts side by side.
 
@@ -172,13 +177,21 @@ def climb_by_trust_region(
         Points that were evaluated before.
     max_iter : int
         Most iterations of one climb.
+    radius : float
+        First radius of the trust region, in spreads of the starts.
 
     Returns
     -------
     Climbs
         `Climbs.evaluated` holds every point.
     """
-    batch = _Batch(density, optima, known, max_iter)
+    options = {
+        "radius_init": radius,
+        "radius_final": LAST_RADIUS,
+        "maxiter": max_iter,
+        "maxfev": MAX_EVALS_PER_ITERATION * max_iter + 2 * density.dim + 1,
+    }
+    batch = _Batch(density, optima, known, options)
     for first in range(0, len(starts), SIDE_BY_SIDE):
         batch.climb(starts[first : first + SIDE_BY_SIDE])
     return batch.climbs(starts)
@@ -188,15 +201,13 @@ class _Batch:
     """Climbs of one batch, with all that they have found."""
 
     def __init__(
-        self, density: Density, optima: OptimumSet, known: Evaluated, max_iter: int
+        self,
+        density: Density,
+        optima: OptimumSet,
+        known: Evaluated,
+        options: dict[str, float],
     ) -> None:
-        self.density, self.optima = density, optima
-        self.options = {
-            "radius_init": FIRST_RADIUS,
-            "radius_final": LAST_RADIUS,
-            "maxiter": max_iter,
-            "maxfev": MAX_EVALS_PER_ITERATION * max_iter + 2 * density.dim + 1,
-        }
+        self.density, self.optima, self.options = density, optima, options
         self.summits = _Summits.of(density, optima)
         self.done: list[_Climb] = []
         self.points, self.first = known, len(known)
@@ -244,8 +255,8 @@ class _Batch:
     def _next_point(self, climb: _Climb, step: Stepwise) -> np.ndarray:
         if not climb.rows:
             return climb.start
-        if climb.summit is not None:
-            return climb.summit
+        if climb.fit is not None:
+            return climb.fit.x
         assert step.point is not None
         return step.point * self.optima.spread
 
@@ -254,7 +265,8 @@ class _Batch:
         rows = [self.index.get(point.tobytes(), -1) for point in x]
         new = [k for k, row in enumerate(rows) if row < 0]
         if new:
-            found = Evaluated(x[new], self.density.logp(x[new]))
+            # Next to a step of COBYQA a call costs nothing, and workers share the points.
+            found = Evaluated(x[new], self.density.logp(x[new], chunk=1))
             for row, k in enumerate(new, len(self.points)):
                 rows[k] = self.index[x[k].tobytes()] = row
             self.points = self.points.joined(found)
@@ -273,24 +285,34 @@ class _Batch:
 
     def _go_on(self, climb: _Climb, step: Stepwise) -> None:
         """Let a climb take its next step, unless it has ended."""
-        if climb.summit is not None or climb.best < 0:
-            climb.over = True
-            return
-        n = len(climb.rows)
-        if n > self.density.dim and self._is_known(climb):
-            climb.over = climb.converged = True
-            return
-        if n % self.density.dim == 0 and self._is_fitted(climb):
-            return
-        if self._is_level(climb):
-            climb.over = climb.converged = True
-            return
-        step.advance(self._cost(climb))
+        if climb.fit is not None:
+            fit, climb.fit = climb.fit, None
+            if self.points.logp[climb.rows[-1]] > fit.logp - SUMMIT_NATS:
+                return self._end_at(fit, climb)
+        else:
+            climb.asked = climb.rows[-1]
+            if self._has_ended(climb):
+                return
+        if step.point is not None:
+            step.advance(self._cost(climb))
         if step.point is None and not self._is_fitted(climb):
             climb.over, climb.converged = True, step.converged
 
+    def _has_ended(self, climb: _Climb) -> bool:
+        """Tell whether a climb ends, or has a fitted maximum that is evaluated next."""
+        n = len(climb.rows)
+        if climb.best < 0:
+            climb.over = True
+        elif n > self.density.dim and self._is_known(climb):
+            climb.over = climb.converged = True
+        elif n % self.density.dim == 0 and self._is_fitted(climb):
+            return True
+        elif self._is_level(climb):
+            climb.over = climb.converged = True
+        return climb.over
+
     def _cost(self, climb: _Climb) -> float:
-        value = float(self.points.logp[climb.rows[-1]])
+        value = float(self.points.logp[climb.asked])
         known = self.points.logp[climb.rows]
         known = known[np.isfinite(known)]
         cost = -value if np.isfinite(value) else OUTSIDE - known.min()
@@ -315,20 +337,24 @@ class _Batch:
     def _is_fitted(self, climb: _Climb) -> bool:
         """Tell whether a quadratic function has its maximum at a climb's highest point.
 
-        Its maximum is evaluated in the next round, or the climb is over.
+        Its maximum is evaluated in the next round, or the climb is over. It goes on if the maximum
+        turns out to be lower.
         """
         best, height = self.points.x[climb.best], self._height(climb)
         fit = fit_quadratic(self.points, best, height, self.optima.spread, self.density.unroll)
-        if fit is None or fit.logp - height > SUMMIT_NATS:
+        if fit is None or fit.error > SUMMIT_ERROR or fit.logp - height > SUMMIT_NATS:
             return False
-        climb.converged = True
         if fit.logp - height > POLISH_NATS:
-            climb.summit = fit.x
+            climb.fit = fit
         else:
-            climb.over = True
+            self._end_at(fit, climb)
+        return True
+
+    def _end_at(self, fit: QuadraticFit, climb: _Climb) -> None:
+        climb.over = climb.converged = True
+        best, height = self.points.x[climb.best], self._height(climb)
         if self.summits.describing(best[None], np.array([height])) < 0:
             self.summits.add(fit, climb)
-        return True
 
     # ------------------------------------------------------------ result
 
@@ -336,17 +362,17 @@ class _Batch:
         """Return what the climbs have found."""
         n = len(self.optima)
         x, logp = starts.copy(), np.full(len(starts), -np.inf)
-        peak = np.full(len(starts), -1)
+        peak, leader = np.full(len(starts), -1), np.arange(len(starts))
         path: list[int] = []
         path_row: list[int] = []
         for i, climb in enumerate(self.done):
             passed = climb.improved[:: max(1, len(climb.improved) // PATH_PARTS)]
             path += passed
             path_row += [i] * len(passed)
-            # It may have come near an optimum that another climb of this batch has come to.
-            end = self.summits.climb[climb.peak - n] if climb.peak >= n else climb
-            if end.best >= 0:
-                x[i], logp[i] = self.points.x[end.best], self.points.logp[end.best]
+            if climb.best >= 0:
+                x[i], logp[i] = self.points.x[climb.best], self.points.logp[climb.best]
+            if climb.peak >= n:
+                leader[i] = self.done.index(self.summits.climb[climb.peak - n])
             peak[i] = climb.peak if climb.peak < n else -1
         return Climbs(
             x,
@@ -357,6 +383,7 @@ class _Batch:
             np.array([climb.cut_off for climb in self.done], dtype=bool),
             peak,
             self.points.since(self.first),
+            leader,
         )
 
 

@@ -21,9 +21,9 @@ from pymc_multimodal.target.workers import WorkerPool
 
 __all__ = ["CHUNK", "Density"]
 
-# Points per call of the function. The number is fixed, because matrix products may round
-# differently for another number of rows: the value of a point must not depend on the number of
-# workers that share a batch. The value 32 is conventional.
+# Points per call of the function, unless a caller asks for less. The number is fixed, because
+# matrix products may round differently for another number of rows: the value of a point must not
+# depend on the number of workers that share a batch. The value 32 is conventional.
 CHUNK = 32
 
 
@@ -113,12 +113,15 @@ class Density:
 
     # -------------------------------------------------------------- evaluation
 
-    def logp(self, x: np.ndarray) -> np.ndarray:
+    def logp(self, x: np.ndarray, *, chunk: int = CHUNK) -> np.ndarray:
         """Log density of each row; -inf where the function gives NaN or +inf, or raises.
 
         Parameters
         ----------
         x : array of shape (n, d)
+        chunk : int
+            Points per call of the function. With one, workers share even a few points; such calls
+            cost more where the function is quick.
 
         Returns
         -------
@@ -132,7 +135,7 @@ class Density:
         FitError
             If a worker process died.
         """
-        return self._evaluate(x)[0]
+        return self._evaluate(x, chunk)[0]
 
     def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density and gradient of each row.
@@ -192,13 +195,13 @@ class Density:
             self.value_seconds += self.seconds - seconds
         return self._tallied(results)
 
-    def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(self, x: np.ndarray, chunk: int = CHUNK) -> tuple[np.ndarray, np.ndarray]:
         x = np.ascontiguousarray(x, dtype=float)
-        chunks = [x[i : i + CHUNK] for i in range(0, len(x), CHUNK)]
+        chunks = [x[i : i + chunk] for i in range(0, len(x), chunk)]
         # Closing the results stops workers from beginning chunks that nobody waits for.
         with closing(self._results(chunks)) as pending:
             following = partial(next, pending)
-            results = [self._counted(chunk, following, self.has_gradient) for chunk in chunks]
+            results = [self._counted(part, following, self.has_gradient) for part in chunks]
         grad = np.empty((len(x), self.dim if self.has_gradient else 0))
         if self.has_gradient and results:
             grad = np.concatenate([r.grad for r in results])
