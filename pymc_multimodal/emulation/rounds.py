@@ -184,7 +184,7 @@ def emulate(
 
 
 def _known(density: Density) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Evaluations of an earlier fit: points (n, d), log densities (n,) and outputs (n, m)."""
+    """Return evaluations of an earlier fit: points (n, d), log densities (n,) and outputs (n, m)."""
     assert density.outputs is not None
     assert density.history is not None
     known = density.history.evaluations(density.names, outputs=True)
