@@ -29,8 +29,8 @@ PARTICLES, MOVES = 256, TemperedSettings(moves=2, steps=2, keep=0.5)
 PRECISE_SD = 0.1
 # Largest standard deviation that counts. Conventional: points of which nothing is known are alike.
 MAX_SD = 3.0
-# Evaluations of an earlier fit from which the emulator begins, at most: the first ones fill the prior
-# and refine the emulator. Conventional.
+# Evaluations of an earlier fit from which the emulator begins, at most: the first ones fill the
+# prior and refine the emulator. Conventional.
 MAX_KNOWN = 400
 # Points of one call of the emulated density. Conventional.
 EMULATED_CHUNK = 256
@@ -184,7 +184,7 @@ def emulate(
 
 
 def _known(density: Density) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return evaluations of an earlier fit: points (n, d), log densities (n,) and outputs (n, m)."""
+    """Return evaluations of an earlier fit: points, log densities and outputs (n, m)."""
     assert density.outputs is not None
     assert density.history is not None
     known = density.history.evaluations(density.names, outputs=True)
