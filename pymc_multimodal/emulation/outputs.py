@@ -66,7 +66,7 @@ class Scaling:
         return out
 
     def backward(self, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs of coefficients (n, r), and their derivatives by u; two arrays (n, m)."""
+        """Return outputs of coefficients (n, r), and their derivatives by u; two arrays (n, m)."""
         u = (self.mean + f @ self.components.T) * (self.unit / self.reach)
         u = np.clip(u, -300.0, 300.0)
         return self.centre + self.reach * np.sinh(u), self.unit * np.cosh(u)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.target import equal_logp
+
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.settings import Emulation
     from pymc_multimodal.target import Density
 
-__all__ = ["Plan", "plan_evaluations", "plan_surface", "price_of"]
+__all__ = ["Plan", "Price", "plan_evaluations", "plan_surface", "price_of"]
 
 # Evaluations by default for each input of the simulator, and at least. Measured:
 # examples/benchmarks/simulators.py
@@ -24,8 +26,8 @@ DESIGN_PER_INPUT = 32
 # Parts of the budget: at most for the design and for points that refine the emulator, at least for
 # the judged draws. Conventional.
 DESIGN_SHARE, JUDGED_SHARE = 0.4, 0.35
-# Points at which the price of an evaluation is measured, after one that may compile. Conventional.
-PRICED_POINTS = 2
+# Points at which the price of an evaluation is measured. Conventional.
+PRICED_POINTS = 3
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,42 @@ class Plan:
         return text
 
 
-def price_of(density: Density, rng: np.random.Generator) -> float:
-    """Return the seconds of one evaluation, by a few points of the prior.
+@dataclass(frozen=True)
+class Price:
+    """Time of one evaluation.
+
+    Attributes
+    ----------
+    seconds : float
+        Median of a few evaluations.
+    least : float
+        The quickest of them: what else the machine does has no part in it.
+    repeatable : bool
+        Whether a second evaluation of a point gave the same value.
+    """
+
+    seconds: float
+    least: float
+    repeatable: bool
+
+
+def price_of(density: Density, rng: np.random.Generator) -> Price:
+    """Measure the time of one evaluation, at a few points of the prior.
 
     Parameters
     ----------
     density : Density
     rng : numpy.random.Generator
     """
-    x = density.prior_draws(1 + PRICED_POINTS, rng)
-    density.logp(x[:1])
-    began = time.perf_counter()
-    density.logp(x[1:])
-    return (time.perf_counter() - began) / PRICED_POINTS
+    x = density.prior_draws(PRICED_POINTS, rng)
+    # The first evaluation may compile.
+    value, times, again = density.logp(x[:1]), [], []
+    for row in x[:, None]:
+        began = time.perf_counter()
+        again.append(density.logp(row))
+        times.append(time.perf_counter() - began)
+    same = equal_logp(again[0], value, density.resolution).all()
+    return Price(float(np.median(times)), min(times), bool(same))
 
 
 def plan_evaluations(seconds: float, inputs: int, settings: Emulation, room: float) -> Plan:
@@ -114,7 +139,7 @@ def plan_evaluations(seconds: float, inputs: int, settings: Emulation, room: flo
     return Plan(seconds, total, design, max(0, total - design - judged), settings.batch)
 
 
-def plan_surface(seconds: float, dim: int, settings: Emulation, room: float) -> Plan:
+def plan_surface(seconds: float, dim: int, settings: Emulation, spent: int, room: float) -> Plan:
     """Plan the evaluations of a density of which only values are known, after the search.
 
     Parameters
@@ -123,18 +148,20 @@ def plan_surface(seconds: float, dim: int, settings: Emulation, room: float) -> 
         Of one evaluation.
     dim : int
     settings : Emulation
+    spent : int
+        Evaluations of the search.
     room : float
         Evaluations that the limits of the fit allow; may be infinite.
 
     Returns
     -------
     Plan
-        Without a design: the points of the search take its place.
+        Its design are the points of the search.
     """
-    total = settings.budget or max(LEAST_BUDGET, BUDGET_PER_DIMENSION * dim)
-    total = int(min(total, max(room, 1.0)))
-    judged = int(np.ceil(JUDGED_SHARE * total))
-    return Plan(seconds, total, 0, max(0, total - judged), settings.batch)
+    more = settings.budget or max(LEAST_BUDGET, BUDGET_PER_DIMENSION * dim)
+    more = int(min(more, max(room, 1.0)))
+    judged = int(np.ceil(JUDGED_SHARE * more))
+    return Plan(seconds, spent + more, spent, max(0, more - judged), settings.batch)
 
 
 def _duration(seconds: float) -> str:
