@@ -13,7 +13,9 @@ from pymc_multimodal.emulation import (
     joined_draws,
     judged_draws,
     judged_weights,
+    missing_draws,
     region_of,
+    with_emulated_errors,
 )
 from pymc_multimodal.search import StartDistribution
 
@@ -31,6 +33,10 @@ def posterior_of(error, rng):
     return integrate(TARGET.density(gradient=False), found, starts, 0.002, rng)
 
 
+def weights_of(sample, posterior, rng):
+    return with_emulated_errors(judged_weights(sample, posterior, rng), posterior)
+
+
 def test_ratios_of_an_exact_emulator_are_bounded(rng):
     """A ratio is at most the inverse of the share of draws that the emulated posterior gives."""
     posterior = posterior_of(None, rng)
@@ -38,9 +44,15 @@ def test_ratios_of_an_exact_emulator_are_bounded(rng):
     ratio = np.exp(sample.log_ratio - TARGET.log_z)
     assert len(sample) == sample.counts.sum()
     assert 0.999 < ratio.max() < 1 / 0.85 + 0.05
-    weights = judged_weights(sample, region_of(posterior, sample), posterior)
-    assert abs(weights.total - TARGET.log_z) < 4 * weights.total_se
-    assert weights.total_se < 0.03
+    weights = weights_of(sample, posterior, rng)
+    # Known densities are control variates, so that nothing is left but the errors of their sums.
+    weights = judged_weights(sample, posterior, rng)
+    assert weights.total_se < 1e-6
+    both = with_emulated_errors(weights, posterior)
+    assert abs(both.total - TARGET.log_z) < 4 * both.total_se
+    assert both.total_se == pytest.approx(posterior.weights.total_se)
+    np.testing.assert_allclose(both.weight, posterior.weights.weight, rtol=1e-5)
+    assert missing_draws(weights, 0.01) == 1.0
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -52,7 +64,7 @@ def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
         first = judged_draws(density, posterior, 100, rng)
         second = judged_draws(density, posterior, 100, rng)
         sample = joined_draws(posterior, first, second, rng)
-        weights = judged_weights(sample, region_of(posterior, sample), posterior)
+        weights = weights_of(sample, posterior, rng)
         z.append([(weights.total - TARGET.log_z) / weights.total_se,
                   (weights.weight[heavy] - 0.7) / weights.weight_se[heavy]])  # fmt: skip
     z = np.array(z)
@@ -60,7 +72,16 @@ def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
     assert (np.abs(z.mean(axis=0)) < 0.8).all()
     # Draws that are spread evenly vary less than is stated, not more.
     assert (np.mean(z**2, axis=0) < 1 + 4 * np.sqrt(2 / len(z))).all()
-    assert (np.mean(z**2, axis=0) > 0.05).all()
+
+
+def test_more_draws_are_asked_for_where_errors_are_large(rng):
+    """Errors fall with the root of the number of draws."""
+    posterior, density = posterior_of(ERRORS["bent"], rng), TARGET.density(gradient=False)
+    factor = []
+    for n in (200, 800):
+        sample = judged_draws(density, posterior, n, rng)
+        factor.append(missing_draws(judged_weights(sample, posterior, rng), 1e-3))
+    assert factor[0] / factor[1] == pytest.approx(4.0, rel=0.4)
 
 
 def test_joined_samples_are_weighed_as_one(rng):
@@ -155,7 +176,7 @@ def test_regions_where_the_density_is_zero(rng):
     sample = judged_draws(half.density(gradient=False), posterior, 400, rng)
     region = region_of(posterior, sample)
     np.testing.assert_array_equal(region == -1, sample.x[:, 1] <= -2.5)
-    weights = judged_weights(sample, region, posterior)
+    weights = weights_of(sample, posterior, rng)
     exact = TARGET.draws(400_000, rng)
     kept = np.mean(exact[:, 1] > -2.5)
     assert abs(weights.total - TARGET.log_z - np.log(kept)) < 4 * weights.total_se
