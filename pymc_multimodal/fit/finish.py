@@ -84,9 +84,12 @@ def finish(state: State, run: Run) -> Fit:
     statuses = under_a_limit(statuses)
     if len(answer.modes) == 1:
         statuses = of_one_region(statuses)
+    density, history = run.density, run.density.history
     return Fit(
-        config=replace(run.settings, generator=run.settings.generator_for(run.density)),
-        names=run.density.names,
+        config=replace(
+            run.settings, generator=run.settings.generator_for(density), evaluations=None
+        ),
+        names=density.names,
         modes=modes,
         draws=draws,
         chains=chains,
@@ -99,6 +102,7 @@ def finish(state: State, run: Run) -> Fit:
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),
         orbits=orbits,
+        evaluations=history and history.evaluations(density.names, outputs=False),
     )
 
 
