@@ -14,6 +14,7 @@ from pymc_multimodal.emulation.judged import (
     judged_weights,
     region_of,
 )
+from pymc_multimodal.emulation.left_out import LeftOut, left_out, unseen_log_ratios
 from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
 from pymc_multimodal.emulation.plan import Plan, plan_evaluations, plan_surface, price_of
 from pymc_multimodal.emulation.rounds import Emulated, Emulator, emulate, evaluated, refine
@@ -27,6 +28,7 @@ __all__ = [
     "EmulatedPosterior",
     "Emulation",
     "Emulator",
+    "LeftOut",
     "Plan",
     "Resampling",
     "emulate",
@@ -36,9 +38,11 @@ __all__ = [
     "joined_draws",
     "judged_draws",
     "judged_weights",
+    "left_out",
     "plan_evaluations",
     "plan_surface",
     "price_of",
     "refine",
     "region_of",
+    "unseen_log_ratios",
 ]
