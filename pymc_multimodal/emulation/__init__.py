@@ -12,7 +12,9 @@ from pymc_multimodal.emulation.judged import (
     joined_draws,
     judged_draws,
     judged_weights,
+    missing_draws,
     region_of,
+    with_emulated_errors,
 )
 from pymc_multimodal.emulation.left_out import LeftOut, left_out, unseen_log_ratios
 from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
@@ -39,10 +41,12 @@ __all__ = [
     "judged_draws",
     "judged_weights",
     "left_out",
+    "missing_draws",
     "plan_evaluations",
     "plan_surface",
     "price_of",
     "refine",
     "region_of",
     "unseen_log_ratios",
+    "with_emulated_errors",
 ]
