@@ -190,8 +190,8 @@ def main() -> None:
     print(
         f"\nThe source lies north of the axis with a probability of {share:.2f}. A fifth well at "
         f"({X[i]:.0f} m, {Y[j]:.0f} m) lowers the expected error of the side from "
-        f"{min(share, 1 - share):.2f} to {error[i, j]:.2f}; {np.mean(error < 0.01):.0%} of the area "
-        f"are good for less than 0.01. The decision took {len(unique)} further solutions."
+        f"{min(share, 1 - share):.2f} to {error[i, j]:.2f}; {np.mean(error < 0.01):.0%} of the "
+        f"area are good for less than 0.01. The decision took {len(unique)} further solutions."
     )
     path = OUTPUT / "expensive_simulator.png"
     draw_picture(aquifer, fit, idata, error, (X[i], Y[j]), path)
