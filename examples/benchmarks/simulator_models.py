@@ -20,8 +20,9 @@ LOG_2PI = float(np.log(2 * np.pi))
 # freedom, and the share of prior draws. Conventional.
 KERNELS, NEIGHBOURS, FREEDOM, PRIOR_SHARE = 120, 200, 5.0, 0.1
 # Points of the prior, and of the first mixture, by which the mixture of the truth is found.
+# Conventional.
 FIRST_POINTS = (400_000, 40_000)
-# Points of one call of a simulator, for its memory.
+# Points of one call of a simulator, for its memory. Conventional.
 BLOCK = 20_000
 
 
@@ -147,7 +148,7 @@ class Simulator:
 
 
 class Counted(Density):
-    """A density that counts the calls of its function: rounds of evaluations.
+    """A density that counts the rounds of its evaluations: calls that evaluate new points.
 
     Parameters
     ----------
@@ -157,35 +158,28 @@ class Counted(Density):
     """
 
     def __init__(self, simulator: Simulator, hidden: bool) -> None:
-        self.calls = 0
-
-        def outputs(x: np.ndarray) -> np.ndarray:
-            self.calls += 1
-            return simulator.outputs(x)
-
-        def function(x: np.ndarray):
-            self.calls += 1
-            return simulator.logp(x), None
-
-        seen = _Seen(simulator, outputs)
+        self.rounds = 0
         super().__init__(
-            function,
+            lambda x: (simulator.logp(x), None),
             simulator.dim,
             has_gradient=False,
             prior=simulator.prior_draws,
-            split=None if hidden else lambda names: seen,
-            chunk=BLOCK,
+            split=None if hidden else lambda names: simulator,
         )
 
+    def logp(self, x: np.ndarray) -> np.ndarray:
+        before = self.n_logp_evals
+        try:
+            return super().logp(x)
+        finally:
+            self.rounds += self.n_logp_evals > before
 
-class _Seen:
-    """The simulator with another function for its outputs."""
-
-    def __init__(self, simulator: Simulator, outputs: Callable) -> None:
-        self._simulator, self.outputs = simulator, outputs
-
-    def __getattr__(self, name: str):
-        return getattr(self._simulator, name)
+    def logp_and_outputs(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        before = self.n_logp_evals
+        try:
+            return super().logp_and_outputs(x)
+        finally:
+            self.rounds += self.n_logp_evals > before
 
 
 # ------------------------------------------------------------------ truth

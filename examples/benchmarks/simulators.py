@@ -123,7 +123,7 @@ def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
     added = truth.log_z_se if simulator.log_z is None else 0.0
     record |= {
         "evals": fit.n_logp_evals,
-        "rounds": density.calls,
+        "rounds": density.rounds,
         "modes": fit.n_modes,
         "log_z_error": fit.weights.total - log_z,
         "log_z_se": float(np.hypot(fit.weights.total_se, added)),
