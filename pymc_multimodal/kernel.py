@@ -305,7 +305,8 @@ def step(
         last = first + n * move_.proposals
         if draw % every == 0:
             state, share = move_(target, state, rows(offered, slice(first, last)), rng)
-            accepted += share * move_.proposals
+            # Without jumps the moves themselves are counted.
+            accepted += share * (move_.proposals if kernel.jumps else 1 / len(kernel.moves))
         first = last
     return state, accepted / max(kernel.jumps, 1)
 

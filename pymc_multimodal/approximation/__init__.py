@@ -16,7 +16,7 @@ from pymc_multimodal.approximation.rounds import (
 )
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
-from pymc_multimodal.approximation.verdict import Verdict, judge
+from pymc_multimodal.approximation.verdict import Verdict, error_factor, judge
 from pymc_multimodal.approximation.weigh import region_draws, region_weights, weights_of_sample
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "WeightedSample",
     "approximate",
     "approximate_again",
+    "error_factor",
     "first_mixture",
     "judge",
     "region_draws",

@@ -12,7 +12,9 @@ from pymc_multimodal.emulation.judged import (
     joined_draws,
     judged_draws,
     judged_weights,
+    missing_draws,
     region_of,
+    with_emulated_errors,
 )
 from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
 from pymc_multimodal.emulation.plan import Plan, plan_evaluations, plan_surface, price_of
@@ -36,9 +38,11 @@ __all__ = [
     "joined_draws",
     "judged_draws",
     "judged_weights",
+    "missing_draws",
     "plan_evaluations",
     "plan_surface",
     "price_of",
     "refine",
     "region_of",
+    "with_emulated_errors",
 ]

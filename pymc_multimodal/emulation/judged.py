@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation import WeightedSample, weights_of_sample
-from pymc_multimodal.evidence import NORMAL_QUANTILE, SMALLEST_WEIGHT, logit_interval
+from pymc_multimodal.approximation import WeightedSample, error_factor, weights_of_sample
+from pymc_multimodal.evidence import (
+    LOG_EVIDENCE_FACTOR,
+    NORMAL_QUANTILE,
+    SMALLEST_WEIGHT,
+    logit_interval,
+)
 
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.rounds import Emulator
@@ -18,7 +23,15 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target import Density
 
-__all__ = ["EmulatedPosterior", "joined_draws", "judged_draws", "judged_weights", "region_of"]
+__all__ = [
+    "EmulatedPosterior",
+    "joined_draws",
+    "judged_draws",
+    "judged_weights",
+    "missing_draws",
+    "region_of",
+    "with_emulated_errors",
+]
 
 # Share of the judged draws that come from the densities of the regions, which are wider than the
 # emulated posterior: they see mass that the emulator has too little of. Measured:
@@ -171,29 +184,94 @@ def region_of(posterior: EmulatedPosterior, sample: WeightedSample) -> np.ndarra
 
 
 def judged_weights(
-    sample: WeightedSample, region: np.ndarray, posterior: EmulatedPosterior
+    sample: WeightedSample, posterior: EmulatedPosterior, rng: np.random.Generator
 ) -> Weights:
-    r"""Weights and evidences by the judged draws.
+    r"""Weights and evidences by the judged draws, without the emulated evidences' own errors.
 
-    Their errors are those of the ratios and those of the emulated evidences, which the ratios are
-    relative to, added in quadrature.
+    The regions' emulated densities and the wide density are known but for the emulated evidences:
+    they serve as control variates (Owen and Zhou 2000, doi:10.1080/01621459.2000.10473909). With
+    the ratios :math:`r_i` of the density to the mixture q and :math:`c_{ij} = q_j(x_i) / q(x_i) -
+    1`, the evidence of region k is the intercept of the regression of :math:`r_i 1[i \in k]` on the
+    :math:`c_{ij}`. It is exact where the true density is a combination of the emulated ones.
 
     Parameters
     ----------
     sample : WeightedSample
-    region : array of int, shape (n,)
-        Region of each draw, -1 where the density is zero.
     posterior : EmulatedPosterior
+    rng : numpy.random.Generator
 
     Returns
     -------
     Weights
+        See `with_emulated_errors`.
     """
-    emulated, k = posterior.weights, posterior.partition.n_regions
-    weights = weights_of_sample(sample, region, k)
+    region, k = region_of(posterior, sample), posterior.partition.n_regions
+    plain = weights_of_sample(sample, region, k)
+    mass, covariance = _regression(sample, region, posterior, rng)
+    if not (mass > 0).all() or not np.isfinite(covariance).all():
+        return plain
+    total = mass.sum()
+    weight, factor = mass / total, error_factor(sample)
+    jacobian = (np.eye(k) - weight[:, None]) / total
+    weight_se = factor * np.sqrt(np.maximum(np.diag(jacobian @ covariance @ jacobian.T), 0.0))
+    log_se = factor * np.sqrt(np.diag(covariance)) / mass
+    log_evidence = np.log(mass) + sample.shift
+    return replace(
+        plain,
+        weight=weight,
+        weight_se=weight_se if k > 1 else np.zeros(1),
+        log_evidence=log_evidence,
+        log_evidence_se=log_se,
+        total=float(np.log(total)) + sample.shift,
+        total_se=float(factor * np.sqrt(covariance.sum()) / total),
+        from_proposals=log_se**2,
+        iterations=tuple(log_evidence[:, None]),
+    )
+
+
+def _regression(
+    sample: WeightedSample,
+    region: np.ndarray,
+    posterior: EmulatedPosterior,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masses of the regions, shape (K,), relative to the largest ratio, and their covariance."""
+    k, n = posterior.partition.n_regions, len(sample)
+    inside = np.flatnonzero(np.isfinite(sample.x).all(axis=1))
+    control = np.full((n, k), -1.0)
+    x = sample.x[inside]
+    own = posterior.partition.label(x)
+    emulated = posterior.emulator.log_density(x) - posterior.weights.log_evidence[own]
+    control[inside, own] += np.exp(emulated - posterior.log_q(x, sample.counts, rng))
+    design = np.column_stack([np.ones(n), control])
+    y = sample.ratio[:, None] * (region[:, None] == np.arange(k))
+    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    rest = y - design @ solution
+    inverse = np.linalg.pinv(design.T @ design)[0, 0]
+    return solution[0], rest.T @ rest / max(n - rank, 1) * inverse
+
+
+def missing_draws(weights: Weights, target_se: float) -> float:
+    """Return by which factor the judged draws are too few for the errors that are asked for."""
+    worst = max(
+        float(weights.weight_se.max()) / target_se,
+        weights.total_se / (LOG_EVIDENCE_FACTOR * target_se),
+    )
+    return max(1.0, worst**2)
+
+
+def with_emulated_errors(weights: Weights, posterior: EmulatedPosterior) -> Weights:
+    """Add the errors of the emulated evidences, which the ratios are relative to, in quadrature.
+
+    Parameters
+    ----------
+    weights : Weights
+        What `judged_weights` returned.
+    posterior : EmulatedPosterior
+    """
+    emulated, share, k = posterior.weights, weights.weight, len(weights.weight)
     se = np.hypot(weights.weight_se, emulated.weight_se)
     log_se = np.hypot(weights.log_evidence_se, emulated.log_evidence_se)
-    share = weights.weight
     interval = np.ones((1, 2))
     if k > 1:
         interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))

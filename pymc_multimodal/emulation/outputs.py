@@ -64,7 +64,7 @@ class Scaling:
         return out
 
     def backward(self, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs of coefficients (n, r), and their derivatives by u; two arrays (n, m)."""
+        """Return outputs of coefficients (n, r), and their derivatives by u; two arrays (n, m)."""
         u = np.clip(self.mean + f @ self.components.T, -300.0, 300.0)
         return self.centre + self.unit * np.sinh(u), self.unit * np.cosh(u)
 

@@ -114,7 +114,7 @@ def plan_evaluations(seconds: float, inputs: int, settings: Emulation, room: flo
     return Plan(seconds, total, design, max(0, total - design - judged), settings.batch)
 
 
-def plan_surface(seconds: float, dim: int, settings: Emulation, room: float) -> Plan:
+def plan_surface(seconds: float, dim: int, settings: Emulation, spent: int, room: float) -> Plan:
     """Plan the evaluations of a density of which only values are known, after the search.
 
     Parameters
@@ -123,18 +123,20 @@ def plan_surface(seconds: float, dim: int, settings: Emulation, room: float) -> 
         Of one evaluation.
     dim : int
     settings : Emulation
+    spent : int
+        Evaluations of the search.
     room : float
         Evaluations that the limits of the fit allow; may be infinite.
 
     Returns
     -------
     Plan
-        Without a design: the points of the search take its place.
+        Its design are the points of the search.
     """
-    total = settings.budget or max(LEAST_BUDGET, BUDGET_PER_DIMENSION * dim)
-    total = int(min(total, max(room, 1.0)))
-    judged = int(np.ceil(JUDGED_SHARE * total))
-    return Plan(seconds, total, 0, max(0, total - judged), settings.batch)
+    more = settings.budget or max(LEAST_BUDGET, BUDGET_PER_DIMENSION * dim)
+    more = int(min(more, max(room, 1.0)))
+    judged = int(np.ceil(JUDGED_SHARE * more))
+    return Plan(seconds, spent + more, spent, max(0, more - judged), settings.batch)
 
 
 def _duration(seconds: float) -> str:

@@ -29,6 +29,9 @@ PARTICLES, MOVES = 256, TemperedSettings(moves=2, steps=2, keep=0.5)
 PRECISE_SD = 0.1
 # Largest standard deviation that counts. Conventional: points of which nothing is known are alike.
 MAX_SD = 3.0
+# Evaluations of an earlier fit from which the emulator begins, at most: the first ones fill the
+# prior and refine the emulator. Conventional.
+MAX_KNOWN = 400
 # Points of one call of the emulated density. Conventional.
 EMULATED_CHUNK = 256
 # Growth of the number of points after which lengths are fitted anew. Conventional.
@@ -167,9 +170,10 @@ def emulate(
     model = density.outputs
     assert model is not None
     features = Features(model.inputs, starts.centre, starts.spread, density.period)
-    x = prior_design(density, plan.design, rng)
-    logp, y = np.empty(0), np.empty((0, model.n_outputs))
-    batches = np.split(x, range(plan.batch, len(x), plan.batch))
+    x, logp, y = _known(density)
+    design = prior_design(density, plan.design, rng)[: max(0, plan.design - len(x))]
+    batches = np.split(design, range(plan.batch, len(design), plan.batch)) if len(design) else []
+    x = np.concatenate([x, design])
     for batch in batches:
         report(f"{len(logp)} of {plan.total} evaluations")
         more, outputs = evaluated(density, batch)
@@ -177,6 +181,16 @@ def emulate(
     emulator = emulate_outputs(model, features, x, y, logp)
     begun = Emulated(emulator, np.inf, len(batches), (x, y, logp))
     return refine(density, begun, starts, plan, rng, report)
+
+
+def _known(density: Density) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return evaluations of an earlier fit: points, log densities and outputs (n, m)."""
+    assert density.outputs is not None
+    assert density.history is not None
+    known = density.history.evaluations(density.names, outputs=True)
+    if not len(known):
+        return np.empty((0, density.dim)), np.empty(0), np.empty((0, density.outputs.n_outputs))
+    return known.x[:MAX_KNOWN], known.logp[:MAX_KNOWN], known.outputs[:MAX_KNOWN]
 
 
 def evaluated(density: Density, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,11 +23,13 @@ from pymc_multimodal.emulation import (
     joined_draws,
     judged_draws,
     judged_weights,
+    missing_draws,
     plan_evaluations,
     plan_surface,
     price_of,
     refine,
     region_of,
+    with_emulated_errors,
 )
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.kernel import Kernel
@@ -79,19 +81,15 @@ class Judged:
     sample : WeightedSample
         The judged draws.
     verdict : Verdict
+    weights : Weights
+        By the judged draws; their errors are unknown if the verdict is not good.
     """
 
     found: Emulated
     posterior: EmulatedPosterior
     sample: WeightedSample
     verdict: Verdict
-
-    @property
-    def weights(self) -> Weights:
-        """Weights by the judged draws; their errors are unknown if the verdict is not good."""
-        region = region_of(self.posterior, self.sample)
-        weights = judged_weights(self.sample, region, self.posterior)
-        return weights.without_errors() if self.verdict.reasons else weights
+    weights: Weights
 
 
 def price_density(run: Run) -> float | None:
@@ -195,7 +193,7 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
     if modes.runaway or search.symmetry is not None or density.history is None:
         return None
     assert isinstance(settings, Emulation)
-    plan = plan_surface(seconds, density.dim, settings, _room(run))
+    plan = plan_surface(seconds, density.dim, settings, run.evals, _room(run))
     run.report("plan", plan.described(density.workers))
 
     def begin(rng: np.random.Generator) -> Emulated | None:
@@ -273,28 +271,33 @@ def _until_good(
 
 def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) -> Judged:
     """Evaluate draws of the emulated posterior; more, if their error is the only complaint."""
-    density, rng = run.density, run.rng("judge")
+    density, rng, target_se = run.density, run.rng("judge"), run.settings.target_se
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
-    first = judged_draws(density, posterior, max(2, min(plan.judged, room) // 2), rng)
-    second = judged_draws(density, posterior, max(2, min(plan.judged, room) // 2), rng)
+    n = max(2, min(plan.judged, room) // 2)
+    first, second = (judged_draws(density, posterior, n, rng) for _ in range(2))
     sample = joined_draws(posterior, first, second, rng)
-    verdict = _verdict(run, posterior, sample, first)
-    factor = max(verdict.missing, MIN_EFFECTIVE / max(verdict.ess * len(sample), 1.0))
+    verdict, weights = _verdict(run, posterior, sample, first)
+    missing = missing_draws(weights, target_se)
+    factor = max(missing, MIN_EFFECTIVE / max(verdict.ess * len(sample), 1.0))
     more = int(len(sample) * (min(factor, MAX_GROWTH) - 1.0))
     more = min(more, int(min(density.room(), plan.total - run.evals)))
     if not verdict.reasons and more > 0:
         sample = joined_draws(posterior, sample, judged_draws(density, posterior, more, rng), rng)
-        verdict = _verdict(run, posterior, sample, first)
-    return Judged(found, posterior, sample, verdict)
+        verdict, weights = _verdict(run, posterior, sample, first)
+    weights = with_emulated_errors(weights, posterior)
+    if verdict.reasons:
+        weights = weights.without_errors()
+    return Judged(found, posterior, sample, verdict, weights)
 
 
 def _verdict(
     run: Run, posterior: EmulatedPosterior, sample: WeightedSample, first: WeightedSample
-) -> Verdict:
+) -> tuple[Verdict, Weights]:
     settings = run.settings.first_answer
     rules = settings if isinstance(settings, FirstAnswer) else FirstAnswer()
     regions = region_of(posterior, sample), region_of(posterior, first)
-    return judge(sample, first, *regions, rules, run.settings.target_se)
+    verdict = judge(sample, first, *regions, rules, run.settings.target_se)
+    return verdict, judged_weights(sample, posterior, run.rng("weights"))
 
 
 # ------------------------------------------------------------------ the result
@@ -360,7 +363,10 @@ def _kernel(run: Run, judged: Judged, region: np.ndarray) -> tuple[Kernel, list[
         jump = EmulatedJump(posterior.partition, generator, STEPS)
         return Kernel(posterior.partition, generator, (jump,), (1,)), []
     rows = np.flatnonzero(sample.ratio > 0)
-    share = np.cumsum(sample.ratio[rows])
+    ratio, own = sample.ratio[rows], region[rows]
+    # Each region as often as its weight says.
+    total = np.bincount(own, ratio, minlength=len(judged.weights.weight))
+    share = np.cumsum(ratio * judged.weights.weight[own] / total[own])
     x = sample.x[rows]
     move = Resampling(
         x,

@@ -13,7 +13,8 @@ from pymc_multimodal.search.classify import ClimbEnd, identify
 from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
-from pymc_multimodal.search.peaks import Peaks
+from pymc_multimodal.search.quadratic import Evaluated, fit_quadratic
+from pymc_multimodal.search.selection import are_selected, first_sample, select_starts
 from pymc_multimodal.search.starts import (
     Starts,
     draw_starts,
@@ -53,9 +54,15 @@ MIN_BATCHES = 2
 # climb costs where the fit has a limit.
 # Measured: examples/benchmarks/constants.py
 SCOUTS = 4
+# Part of the first batch that is climbed from where starts are selected, which is where climbs are
+# dear. Conventional: the aim is some hundred to 1,500 evaluations.
+SELECTED_PART = 5
 # Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
 # barriers, symmetries and later batches. Conventional.
 CLIMB_SHARE = 0.5
+# Largest error of a quadratic function (`QuadraticFit.error`) whose curvature is taken for that of
+# the optimum. Conventional: widths then err by some hundredths.
+HESSIAN_ERROR = 0.3
 # Optimisers that climb from one start after the other. A limit cuts the last climbs off, and not
 # the slowest ones.
 ONE_BY_ONE = ("powell", "nelder_mead")
@@ -150,18 +157,46 @@ def _first_batch(
     Near a limit of the fit the batch has as many starts as can be climbed from.
     """
     size = first_size(search.distribution, settings)
+    if are_selected(density, settings, search.distribution):
+        return _first_selected(density, search, settings, size // SELECTED_PART, rng)
     few = min(size, max(1, int(min(density.room(), SCOUTS))))
     evals = density.n_logp_evals
     starts = first_starts(density, search.distribution, settings, rng, slice(0, few))
     search = _climb_from_starts(density, search, settings, starts)
-    price = (density.n_logp_evals - evals) / few
-    size = min(size, few + int(min(CLIMB_SHARE * density.room() / price, size)))
-    if size > few:
+    more = _affordable(density, size - few, (density.n_logp_evals - evals) / few)
+    if more:
         with suppress(LimitReached):
-            part = slice(few, size)
+            part = slice(few, few + more)
             starts = first_starts(density, search.distribution, settings, rng, part)
             search = _climb_from_starts(density, search, settings, starts)
     return search
+
+
+def _first_selected(
+    density: Density, search: Search, settings: ModeSearch, size: int, rng: np.random.Generator
+) -> Search:
+    """Climb from starts that are selected from a sample: without a limit from all at once.
+
+    Such climbs go on side by side, and learn from one another.
+    """
+    size = max(1, size)
+    sample = first_sample(density, search.distribution, settings, size, rng)
+    search = replace(search, evaluated=Evaluated(sample.x, sample.logp))
+    few = size if density.room() == np.inf else min(size, SCOUTS)
+    evals = density.n_logp_evals
+    starts, sample = select_starts(density, search, sample, few)
+    search = _climb_from_starts(density, search, settings, starts)
+    more = _affordable(density, size - few, (density.n_logp_evals - evals) / len(starts))
+    if more and len(sample):
+        with suppress(LimitReached):
+            starts, _ = select_starts(density, search, sample, more)
+            search = _climb_from_starts(density, search, settings, starts)
+    return search
+
+
+def _affordable(density: Density, size: int, price: float) -> int:
+    """Return how many of some climbs of a price a limit allows."""
+    return int(min(CLIMB_SHARE * density.room() / max(price, 1.0), size))
 
 
 def _next_batch(
@@ -169,8 +204,7 @@ def _next_batch(
 ) -> Search:
     """Climb from a later batch of starts."""
     size = _next_size(search, settings)
-    price = max(search.n_evals / search.counts.starts, 1.0)
-    size = max(1, min(size, int(min(CLIMB_SHARE * density.room() / price, size))))
+    size = max(1, _affordable(density, size, search.n_evals / search.counts.starts))
     images = search.optima.images()
     starts = draw_starts(density, search.distribution, settings, size, rng, images)
     return _climb_from_starts(density, search, settings, starts)
@@ -228,10 +262,9 @@ def _climb(
     """
     # Saddles are rationed by batch.
     search = replace(search, counts=replace(search.counts, escapes=0))
-    summits = search.optima.summits(settings.negligible)
-    known = search.optima.scale[summits]
-    peaks = Peaks.of(search.optima, density.unroll)
-    climbs = climb_all(density, settings, points, search.spread, known, peaks)
+    climbs = climb_all(density, settings, points, search.optima, search.evaluated)
+    if climbs.evaluated is not None:
+        search = replace(search, evaluated=search.evaluated.joined(climbs.evaluated))
     search = _with_highest(search, climbs.x, climbs.logp)
     search, labels, cut_off = _identify_all(density, search, climbs, settings.max_iter)
     search = replace(
@@ -249,8 +282,12 @@ def _climb_from_starts(
     if not len(starts):
         return search
     search = _with_highest(search, starts.x, starts.logp)
+    if optimiser_for(density, settings) == "cobyqa":
+        drawn = starts.take(np.flatnonzero(starts.at_random))
+        evaluated = search.evaluated.joined(Evaluated(drawn.x, drawn.logp))
+        search = replace(search, evaluated=evaluated)
     search, labels, cut_off = _climb(density, search, settings, starts.x)
-    tells = labels >= 0
+    tells = (labels >= 0) & starts.at_random
     if optimiser_for(density, settings) not in ONE_BY_ONE:
         tells &= not cut_off.any()
     counts = search.counts
@@ -288,19 +325,31 @@ def _identify_all(
     labels[rows] = search.optima.nearest(density, climbs.x[rows], climbs.logp[rows])
     cut_off = climbs.cut_off.copy()
     labels[cut_off] = -1
+    leader = np.arange(len(labels)) if climbs.leader is None else climbs.leader
     # The highest come first, so that an unfinished climb is compared with the optimum it nears.
     for i in np.argsort(-climbs.logp):
-        if labels[i] >= 0 or cut_off[i]:
+        if labels[i] >= 0 or cut_off[i] or leader[i] != i:
             continue
         x, logp = climbs.x[i : i + 1], climbs.logp[i : i + 1]
         labels[i] = search.optima.nearest(density, x, logp)[0]
         if labels[i] < 0:
-            end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]))
+            hessian = _fitted_hessian(density, search, x[0], float(logp[0]))
+            end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]), hessian)
             try:
                 search, labels[i] = identify(density, search, end, max_iter)
             except LimitReached:
                 cut_off[i] = True
-    return search, labels, cut_off
+    return search, labels[leader], cut_off | cut_off[leader]
+
+
+def _fitted_hessian(
+    density: Density, search: Search, x: np.ndarray, logp: float
+) -> np.ndarray | None:
+    """Return the negative Hessian by regression, where there is no gradient and it serves."""
+    if density.has_gradient:
+        return None
+    fit = fit_quadratic(search.evaluated, x, logp, search.spread, density.unroll)
+    return None if fit is None or fit.error > HESSIAN_ERROR else fit.hessian
 
 
 # ---------------------------------------------------------- symmetry
@@ -326,7 +375,8 @@ def _seek_symmetry(density: Density, search: Search, settings: ModeSearch) -> Se
     for i in np.argsort(-old.logp):
         index[i] = search.optima.nearest(density, old.x[i : i + 1], old.logp[i : i + 1])[0]
         if index[i] < 0:
-            end = ClimbEnd(old.x[i], float(old.logp[i]), converged=True)
+            hessian = None if density.has_gradient else old.hessian[i]
+            end = ClimbEnd(old.x[i], float(old.logp[i]), True, hessian)
             search, index[i] = identify(density, search, end, settings.max_iter)
     search = replace(
         search,
@@ -369,5 +419,6 @@ def _is_settled(density: Density, search: Search, settings: ModeSearch, before: 
         enough &= n >= MIN_STARTS
     modes = search.optima.mode_of(summits)[search.start_optima]
     hits = np.bincount(modes[modes >= 0], minlength=len(summits))
-    wanted = MIN_HITS if n < MANY_STARTS else MIN_HITS_OF_MANY
+    dear = are_selected(density, settings, search.distribution)
+    wanted = MIN_HITS_OF_MANY if dear or n >= MANY_STARTS else MIN_HITS
     return enough and int(hits.min(initial=n)) >= wanted

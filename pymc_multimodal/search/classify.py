@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pymc_multimodal.search.curvature import negative_hessian
+from pymc_multimodal.search.curvature import inverse_scale, negative_hessian, refined
 from pymc_multimodal.search.lbfgs import climb
+from pymc_multimodal.search.quadratic import Evaluated
+from pymc_multimodal.search.trust_region import climb_by_trust_region
 from pymc_multimodal.status import LimitReached, SymmetryBroken
 from pymc_multimodal.target.errors import same_density
 
@@ -41,6 +43,12 @@ STEP_PROBE, PROBE_GAIN, MIN_FALL = 1e-8, 1e-6, 0.01
 # Length of the step that leaves a saddle (spreads of the starts).
 # Measured: examples/benchmarks/constants.py
 ESCAPE_STEP = 0.05
+# Distance of an optimum (in its standard deviations) to which a climb without gradient may have
+# been on its way when it ended. Conventional.
+NEAR_SDS = 4.0
+# A climb without gradient goes on, once, where Newton steps say that it would gain more than this
+# (nats) but do not lead there; first radius (spreads of the starts). Conventional.
+RESUMED_GAIN, RESUMED_RADIUS = 0.02, 0.1
 # Saddles in a row that one climb may leave, and saddles that the climbs of one batch leave in all.
 # A rough density looks like a saddle wherever a climb ends, and every escape costs two climbs.
 # Measured: examples/benchmarks/constants.py
@@ -58,11 +66,14 @@ class ClimbEnd:
     x : array of shape (d,)
     logp : float
     converged : bool
+    hessian : array of shape (d, d), optional
+        Negative Hessian there, where it is known.
     """
 
     x: np.ndarray
     logp: float
     converged: bool
+    hessian: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,8 @@ class EndPoint:
         Negative Hessian there, of an optimum.
     direction : array of shape (d,), optional
         Direction of least curvature, of a saddle, one spread of the starts long.
+    gain : float
+        Nats that a climb without gradient may still gain, by its own curvature.
     """
 
     kind: Kind
@@ -89,6 +102,7 @@ class EndPoint:
     logp: float
     hessian: np.ndarray | None = None
     direction: np.ndarray | None = None
+    gain: float = 0.0
 
 
 def classify(
@@ -118,13 +132,16 @@ def classify(
     if not np.isfinite(logp):
         return EndPoint("none", x, logp)
     x = _checked_image(density, optima, x, logp)
-    hessian = negative_hessian(density, x, spread)
+    hessian = end.hessian if np.array_equal(x, end.x) else None
+    if hessian is None:
+        hessian = negative_hessian(density, x, spread)
     values, vectors = np.linalg.eigh(hessian * np.outer(spread, spread))
     largest = np.abs(values).max()
     if largest < FLAT_CURVATURE:
         return EndPoint("flat", x, logp)
     if not density.has_gradient:
-        return EndPoint("optimum", x, logp, hessian)
+        x, logp, gain = refined(density, x, logp, inverse_scale(hessian[None], spread)[0])
+        return EndPoint("optimum", x, logp, hessian, gain=gain)
     saddle = values.min() < -SADDLE_CURVATURE * max(1.0, largest)
     curved = values > FLAT_CURVATURE
     gradient = density.logp_and_grad(x[None])[1][0] * spread
@@ -194,6 +211,9 @@ def identify(
     SymmetryBroken
         If an image of the point has another log density.
     """
+    known = _refined_to_known(density, search.optima, end)
+    if known >= 0:
+        return search, known
     may_escape = depth < MAX_DEPTH and search.counts.escapes < MAX_ESCAPES
     point = classify(density, search.optima, end, may_escape=may_escape)
     counts = search.counts
@@ -216,11 +236,52 @@ def identify(
         saddles = counts.saddles + bool(np.isfinite(point.logp))
         return replace(search, counts=replace(counts, saddles=saddles)), -1
     assert point.hessian is not None
+    if point.gain > RESUMED_GAIN and not depth:
+        return _climb_on(density, search, point, max_iter)
     known = search.optima.nearest(density, point.x[None], np.array([point.logp]))[0]
     if known >= 0:
         return search, int(known)
     optima = search.optima.add(point.x, point.logp, point.hessian)
     return replace(search, optima=optima), len(search.optima)
+
+
+def _climb_on(
+    density: Density, search: Search, point: EndPoint, max_iter: int
+) -> tuple[Search, int]:
+    """Climb on from a point on a ridge at which a climb without gradient has ended."""
+    # The points around it, which seemed to have their summit there, are left out.
+    nothing = Evaluated.nothing(density.dim)
+    start, optima = point.x[None], search.optima
+    climbs = climb_by_trust_region(
+        density, start, optima, nothing, max_iter=max_iter, radius=RESUMED_RADIUS
+    )
+    if climbs.cut_off[0]:
+        raise LimitReached
+    assert climbs.evaluated is not None
+    search = replace(search, evaluated=search.evaluated.joined(climbs.evaluated))
+    known = max(climbs.peak[0], optima.nearest(density, climbs.x, climbs.logp)[0])
+    if known >= 0:
+        return search, int(known)
+    end = ClimbEnd(climbs.x[0], float(climbs.logp[0]), bool(climbs.converged[0]))
+    return identify(density, search, end, max_iter, 1)
+
+
+def _refined_to_known(density: Density, optima: OptimumSet, end: ClimbEnd) -> int:
+    """Return the optimum to which Newton steps with its own curvature lead, or -1.
+
+    It is looked for where the curvature at the end, which costs d times as much as a step, is not
+    known, and the end is only a few standard deviations away from the optimum.
+    """
+    if density.has_gradient or end.hessian is not None or optima.symmetry is not None:
+        return -1
+    step = density.unroll(np.broadcast_to(end.x, optima.x.shape), optima.x) - optima.x
+    squared = np.einsum("ki,kij,kj->k", step, optima.hessian, step)
+    near = np.flatnonzero((squared < NEAR_SDS**2) & (end.logp < optima.logp))
+    if not len(near):
+        return -1
+    k = near[np.argmin(squared[near])]
+    x, logp, _ = refined(density, end.x, end.logp, optima.scale[k])
+    return int(optima.nearest(density, x[None], np.array([logp]))[0])
 
 
 def _climb_away(

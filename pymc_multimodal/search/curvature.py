@@ -9,7 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
 
-__all__ = ["barriers", "common_scale", "inverse_scale", "negative_hessian", "triangular"]
+__all__ = [
+    "barriers",
+    "common_scale",
+    "inverse_scale",
+    "negative_hessian",
+    "refined",
+    "triangular",
+]
 
 # Steps of the differences in the two passes, in widths of the peak along each coordinate (in the
 # first pass, in spreads of the starts). The first step is short because the spread may be 1,000
@@ -25,6 +32,10 @@ MAX_WIDTH = 1.0
 # them it may rise later on: a path that would not come up even so is not bent further. Measured:
 # examples/benchmarks/constants.py
 JUDGED_STEPS, HOPE = 4, 4.0
+# Steps of differences at an optimum (standard deviations of its normal approximation), Newton steps
+# at most, and the gain (nats) that ends them. Conventional: far below the errors that matter for
+# the comparison of optima (`candidates.SAME_LOGP`).
+REFINING_STEP, REFINING_STEPS, REFINING_GAIN = 0.1, 3, 1e-5
 # Points on the path between two optima. Measured: examples/benchmarks/constants.py
 PATH_POINTS = 9
 # A straight path that falls by no more than this (nats) joins its ends; a path is bent until it
@@ -85,7 +96,9 @@ def _hessian_from_values(density: Density, x: np.ndarray, h: np.ndarray, full: b
         i, j = i[:0], j[:0]
     steps = np.diag(h)
     pairs = [x + steps[i] + steps[j], x - steps[i] - steps[j]]
-    values = density.logp(np.concatenate([x[None], x + steps, x - steps, *pairs]))
+    points = np.concatenate([x[None], x + steps, x - steps, *pairs])
+    # The calls of a density without gradient are dear: workers share them.
+    values = density.logp(points, chunk=1)
     centre, plus, minus = values[0], values[1 : d + 1], values[d + 1 : 2 * d + 1]
     corners = values[2 * d + 1 :].reshape(2, -1).sum(axis=0)
     with np.errstate(invalid="ignore"):
@@ -95,6 +108,50 @@ def _hessian_from_values(density: Density, x: np.ndarray, h: np.ndarray, full: b
             2 * h[i] * h[j]
         )
     return np.where(np.isfinite(hessian), hessian, 0.0)
+
+
+def refined(
+    density: Density, x: np.ndarray, logp: float, scale: np.ndarray
+) -> tuple[np.ndarray, float, float]:
+    """Bring the end of a climb without gradient to the optimum, by Newton steps.
+
+    Gradient and curvature along the columns of `scale` are central differences: a step costs
+    2 d + 1 evaluations. It is taken if it leads higher.
+
+    Parameters
+    ----------
+    density : Density
+    x : array of shape (d,)
+    logp : float
+    scale : array of shape (d, d)
+        Factor of the inverse negative Hessian.
+
+    Returns
+    -------
+    x : array of shape (d,)
+    logp : float
+    gain : float
+        Predicted gain of a further step (nats), one that did not lead higher; 0 at an optimum.
+    """
+    steps, gain = REFINING_STEP * scale.T, 0.0
+    for _ in range(REFINING_STEPS):
+        beside = density.logp(density.wrap(np.concatenate([x + steps, x - steps])), chunk=1)
+        plus, minus = beside.reshape(2, -1)
+        with np.errstate(invalid="ignore"):
+            slope = (plus - minus) / (2 * REFINING_STEP)
+            curvature = (2 * logp - plus - minus) / REFINING_STEP**2
+        curved = np.isfinite(slope) & (curvature > 0)
+        along = np.where(curved, slope / np.where(curved, curvature, 1.0), 0.0)
+        gain = 0.5 * float(slope[curved] @ along[curved])
+        if gain < REFINING_GAIN:
+            return x, logp, 0.0
+        along *= min(1.0, 1.0 / np.linalg.norm(along))
+        better = density.wrap(x + scale @ along)
+        height = float(density.logp(better[None])[0])
+        if not height > logp:
+            break
+        x, logp = better, height
+    return x, logp, gain
 
 
 def inverse_scale(hessian: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.peaks import Peaks
+    from pymc_multimodal.search.quadratic import Evaluated
 
 __all__ = ["Climbs", "Differentiable", "climb"]
 
@@ -81,6 +82,10 @@ class Climbs:
     peak : array of int, shape (n,)
         Known optimum on whose quadratic function the climb has come, or -1: such a climb was not
         finished.
+    evaluated : Evaluated or None
+        Every point, where these are kept.
+    leader : array of int, shape (n,), or None
+        For each climb the one at whose end it would have arrived: itself, if it was finished.
     """
 
     x: np.ndarray
@@ -90,6 +95,8 @@ class Climbs:
     converged: np.ndarray
     cut_off: np.ndarray
     peak: np.ndarray
+    evaluated: Evaluated | None = None
+    leader: np.ndarray | None = None
 
 
 def climb(

@@ -10,18 +10,20 @@ from scipy.optimize import minimize
 
 from pymc_multimodal.search.curvature import common_scale
 from pymc_multimodal.search.lbfgs import MEMORY, Climbs, climb
+from pymc_multimodal.search.peaks import Peaks
+from pymc_multimodal.search.trust_region import climb_by_trust_region
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
-    from pymc_multimodal.search.peaks import Peaks
+    from pymc_multimodal.search.optima import OptimumSet
+    from pymc_multimodal.search.quadratic import Evaluated
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
 __all__ = ["ForwardDifferences", "climb_all", "optimiser_for"]
 
-# Dimensions up to which Powell's method costs little more than differences do.
-# Measured: examples/benchmarks/constants.py
-POWELL_DIM = 10
+# Dimensions up to which COBYQA costs less than differences do.
+COBYQA_DIM = 10
 # Step of forward differences, in the coordinates of the climb, for densities in double precision.
 # The best step is the square root of the rounding error of the log density over its curvature
 # (Nocedal & Wright 2006, section 8.1): 1.5e-6 for log densities of size 1e4. In other precisions
@@ -45,16 +47,15 @@ def optimiser_for(density: Density, settings: ModeSearch) -> str:
         return settings.optimiser
     if density.has_gradient:
         return "lbfgs"
-    return "powell" if density.dim <= POWELL_DIM else "differences"
+    return "cobyqa" if density.dim <= COBYQA_DIM else "differences"
 
 
 def climb_all(
     density: Density,
     settings: ModeSearch,
     starts: np.ndarray,
-    spread: np.ndarray,
-    scale: np.ndarray,
-    peaks: Peaks | None = None,
+    optima: OptimumSet,
+    known: Evaluated,
 ) -> Climbs:
     """Maximise the log density from every start by the optimiser of the settings.
 
@@ -63,12 +64,10 @@ def climb_all(
     density : Density
     settings : ModeSearch
     starts : array of shape (n, d)
-    spread : array of shape (d,)
-        Robust standard deviation of the starts.
-    scale : array of shape (K, d, d)
-        Factors of the inverse negative Hessians of the modes that are known.
-    peaks : Peaks, optional
-        Known optima, at which climbs by L-BFGS end early.
+    optima : OptimumSet
+        Known optima, at which climbs by L-BFGS and by COBYQA end early.
+    known : Evaluated
+        Points that were evaluated before, which COBYQA uses.
 
     Returns
     -------
@@ -79,18 +78,22 @@ def climb_all(
     ValueError
         If the optimiser needs a gradient that the density does not have.
     """
-    method, max_iter = optimiser_for(density, settings), settings.max_iter
+    method, max_iter, spread = optimiser_for(density, settings), settings.max_iter, optima.spread
+    if method == "cobyqa":
+        return climb_by_trust_region(density, starts, optima, known, max_iter=max_iter)
     if method == "differences":
+        scale = optima.scale[optima.summits(settings.negligible)]
         return climb_by_differences(density, starts, common_scale(scale, spread), max_iter=max_iter)
     if method in ("powell", "nelder_mead"):
         return climb_without_gradient(density, starts, spread, method=method, max_iter=max_iter)
     if not density.has_gradient:
         raise ValueError(
             f"optimiser={method!r} needs a gradient, which this model does not have; "
-            "use 'differences', 'powell' or 'nelder_mead'."
+            "use 'cobyqa', 'differences', 'powell' or 'nelder_mead'."
         )
     if method == "gradient_descent":
         return climb(density, starts, spread, memory=0, max_iter=GRADIENT_ITERATIONS * max_iter)
+    peaks = Peaks.of(optima, density.unroll)
     return climb(density, starts, spread, memory=MEMORY, max_iter=max_iter, peaks=peaks)
 
 

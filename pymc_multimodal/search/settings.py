@@ -12,7 +12,7 @@ from pymc_multimodal import checks
 
 __all__ = ["ModeSearch"]
 
-Optimiser = Literal["lbfgs", "gradient_descent", "differences", "powell", "nelder_mead"]
+Optimiser = Literal["lbfgs", "gradient_descent", "cobyqa", "differences", "powell", "nelder_mead"]
 OPTIMISERS = get_args(Optimiser)
 
 

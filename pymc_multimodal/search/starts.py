@@ -79,26 +79,45 @@ class Starts:
         Log densities, all finite.
     from_prior : array of bool, shape (n,)
         Prior draws that were not moved: they alone say which basins of the prior have been seen.
+    at_random : array of bool, shape (n,)
+        Points that were not selected by their log density: they alone say what share of the starts
+        leads to modes that were not found.
     """
 
     x: np.ndarray
     logp: np.ndarray
     from_prior: np.ndarray
+    at_random: np.ndarray
 
     def __len__(self) -> int:
         return len(self.x)
 
     @classmethod
+    def empty(cls, d: int) -> Starts:
+        """Return no points."""
+        none = np.zeros(0, dtype=bool)
+        return cls(np.empty((0, d)), np.empty(0), none, none)
+
+    @classmethod
     def finite(cls, x: np.ndarray, logp: np.ndarray, from_prior: np.ndarray) -> Starts:
         """Return the points at which the log density is finite."""
         inside = np.isfinite(logp)
-        return cls(x[inside], logp[inside], from_prior[inside])
+        return cls(x[inside], logp[inside], from_prior[inside], np.ones(inside.sum(), dtype=bool))
 
     @classmethod
     def joined(cls, parts: list[Starts], n: int) -> Starts:
         """Return the first n points of some parts."""
-        arrays = zip(*((p.x, p.logp, p.from_prior) for p in parts), strict=True)
+        arrays = zip(*((p.x, p.logp, p.from_prior, p.at_random) for p in parts), strict=True)
         return cls(*(np.concatenate(a)[:n] for a in arrays))
+
+    def take(self, rows: np.ndarray) -> Starts:
+        """Return some of the points."""
+        return Starts(*(a[rows] for a in (self.x, self.logp, self.from_prior, self.at_random)))
+
+    def selected(self) -> Starts:
+        """Return points that were selected by their log density."""
+        none = np.zeros(len(self), dtype=bool)
+        return Starts(self.x, self.logp, none, none)
 
 
 def start_distribution(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.search.optima import OptimumSet
+from pymc_multimodal.search.quadratic import Evaluated
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.starts import StartDistribution
@@ -67,6 +68,8 @@ class Search:
         Starts and points on the paths of the climbs, with the optimum that each climb ended at.
     saddle_pairs, saddle_logp : arrays of shape (s, 2) and (s,)
         Pairs of optima with the log density of the highest pass that is known between them.
+    evaluated : Evaluated
+        Points that climbs by COBYQA have evaluated.
     counts : Counts
     first_size : int
         Number of starts of the first batch.
@@ -92,6 +95,7 @@ class Search:
     point_optima: np.ndarray
     saddle_pairs: np.ndarray
     saddle_logp: np.ndarray
+    evaluated: Evaluated
     counts: Counts = field(default_factory=Counts)
     first_size: int = 0
     n_evals: int = 0
@@ -115,6 +119,7 @@ class Search:
             point_optima=np.empty(0, dtype=int),
             saddle_pairs=np.empty((0, 2), dtype=int),
             saddle_logp=np.empty(0),
+            evaluated=Evaluated.nothing(d),
             symmetry_wanted=symmetry,
         )
 

@@ -23,9 +23,9 @@ from pymc_multimodal.target.workers import WorkerPool
 
 __all__ = ["CHUNK", "Density"]
 
-# Points per call of the function. The number is fixed, because matrix products may round
-# differently for another number of rows: the value of a point must not depend on the number of
-# workers that share a batch. The value 32 is conventional.
+# Points per call of the function, unless a caller asks for less. The number is fixed, because
+# matrix products may round differently for another number of rows: the value of a point must not
+# depend on the number of workers that share a batch. The value 32 is conventional.
 CHUNK = 32
 # Points of a dear density that are evaluated between two looks at what is known. Conventional.
 ROUND = 64
@@ -153,12 +153,15 @@ class Density:
 
     # -------------------------------------------------------------- evaluation
 
-    def logp(self, x: np.ndarray) -> np.ndarray:
+    def logp(self, x: np.ndarray, *, chunk: int | None = None) -> np.ndarray:
         """Log density of each row; -inf where the function gives NaN or +inf, or raises.
 
         Parameters
         ----------
         x : array of shape (n, d)
+        chunk : int, optional
+            Points per call of the function. With one, workers share even a few points; such calls
+            cost more where the function is quick.
 
         Returns
         -------
@@ -172,7 +175,7 @@ class Density:
         FitError
             If a worker process died.
         """
-        return self._evaluate(x)[0]
+        return self._evaluate(x, chunk)[0]
 
     def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density and gradient of each row.
@@ -310,22 +313,22 @@ class Density:
         """
         self.history, self._chunk = History(self.dim), 1
 
-    def _evaluate(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(self, x: np.ndarray, chunk: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         x = np.ascontiguousarray(x, dtype=float)
         if self.history is None:
-            return self._computed(x)
+            return self._computed(x, chunk or self._chunk)
         new = self.history.unknown(x)
         # One round after the other: what a limit cuts off is the last round alone.
         for rows in np.split(new, range(ROUND, len(new), ROUND)):
-            self.history.add(x[rows], *self._computed(x[rows]))
+            self.history.add(x[rows], *self._computed(x[rows], self._chunk))
         return self.history.at(x)
 
-    def _computed(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chunks = [x[i : i + self._chunk] for i in range(0, len(x), self._chunk)]
+    def _computed(self, x: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+        chunks = [x[i : i + chunk] for i in range(0, len(x), chunk)]
         # Closing the results stops workers from beginning chunks that nobody waits for.
         with closing(self._results(chunks)) as pending:
             following = partial(next, pending)
-            results = [self._counted(chunk, following, self.has_gradient) for chunk in chunks]
+            results = [self._counted(part, following, self.has_gradient) for part in chunks]
         width = self.dim if self.has_gradient else 0
         width = width if self.outputs is None else self.outputs.n_outputs
         second = np.empty((len(x), width))
