@@ -167,10 +167,10 @@ class Counted(Density):
             split=None if hidden else lambda names: simulator,
         )
 
-    def logp(self, x: np.ndarray) -> np.ndarray:
+    def logp(self, x: np.ndarray, *, chunk: int | None = None) -> np.ndarray:
         before = self.n_logp_evals
         try:
-            return super().logp(x)
+            return super().logp(x, chunk=chunk)
         finally:
             self.rounds += self.n_logp_evals > before
 
