@@ -18,10 +18,10 @@ from pymc_multimodal.target.density import Density
 LOG_2PI = float(np.log(2 * np.pi))
 # Kernels of the truth's mixture, resampled points that give each its covariance, degrees of
 # freedom, and the share of prior draws. Conventional.
-KERNELS, NEIGHBOURS, FREEDOM, PRIOR_SHARE = 120, 200, 5.0, 0.1
+KERNELS, NEIGHBOURS, FREEDOM, PRIOR_SHARE = 60, 200, 5.0, 0.1
 # Points of the prior, and of the first mixture, by which the mixture of the truth is found.
 # Conventional.
-FIRST_POINTS = (400_000, 40_000)
+FIRST_POINTS = (200_000, 30_000)
 # Points of one call of a simulator, for its memory. Conventional.
 BLOCK = 20_000
 

@@ -49,7 +49,7 @@ NAMED = {
 TRUTHS: dict[str, tuple[float, float]] = {
 }
 # Points of the truth: that of ``--truth``, and that by which regions are weighed.
-LONG, SHORT = 2_000_000, 150_000
+LONG, SHORT = 1_000_000, 100_000
 # An estimate is wrong beyond so many standard errors.
 WRONG = 4.0
 
