@@ -22,7 +22,7 @@ __all__ = ["SurfaceEmulator", "emulate_surface"]
 # Nats below the highest point within which points count, and for each dimension: 8 + 3 d, which
 # holds all of a normal distribution but 1e-4. And the most points, for the time of a process.
 # Measured on seven kinds of simulators; conventional otherwise.
-BAND, BAND_PER_DIMENSION, MAX_POINTS, LATE_POINTS = 8.0, 3.0, 600, 450
+BAND, BAND_PER_DIMENSION, MAX_POINTS = 8.0, 3.0, 450
 # Draws of the mixture whose spread is the unit of the coordinates. Conventional.
 SPREAD_DRAWS = 512
 # Largest variance that is added to the log density. Conventional: where nothing is known, the
@@ -121,8 +121,5 @@ def _residuals(
     high = float(logp[np.isfinite(logp)].max(initial=-np.inf))
     rows = np.flatnonzero(logp > high - BAND - BAND_PER_DIMENSION * x.shape[1])
     if len(rows) > MAX_POINTS:
-        # The last points are draws of the emulated posterior, the first ones those of climbs.
-        first, last = rows[:-LATE_POINTS], rows[-LATE_POINTS:]
-        best = np.argsort(-logp[first], kind="stable")[: MAX_POINTS - LATE_POINTS]
-        rows = np.append(first[np.sort(best)], last)
+        rows = rows[np.argsort(-logp[rows], kind="stable")[:MAX_POINTS]]
     return features(x[rows]), logp[rows] - mixture.log_density(x[rows])

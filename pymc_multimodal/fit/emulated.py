@@ -57,6 +57,9 @@ ATTEMPTS = 3
 # emulated posterior was found by tempering, and not by the modes alone. Measured:
 # examples/benchmarks/simulators.py
 RULES = FirstAnswer(min_ess=0.35, min_mode_ess=0.3)
+# Dimensions up to which a log density is emulated by its values. Measured:
+# examples/benchmarks/simulators.py
+MAX_SURFACE_DIM = 8
 # Evaluations below which a limit leaves no room for a fit without emulation. Measured:
 # examples/benchmarks/simulators.py
 ROOM_WITHOUT = 5_000
@@ -195,7 +198,12 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
     """
     density, settings = run.density, run.settings.emulation
     modes = modes_of(density, search, run.settings.modes)
-    if modes.runaway or search.symmetry is not None or density.history is None:
+    if (
+        density.dim > MAX_SURFACE_DIM
+        or modes.runaway
+        or search.symmetry is not None
+        or density.history is None
+    ):
         return None
     assert isinstance(settings, Emulation)
     plan = plan_surface(seconds, density.dim, settings, run.evals, _room(run))
