@@ -71,7 +71,7 @@ class Scaling:
         return self.centre + self.reach * np.sinh(u), self.unit * np.cosh(u)
 
     def outputs(self, u: np.ndarray) -> np.ndarray:
-        """Outputs of values on this scale, both of shape (n, m)."""
+        """Return outputs of values on this scale, both of shape (n, m)."""
         out: np.ndarray = self.centre + self.reach * np.sinh(self._by_reach(u))
         return out
 

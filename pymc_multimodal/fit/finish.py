@@ -84,7 +84,9 @@ def finish(state: State, run: Run) -> Fit:
     statuses = under_a_limit(statuses)
     if len(answer.modes) == 1:
         statuses = of_one_region(statuses)
-    density, history = run.density, run.density.history
+    density, evaluations = run.density, None
+    if density.history is not None:
+        evaluations = density.history.evaluations(density.names, outputs=False)
     return Fit(
         config=replace(
             run.settings, generator=run.settings.generator_for(density), evaluations=None
@@ -102,7 +104,7 @@ def finish(state: State, run: Run) -> Fit:
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),
         orbits=orbits,
-        evaluations=history and history.evaluations(density.names, outputs=False),
+        evaluations=evaluations,
     )
 
 

@@ -118,9 +118,7 @@ class Fixed:
             x, np.log(ratio), np.zeros(len(x)), np.zeros(len(x), int), np.array([len(x)])
         )
         region = partition.label(x)
-        self.posterior = EmulatedPosterior(
-            None, None, partition, None, self.sample, region, None
-        )
+        self.posterior = EmulatedPosterior(None, None, partition, None, self.sample, region, None)
 
 
 def test_even_draws_take_each_draw_as_often_as_its_weight_says(rng):

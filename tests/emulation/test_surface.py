@@ -58,7 +58,11 @@ def test_more_points_make_it_more_certain(rng):
     target = Banana(2)
     emulator, x, logp = surface_of(target, rng, n=40)
     more = target.draws(100, rng)
-    both = np.concatenate([x, more]), np.empty((len(x) + 100, 0)), np.append(logp, target.logp(more))
+    both = (
+        np.concatenate([x, more]),
+        np.empty((len(x) + 100, 0)),
+        np.append(logp, target.logp(more)),
+    )
     new = target.draws(100, rng)
     for refit in (False, True):
         later = emulator.updated(*both, refit=refit)

@@ -64,7 +64,7 @@ def emulated():
 
 
 def test_two_modes(emulated):
-    density, fit = emulated
+    _, fit = emulated
     np.testing.assert_allclose(parabola().truth(first_negative), (LOG_Z, SHARE), rtol=1e-6)
     assert codes(fit) == {"emulated"}
     assert fit.n_modes == 2
@@ -119,9 +119,9 @@ def test_three_coordinates(make, inside, log_z, share):
 
 
 def test_errors_over_seeds():
-    z = []
+    z, emulation = [], Emulation(min_seconds=0, budget=120)
     for seed in range(6):
-        _, fit = fitted(parabola(), random_seed=seed, emulation=Emulation(min_seconds=0, budget=120))
+        _, fit = fitted(parabola(), random_seed=seed, emulation=emulation)
         own = int(first_negative(fit.modes.locations)[1])
         z.append([(fit.weights.total - LOG_Z) / fit.weights.total_se,
                   (fit.weights.weight[own] - SHARE) / fit.weights.weight_se[own]])  # fmt: skip
@@ -267,7 +267,7 @@ def test_a_noisy_simulator_is_not_emulated():
     assert [s for s in fit.statuses if s.level == "warning"]
 
 
-# ------------------------------------------------------------------ without outputs, without emulation
+# ------------------------------------------------------------------ without outputs
 
 
 def test_a_log_density_without_outputs(rng):
@@ -294,7 +294,7 @@ def test_without_emulation(settings):
 
 def test_evaluations_are_kept_where_a_limit_leaves_no_room_for_an_emulator():
     model = parabola()
-    density, fit = fitted(model, visible=False, max_evals=100)
+    _, fit = fitted(model, visible=False, max_evals=100)
     assert fit.emulator is None
     # Of the last round, which the limit cut off, nothing is known.
     assert len(fit.evaluations) >= model.calls // 2
