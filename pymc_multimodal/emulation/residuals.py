@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,12 +70,11 @@ def left_out(emulator: Emulator) -> LeftOut:
         scaling, model = emulator.scaling, emulator.model
         centre = scaling.mean + mean @ scaling.components.T
         reach = 2.0 * np.sqrt(variance @ scaling.components.T**2)
-        low, mid, high = (
-            scaling.centre + scaling.unit * np.sinh(u)
-            for u in (centre - reach, centre, centre + reach)
-        )
+        m = len(model.names)
+        each = replace(scaling, components=np.eye(m), mean=np.zeros(m))
+        low, mid, high = (each.backward(u)[0] for u in (centre - reach, centre, centre + reach))
         near = _near(model.log_density(emulator.x, emulator.y), emulator.x.shape[1])
-        return LeftOut(model.names, emulator.y, mid, low, high, scaling.unit, near)
+        return LeftOut(model.names, emulator.y, mid, low, high, scaling.reach, near)
     assert isinstance(emulator, SurfaceEmulator)
     reach, true = 2.0 * np.sqrt(variance), emulator.process.y[:, None]
     near, width = np.ones(len(true), dtype=bool), np.array([np.inf])
