@@ -72,10 +72,18 @@ class EmulatedPosterior:
     generator: Generator
 
     def counts(self, n: int) -> np.ndarray:
-        """Numbers of judged draws of each region, and of the wide density, shape (K + 1,)."""
+        """Numbers of judged draws of each region, and of the wide density, shape (K + 1,).
+
+        Their sum is n, about, and at most n.
+        """
         share = np.append((1.0 - WIDE_SHARE) * self.weights.weight, WIDE_SHARE)
         least = min(LEAST_OF_REGION, max(1, n // (2 * len(share))))
         out: np.ndarray = np.maximum(np.round(n * share).astype(int), least)
+        # A limit may leave no room for more than n: the last of them go without a draw.
+        light = np.argsort(self.weights.weight, kind="stable")
+        while out.sum() > n and out[:-1].any():
+            i = int(np.argmax(out))
+            out[i if out[i] > 1 else light[out[light] > 0][0]] -= 1
         return out
 
     def even_draws(self, k: int, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -132,7 +140,7 @@ def judged_draws(
         The true one.
     posterior : EmulatedPosterior
     n : int
-        Draws, about; each region has some.
+        Draws at most; each region has some where n allows.
     rng : numpy.random.Generator
 
     Returns
@@ -148,7 +156,8 @@ def judged_draws(
     counts = posterior.counts(n)
     parts = []
     for k, count in enumerate(counts[:-1]):
-        parts.append(posterior.even_draws(k, int(count), rng))
+        if count:
+            parts.append(posterior.even_draws(k, int(count), rng))
     parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
     x = np.concatenate(parts)
     inside = np.isfinite(x).all(axis=1)
