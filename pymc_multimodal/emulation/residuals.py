@@ -70,13 +70,7 @@ def left_out(emulator: Emulator) -> LeftOut:
         scaling, model = emulator.scaling, emulator.model
         centre = scaling.mean + mean @ scaling.components.T
         reach = 2.0 * np.sqrt(variance @ scaling.components.T**2)
-<<<<<<< .merge_file_cm1klk
-        m = len(model.names)
-        each = replace(scaling, components=np.eye(m), mean=np.zeros(m))
-        low, mid, high = (each.backward(u)[0] for u in (centre - reach, centre, centre + reach))
-=======
         low, mid, high = map(scaling.outputs, (centre - reach, centre, centre + reach))
->>>>>>> .merge_file_LaQBz8
         near = _near(model.log_density(emulator.x, emulator.y), emulator.x.shape[1])
         return LeftOut(model.names, emulator.y, mid, low, high, scaling.reach, near)
     assert isinstance(emulator, SurfaceEmulator)
