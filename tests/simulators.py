@@ -173,3 +173,16 @@ def laplace(op):
         a, b = two_inputs()
         pm.Laplace("y", op(a, b), 0.5, observed=DATA + 3.0)
     return model
+
+
+def series(n):
+    """A simulator of two inputs with n outputs: a wave that dies out."""
+    time = np.linspace(0.0, 3.0, n)
+
+    def wave(a, b):
+        return np.exp(-0.3 * time) * np.sin(time + a) + b
+
+    with pm.Model() as model:
+        a, b = two_inputs()
+        pm.Normal("y", simulator(wave)(a, b), 0.1, observed=wave(0.3, 0.4))
+    return model

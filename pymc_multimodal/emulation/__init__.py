@@ -16,6 +16,7 @@ from pymc_multimodal.emulation.judged import (
     region_of,
     with_emulated_errors,
 )
+from pymc_multimodal.emulation.left_out import LeftOut, left_out, unseen_log_ratios
 from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
 from pymc_multimodal.emulation.plan import Plan, plan_evaluations, plan_surface, price_of
 from pymc_multimodal.emulation.rounds import Emulated, Emulator, emulate, evaluated, refine
@@ -29,6 +30,7 @@ __all__ = [
     "EmulatedPosterior",
     "Emulation",
     "Emulator",
+    "LeftOut",
     "Plan",
     "Resampling",
     "emulate",
@@ -38,11 +40,13 @@ __all__ = [
     "joined_draws",
     "judged_draws",
     "judged_weights",
+    "left_out",
     "missing_draws",
     "plan_evaluations",
     "plan_surface",
     "price_of",
     "refine",
     "region_of",
+    "unseen_log_ratios",
     "with_emulated_errors",
 ]

@@ -36,20 +36,22 @@ STEP = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    r"""Outputs on the scale on which they are emulated, :math:`u = \sinh^{-1}((y - a) / b)`.
+    r"""Outputs on the scale on which they are emulated, :math:`u = (b/c) \sinh^{-1}((y - a) / b)`.
 
-    With a = 0 and b the noise of an observation, u is close to a logarithm where outputs span
-    decades. With a large b it is linear.
+    With a = 0 and b = c the noise of an observation, u is close to a logarithm where outputs span
+    decades. With a large b it is linear, in units of c.
 
     Attributes
     ----------
-    centre, unit : arrays of shape (m,)
+    centre, reach, unit : arrays of shape (m,)
+        The numbers a, b and c.
     components : array of shape (m, r)
         Rows of outputs are ``mean + components @ f``; the identity where each has its own process.
     mean : array of shape (m,)
     """
 
     centre: np.ndarray
+    reach: np.ndarray
     unit: np.ndarray
     components: np.ndarray
     mean: np.ndarray
@@ -60,13 +62,14 @@ class Scaling:
         return out
 
     def _scaled(self, y: np.ndarray) -> np.ndarray:
-        out: np.ndarray = np.arcsinh((y - self.centre) / self.unit)
+        out: np.ndarray = self.reach / self.unit * np.arcsinh((y - self.centre) / self.reach)
         return out
 
     def backward(self, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs of coefficients (n, r), and their derivatives by u; two arrays (n, m)."""
-        u = np.clip(self.mean + f @ self.components.T, -300.0, 300.0)
-        return self.centre + self.unit * np.sinh(u), self.unit * np.cosh(u)
+        u = (self.mean + f @ self.components.T) * (self.unit / self.reach)
+        u = np.clip(u, -300.0, 300.0)
+        return self.centre + self.reach * np.sinh(u), self.unit * np.cosh(u)
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +285,8 @@ def _scaling(
     unit = np.where(np.isfinite(noise), np.minimum(noise, spread), spread)
     linear = np.array([_is_linear(z, y[:, i], unit[i], spread[i]) for i in range(m)])
     centre = np.where(linear, np.median(y, axis=0), 0.0)
-    plain = Scaling(centre, np.where(linear, LINEAR * spread, unit), np.eye(m), np.zeros(m))
+    reach = np.where(linear, LINEAR * spread, unit)
+    plain = Scaling(centre, reach, unit, np.eye(m), np.zeros(m))
     if m <= MAX_SEPARATE:
         return plain, separable
     u = plain.forward(y)
@@ -291,7 +295,7 @@ def _scaling(
     # Variance that is left, for each output, when r components are kept.
     left = np.append(np.cumsum(singular[::-1] ** 2)[::-1], 0.0) / u.size
     r = int(np.clip(np.argmax(left <= LEFT_OUT), 1, MAX_COMPONENTS))
-    return Scaling(centre, unit, rows[:r].T, mean), separable
+    return Scaling(centre, reach, unit, rows[:r].T, mean), separable
 
 
 def _is_linear(z: np.ndarray, y: np.ndarray, unit: float, spread: float) -> bool:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.target import equal_logp
+
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.settings import Emulation
     from pymc_multimodal.target import Density
 
-__all__ = ["Plan", "plan_evaluations", "plan_surface", "price_of"]
+__all__ = ["Plan", "Price", "plan_evaluations", "plan_surface", "price_of"]
 
 # Evaluations by default for each input of the simulator, and at least. Measured:
 # examples/benchmarks/simulators.py
@@ -24,8 +26,8 @@ DESIGN_PER_INPUT = 32
 # Parts of the budget: at most for the design and for points that refine the emulator, at least for
 # the judged draws. Conventional.
 DESIGN_SHARE, JUDGED_SHARE = 0.4, 0.35
-# Points at which the price of an evaluation is measured, after one that may compile. Conventional.
-PRICED_POINTS = 2
+# Points at which the price of an evaluation is measured. Conventional.
+PRICED_POINTS = 3
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,42 @@ class Plan:
         return text
 
 
-def price_of(density: Density, rng: np.random.Generator) -> float:
-    """Return the seconds of one evaluation, by a few points of the prior.
+@dataclass(frozen=True)
+class Price:
+    """Time of one evaluation.
+
+    Attributes
+    ----------
+    seconds : float
+        Median of a few evaluations.
+    least : float
+        The quickest of them: what else the machine does has no part in it.
+    repeatable : bool
+        Whether a second evaluation of a point gave the same value.
+    """
+
+    seconds: float
+    least: float
+    repeatable: bool
+
+
+def price_of(density: Density, rng: np.random.Generator) -> Price:
+    """Measure the time of one evaluation, at a few points of the prior.
 
     Parameters
     ----------
     density : Density
     rng : numpy.random.Generator
     """
-    x = density.prior_draws(1 + PRICED_POINTS, rng)
-    density.logp(x[:1])
-    began = time.perf_counter()
-    density.logp(x[1:])
-    return (time.perf_counter() - began) / PRICED_POINTS
+    x = density.prior_draws(PRICED_POINTS, rng)
+    # The first evaluation may compile.
+    value, times, again = density.logp(x[:1]), [], []
+    for row in x[:, None]:
+        began = time.perf_counter()
+        again.append(density.logp(row))
+        times.append(time.perf_counter() - began)
+    same = equal_logp(again[0], value, density.resolution).all()
+    return Price(float(np.median(times)), min(times), bool(same))
 
 
 def plan_evaluations(seconds: float, inputs: int, settings: Emulation, room: float) -> Plan:

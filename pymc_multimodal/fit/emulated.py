@@ -53,6 +53,13 @@ EMULATED_SE = 0.4
 # Attempts: a verdict against the emulator adds the judged draws to its points, and as many
 # evaluations again. Conventional.
 ATTEMPTS = 3
+# What forbids to end the fit: as for the first answer, but with smaller effective sizes, since the
+# emulated posterior was found by tempering, and not by the modes alone. Measured:
+# examples/benchmarks/simulators.py
+RULES = FirstAnswer(min_ess=0.35, min_mode_ess=0.3)
+# Dimensions up to which a log density is emulated by its values. Measured:
+# examples/benchmarks/simulators.py
+MAX_SURFACE_DIM = 8
 # Evaluations below which a limit leaves no room for a fit without emulation. Measured:
 # examples/benchmarks/simulators.py
 ROOM_WITHOUT = 5_000
@@ -102,7 +109,7 @@ def price_density(run: Run) -> float | None:
     Returns
     -------
     float or None
-        Seconds; None if the density is cheap, or an emulation was not asked for.
+        Seconds; None if the density is cheap or noisy, or an emulation was not asked for.
 
     Raises
     ------
@@ -121,13 +128,14 @@ def price_density(run: Run) -> float | None:
         return None
     try:
         with run.recorded("price"), run.limits(1.0, refuse=False):
-            seconds = price_of(density, run.rng("price"))
+            price = price_of(density, run.rng("price"))
     except (LimitReached, ModelError):
         return None
-    if seconds < settings.min_seconds and not named:
+    # Values that differ from one evaluation to the next are noise, which has a status of its own.
+    if not price.repeatable or (price.least < settings.min_seconds and not named):
         return None
     density.keep_history()
-    return seconds
+    return price.seconds
 
 
 def judge_outputs(run: Run, seconds: float) -> Judged | None:
@@ -190,7 +198,12 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
     """
     density, settings = run.density, run.settings.emulation
     modes = modes_of(density, search, run.settings.modes)
-    if modes.runaway or search.symmetry is not None or density.history is None:
+    if (
+        density.dim > MAX_SURFACE_DIM
+        or modes.runaway
+        or search.symmetry is not None
+        or density.history is None
+    ):
         return None
     assert isinstance(settings, Emulation)
     plan = plan_surface(seconds, density.dim, settings, run.evals, _room(run))
@@ -293,10 +306,8 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
 def _verdict(
     run: Run, posterior: EmulatedPosterior, sample: WeightedSample, first: WeightedSample
 ) -> tuple[Verdict, Weights]:
-    settings = run.settings.first_answer
-    rules = settings if isinstance(settings, FirstAnswer) else FirstAnswer()
     regions = region_of(posterior, sample), region_of(posterior, first)
-    verdict = judge(sample, first, *regions, rules, run.settings.target_se)
+    verdict = judge(sample, first, *regions, RULES, run.settings.target_se)
     return verdict, judged_weights(sample, posterior, run.rng("weights"))
 
 

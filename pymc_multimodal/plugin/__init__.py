@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pymc_multimodal.plugin.emulator_plot import plot_emulator
 from pymc_multimodal.plugin.inference_data import attach
 from pymc_multimodal.plugin.plots import plot_modes
 from pymc_multimodal.plugin.relabel import relabel
@@ -16,6 +17,7 @@ __all__ = [
     "attach",
     "fit",
     "mode_table",
+    "plot_emulator",
     "plot_modes",
     "relabel",
     "sample",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.search.classify import ClimbEnd, identify
+from pymc_multimodal.search.classify import ClimbEnd, identify, identify_all
 from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
-from pymc_multimodal.search.quadratic import Evaluated, fit_quadratic
+from pymc_multimodal.search.quadratic import Evaluated
 from pymc_multimodal.search.selection import are_selected, first_sample, select_starts
 from pymc_multimodal.search.starts import (
     Starts,
@@ -29,7 +29,6 @@ from pymc_multimodal.target.density import CHUNK
 from pymc_multimodal.target.group import Symmetry
 
 if TYPE_CHECKING:
-    from pymc_multimodal.search.lbfgs import Climbs
     from pymc_multimodal.search.settings import ModeSearch
     from pymc_multimodal.target.density import Density
 
@@ -60,9 +59,6 @@ SELECTED_PART = 5
 # Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
 # barriers, symmetries and later batches. Conventional.
 CLIMB_SHARE = 0.5
-# Largest error of a quadratic function (`QuadraticFit.error`) whose curvature is taken for that of
-# the optimum. Conventional: widths then err by some hundredths.
-HESSIAN_ERROR = 0.3
 # Optimisers that climb from one start after the other. A limit cuts the last climbs off, and not
 # the slowest ones.
 ONE_BY_ONE = ("powell", "nelder_mead")
@@ -266,7 +262,7 @@ def _climb(
     if climbs.evaluated is not None:
         search = replace(search, evaluated=search.evaluated.joined(climbs.evaluated))
     search = _with_highest(search, climbs.x, climbs.logp)
-    search, labels, cut_off = _identify_all(density, search, climbs, settings.max_iter)
+    search, labels, cut_off = identify_all(density, search, climbs, settings.max_iter)
     search = replace(
         search,
         points=np.concatenate([search.points, climbs.path]),
@@ -311,45 +307,6 @@ def _with_highest(search: Search, x: np.ndarray, logp: np.ndarray) -> Search:
     if not np.isfinite(logp[i]) or (search.highest is not None and search.highest[1] >= logp[i]):
         return search
     return replace(search, highest=(x[i], float(logp[i])))
-
-
-def _identify_all(
-    density: Density, search: Search, climbs: Climbs, max_iter: int
-) -> tuple[Search, np.ndarray, np.ndarray]:
-    """Assign the end of each climb to an optimum, or -1; new optima are added.
-
-    Returns the search, the optima, and which ends are not known because of a limit of the fit.
-    """
-    labels = climbs.peak.copy()
-    rows = np.flatnonzero(labels < 0)
-    labels[rows] = search.optima.nearest(density, climbs.x[rows], climbs.logp[rows])
-    cut_off = climbs.cut_off.copy()
-    labels[cut_off] = -1
-    leader = np.arange(len(labels)) if climbs.leader is None else climbs.leader
-    # The highest come first, so that an unfinished climb is compared with the optimum it nears.
-    for i in np.argsort(-climbs.logp):
-        if labels[i] >= 0 or cut_off[i] or leader[i] != i:
-            continue
-        x, logp = climbs.x[i : i + 1], climbs.logp[i : i + 1]
-        labels[i] = search.optima.nearest(density, x, logp)[0]
-        if labels[i] < 0:
-            hessian = _fitted_hessian(density, search, x[0], float(logp[0]))
-            end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]), hessian)
-            try:
-                search, labels[i] = identify(density, search, end, max_iter)
-            except LimitReached:
-                cut_off[i] = True
-    return search, labels[leader], cut_off | cut_off[leader]
-
-
-def _fitted_hessian(
-    density: Density, search: Search, x: np.ndarray, logp: float
-) -> np.ndarray | None:
-    """Return the negative Hessian by regression, where there is no gradient and it serves."""
-    if density.has_gradient:
-        return None
-    fit = fit_quadratic(search.evaluated, x, logp, search.spread, density.unroll)
-    return None if fit is None or fit.error > HESSIAN_ERROR else fit.hessian
 
 
 # ---------------------------------------------------------- symmetry

@@ -9,17 +9,18 @@ import numpy as np
 
 from pymc_multimodal.search.curvature import inverse_scale, negative_hessian, refined
 from pymc_multimodal.search.lbfgs import climb
-from pymc_multimodal.search.quadratic import Evaluated
+from pymc_multimodal.search.quadratic import Evaluated, fit_quadratic
 from pymc_multimodal.search.trust_region import climb_by_trust_region
 from pymc_multimodal.status import LimitReached, SymmetryBroken
 from pymc_multimodal.target.errors import same_density
 
 if TYPE_CHECKING:
+    from pymc_multimodal.search.lbfgs import Climbs
     from pymc_multimodal.search.optima import OptimumSet
     from pymc_multimodal.search.state import Search
     from pymc_multimodal.target.density import Density
 
-__all__ = ["ClimbEnd", "EndPoint", "classify", "identify"]
+__all__ = ["ClimbEnd", "EndPoint", "classify", "identify", "identify_all"]
 
 # Eigenvalues of the negative Hessian are in nats, coordinates being in spreads of the starts. A
 # direction of a smaller eigenvalue does not curve: over a whole spread the log density changes by
@@ -49,6 +50,9 @@ NEAR_SDS = 4.0
 # A climb without gradient goes on, once, where Newton steps say that it would gain more than this
 # (nats) but do not lead there; first radius (spreads of the starts). Conventional.
 RESUMED_GAIN, RESUMED_RADIUS = 0.02, 0.1
+# Largest error of a quadratic function (`QuadraticFit.error`) whose curvature is taken for that of
+# the optimum. Conventional: widths then err by some hundredths.
+HESSIAN_ERROR = 0.3
 # Saddles in a row that one climb may leave, and saddles that the climbs of one batch leave in all.
 # A rough density looks like a saddle wherever a climb ends, and every escape costs two climbs.
 # Measured: examples/benchmarks/constants.py
@@ -282,6 +286,64 @@ def _refined_to_known(density: Density, optima: OptimumSet, end: ClimbEnd) -> in
     k = near[np.argmin(squared[near])]
     x, logp, _ = refined(density, end.x, end.logp, optima.scale[k])
     return int(optima.nearest(density, x[None], np.array([logp]))[0])
+
+
+def identify_all(
+    density: Density, search: Search, climbs: Climbs, max_iter: int
+) -> tuple[Search, np.ndarray, np.ndarray]:
+    """Assign the end of each climb to an optimum; new optima are added.
+
+    Parameters
+    ----------
+    density : Density
+    search : Search
+    climbs : Climbs
+    max_iter : int
+        Most iterations of a climb that leaves a saddle.
+
+    Returns
+    -------
+    search : Search
+    labels : array of int, shape (n,)
+        Index of each climb's optimum, or -1.
+    cut_off : array of bool, shape (n,)
+        Which ends are not known because of a limit of the fit.
+
+    Raises
+    ------
+    SymmetryBroken
+        If an image of an end has another log density.
+    """
+    labels = climbs.peak.copy()
+    rows = np.flatnonzero(labels < 0)
+    labels[rows] = search.optima.nearest(density, climbs.x[rows], climbs.logp[rows])
+    cut_off = climbs.cut_off.copy()
+    labels[cut_off] = -1
+    leader = np.arange(len(labels)) if climbs.leader is None else climbs.leader
+    # The highest come first, so that an unfinished climb is compared with the optimum it nears.
+    for i in np.argsort(-climbs.logp):
+        if labels[i] >= 0 or cut_off[i] or leader[i] != i:
+            continue
+        x, logp = climbs.x[i : i + 1], climbs.logp[i : i + 1]
+        labels[i] = search.optima.nearest(density, x, logp)[0]
+        if labels[i] < 0:
+            hessian = _fitted_hessian(density, search, x[0], float(logp[0]))
+            end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]), hessian)
+            try:
+                search, labels[i] = identify(density, search, end, max_iter)
+            except LimitReached:
+                cut_off[i] = True
+    return search, labels[leader], cut_off | cut_off[leader]
+
+
+def _fitted_hessian(
+    density: Density, search: Search, x: np.ndarray, logp: float
+) -> np.ndarray | None:
+    """Return the negative Hessian by regression, where there is no gradient and it serves."""
+    if density.has_gradient:
+        return None
+    fit = fit_quadratic(search.evaluated, x, logp, search.spread, density.unroll)
+    return None if fit is None or fit.error > HESSIAN_ERROR else fit.hessian
 
 
 def _climb_away(

@@ -27,20 +27,24 @@ class ModeSearch:
         batches are drawn from three sources: the prior; the prior scaled about its median by
         factors up to `stretch`; and, once there are several optima, their bounding box. The
         search ends when a batch brings no new mode and every mode was found by ten starts (by
-        two, of 1,024 starts and more). There are at least two batches, and 512 starts as long as
-        "lbfgs" needs no more than 20,000 evaluations for them.
+        two, of 1,024 starts and more, and by "cobyqa"). There are at least two batches, and 512
+        starts as long as "lbfgs" needs no more than 20,000 evaluations for them.
     locations : array of shape (k, d), dict or list of dict, optional
         Known mode locations, unconstrained or as points in the model's variables. The search
         then starts from them alone.
     radius : float, optional
         How far each coordinate of `locations` may be off. Eight starts are drawn around each
         location with this standard deviation (unconstrained space).
-    optimiser : {"lbfgs", "gradient_descent", "differences", "powell", "nelder_mead"}, optional
+    optimiser : str, optional
+        "lbfgs", "gradient_descent", "cobyqa", "differences", "powell" or "nelder_mead".
         By default "lbfgs" (all starts in one batch) if there is a gradient. Without a gradient
-        "powell" up to ten dimensions, which is less sensitive to noise in the density, and
-        "differences" beyond, which is "lbfgs" on forward differences.
+        "cobyqa" up to ten dimensions, a trust-region method on quadratic models (all starts side
+        by side), and "differences" beyond, which is "lbfgs" on forward differences. "powell" and
+        "nelder_mead" climb from one start after the other.
     batch : int
-        Size of the first batch of starts; each later one doubles their number.
+        Size of the first batch of starts; each later one doubles their number. By "cobyqa" a fifth
+        of it: starts selected from a sample of the prior, high and far apart, of eight times as
+        many points.
     max_starts : int
         Most starting points to use.
     max_iter : int

@@ -29,6 +29,9 @@ __all__ = ["CHUNK", "Density"]
 CHUNK = 32
 # Points of a dear density that are evaluated between two looks at what is known. Conventional.
 ROUND = 64
+# Relative difference up to which outputs of a simulator are the same. Conventional: half of the
+# digits.
+SAME = 1e-8
 
 
 class SplitFunction:
@@ -50,6 +53,14 @@ class SplitFunction:
         if fine.any():
             logp[fine] = self.model.log_density(x[fine], outputs[fine])
         return logp, outputs
+
+
+def same_outputs(now: np.ndarray, then: np.ndarray) -> bool:
+    """Tell whether the outputs of a simulator at a point, arrays (m,), are equal but for rounding.
+
+    Those of the compiled model may be rounded otherwise in another process.
+    """
+    return now.shape == then.shape and np.allclose(now, then, rtol=SAME, atol=0.0, equal_nan=True)
 
 
 class Density:
@@ -282,6 +293,8 @@ class Density:
     def recall(self, given: Evaluations) -> None:
         """Take earlier evaluations of the same density into the history.
 
+        Where outputs are exposed, evaluations with other outputs are of no use, and left out.
+
         Raises
         ------
         ValueError
@@ -296,13 +309,16 @@ class Density:
         if self.history is None or not len(given) or given.outputs.shape[1] < width:
             return
         first = int(np.argmax(given.logp))
-        now = float(self._evaluate(given.x[first : first + 1])[0][0])
+        logp, outputs = self._evaluate(given.x[first : first + 1])
+        now = float(logp[0])
         if not equal_logp(np.array([now]), given.logp[first : first + 1], self.resolution).all():
             raise ValueError(
                 f"evaluations= were made before the model or its data changed: the log density at "
                 f"one of the points was {given.logp[first]:.6f} and is {now:.6f} now. Leave them "
                 "out."
             )
+        if width and not same_outputs(outputs[0], given.outputs[first]):
+            return
         rows = self.history.unknown(given.x)
         self.history.add(given.x[rows], given.logp[rows], given.outputs[rows, :width])
 

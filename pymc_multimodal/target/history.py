@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -66,9 +67,11 @@ class Evaluations:
             If it cannot be read.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 names, x, logp, outputs = (file[n] for n in ("names", "x", "logp", "outputs"))
-        except (KeyError, ValueError, EOFError) as error:
+            if x.shape != (len(logp), len(names)) or outputs.shape[:1] != x.shape[:1]:
+                raise ValueError("its arrays do not belong together")
+        except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
             raise ValueError(
                 f"Evaluations.load({os.fspath(path)!r}): the file holds no evaluations ({error}). "
                 "Give a file that `Evaluations.save` has written."

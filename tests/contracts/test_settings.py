@@ -13,6 +13,7 @@ from pymc_multimodal.proposals import RegionalFamilies
 
 SETTINGS = (
     mm.Challenge,
+    mm.Emulation,
     mm.FirstAnswer,
     mm.ControlNetwork,
     mm.EnergyNetwork,
@@ -48,9 +49,13 @@ KINDS = {
     (mm.ModeSearch, "starts"): "int",
     (mm.ModeSearch, "locations"): "other",
     (mm.ModeSearch, "optimiser"): "str",
+    (mm.Emulation, "outputs"): "tuple",
+    (mm.Emulation, "draws"): "str",
     (FitConfig, "generator"): "other",
     (FitConfig, "challenge"): "settings",
     (FitConfig, "first_answer"): "settings",
+    (FitConfig, "emulation"): "settings",
+    (FitConfig, "evaluations"): "settings",
     (FitConfig, "symmetry"): "settings",
 }
 

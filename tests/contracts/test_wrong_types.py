@@ -80,6 +80,14 @@ def given(four_modes, four_modes_fit, idata):
         (lambda g: mm.plot_modes("x.nc"), TypeError, r"plot_modes\('x.nc'\) is a str"),
         (lambda g: mm.plot_modes(g.idata, "x"), TypeError, r"var_names='x'\) must be a list"),
         (lambda g: mm.plot_modes(g.idata, 3), TypeError, r"var_names=3\) must be a list"),
+        (lambda g: mm.plot_emulator(g.idata), TypeError,
+         r"^plot_emulator\(fit=\.\.\.\) is an? (InferenceData|DataTree); give [^\n]*$"),
+        (lambda g: mm.plot_emulator(g.fit), ValueError, r"plot_emulator\(fit\).*no emulator.*Fit"),
+        (lambda g: mm.fit(g.model, emulation="x"), TypeError, r"^fit\(emulation='x'\) is a str"),
+        (lambda g: mm.sample(model=g.model, evaluations=3), TypeError,
+         r"^sample\(evaluations=3\) is an int; give an? Evaluations"),
+        (lambda g: mm.Emulation(outputs="flow"), TypeError, "outputs='flow'.*list of names"),
+        (lambda g: mm.Emulation(outputs=[]), ValueError, r"outputs=\[\].*names no variable"),
         (lambda g: mm.mode_table(g.idata, max_elements="x"), TypeError, "max_elements='x'"),
         (lambda g: mm.ModeSearch(locations=-1), TypeError, r"locations=-1.*\(n, d\)"),
         (lambda g: mm.Symmetry(generators=3), TypeError, r"generators=3.*tuple of arrays"),
@@ -120,6 +128,7 @@ CALLS = {
     "attach": lambda g, **k: mm.attach(**({"idata": g.idata} | k)),
     "mode_table": lambda g, **k: mm.mode_table(**({"idata": g.idata} | k)),
     "plot_modes": lambda g, **k: mm.plot_modes(**({"idata": g.idata} | k)),
+    "plot_emulator": lambda g, **k: mm.plot_emulator(**({"fit": g.fit} | k)),
     "relabel": lambda g, **k: mm.relabel(**({"idata": g.idata} | k)),
 }
 FUNCTIONS = {"step": mm.MultimodalDiffusion} | {n: getattr(mm, n) for n in CALLS if n != "step"}
@@ -156,7 +165,7 @@ def test_no_function_raises_a_raw_error(given, monkeypatch, name):
 
 @pytest.mark.parametrize(
     "settings",
-    [mm.Challenge, mm.Hybrid, mm.LRDS, mm.LocalSampling, mm.ModeSearch, mm.Network,
+    [mm.Challenge, mm.Emulation, mm.Hybrid, mm.LRDS, mm.LocalSampling, mm.ModeSearch, mm.Network,
      mm.PublishedHybrid, mm.Regions, mm.ScoreLangevin, mm.Symmetry, mm.ControlNetwork,
      mm.EnergyNetwork],
 )  # fmt: skip

@@ -11,7 +11,9 @@ from pymc_multimodal.search.lbfgs import climb
 from pymc_multimodal.target.limits import Limits
 
 
-@pytest.mark.parametrize("optimiser", ["lbfgs", "gradient_descent", "powell", "nelder_mead"])
+@pytest.mark.parametrize(
+    "optimiser", ["lbfgs", "gradient_descent", "cobyqa", "differences", "powell", "nelder_mead"]
+)
 def test_every_optimiser_finds_both_modes(optimiser, rng):
     target = two_modes()
     modes = modes_found(target.density(), rng, starts=24, optimiser=optimiser)

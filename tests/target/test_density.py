@@ -180,6 +180,21 @@ def test_values_do_not_depend_on_the_workers(shared, rng):
     assert shared.n_logp_evals == shared.n_grad_evals == len(x)
 
 
+def test_a_few_points_can_be_shared_by_workers(rng):
+    """With one point per call of the function, the values and the counts stay as they are."""
+    calls = []
+
+    def function(x):
+        calls.append(len(x))
+        return -0.5 * (x**2).sum(axis=1), None
+
+    density, x = Density(function, 3, has_gradient=False), rng.standard_normal((5, 3))
+    whole, single = density.logp(x), density.logp(x, chunk=1)
+    np.testing.assert_array_equal(whole, single)
+    assert calls == [5, 1, 1, 1, 1, 1]
+    assert density.n_logp_evals == 10
+
+
 def test_values_in_workers_are_log_densities(shared, rng):
     x = np.abs(rng.standard_normal((CHUNK + 5, 20)))
     np.testing.assert_array_equal(shared.values(x), shared.logp(x))

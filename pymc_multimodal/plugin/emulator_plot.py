@@ -1,0 +1,124 @@
+"""A picture of what an emulator knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.emulation import LeftOut, left_out, unseen_log_ratios
+from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.arguments import check_fit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_emulator"]
+
+# Outputs in the picture, and panels of a row. Conventional.
+MAX_SHOWN, COLUMNS = 11, 4
+# Bins of the histogram. Conventional.
+N_BINS = 40
+# Multiple of an output's linear width beyond which its axis is bent. Conventional.
+BENT = 10.0
+
+
+def plot_emulator(fit: Fit) -> Figure:
+    """Plot how well the emulator of a fit predicts what it was not told.
+
+    For each output of the simulator (or the log density) there is a panel: the values at the
+    evaluated points, and their predictions from the other points with two standard deviations on
+    either side. Grey points are those of a density so low that they do not count. Of more than
+    eleven outputs those are shown that are predicted worst.
+
+    The last panel has the log ratios of the true density to the emulated one at the judged draws,
+    of which the emulator was not told. They are zero where it is exact.
+
+    Parameters
+    ----------
+    fit : Fit
+        Made in this session: emulators are not saved.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError
+        If `fit` is no fit.
+    ValueError
+        If it has no emulator.
+
+    Examples
+    --------
+    >>> mm.plot_emulator(fit).savefig("emulator.png")  # doctest: +SKIP
+    """
+    import matplotlib.pyplot as plt
+
+    fit = check_fit("plot_emulator", fit)
+    if fit.emulator is None:
+        raise ValueError(
+            "plot_emulator(fit): the fit has no emulator (fit.emulator is None). Either its "
+            "density is cheap or has a gradient, or emulation=False was given, or the emulator was "
+            "not precise, or the fit was loaded from a file. Fit again, with "
+            "evaluations=fit.evaluations where there are any."
+        )
+    points = left_out(fit.emulator)
+    shown = _worst(points)
+    ratios = np.empty(0)
+    if fit.evaluations is not None:
+        ratios = unseen_log_ratios(fit.emulator, fit.evaluations.x, fit.evaluations.logp)
+    panels = len(shown) + (len(ratios) > 0)
+    columns = min(panels, COLUMNS)
+    rows = -(-panels // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.2 * columns, 3.2 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.ravel()[panels:]:
+        axis.remove()
+    for axis, i in zip(axes.ravel(), shown, strict=False):
+        _plot_output(axis, points, i)
+    if len(ratios):
+        _plot_ratios(axes.ravel()[panels - 1], ratios)
+    for axis in axes.ravel()[:panels]:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _worst(points: LeftOut) -> np.ndarray:
+    """Choose the outputs with the largest errors in units of their spread; all of few."""
+    m = len(points.names)
+    if m <= MAX_SHOWN:
+        return np.arange(m)
+    near = points.near
+    error = np.square(points.true - points.mean)[near].mean(axis=0)
+    spread = np.maximum(points.true[near].var(axis=0), np.finfo(float).tiny)
+    return np.sort(np.argsort(-error / spread, kind="stable")[:MAX_SHOWN])
+
+
+def _plot_output(axis: Axes, points: LeftOut, i: int) -> None:
+    """Draw predictions of one output against its values."""
+    true, mean = points.true[:, i], points.mean[:, i]
+    reach = np.stack([mean - points.low[:, i], points.high[:, i] - mean])
+    for rows, colour in ((~points.near, "0.75"), (points.near, "C0")):
+        axis.errorbar(
+            true[rows], mean[rows], reach[:, rows], fmt=".", ms=4, lw=0.8, color=colour, alpha=0.7
+        )
+    ends = np.array([true.min(), true.max()])
+    axis.plot(ends, ends, color="black", lw=0.8, zorder=3)
+    width = float(points.linear_width[i])
+    if np.abs(ends).max() > BENT * width:
+        axis.set_xscale("asinh", linear_width=width)
+        axis.set_yscale("asinh", linear_width=width)
+    axis.set_title(f"{points.names[i]}: {points.share_inside[i]:.0%} within 2 sd", fontsize=9)
+    axis.set(xlabel="true", ylabel="predicted from the others")
+
+
+def _plot_ratios(axis: Axes, ratios: np.ndarray) -> None:
+    """Draw the histogram of log ratios."""
+    axis.hist(ratios, N_BINS, color="C1")
+    axis.axvline(0.0, color="black", lw=0.8)
+    axis.set_title(f"{len(ratios)} points not told, sd {ratios.std():.2g}", fontsize=9)
+    axis.set(xlabel="log of true / emulated density", ylabel="points")
