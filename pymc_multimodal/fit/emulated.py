@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -331,7 +332,9 @@ def emulated_fit(run: Run, judged: Judged) -> Fit:
     k = posterior.partition.n_regions
     draws = region_draws(sample, region, posterior.modes.locations, 0, run.rng("draws"))
     kernel, statuses = _kernel(run, judged, region)
-    with run.limits(1.0, refuse=False):
+    # Without room for the modes' own log densities they are those of the emulator.
+    heights = posterior.modes.log_density
+    with suppress(LimitReached), run.limits(1.0, refuse=False):
         heights = density.logp(posterior.modes.locations)
     modes = replace(posterior.modes, log_density=heights, statuses=())
     order = np.argsort(-weights.weight, kind="stable")
