@@ -107,7 +107,10 @@ def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
         "max_evals": args.max_evals,
         "random": bool(args.random),
     }
-    fit = fit_density(density, settings)
+    try:
+        fit = fit_density(density, settings)
+    except Exception as error:  # A simulator that cannot be fitted is counted; the run goes on.
+        return record | {"error": f"{type(error).__name__}: {error}"}
     record["cpu"] = round(time.process_time() - cpu, 2)
     x, w = weighted_draws(fit)
     event = simulator.event(simulator.parameters(x))
@@ -163,6 +166,7 @@ def row(name: str, runs: list[dict]) -> str:
 
 def report(runs: list[dict]) -> str:
     """Return the table of all runs."""
+    failed, runs = [r for r in runs if "error" in r], [r for r in runs if "error" not in r]
     head = (
         "name, runs, largest share error, largest log Z error, log Z in 95 %, weight in 95 %, "
         f"largest |z|, z above {WRONG:g}, errors unknown, lost a mode (unwarned), emulated, "
@@ -182,6 +186,7 @@ def report(runs: list[dict]) -> str:
         r for r in runs if r["lost"] or max(abs(scores([r], k)).max(initial=0) for k in
                                             ("log_z", "contrast")) > WRONG
     ]  # fmt: skip
+    lines += [f"not fitted: {r['name']} seed {r['seed']}: {r['error']}" for r in failed]
     for r in wrong:
         lines.append(
             f"{r['name']} seed {r['seed']} hidden {r['hidden']} max_evals {r['max_evals']}: z "
