@@ -175,6 +175,32 @@ class Approximation:
         pool = self.pool.with_sample(more, more_mixture)
         return replace(self, mixture=mixture, sample=sample, verdict=verdict, pool=pool)
 
+    def redrawn(
+        self,
+        target: Target,
+        n: int,
+        settings: FirstAnswer,
+        target_se: float,
+        rng: np.random.Generator,
+    ) -> Approximation:
+        """Return the approximation with a fresh sample of about n draws, and a verdict on it.
+
+        Nothing was chosen by this sample: its estimates are free of the bias of a sample that was
+        taken since it looked precise.
+
+        Parameters
+        ----------
+        target : Target
+        n : int
+        settings : FirstAnswer
+        target_se : float
+        rng : numpy.random.Generator
+        """
+        sample, mixture = _draw(target, self.mixture, n, rng)
+        verdict = _judged(mixture, sample, self.sample, settings, target_se)
+        pool = self.pool.with_sample(sample, mixture)
+        return replace(self, mixture=mixture, sample=sample, verdict=verdict, pool=pool)
+
     @property
     def status(self) -> Status:
         """What ended the fit, in numbers."""

@@ -16,9 +16,9 @@ from pymc_multimodal.emulation.judged import (
     region_of,
     with_emulated_errors,
 )
-from pymc_multimodal.emulation.left_out import LeftOut, left_out, unseen_log_ratios
 from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
 from pymc_multimodal.emulation.plan import Plan, plan_evaluations, plan_surface, price_of
+from pymc_multimodal.emulation.residuals import LeftOut, left_out, unseen_log_ratios
 from pymc_multimodal.emulation.rounds import Emulated, Emulator, emulate, evaluated, refine
 from pymc_multimodal.emulation.settings import Emulation
 from pymc_multimodal.emulation.surface import emulate_surface

@@ -92,7 +92,7 @@ def integrate(
         again = approximate_again(sample, target, own, ANSWER, target_se, rng)
         sample = max(sample, again, key=_effective)
     sample = _resampled(sample, target, target_se, rng)
-    sample = _enlarged(sample, target, target_se, rng)
+    sample = _redrawn(sample, target, target_se, rng)
     if not sample.sample.ratio.any():
         return None
     partition = NearestMode(modes.locations, modes.scale, cheap.period)
@@ -149,12 +149,10 @@ def _draws_by_mode(
     return np.stack(parts)
 
 
-def _enlarged(
+def _redrawn(
     found: Approximation, target: Target, target_se: float, rng: np.random.Generator
 ) -> Approximation:
-    """Enlarge the sample until its error is small and it holds enough draws."""
+    """Draw a fresh sample that is large enough for a small error and enough draws."""
     factor = max(found.verdict.missing, MIN_EFFECTIVE / max(_effective(found), 1.0))
-    if factor <= 1.0:
-        return found
-    factor = min(factor, MAX_GROWTH)
-    return found.enlarged(target, factor, found.sample, ANSWER, target_se, rng)
+    n = int(len(found.sample) * min(max(factor, 1.0), MAX_GROWTH))
+    return found.redrawn(target, n, ANSWER, target_se, rng)

@@ -14,6 +14,7 @@ from pymc_multimodal.evidence import (
     SMALLEST_WEIGHT,
     logit_interval,
 )
+from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.rounds import Emulator
@@ -39,6 +40,9 @@ __all__ = [
 WIDE_SHARE = 0.15
 # Emulated draws in the cell from which one is judged. Conventional.
 DRAWS_PER_CELL = 16
+# Judged draws that are evaluated between two looks at the limits. Conventional: as the rounds of a
+# density that keeps its evaluations.
+AT_ONCE = 64
 # Judged draws of each region at least. Conventional: a tail index needs 25 ratios.
 LEAST_OF_REGION = 25
 
@@ -72,10 +76,17 @@ class EmulatedPosterior:
     generator: Generator
 
     def counts(self, n: int) -> np.ndarray:
-        """Numbers of judged draws of each region, and of the wide density, shape (K + 1,)."""
+        """Numbers of judged draws of each region, and of the wide density, shape (K + 1,).
+
+        Their sum is n, or K + 1 if that is more.
+        """
         share = np.append((1.0 - WIDE_SHARE) * self.weights.weight, WIDE_SHARE)
         least = min(LEAST_OF_REGION, max(1, n // (2 * len(share))))
-        out: np.ndarray = np.maximum(np.round(n * share).astype(int), least)
+        out: np.ndarray = np.maximum(np.floor(n * share).astype(int), least)
+        while (over := int(out.sum()) - n) > 0 and out.max() > 1:
+            k = int(out.argmax())
+            out[k] -= min(over, max(1, out[k] - int(np.sort(out)[-2])), out[k] - 1)
+        out[out.argmax()] += max(0, n - int(out.sum()))
         return out
 
     def even_draws(self, k: int, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -143,19 +154,30 @@ def judged_draws(
     Raises
     ------
     LimitReached
-        If a limit of the fit was reached.
+        If a limit of the fit was reached before any was evaluated.
     """
     counts = posterior.counts(n)
     parts = []
     for k, count in enumerate(counts[:-1]):
         parts.append(posterior.even_draws(k, int(count), rng))
     parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
-    x = np.concatenate(parts)
+    x, stratum = np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
     inside = np.isfinite(x).all(axis=1)
-    logp, log_q = np.full(len(x), -np.inf), np.full(len(x), -np.inf)
-    logp[inside] = density.logp(x[inside])
+    logp, known = np.full(len(x), -np.inf), ~inside
+    # In random order: those that a limit leaves are as good a sample.
+    order = rng.permutation(np.flatnonzero(inside))
+    try:
+        for rows in np.split(order, range(AT_ONCE, len(order), AT_ONCE)):
+            logp[rows] = density.logp(x[rows])
+            known[rows] = True
+    except LimitReached:
+        if not known[inside].any():
+            raise
+    x, logp, stratum, inside = x[known], logp[known], stratum[known], inside[known]
+    counts = np.bincount(stratum, minlength=len(counts))
+    log_q = np.full(len(x), -np.inf)
     log_q[inside] = posterior.log_q(x[inside], counts, rng)
-    return WeightedSample(x, logp, log_q, np.repeat(np.arange(len(counts)), counts), counts)
+    return WeightedSample(x, logp, log_q, stratum, counts)
 
 
 def joined_draws(

