@@ -44,8 +44,8 @@ RESAMPLED = 3
 # Effective size of the weighted sample from which draws are taken. Conventional: several draws for
 # each one that is judged.
 MIN_EFFECTIVE = 4000.0
-# Fresh samples at most, each of the size that the one before asks for, and the largest of them: some
-# seconds. Conventional.
+# Fresh samples at most, each of the size that the one before asks for, and the largest of them:
+# some seconds. Conventional.
 REDRAWN, MAX_DRAWS = 3, 100_000
 
 
