@@ -8,7 +8,8 @@ True
 from __future__ import annotations
 
 from pymc_multimodal.approximation.judge import Verdict
-from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
+from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture, first_mixture
+from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
     Approximation,
@@ -20,15 +21,18 @@ from pymc_multimodal.approximation.settings import FirstAnswer
 from pymc_multimodal.approximation.weigh import region_draws, region_weights, weights_of_sample
 
 __all__ = [
+    "DRAWS_OF_MODE",
     "MAX_GROWTH",
     "Approximation",
     "FirstAnswer",
+    "LeftOut",
     "ModeMixture",
     "Verdict",
     "WeightedSample",
     "approximate",
     "approximate_again",
     "first_mixture",
+    "negligible_modes",
     "region_draws",
     "region_weights",
     "weights_of_sample",
