@@ -27,8 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from calibration import COUNTED, OWN_MASS, contrast
 from scipy.special import logit
-from simulator_models import Simulator, Truth, pk, pk_edge, plume, rod, truth_of, two_modes
+from simulator_models import Simulator, pk, pk_edge, plume, rod, two_modes
 from simulator_random import random_simulator
+from simulator_truth import Truth, truth_of
 from weights import Runs
 
 from pymc_multimodal.emulation import Emulation
@@ -46,8 +47,7 @@ NAMED = {
     "t_8": lambda: two_modes("t", 8),
 }
 # Log Z and share of the event: ``--truth``. The standard errors are 0.001 at most.
-TRUTHS: dict[str, tuple[float, float]] = {
-}
+TRUTHS: dict[str, tuple[float, float]] = {}
 # Points of the truth: that of ``--truth``, and that by which regions are weighed.
 LONG, SHORT = 1_000_000, 100_000
 # An estimate is wrong beyond so many standard errors.
@@ -56,7 +56,7 @@ WRONG = 4.0
 
 @cache
 def named(name: str) -> tuple[Simulator, Truth]:
-    """A named simulator with its truth; the weighted sample is a short one."""
+    """Return a named simulator with its truth; the weighted sample is a short one."""
     simulator = NAMED[name]()
     if name in TRUTHS:
         log_z, share = TRUTHS[name]
@@ -70,9 +70,7 @@ def weighted_draws(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(move, Resampling):
         return move.x, np.diff(move.cumulative, prepend=0.0)
     parts = [fit.local_draws(k) for k in range(fit.n_modes)]
-    weights = [
-        np.full(len(x), w / len(x)) for x, w in zip(parts, fit.weights.weight, strict=True)
-    ]
+    weights = [np.full(len(x), w / len(x)) for x, w in zip(parts, fit.weights.weight, strict=True)]
     return np.concatenate(parts), np.concatenate(weights)
 
 
@@ -109,7 +107,10 @@ def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
         "max_evals": args.max_evals,
         "random": bool(args.random),
     }
-    fit = fit_density(density, settings)
+    try:
+        fit = fit_density(density, settings)
+    except Exception as error:  # A simulator that cannot be fitted is counted; the run goes on.
+        return record | {"error": f"{type(error).__name__}: {error}"}
     record["cpu"] = round(time.process_time() - cpu, 2)
     x, w = weighted_draws(fit)
     event = simulator.event(simulator.parameters(x))
@@ -165,6 +166,7 @@ def row(name: str, runs: list[dict]) -> str:
 
 def report(runs: list[dict]) -> str:
     """Return the table of all runs."""
+    failed, runs = [r for r in runs if "error" in r], [r for r in runs if "error" not in r]
     head = (
         "name, runs, largest share error, largest log Z error, log Z in 95 %, weight in 95 %, "
         f"largest |z|, z above {WRONG:g}, errors unknown, lost a mode (unwarned), emulated, "
@@ -184,6 +186,7 @@ def report(runs: list[dict]) -> str:
         r for r in runs if r["lost"] or max(abs(scores([r], k)).max(initial=0) for k in
                                             ("log_z", "contrast")) > WRONG
     ]  # fmt: skip
+    lines += [f"not fitted: {r['name']} seed {r['seed']}: {r['error']}" for r in failed]
     for r in wrong:
         lines.append(
             f"{r['name']} seed {r['seed']} hidden {r['hidden']} max_evals {r['max_evals']}: z "

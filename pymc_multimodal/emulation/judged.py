@@ -14,6 +14,7 @@ from pymc_multimodal.evidence import (
     SMALLEST_WEIGHT,
     logit_interval,
 )
+from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.rounds import Emulator
@@ -39,6 +40,9 @@ __all__ = [
 WIDE_SHARE = 0.15
 # Emulated draws in the cell from which one is judged. Conventional.
 DRAWS_PER_CELL = 16
+# Judged draws that are evaluated between two looks at the limits. Conventional: as the rounds of a
+# density that keeps its evaluations.
+AT_ONCE = 64
 # Judged draws of each region at least. Conventional: a tail index needs 25 ratios.
 LEAST_OF_REGION = 25
 
@@ -151,7 +155,7 @@ def judged_draws(
     Raises
     ------
     LimitReached
-        If a limit of the fit was reached.
+        If a limit of the fit was reached before any was evaluated.
     """
     counts = posterior.counts(n)
     parts = []
@@ -159,12 +163,23 @@ def judged_draws(
         if count:
             parts.append(posterior.even_draws(k, int(count), rng))
     parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
-    x = np.concatenate(parts)
+    x, stratum = np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
     inside = np.isfinite(x).all(axis=1)
-    logp, log_q = np.full(len(x), -np.inf), np.full(len(x), -np.inf)
-    logp[inside] = density.logp(x[inside])
+    logp, known = np.full(len(x), -np.inf), ~inside
+    # In random order: those that a limit leaves are as good a sample.
+    order = rng.permutation(np.flatnonzero(inside))
+    try:
+        for rows in np.split(order, range(AT_ONCE, len(order), AT_ONCE)):
+            logp[rows] = density.logp(x[rows])
+            known[rows] = True
+    except LimitReached:
+        if not known[inside].any():
+            raise
+    x, logp, stratum, inside = x[known], logp[known], stratum[known], inside[known]
+    counts = np.bincount(stratum, minlength=len(counts))
+    log_q = np.full(len(x), -np.inf)
     log_q[inside] = posterior.log_q(x[inside], counts, rng)
-    return WeightedSample(x, logp, log_q, np.repeat(np.arange(len(counts)), counts), counts)
+    return WeightedSample(x, logp, log_q, stratum, counts)
 
 
 def joined_draws(

@@ -76,6 +76,8 @@ MIN_EFFECTIVE = 400.0
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
+# Why the errors of half of the judged draws are not stated.
+NOT_COMPARED = "a limit left no second sample to compare the first with"
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,9 +290,14 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     density, rng, target_se = run.density, run.rng("judge"), run.settings.target_se
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
     n = max(2, min(plan.judged, room) // 2)
-    first, second = (judged_draws(density, posterior, n, rng) for _ in range(2))
-    sample = joined_draws(posterior, first, second, rng)
+    sample = first = judged_draws(density, posterior, n, rng)
+    compared = False
+    with suppress(LimitReached):
+        sample = joined_draws(posterior, first, judged_draws(density, posterior, n, rng), rng)
+        compared = True
     verdict, weights = _verdict(run, posterior, sample, first)
+    if not compared:
+        verdict = replace(verdict, reasons=(*verdict.reasons, NOT_COMPARED))
     missing = missing_draws(weights, target_se)
     factor = max(missing, MIN_EFFECTIVE / max(verdict.ess * len(sample), 1.0))
     more = int(len(sample) * (min(factor, MAX_GROWTH) - 1.0))

@@ -57,10 +57,11 @@ def test_ratios_of_an_exact_emulator_are_bounded(rng):
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
-    posterior = posterior_of(ERRORS[name], rng)
     z, density = [], TARGET.density(gradient=False)
-    heavy = int(np.argmax(posterior.partition.label(TARGET.means[1:])[0] == np.arange(2)))
-    for _ in range(20):
+    for _ in range(10):
+        # The errors of the emulated evidences are those of one posterior.
+        posterior = posterior_of(ERRORS[name], rng)
+        heavy = int(posterior.partition.label(TARGET.means[1:])[0])
         first = judged_draws(density, posterior, 100, rng)
         second = judged_draws(density, posterior, 100, rng)
         sample = joined_draws(posterior, first, second, rng)
@@ -69,8 +70,14 @@ def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
                   (weights.weight[heavy] - 0.7) / weights.weight_se[heavy]])  # fmt: skip
     z = np.array(z)
     assert np.abs(z).max() < 4
+<<<<<<< HEAD
     # All samples share the error of the emulated evidences, and differ by no more than is stated.
     assert (np.var(z, axis=0) < 1 + 4 * np.sqrt(2 / len(z))).all()
+=======
+    assert (np.abs(z.mean(axis=0)) < 4 / np.sqrt(len(z))).all()
+    # Draws that are spread evenly vary less than is stated, not more.
+    assert (np.mean(z**2, axis=0) < 1 + 4 * np.sqrt(2 / len(z))).all()
+>>>>>>> emulation
 
 
 def test_more_draws_are_asked_for_where_errors_are_large(rng):

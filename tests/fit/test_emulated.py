@@ -248,8 +248,8 @@ def test_a_simulator_with_a_step():
         return base.f(x) + np.where(x[:, 1:] > 0.2, 0.5, 0.0)
 
     model = Likelihood(f, 2, base.observed, base.sd)
-    _, fit = fitted(model, random_seed=1, max_evals=400)
-    assert model.calls <= 400
+    _, fit = fitted(model, random_seed=1, max_evals=250)
+    assert model.calls <= 250
     if np.isfinite(fit.weights.total_se):
         assert_true(fit, first_negative, *model.truth(first_negative))
     else:
