@@ -62,7 +62,8 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
         share, se = np.ones(1), np.zeros(1)
     interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))
     interval = np.where((share > 0)[:, None], interval, [0.0, 1.0])
-    reach = NORMAL_QUANTILE * log_se
+    # A region without a draw has no mass, and no bounds.
+    reach = np.where(np.isfinite(log_se), NORMAL_QUANTILE * log_se, np.nan)
     return Weights(
         weight=share,
         weight_se=se,

@@ -300,7 +300,8 @@ def with_emulated_errors(weights: Weights, posterior: EmulatedPosterior) -> Weig
     if k > 1:
         interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))
         interval = np.where((share > 0)[:, None], interval, [0.0, 1.0])
-    reach = NORMAL_QUANTILE * log_se
+    # A region without a draw has no mass, and no bounds.
+    reach = np.where(np.isfinite(log_se), NORMAL_QUANTILE * log_se, np.nan)
     return replace(
         weights,
         weight_se=se,

@@ -61,6 +61,9 @@ RULES = FirstAnswer(min_ess=0.35, min_mode_ess=0.3)
 # Dimensions up to which a log density is emulated by its values. Measured:
 # examples/benchmarks/simulators.py
 MAX_SURFACE_DIM = 8
+# Evaluations below which nothing is emulated. Conventional: a design of twenty points and as many
+# judged draws.
+LEAST_PLAN = 50
 # Evaluations below which a limit leaves no room for a fit without emulation. Measured:
 # examples/benchmarks/simulators.py
 ROOM_WITHOUT = 5_000
@@ -163,6 +166,8 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     """
     density, settings = run.density, run.settings.emulation
     assert isinstance(settings, Emulation)
+    if _room(run) < LEAST_PLAN:
+        return None
     model = None if density.split is None else density.split(settings.outputs)
     if model is None:
         _recall(run)
@@ -203,6 +208,7 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
     modes = modes_of(density, search, run.settings.modes)
     if (
         density.dim > MAX_SURFACE_DIM
+        or _room(run) < LEAST_PLAN
         or modes.runaway
         or search.symmetry is not None
         or density.history is None
