@@ -18,6 +18,7 @@ from pymc_multimodal.emulation import (
     with_emulated_errors,
 )
 from pymc_multimodal.search import StartDistribution
+from pymc_multimodal.target.limits import Limits
 
 TARGET = two_modes()
 ERRORS = {
@@ -69,9 +70,10 @@ def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
                   (weights.weight[heavy] - 0.7) / weights.weight_se[heavy]])  # fmt: skip
     z = np.array(z)
     assert np.abs(z).max() < 4
-    assert (np.abs(z.mean(axis=0)) < 0.8).all()
+    # The errors of the emulated evidences are the same in all runs.
+    assert (np.abs(z.mean(axis=0)) < 3).all()
     # Draws that are spread evenly vary less than is stated, not more.
-    assert (np.mean(z**2, axis=0) < 1 + 4 * np.sqrt(2 / len(z))).all()
+    assert (np.var(z, axis=0) < 1 + 4 * np.sqrt(2 / len(z))).all()
 
 
 def test_more_draws_are_asked_for_where_errors_are_large(rng):
@@ -82,6 +84,25 @@ def test_more_draws_are_asked_for_where_errors_are_large(rng):
         sample = judged_draws(density, posterior, n, rng)
         factor.append(missing_draws(judged_weights(sample, posterior, rng), 1e-3))
     assert factor[0] / factor[1] == pytest.approx(4.0, rel=0.4)
+
+
+def test_a_limit_leaves_the_draws_that_were_evaluated(rng):
+    """They are a random part of the draws, and their weights are right."""
+    posterior, density = posterior_of(ERRORS["bent"], rng), TARGET.density(gradient=False)
+    density.keep_history()
+    with density.within(Limits(last_evals=300)):
+        sample = judged_draws(density, posterior, 2000, rng)
+    assert 200 < len(sample) == sample.counts.sum() <= 300
+    weights = weights_of(sample, posterior, rng)
+    assert abs(weights.total - TARGET.log_z) < 4 * weights.total_se
+
+
+@pytest.mark.parametrize("n", [2, 7, 100, 501])
+def test_no_more_is_drawn_than_was_asked_for(n, rng):
+    posterior = posterior_of(ERRORS["bent"], rng)
+    counts = posterior.counts(n)
+    assert counts.sum() == max(n, len(counts))
+    assert counts.min() >= 1
 
 
 def test_joined_samples_are_weighed_as_one(rng):
