@@ -49,7 +49,7 @@ NAMED = {
 # Log Z and share of the event: ``--truth``. The standard errors are 0.001 at most.
 TRUTHS: dict[str, tuple[float, float]] = {}
 # Points of the truth: that of ``--truth``, and that by which regions are weighed.
-LONG, SHORT = 1_000_000, 100_000
+LONG, SHORT = 1_000_000, 150_000
 # An estimate is wrong beyond so many standard errors.
 WRONG = 4.0
 
@@ -128,6 +128,7 @@ def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
         "modes": fit.n_modes,
         "log_z_error": fit.weights.total - log_z,
         "log_z_se": float(np.hypot(fit.weights.total_se, added)),
+        "truth_se": added,
         "share_error": float(w @ event) - share,
         "lost": true_cells[lost].tolist(),
         "emulated": fit.emulator is not None,
