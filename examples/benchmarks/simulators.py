@@ -46,8 +46,8 @@ NAMED = {
     "t_4": lambda: two_modes("t", 4),
     "t_8": lambda: two_modes("t", 8),
 }
-# Log Z and share of the event: ``--truth``, with standard errors of 0.0023 and 0.0014 at most; those
-# of the plume by quadrature at two resolutions.
+# Log Z and share of the event: ``--truth``, with standard errors of 0.0023 and 0.0014 at most;
+# those of the plume by quadrature at two resolutions.
 TRUTHS: dict[str, tuple[float, float]] = {
     "slow_plume": (2.463, 0.3670),
     "elliptic": (2.9406, 0.7124),
