@@ -7,7 +7,8 @@ True
 
 from __future__ import annotations
 
-from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
+from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture, first_mixture
+from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
     Approximation,
@@ -20,9 +21,11 @@ from pymc_multimodal.approximation.verdict import Verdict, error_factor, judge
 from pymc_multimodal.approximation.weigh import region_draws, region_weights, weights_of_sample
 
 __all__ = [
+    "DRAWS_OF_MODE",
     "MAX_GROWTH",
     "Approximation",
     "FirstAnswer",
+    "LeftOut",
     "ModeMixture",
     "Verdict",
     "WeightedSample",
@@ -31,6 +34,7 @@ __all__ = [
     "error_factor",
     "first_mixture",
     "judge",
+    "negligible_modes",
     "region_draws",
     "region_weights",
     "weights_of_sample",

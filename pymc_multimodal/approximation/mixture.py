@@ -12,9 +12,9 @@ from scipy.special import logsumexp
 from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, log_mixture
 
 if TYPE_CHECKING:
-    from pymc_multimodal.search import Modes, StartDistribution
+    from pymc_multimodal.search import Modes, OptimumSet, StartDistribution
 
-__all__ = ["ModeMixture", "first_mixture", "heavy_tailed"]
+__all__ = ["LeftOut", "ModeMixture", "first_mixture", "heavy_tailed"]
 
 # Shares of the fitted component of a mode and of two with heavier tails, the second of them wider:
 # both bound the importance ratios where the fit is too light or too narrow. Measured:
@@ -27,6 +27,50 @@ FIRST_DF = 8.0
 # Share of the wide density, as wide as the starts, which sees mass away from all modes.
 # Conventional: a few per cent of the evaluations.
 STARTS_SHARE = 0.03
+# Share in the wide density of the modes that are left out, if there are any. Conventional: half.
+LEFT_OUT_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Modes that hold next to no mass: the wide density of a mixture covers them.
+
+    Attributes
+    ----------
+    locations : array of shape (J, d)
+    scale : array of shape (J, d, d)
+        Lower-triangular factors of their covariances.
+    log_mass : array of shape (J,)
+        Laplace's approximation.
+    """
+
+    locations: np.ndarray
+    scale: np.ndarray
+    log_mass: np.ndarray
+
+    @classmethod
+    def of(cls, optima: OptimumSet) -> LeftOut:
+        """Take the modes that a sample has shown to hold next to no mass."""
+        rows = optima.summits_left_out()
+        return cls(optima.x[rows], optima.scale[rows], optima.log_mass[rows])
+
+    def __len__(self) -> int:
+        return len(self.locations)
+
+    def density(self, period: np.ndarray, centre: np.ndarray) -> EllipticalMixture:
+        """Return the mixture of Laplace's approximations; there must be a mode.
+
+        Half of the shares are by Laplace's masses, half are equal.
+
+        Parameters
+        ----------
+        period, centre : arrays of shape (d,)
+            Periods of circular coordinates, ``inf`` elsewhere, and the middle of their window.
+        """
+        j, d = self.locations.shape
+        mass = np.exp(self.log_mass - logsumexp(self.log_mass))
+        inner = GaussianMixture(0.5 * (mass + 1.0 / j), self.locations, self.scale)
+        return EllipticalMixture(inner, np.full(j, max(FIRST_DF, float(d))), period, centre)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +111,15 @@ class ModeMixture:
         return out
 
     def label(self, x: np.ndarray) -> np.ndarray:
-        """Mode whose share of the density is largest at each row, shape (n,)."""
-        out: np.ndarray = self.log_parts(x)[:, :-1].argmax(axis=1)
+        """Mode whose share of the density is largest at each row, shape (n,).
+
+        It is -1 where that of the modes that are left out is larger.
+        """
+        parts, left_out = self.log_parts(x)[:, :-1], self.densities[-1].base
+        out: np.ndarray = parts.argmax(axis=1)
+        if left_out is not None:
+            others = left_out.log_density(x) + np.log(LEFT_OUT_SHARE) + self.log_shares[-1]
+            out[others > parts.max(axis=1)] = -1
         return out
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +150,11 @@ class ModeMixture:
 
 
 def first_mixture(
-    modes: Modes, log_mass: np.ndarray, starts: StartDistribution, period: np.ndarray
+    modes: Modes,
+    log_mass: np.ndarray,
+    starts: StartDistribution,
+    period: np.ndarray,
+    left_out: LeftOut | None = None,
 ) -> ModeMixture:
     """Return the mixture of Laplace's approximations.
 
@@ -113,6 +168,8 @@ def first_mixture(
     starts : StartDistribution
     period : array of shape (d,)
         Periods of circular coordinates, ``inf`` elsewhere.
+    left_out : LeftOut, optional
+        Further modes, which get no density of their own.
 
     Returns
     -------
@@ -129,8 +186,21 @@ def first_mixture(
     wide = EllipticalMixture.single(
         starts.centre, np.diag(starts.spread), TAIL_DF, period, starts.centre
     )
+    if left_out is not None and len(left_out):
+        wide = _covering(wide, left_out)
     shares = (1.0 - STARTS_SHARE) * 0.5 * (mass + 1.0 / k)
     return ModeMixture((*densities, wide), np.append(shares, STARTS_SHARE))
+
+
+def _covering(wide: EllipticalMixture, left_out: LeftOut) -> EllipticalMixture:
+    """Return the wide density with those of further modes, which are its base."""
+    more = left_out.density(wide.period, wide.centre)
+    inner = GaussianMixture(
+        np.concatenate([LEFT_OUT_SHARE * more.weights, (1.0 - LEFT_OUT_SHARE) * wide.weights]),
+        np.vstack([more.means, wide.means]),
+        np.concatenate([more.scales, wide.scales]),
+    )
+    return EllipticalMixture(inner, np.append(more.df, wide.df), wide.period, wide.centre, more)
 
 
 def heavy_tailed(

@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation.mixture import ModeMixture, first_mixture
+from pymc_multimodal.approximation.mixture import (
+    LEFT_OUT_SHARE,
+    STARTS_SHARE,
+    LeftOut,
+    ModeMixture,
+    first_mixture,
+)
 from pymc_multimodal.approximation.patches import patched
 from pymc_multimodal.approximation.pool import Pool
 from pymc_multimodal.approximation.refit import refitted, with_draws
-from pymc_multimodal.approximation.sample import WeightedSample, draw_sample
+from pymc_multimodal.approximation.sample import WeightedSample, draw_sample, mode_of_draws
 from pymc_multimodal.approximation.verdict import Verdict, judge, mode_errors
 from pymc_multimodal.approximation.weigh import weights_of_sample
 from pymc_multimodal.proposals import RegionalMixture
@@ -101,6 +107,8 @@ class Approximation:
         """Mixture of the same members by their estimated masses; the wide one has a small share."""
         mode = mode_of_draws(self.mixture, self.sample)
         share, _ = mode_errors(self.sample, mode, self.mixture.n_modes)
+        # Some mass may be in modes that are left out.
+        share = share / max(share.sum(), 1e-300)
         shares = np.append((1.0 - WIDE_PROPOSALS) * share, WIDE_PROPOSALS)
         return RegionalMixture(self.mixture.densities, shares)
 
@@ -123,7 +131,9 @@ class Approximation:
         out[inside] = logp[inside] + generator.minus_log_q(self.sample.x[rows[inside]], rng)
         return out
 
-    def met(self, target: Target, x: np.ndarray, logp: np.ndarray) -> Approximation:
+    def met(
+        self, target: Target, x: np.ndarray, logp: np.ndarray, left_out: LeftOut | None = None
+    ) -> Approximation:
         """Return the approximation with what chains have found that the sample had not.
 
         A part of the posterior that hides beside a mode, without an optimum of its own, is not
@@ -136,9 +146,18 @@ class Approximation:
             Draws of chains of the density.
         logp : array of shape (n,)
             Log densities there.
+        left_out : LeftOut, optional
+            Modes of which a sample has shown that they hold next to no mass: draws there are no
+            news.
         """
         y = target.fold(x)
-        ratio = logp + target.log_multiplicity(y) - self.mixture.log_density(y)
+        log_q = self.mixture.log_density(y)
+        if left_out is not None and len(left_out):
+            wide = self.mixture.densities[-1]
+            more = left_out.density(wide.period, wide.centre)
+            log_share = np.log(LEFT_OUT_SHARE * STARTS_SHARE)
+            log_q = np.logaddexp(log_q, log_share + more.log_density(y))
+        ratio = logp + target.log_multiplicity(y) - log_q
         excess = float(np.max(ratio[np.isfinite(ratio)], initial=-np.inf)) - self.sample.shift
         if excess < MAX_EXCESS:
             return self
@@ -238,6 +257,7 @@ def approximate(
     settings: FirstAnswer,
     target_se: float,
     rng: np.random.Generator,
+    left_out: LeftOut | None = None,
 ) -> Approximation:
     """Fit a mixture over the modes, and judge it by importance sampling.
 
@@ -253,6 +273,8 @@ def approximate(
     target_se : float
         Standard error asked for of every weight.
     rng : numpy.random.Generator
+    left_out : LeftOut, optional
+        Modes that hold next to no mass, besides `modes`.
 
     Returns
     -------
@@ -265,7 +287,8 @@ def approximate(
     """
     k, d = modes.locations.shape
     images = np.ones(k) if target.cells is None else target.cells.images
-    mixture = first_mixture(modes, modes.log_mass + np.log(images), starts, target.period)
+    log_mass = modes.log_mass + np.log(images)
+    mixture = first_mixture(modes, log_mass, starts, target.period, left_out)
     n = max(FIRST_DRAWS, FIRST_PER_MODE * k, FIRST_PER_DIMENSION * d)
     room = max(target.density.room() * FIRST_SHARE, LEAST_DRAWS)
     sample, mixture = _draw(target, mixture, int(min(n, room)), rng)
@@ -361,15 +384,6 @@ def _judged(
         settings,
         target_se,
     )
-
-
-def mode_of_draws(mixture: ModeMixture, sample: WeightedSample) -> np.ndarray:
-    """Mode whose density is largest at each draw, shape (n,); -1 where the target is zero."""
-    mode = np.full(len(sample), -1)
-    rows = np.flatnonzero(np.isfinite(sample.log_ratio))
-    if len(rows):
-        mode[rows] = mixture.label(sample.x[rows])
-    return mode
 
 
 def _draw(

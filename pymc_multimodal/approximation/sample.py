@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.approximation.mixture import ModeMixture
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["WeightedSample", "draw_sample", "log_density_at"]
+__all__ = ["WeightedSample", "draw_sample", "log_density_at", "mode_of_draws"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +120,18 @@ def draw_sample(
     logp = np.full(len(x), -np.inf)
     logp[inside] = target.logp(x[inside])
     return WeightedSample(x, logp, log_density_at(q, x), stratum, counts)
+
+
+def mode_of_draws(q: ModeMixture, sample: WeightedSample) -> np.ndarray:
+    """Mode whose density is largest at each draw, shape (n,).
+
+    It is -1 where the target is zero, and in modes that are left out.
+    """
+    mode = np.full(len(sample), -1)
+    rows = np.flatnonzero(np.isfinite(sample.log_ratio))
+    if len(rows):
+        mode[rows] = q.label(sample.x[rows])
+    return mode
 
 
 def log_density_at(q: ModeMixture, x: np.ndarray) -> np.ndarray:

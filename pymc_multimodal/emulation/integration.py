@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.approximation import (
-    MAX_GROWTH,
     FirstAnswer,
     approximate,
     approximate_again,
@@ -45,6 +44,9 @@ RESAMPLED = 3
 # Effective size of the weighted sample from which draws are taken. Conventional: several draws for
 # each one that is judged.
 MIN_EFFECTIVE = 4000.0
+# Fresh samples at most, each of the size that the one before asks for, and the largest of them:
+# some seconds. Conventional.
+REDRAWN, MAX_DRAWS = 3, 100_000
 
 
 def integrate(
@@ -153,6 +155,10 @@ def _redrawn(
     found: Approximation, target: Target, target_se: float, rng: np.random.Generator
 ) -> Approximation:
     """Draw a fresh sample that is large enough for a small error and enough draws."""
-    factor = max(found.verdict.missing, MIN_EFFECTIVE / max(_effective(found), 1.0))
-    n = int(len(found.sample) * min(max(factor, 1.0), MAX_GROWTH))
-    return found.redrawn(target, n, ANSWER, target_se, rng)
+    for _ in range(REDRAWN):
+        factor = max(found.verdict.missing, MIN_EFFECTIVE / max(_effective(found), 1.0))
+        n = int(min(len(found.sample) * max(factor, 1.0), MAX_DRAWS))
+        found = found.redrawn(target, n, ANSWER, target_se, rng)
+        if found.verdict.missing <= 1.0 or n == MAX_DRAWS:
+            break
+    return found

@@ -78,15 +78,16 @@ class EmulatedPosterior:
     def counts(self, n: int) -> np.ndarray:
         """Numbers of judged draws of each region, and of the wide density, shape (K + 1,).
 
-        Their sum is n, or K + 1 if that is more.
+        Their sum is n, about, and at most n.
         """
         share = np.append((1.0 - WIDE_SHARE) * self.weights.weight, WIDE_SHARE)
         least = min(LEAST_OF_REGION, max(1, n // (2 * len(share))))
-        out: np.ndarray = np.maximum(np.floor(n * share).astype(int), least)
-        while (over := int(out.sum()) - n) > 0 and out.max() > 1:
-            k = int(out.argmax())
-            out[k] -= min(over, max(1, out[k] - int(np.sort(out)[-2])), out[k] - 1)
-        out[out.argmax()] += max(0, n - int(out.sum()))
+        out: np.ndarray = np.maximum(np.round(n * share).astype(int), least)
+        # A limit may leave no room for more than n: the last of them go without a draw.
+        light = np.argsort(self.weights.weight, kind="stable")
+        while out.sum() > n and out[:-1].any():
+            i = int(np.argmax(out))
+            out[i if out[i] > 1 else light[out[light] > 0][0]] -= 1
         return out
 
     def even_draws(self, k: int, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -143,7 +144,7 @@ def judged_draws(
         The true one.
     posterior : EmulatedPosterior
     n : int
-        Draws, about; each region has some.
+        Draws at most; each region has some where n allows.
     rng : numpy.random.Generator
 
     Returns
@@ -159,7 +160,8 @@ def judged_draws(
     counts = posterior.counts(n)
     parts = []
     for k, count in enumerate(counts[:-1]):
-        parts.append(posterior.even_draws(k, int(count), rng))
+        if count:
+            parts.append(posterior.even_draws(k, int(count), rng))
     parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
     x, stratum = np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
     inside = np.isfinite(x).all(axis=1)

@@ -67,9 +67,16 @@ class Scaling:
 
     def backward(self, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs of coefficients (n, r), and their derivatives by u; two arrays (n, m)."""
-        u = (self.mean + f @ self.components.T) * (self.unit / self.reach)
-        u = np.clip(u, -300.0, 300.0)
+        u = self._by_reach(self.mean + f @ self.components.T)
         return self.centre + self.reach * np.sinh(u), self.unit * np.cosh(u)
+
+    def outputs(self, u: np.ndarray) -> np.ndarray:
+        """Return outputs of values on this scale, both of shape (n, m)."""
+        out: np.ndarray = self.centre + self.reach * np.sinh(self._by_reach(u))
+        return out
+
+    def _by_reach(self, u: np.ndarray) -> np.ndarray:
+        return np.clip(u * (self.unit / self.reach), -300.0, 300.0)
 
 
 @dataclass(frozen=True, eq=False)

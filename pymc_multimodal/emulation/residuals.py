@@ -70,12 +70,9 @@ def left_out(emulator: Emulator) -> LeftOut:
         scaling, model = emulator.scaling, emulator.model
         centre = scaling.mean + mean @ scaling.components.T
         reach = 2.0 * np.sqrt(variance @ scaling.components.T**2)
-        low, mid, high = (
-            scaling.centre + scaling.unit * np.sinh(u)
-            for u in (centre - reach, centre, centre + reach)
-        )
+        low, mid, high = map(scaling.outputs, (centre - reach, centre, centre + reach))
         near = _near(model.log_density(emulator.x, emulator.y), emulator.x.shape[1])
-        return LeftOut(model.names, emulator.y, mid, low, high, scaling.unit, near)
+        return LeftOut(model.names, emulator.y, mid, low, high, scaling.reach, near)
     assert isinstance(emulator, SurfaceEmulator)
     reach, true = 2.0 * np.sqrt(variance), emulator.process.y[:, None]
     near, width = np.ones(len(true), dtype=bool), np.array([np.inf])

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.run import Run
-    from pymc_multimodal.search import Search, StartDistribution
+    from pymc_multimodal.search import Modes, Search, StartDistribution
 
 __all__ = ["Judged", "emulated_fit", "judge_outputs", "judge_surface", "price_density"]
 
@@ -303,10 +303,11 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     more = int(len(sample) * (min(factor, MAX_GROWTH) - 1.0))
     more = min(more, int(min(density.room(), plan.total - run.evals)))
     if not verdict.reasons and more > 0:
+        # What was judged is an answer, should a limit in seconds end this.
         with suppress(LimitReached):
             further = judged_draws(density, posterior, more, rng)
             sample = joined_draws(posterior, sample, further, rng)
-        verdict, weights = _verdict(run, posterior, sample, first)
+            verdict, weights = _verdict(run, posterior, sample, first)
     weights = with_emulated_errors(weights, posterior)
     if verdict.reasons:
         weights = weights.without_errors()
@@ -341,11 +342,7 @@ def emulated_fit(run: Run, judged: Judged) -> Fit:
     k = posterior.partition.n_regions
     draws = region_draws(sample, region, posterior.modes.locations, 0, run.rng("draws"))
     kernel, statuses = _kernel(run, judged, region)
-    # Without room for the modes' own log densities they are those of the emulator.
-    heights = posterior.modes.log_density
-    with suppress(LimitReached), run.limits(1.0, refuse=False):
-        heights = density.logp(posterior.modes.locations)
-    modes = replace(posterior.modes, log_density=heights, statuses=())
+    modes = _true_modes(run, judged, region)
     order = np.argsort(-weights.weight, kind="stable")
     assert density.history is not None
     return Fit(
@@ -369,6 +366,27 @@ def emulated_fit(run: Run, judged: Judged) -> Fit:
         evaluations=density.history.evaluations(density.names, outputs=density.outputs is not None),
         emulator=judged.found.emulator,
     )
+
+
+def _true_modes(run: Run, judged: Judged, region: np.ndarray) -> Modes:
+    """Return the modes with their true log density.
+
+    If a limit is reached, the highest judged draw of a region stands for its mode.
+    """
+    posterior, sample = judged.posterior, judged.sample
+    modes = replace(posterior.modes, statuses=())
+    try:
+        with run.limits(1.0, refuse=False):
+            return replace(modes, log_density=run.density.logp(modes.locations))
+    except LimitReached:
+        x = modes.locations.copy()
+        height = posterior.emulator.log_density(x)
+    for k in range(len(modes)):
+        rows = np.flatnonzero(region == k)
+        if len(rows):
+            best = rows[np.argmax(sample.logp[rows])]
+            x[k], height[k] = sample.x[best], sample.logp[best]
+    return replace(modes, locations=x, log_density=height)
 
 
 def _kernel(run: Run, judged: Judged, region: np.ndarray) -> tuple[Kernel, list[Status]]:

@@ -84,9 +84,14 @@ def finish(state: State, run: Run) -> Fit:
     statuses = under_a_limit(statuses)
     if len(answer.modes) == 1:
         statuses = of_one_region(statuses)
+    density, evaluations = run.density, None
+    if density.history is not None:
+        evaluations = density.history.evaluations(density.names, outputs=False)
     return Fit(
-        config=replace(run.settings, generator=run.settings.generator_for(run.density)),
-        names=run.density.names,
+        config=replace(
+            run.settings, generator=run.settings.generator_for(density), evaluations=None
+        ),
+        names=density.names,
         modes=modes,
         draws=draws,
         chains=chains,
@@ -99,6 +104,7 @@ def finish(state: State, run: Run) -> Fit:
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),
         orbits=orbits,
+        evaluations=evaluations,
     )
 
 

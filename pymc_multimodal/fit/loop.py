@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pymc_multimodal.fit.emulated import emulated_fit, judge_outputs, price_density
 from pymc_multimodal.fit.finish import finish
 from pymc_multimodal.fit.run import Report, Run
@@ -17,6 +19,7 @@ from pymc_multimodal.target.watchdog import ended_at
 if TYPE_CHECKING:
     from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.search import Search
     from pymc_multimodal.target.density import Density
 
 __all__ = ["fit_density"]
@@ -67,7 +70,8 @@ def fit_density(
     try:
         return _fit(run)
     finally:
-        density.has_gradient = has_gradient
+        # While outputs are evaluated there is no gradient.
+        density.has_gradient = has_gradient and density.outputs is None
 
 
 def _fit(run: Run) -> Fit:
@@ -81,7 +85,9 @@ def _fit(run: Run) -> Fit:
 
 
 def _run_steps(run: Run, price: float | None = None) -> Fit:
-    state = replace(_first_state(run), price=price)
+    state = _first_state(run)
+    if price is not None:
+        state = replace(state, price=price, search=_with_known(state.search, run))
     while True:
         try:
             step = next_step(state, run)
@@ -101,6 +107,17 @@ def _run_steps(run: Run, price: float | None = None) -> Fit:
             if state.presentable is None or run.interrupted:
                 raise
             run.interrupt()
+
+
+def _with_known(search: Search, run: Run) -> Search:
+    """Return the search with the highest point that is known already, if there is one."""
+    assert run.density.history is not None
+    known = run.density.history.evaluations(run.density.names, outputs=False)
+    finite = np.flatnonzero(np.isfinite(known.logp))
+    if not len(finite):
+        return search
+    i = finite[np.argmax(known.logp[finite])]
+    return replace(search, highest=(known.x[i], float(known.logp[i])))
 
 
 def next_step(state: State, run: Run) -> Step | None:
@@ -133,6 +150,9 @@ def _first_state(
 ) -> State:
     settings = run.settings
     wanted = False if symmetry_broken else settings.symmetry
+    if wanted is True and run.density.history is not None:
+        # What images save costs nothing where the emulated posterior is integrated.
+        wanted = False
     with run.recorded("begin"):
         search = begin_search(run.density, settings.modes, wanted, run.rng("begin"))
     return State.begun(search, symmetry_broken=symmetry_broken, gradient_dropped=gradient_dropped)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_emulator"]
 
-# Outputs in the picture, and panels of a row. Conventional.
-MAX_SHOWN, COLUMNS = 11, 4
+# Outputs in the picture, and marks of an axis that is bent. Conventional.
+MAX_SHOWN, MARKS = 11, 5
 # Bins of the histogram. Conventional.
 N_BINS = 40
 # Multiple of an output's linear width beyond which its axis is bent. Conventional.
@@ -71,7 +71,7 @@ def plot_emulator(fit: Fit) -> Figure:
     if fit.evaluations is not None:
         ratios = unseen_log_ratios(fit.emulator, fit.evaluations.x, fit.evaluations.logp)
     panels = len(shown) + (len(ratios) > 0)
-    columns = min(panels, COLUMNS)
+    columns = int(np.ceil(np.sqrt(panels)))
     rows = -(-panels // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(3.2 * columns, 3.2 * rows), squeeze=False, layout="constrained"
@@ -100,6 +100,8 @@ def _worst(points: LeftOut) -> np.ndarray:
 
 def _plot_output(axis: Axes, points: LeftOut, i: int) -> None:
     """Draw predictions of one output against its values."""
+    from matplotlib.ticker import AsinhLocator, NullLocator, StrMethodFormatter
+
     true, mean = points.true[:, i], points.mean[:, i]
     reach = np.stack([mean - points.low[:, i], points.high[:, i] - mean])
     for rows, colour in ((~points.near, "0.75"), (points.near, "C0")):
@@ -112,6 +114,10 @@ def _plot_output(axis: Axes, points: LeftOut, i: int) -> None:
     if np.abs(ends).max() > BENT * width:
         axis.set_xscale("asinh", linear_width=width)
         axis.set_yscale("asinh", linear_width=width)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(AsinhLocator(width, numticks=MARKS))
+            side.set_minor_locator(NullLocator())
+            side.set_major_formatter(StrMethodFormatter("{x:.3g}"))
     axis.set_title(f"{points.names[i]}: {points.share_inside[i]:.0%} within 2 sd", fontsize=9)
     axis.set(xlabel="true", ylabel="predicted from the others")
 

@@ -48,6 +48,8 @@ class OptimumSet:
         Laplace's approximation of the log mass, without the constant ``(d / 2) log(2 pi)``.
     group : array of int, shape (p,)
         Optima of one group belong to one mode.
+    left_out : array of bool, shape (p,)
+        Optima of modes that a sample has shown to hold next to no mass.
     symmetry : Symmetry or None
         Group of maps under which all images of an optimum are one entry.
     metric : array of shape (d, d) or None
@@ -68,6 +70,7 @@ class OptimumSet:
     scale: np.ndarray
     log_mass: np.ndarray
     group: np.ndarray
+    left_out: np.ndarray
     symmetry: Symmetry | None = None
     metric: np.ndarray | None = None
     orbits: tuple[Orbit, ...] = ()
@@ -92,6 +95,7 @@ class OptimumSet:
             scale=np.empty((0, d, d)),
             log_mass=np.empty(0),
             group=np.empty(0, dtype=int),
+            left_out=np.empty(0, dtype=bool),
             symmetry=symmetry,
             metric=None if symmetry is None else symmetry.metric(np.diag(spread**-2)),
         )
@@ -156,6 +160,7 @@ class OptimumSet:
             room=room,
             log_mass=np.append(self.log_mass, log_mass),
             group=np.append(self.group, self.group.max(initial=-1) + 1),
+            left_out=np.append(self.left_out, False),
             orbits=orbits,
             fixing=fixing,
         )
@@ -169,16 +174,46 @@ class OptimumSet:
         ----------
         negligible : float
             A mode is left out if the log mass of its highest optimum is below the largest by this
-            many nats and half a nat for each dimension.
+            many nats and half a nat for each dimension, or if a sample has shown that it holds
+            next to no mass.
         """
-        if not len(self):
-            return np.empty(0, dtype=int)
-        rows = [np.flatnonzero(self.group == g) for g in np.unique(self.group)]
-        best = np.array([own[np.argmax(self.logp[own])] for own in rows])
-        best = best[np.argsort(-self.logp[best], kind="stable")]
+        best, left_out = self._highest()
+        if not len(best):
+            return best
         mass = self.log_mass[best]
         lowest = mass.max() - negligible - NEGLIGIBLE_PER_DIM * self.x.shape[1]
-        return best[mass > lowest]
+        return best[(mass > lowest) & ~left_out]
+
+    def summits_left_out(self) -> np.ndarray:
+        """Return the index of the highest optimum of each mode of next to no mass, highest first.
+
+        Those are the modes that a sample has shown to hold so little, shape (J,).
+        """
+        best, left_out = self._highest()
+        return best[left_out]
+
+    def leaving_out(self, optima: np.ndarray) -> OptimumSet:
+        """Return the set in which modes are marked as holding next to no mass.
+
+        A mode of which a further optimum is found stays so, unless the new one holds more mass, by
+        Laplace's approximation, than those known before.
+
+        Parameters
+        ----------
+        optima : array of int
+            Indices of all optima of these modes.
+        """
+        left_out = self.left_out.copy()
+        left_out[optima] = True
+        return replace(self, left_out=left_out)
+
+    def _highest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the highest optimum of each mode, highest first, and which modes are left out."""
+        rows = [np.flatnonzero(self.group == g) for g in np.unique(self.group)]
+        best = np.array([own[np.argmax(self.logp[own])] for own in rows], dtype=int)
+        heaviest = np.array([own[np.argmax(self.log_mass[own])] for own in rows], dtype=int)
+        order = np.argsort(-self.logp[best], kind="stable")
+        return best[order], self.left_out[heaviest[order]]
 
     def mode_of(self, summits: np.ndarray) -> np.ndarray:
         """Return the mode (row of `summits`) of each optimum, or -1.

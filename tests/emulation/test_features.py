@@ -28,7 +28,7 @@ def test_coordinates_in_units_of_the_prior_and_angles(rng):
     np.testing.assert_allclose(z[:, 1:3], np.cos(angles))
     np.testing.assert_allclose(z[:, 3:5], np.sin(angles))
     # A turn changes nothing, nor does a coordinate that is no input.
-    np.testing.assert_allclose(features(x + [0.0, 2 * np.pi, 9.0, -4.0]), z, atol=1e-12)
+    np.testing.assert_allclose(features(x + np.array([0.0, 2 * np.pi, 9.0, -4.0])), z, atol=1e-12)
 
 
 class Remembered:

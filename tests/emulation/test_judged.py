@@ -58,10 +58,11 @@ def test_ratios_of_an_exact_emulator_are_bounded(rng):
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
-    posterior = posterior_of(ERRORS[name], rng)
     z, density = [], TARGET.density(gradient=False)
-    heavy = int(np.argmax(posterior.partition.label(TARGET.means[1:])[0] == np.arange(2)))
-    for _ in range(30):
+    for _ in range(10):
+        # The errors of the emulated evidences are those of one posterior.
+        posterior = posterior_of(ERRORS[name], rng)
+        heavy = int(posterior.partition.label(TARGET.means[1:])[0])
         first = judged_draws(density, posterior, 100, rng)
         second = judged_draws(density, posterior, 100, rng)
         sample = joined_draws(posterior, first, second, rng)
@@ -70,10 +71,9 @@ def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
                   (weights.weight[heavy] - 0.7) / weights.weight_se[heavy]])  # fmt: skip
     z = np.array(z)
     assert np.abs(z).max() < 4
-    # The errors of the emulated evidences are the same in all runs.
-    assert (np.abs(z.mean(axis=0)) < 3).all()
+    assert (np.abs(z.mean(axis=0)) < 4 / np.sqrt(len(z))).all()
     # Draws that are spread evenly vary less than is stated, not more.
-    assert (np.var(z, axis=0) < 1 + 4 * np.sqrt(2 / len(z))).all()
+    assert (np.mean(z**2, axis=0) < 1 + 4 * np.sqrt(2 / len(z))).all()
 
 
 def test_more_draws_are_asked_for_where_errors_are_large(rng):
@@ -101,8 +101,8 @@ def test_a_limit_leaves_the_draws_that_were_evaluated(rng):
 def test_no_more_is_drawn_than_was_asked_for(n, rng):
     posterior = posterior_of(ERRORS["bent"], rng)
     counts = posterior.counts(n)
-    assert counts.sum() == max(n, len(counts))
-    assert counts.min() >= 1
+    assert counts.sum() <= n
+    assert counts[-1] >= 1
 
 
 def test_joined_samples_are_weighed_as_one(rng):
@@ -122,7 +122,7 @@ def test_joined_samples_are_weighed_as_one(rng):
 def test_the_density_of_the_draws_is_normalised(rng):
     """On a grid, q integrates to one for any numbers of draws."""
     posterior = posterior_of(ERRORS["bent"], rng)
-    axis = np.linspace(-25, 25, 501)
+    axis = np.linspace(-20, 20, 201)
     x = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
     for counts in (np.array([10, 10, 10]), np.array([50, 3, 7])):
         mass = np.exp(posterior.log_q(x, counts, rng)).sum() * (axis[1] - axis[0]) ** 2
@@ -139,9 +139,7 @@ class Fixed:
             x, np.log(ratio), np.zeros(len(x)), np.zeros(len(x), int), np.array([len(x)])
         )
         region = partition.label(x)
-        self.posterior = EmulatedPosterior(
-            None, None, partition, None, self.sample, region, None
-        )
+        self.posterior = EmulatedPosterior(None, None, partition, None, self.sample, region, None)
 
 
 def test_even_draws_take_each_draw_as_often_as_its_weight_says(rng):
@@ -149,17 +147,17 @@ def test_even_draws_take_each_draw_as_often_as_its_weight_says(rng):
     posterior = Fixed(x, ratio, Everywhere()).posterior
     row = {point.tobytes(): i for i, point in enumerate(x)}
     count, n, left = np.zeros(40), 10, []
-    for _ in range(800):
+    for _ in range(400):
         drawn = posterior.even_draws(0, n, rng)
         assert drawn.shape == (n, 2)
         rows = [row[point.tobytes()] for point in drawn]
         np.add.at(count, rows, 1)
         left.append(np.mean(drawn[:, 0] < 0))
-    expected = 800 * n * ratio / ratio.sum()
+    expected = 400 * n * ratio / ratio.sum()
     # Cells make the counts less variable than those of independent draws.
     assert (np.abs(count - expected) < 4 * np.sqrt(expected)).all()
     share = ratio[x[:, 0] < 0].sum() / ratio.sum()
-    assert abs(np.mean(left) - share) < 4 * np.std(left) / np.sqrt(800)
+    assert abs(np.mean(left) - share) < 4 * np.std(left) / np.sqrt(400)
     assert np.std(left) < 0.8 * np.sqrt(share * (1 - share) / n)
 
 
@@ -174,15 +172,19 @@ def test_even_draws_stay_in_their_region(rng):
     np.testing.assert_array_equal(same.even_draws(0, 5, rng), np.zeros((5, 2)))
 
 
-def test_numbers_of_draws(rng):
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 69, 200, 1001])
+def test_numbers_of_draws_are_at_most_what_is_asked_for(n, rng):
     posterior = posterior_of(None, rng)
-    counts = posterior.counts(200)
+    counts = posterior.counts(n)
     assert counts.shape == (3,)
-    assert abs(counts.sum() - 200) <= 3
-    assert counts.min() >= 25
-    few = posterior.counts(8)
-    assert few.min() >= 1
-    assert few.sum() <= 11
+    assert n - 2 <= counts.sum() <= n
+    if n >= 3:
+        assert counts.min() >= 1
+    if n >= 200:
+        assert counts.min() >= 25
+    sample = judged_draws(TARGET.density(gradient=False), posterior, n, rng)
+    assert len(sample) == counts.sum()
+    assert np.isfinite(sample.log_q).all()
 
 
 def test_regions_where_the_density_is_zero(rng):

@@ -310,14 +310,14 @@ def test_a_choice_conditions_on_the_point(rng):
     for p, covariance in zip(emulator.processes, left.covariance, strict=True):
         q = p.with_data(np.concatenate([p.x, z[4:5]]), np.append(p.y, 0.7))
         q = replace(q, log_nugget=p.log_nugget)
-        np.testing.assert_allclose(
-            covariance / p.variance, q.covariance(z) / q.variance, atol=1e-4
-        )
+        np.testing.assert_allclose(covariance / p.variance, q.covariance(z) / q.variance, atol=1e-4)
 
 
 def test_a_choice_by_hand():
     covariance = np.array([[2.0, 1.0], [1.0, 1.0]])
-    left = OutputUncertainty([covariance.copy()], np.array([[1.0], [2.0]]), np.array([[0.0], [3.0]]))
+    left = OutputUncertainty(
+        [covariance.copy()], np.array([[1.0], [2.0]]), np.array([[0.0], [3.0]])
+    )
     # v g^2 / (1 + v c) + (v c)^2 / 2
     np.testing.assert_allclose(left.variance(), [2.0, 4.0 / 4.0 + 4.5])
     left.choose(0)

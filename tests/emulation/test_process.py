@@ -22,9 +22,9 @@ def correlation(a, b, log_lengths=LOG_LENGTHS):
     return np.exp(-0.5 * (gap**2).sum(axis=2))
 
 
-def process(rng, n=25, log_nugget=np.log(1e-3)):
+def process(rng, n=25, nugget=1e-3):
     x = rng.standard_normal((n, 2))
-    return Process(x, np.sin(2 * x[:, 0]) + x[:, 1] ** 2 + 3.0, LOG_LENGTHS, log_nugget)
+    return Process(x, np.sin(2 * x[:, 0]) + x[:, 1] ** 2 + 3.0, LOG_LENGTHS, np.log(nugget))
 
 
 def in_plain_algebra(p, new):
@@ -66,7 +66,7 @@ def test_left_out_points_are_predicted_by_the_others(rng):
 
 
 def test_data_are_interpolated_where_the_nugget_is_tiny(rng):
-    p = process(rng, log_nugget=np.log(NUGGETS[0]))
+    p = process(rng, nugget=NUGGETS[0])
     mean, variance = p.predict(p.x)
     np.testing.assert_allclose(mean, p.y, atol=1e-5)
     assert (variance < 1e-6 * p.variance).all()

@@ -7,6 +7,7 @@ from densities import Banana, Mixture, two_modes
 from pymc_multimodal import kernel
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.proposals import LRDS
+from pymc_multimodal.search import ModeSearch
 
 TARGET = two_modes(dim=4)
 
@@ -49,6 +50,21 @@ def test_a_symmetric_density_ends_early_with_exact_shares_of_its_images():
     assert {"symmetry", "first_answer"} <= codes(fit)
     np.testing.assert_allclose(fit.weights.weight, [0.5, 0.5])
     assert abs(fit.weights.total - 1.0) < 4 * fit.weights.total_se
+
+
+def test_many_modes_of_next_to_no_mass_are_left_out():
+    """Of 80 modes four hold all but 0.1 % of the mass: more than 64 modes get no first answer."""
+    means = 12.0 * np.array([divmod(i, 10) for i in range(80)], dtype=float)
+    weights = np.append([0.4, 0.3, 0.2, 0.1], np.full(76, 1.3e-5))
+    target = Mixture(means, [np.eye(2)] * 80, weights / weights.sum(), log_z=1.0)
+    search = ModeSearch(starts=means + 0.5)
+    fit = fit_density(target.density(), FitConfig(random_seed=1, modes=search))
+    assert {"first_answer", "negligible"} <= codes(fit)
+    assert fit.n_modes == 4
+    assert abs(fit.weights.total - 1.0) < 4 * fit.weights.total_se
+    expected = np.array([0.4, 0.3, 0.2, 0.1])[target.component(fit.modes.locations)]
+    error = np.abs(fit.weights.weight - expected)
+    np.testing.assert_array_less(error, 4 * fit.weights.weight_se + 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -101,5 +101,26 @@ def test_summits_are_the_highest_of_each_group_that_is_not_negligible():
     assert optima.summits(negligible=12.0).tolist() == [2, 1]
     assert optima.mode_of(optima.summits(12.0)).tolist() == [1, 1, 0, -1, -1]
     empty = OptimumSet.empty(np.ones(2))
+    assert empty.summits_left_out().tolist() == []
     assert empty.summits(12.0).tolist() == []
     assert empty.mode_of(empty.summits(12.0)).tolist() == [-1]
+
+
+def test_modes_that_are_left_out_stay_known():
+    points = [[0.0, 0.0], [1.0, 0.0], [9.0, 0.0], [0.0, 9.0]]
+    optima = joined(optima_at(points, [0.0, 0.5, 2.0, 1.0]), [[0, 1]], [-0.1])
+    fewer = optima.leaving_out(np.array([0, 1]))
+    assert optima.summits(12.0).tolist() == [2, 3, 1]
+    assert fewer.summits(12.0).tolist() == [2, 3]
+    assert fewer.summits_left_out().tolist() == [1]
+    assert fewer.mode_of(fewer.summits(12.0)).tolist() == [-1, -1, 0, 1, -1]
+    # A climb that ends there ends at a known optimum.
+    assert fewer.nearest(PLANE, np.array([[0.1, 0.0]]), np.zeros(1)).tolist() == [0]
+    # An optimum more of the same mode, of less mass, changes nothing; one of more mass does.
+    small = joined(fewer.add(np.array([2.0, 0.0]), 0.0, 4 * np.eye(2)), [[1, 4]], [-0.1])
+    assert small.summits(12.0).tolist() == [2, 3]
+    large = joined(fewer.add(np.array([2.0, 0.0]), 3.0, np.eye(2)), [[1, 4]], [-0.1])
+    assert 4 in large.summits(12.0)
+    # Without a saddle between them it is a mode of its own.
+    other = fewer.add(np.array([30.0, 0.0]), 0.0, np.eye(2))
+    assert other.summits(12.0).tolist() == [2, 3, 4]

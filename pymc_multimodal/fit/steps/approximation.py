@@ -11,6 +11,7 @@ import numpy as np
 from pymc_multimodal.approximation import (
     MAX_GROWTH,
     FirstAnswer,
+    LeftOut,
     approximate,
     approximate_again,
     first_mixture,
@@ -18,8 +19,9 @@ from pymc_multimodal.approximation import (
     region_weights,
 )
 from pymc_multimodal.fit.images import cells_of
-from pymc_multimodal.fit.state import known
+from pymc_multimodal.fit.state import known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
+from pymc_multimodal.fit.steps.common import new_modes_of_mass, without_negligible
 from pymc_multimodal.search import modes_of, screen
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.target import Target
@@ -40,6 +42,8 @@ MAX_SCREENINGS = 3
 # weight that was wrong by 8 standard errors, and the fit took longer than chains. Measured:
 # examples/benchmarks/growth.py (normals_300)
 MAX_MODES = 64
+# Modes from which on those of next to no mass are left out first. Conventional.
+FEW_MODES = 16
 
 
 class Approximate(Step):
@@ -62,17 +66,22 @@ class Approximate(Step):
     def __call__(self, state: State, run: Run) -> State:
         """Approximate; a model without proper optima is left to the chains."""
         assert isinstance(run.settings.first_answer, FirstAnswer)
-        modes = modes_of(run.density, state.search, run.settings.modes)
-        state = replace(state, approximated=True)
+        density, rng = run.density, run.rng(self.name)
+        search, modes = state.search, modes_of(density, state.search, run.settings.modes)
+        if len(modes) > FEW_MODES:
+            search = without_negligible(search, modes, np.ones(len(modes), dtype=bool), run, rng)
+            modes = modes_of(density, search, run.settings.modes)
+        state = replace(state, search=search, approximated=True)
         if modes.runaway or len(modes) > MAX_MODES:
             return state
         found = approximate(
-            Target(run.density, cells_of(state.search.optima, modes)),
+            Target(density, cells_of(search.optima, modes)),
             modes,
-            state.search.distribution,
+            search.distribution,
             run.settings.first_answer,
             run.settings.target_se,
-            run.rng(self.name),
+            rng,
+            LeftOut.of(search.optima),
         )
         return replace(state, approximation=found)
 
@@ -101,7 +110,8 @@ class CompareWithChains(NeededStep):
         late, logp = _late(pilot.draws), _late(pilot.logp[..., None])[..., 0]
         k, _, d = late.shape
         x, logp = late.reshape(-1, d), logp.ravel()
-        found = found.met(target, x, logp)
+        left_out = LeftOut.of(state.search.optima)
+        found = found.met(target, x, logp, left_out)
         if not found.verdict.precise:
             folded = target.fold(x).reshape(k, -1, d)
             settings, target_se = run.settings.first_answer, run.settings.target_se
@@ -109,7 +119,7 @@ class CompareWithChains(NeededStep):
             with suppress(LimitReached), run.density.limited():
                 found = approximate_again(
                     found, target, folded, settings, target_se, run.rng(self.name)
-                ).met(target, x, logp)
+                ).met(target, x, logp, left_out)
         return replace(state, approximation=found, compared=True)
 
 
@@ -142,8 +152,10 @@ class Screen(Step):
         known_modes = self._described(state, modes, density)
         rng = run.rng(self.name)
         search, seen = screen(density, state.search, settings, known_modes, rng)
+        if seen.new_modes:
+            search = new_modes_of_mass(search, modes, run, rng)
         state = replace(state, search=search, screening=seen)
-        if not seen.new_modes:
+        if matching_modes(modes_of(density, search, settings), modes) is not None:
             return state
         return replace(state, screened=False, approximated=False, approximation=None)
 
@@ -152,8 +164,8 @@ class Screen(Step):
         """Return the mixture of the first answer, or that of Laplace's approximations."""
         if state.approximation is not None:
             return state.approximation.mixture
-        distribution = state.search.distribution
-        return first_mixture(modes, modes.log_mass, distribution, density.period)
+        distribution, left_out = state.search.distribution, LeftOut.of(state.search.optima)
+        return first_mixture(modes, modes.log_mass, distribution, density.period, left_out)
 
 
 class WeighSample(NeededStep):

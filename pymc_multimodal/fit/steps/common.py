@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pymc_multimodal.approximation import (
+    DRAWS_OF_MODE,
+    FirstAnswer,
+    LeftOut,
+    negligible_modes,
+)
+from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.regions import RegionSampler
+from pymc_multimodal.search import modes_of
+from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,13 +27,64 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.state import State
     from pymc_multimodal.proposals import RegionDensity, RegionFit
     from pymc_multimodal.regions import RegionDraws
+    from pymc_multimodal.search import Modes, Search
 
-__all__ = ["fit_regions", "region_sampler"]
+__all__ = ["fit_regions", "new_modes_of_mass", "region_sampler", "without_negligible"]
 
 # Chains of a region propose from a network when so many times their draws are the most allowed.
 # Measured: examples/benchmarks/calibration.py; trained earlier, networks cost more than the
 # draws that they save.
 NETWORK_DRAWS = 2
+# Part of the evaluations that a limit leaves with which modes of next to no mass are looked for at
+# most. Conventional: as for the first sample of a mixture.
+ROOM_SHARE = 0.25
+
+
+def without_negligible(
+    search: Search, modes: Modes, asked: np.ndarray, run: Run, rng: np.random.Generator
+) -> Search:
+    """Leave out modes that a few draws of each show to hold next to no mass.
+
+    Near a limit of the fit all modes stay.
+
+    Parameters
+    ----------
+    search : Search
+    modes : Modes
+        Those of the search.
+    asked : array of bool, shape (K,)
+        Modes that may be left out.
+    run : Run
+    rng : numpy.random.Generator
+    """
+    if DRAWS_OF_MODE * len(modes) > ROOM_SHARE * run.density.room():
+        return search
+    optima = search.optima
+    target = Target(run.density, cells_of(optima, modes))
+    starts, target_se = search.distribution, run.settings.target_se
+    small = negligible_modes(target, modes, starts, asked, target_se, rng, LeftOut.of(optima))
+    return replace(search, optima=optima.leaving_out(modes.optimum_ids[small[modes.optimum_modes]]))
+
+
+def new_modes_of_mass(search: Search, before: Modes, run: Run, rng: np.random.Generator) -> Search:
+    """Leave out those of the new modes that hold next to no mass, where there is a first answer.
+
+    Parameters
+    ----------
+    search : Search
+    before : Modes
+        Known earlier.
+    run : Run
+    rng : numpy.random.Generator
+    """
+    settings = run.settings
+    modes = modes_of(run.density, search, settings.modes)
+    if modes.runaway or not (
+        isinstance(settings.first_answer, FirstAnswer) and settings.may_end_early
+    ):
+        return search
+    new = modes.counterparts(before) < 0
+    return without_negligible(search, modes, new, run, rng) if new.any() else search
 
 
 def region_sampler(state: State, run: Run) -> RegionSampler:

@@ -24,8 +24,11 @@ class EmulateDensity(Step):
     text = "emulating the log density"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Return True once, after the search, if one evaluation is dear."""
-        return state.price is not None and state.search.settled
+        """Return True once, after the search, if one evaluation is dear.
+
+        A search that a limit has ended is not settled, but its points serve.
+        """
+        return state.price is not None and state.search.counts.starts > 0
 
     def share_of(self, state: State) -> float:
         """Return the whole of a limit: what is judged by then is the answer."""

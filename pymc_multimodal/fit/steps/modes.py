@@ -10,6 +10,7 @@ import numpy as np
 from pymc_multimodal.fit.images import fold_pilot
 from pymc_multimodal.fit.state import Division, Exploration, known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
+from pymc_multimodal.fit.steps.common import new_modes_of_mass
 from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
 from pymc_multimodal.search import climb_from, find_modes, modes_of
 from pymc_multimodal.status import GradientMisleads
@@ -71,12 +72,13 @@ class Explore(NeededStep):
 
     def __call__(self, state: State, run: Run) -> State:
         """Explore once."""
-        density, settings = run.density, run.settings
+        density, settings, rng = run.density, run.settings, run.rng(self.name)
         modes = modes_of(density, state.search, settings.modes)
-        pilot = explore(density, modes, settings.local, run.rng(self.name))
+        pilot = explore(density, modes, settings.local, rng)
         ends = pilot.draws[:, :, -1].reshape(-1, density.dim)
         points = np.concatenate([ends, state.misplaced])
         search, labels = climb_from(density, state.search, settings.modes, points)
+        search = new_modes_of_mass(search, modes, run, rng)
         same = matching_modes(modes_of(density, search, settings.modes), modes)
         state = replace(state, search=search, explorations=state.explorations + 1)
         if same is None and state.explorations < MAX_EXPLORATIONS and not density.exhausted():
