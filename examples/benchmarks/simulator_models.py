@@ -17,7 +17,7 @@ from pymc_multimodal.target.density import Density
 LOG_2PI = float(np.log(2 * np.pi))
 # Points of the prior, and of the first mixture, by which the mixture of the truth is found.
 # Conventional.
-FIRST_POINTS = (200_000, 30_000)
+FIRST_POINTS = (200_000, 60_000)
 # Points of one call of a simulator, for its memory. Conventional.
 BLOCK = 20_000
 

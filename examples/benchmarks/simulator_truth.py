@@ -11,7 +11,7 @@ from simulator_models import Simulator
 
 # Kernels of the truth's mixture, resampled points that give each its covariance, degrees of
 # freedom, and the share of prior draws. Conventional.
-KERNELS, NEIGHBOURS, FREEDOM, PRIOR_SHARE = 60, 200, 5.0, 0.1
+KERNELS, NEIGHBOURS, FREEDOM, PRIOR_SHARE = 200, 200, 5.0, 0.2
 
 
 @dataclass(frozen=True)

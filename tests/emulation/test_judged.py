@@ -18,6 +18,7 @@ from pymc_multimodal.emulation import (
     with_emulated_errors,
 )
 from pymc_multimodal.search import StartDistribution
+from pymc_multimodal.target.limits import Limits
 
 TARGET = two_modes()
 ERRORS = {
@@ -83,6 +84,25 @@ def test_more_draws_are_asked_for_where_errors_are_large(rng):
         sample = judged_draws(density, posterior, n, rng)
         factor.append(missing_draws(judged_weights(sample, posterior, rng), 1e-3))
     assert factor[0] / factor[1] == pytest.approx(4.0, rel=0.4)
+
+
+def test_a_limit_leaves_the_draws_that_were_evaluated(rng):
+    """They are a random part of the draws, and their weights are right."""
+    posterior, density = posterior_of(ERRORS["bent"], rng), TARGET.density(gradient=False)
+    density.keep_history()
+    with density.within(Limits(last_evals=300)):
+        sample = judged_draws(density, posterior, 2000, rng)
+    assert 200 < len(sample) == sample.counts.sum() <= 300
+    weights = weights_of(sample, posterior, rng)
+    assert abs(weights.total - TARGET.log_z) < 4 * weights.total_se
+
+
+@pytest.mark.parametrize("n", [2, 7, 100, 501])
+def test_no_more_is_drawn_than_was_asked_for(n, rng):
+    posterior = posterior_of(ERRORS["bent"], rng)
+    counts = posterior.counts(n)
+    assert counts.sum() <= n
+    assert counts[-1] >= 1
 
 
 def test_joined_samples_are_weighed_as_one(rng):
