@@ -32,6 +32,9 @@ MAX_SD = 3.0
 # Evaluations of an earlier fit from which the emulator begins, at most: the first ones fill the
 # prior and refine the emulator. Conventional.
 MAX_KNOWN = 400
+# Points of the emulator for each one that is chosen at a time, or a batch if that is more.
+# Conventional.
+POINTS_PER_CHOICE = 8
 # Points of one call of the emulated density. Conventional.
 EMULATED_CHUNK = 256
 # Growth of the number of points after which lengths are fitted anew. Conventional.
@@ -232,7 +235,9 @@ def refine(
         left = plan.refinement - (len(x) - first)
         if sd <= PRECISE_SD or left <= 0:
             break
-        chosen = _choose(emulator, particles, min(plan.batch, left), rng)
+        # Processes on many points take longer, and change less by a few more.
+        n = min(left, max(plan.batch, len(x) // POINTS_PER_CHOICE))
+        chosen = _choose(emulator, particles, n, rng)
         report(f"{len(x)} of {plan.total} evaluations, log density known to {sd:.2g}")
         try:
             more, outputs = evaluated(density, chosen)
@@ -243,7 +248,7 @@ def refine(
             np.concatenate([y, outputs]),
             np.append(logp, more),
         )
-        rounds += 1
+        rounds += -(-len(chosen) // plan.batch)
         refit = len(x) >= REFIT_GROWTH * fitted
         emulator = emulator.updated(x, y, logp, refit=refit)
         fitted = len(x) if refit else fitted
