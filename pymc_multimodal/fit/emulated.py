@@ -132,6 +132,8 @@ def price_density(run: Run) -> float | None:
         )
     if density.prior is None or (density.has_gradient and not named):
         return None
+    if _room(run) < LEAST_PLAN:
+        return None
     try:
         with run.recorded("price"), run.limits(1.0, refuse=False):
             price = price_of(density, run.rng("price"))

@@ -74,9 +74,9 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
     model : pymc.Model, optional
         By default the one on the context stack.
     **settings
-        Keywords of `FitSettings`: generator, modes, regions, local, first_answer, challenge,
-        symmetry, target_se, max_evals, max_seconds, random_seed, workers, progressbar,
-        progressbar_theme, quiet, compile_kwargs.
+        Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
+        evaluations, challenge, symmetry, target_se, max_evals, max_seconds, random_seed, workers,
+        progressbar, progressbar_theme, quiet, compile_kwargs.
 
     Returns
     -------
@@ -149,9 +149,9 @@ def sample(
     backend : {"numba", "c", "jax"}, optional
         PyTensor's backend, as in PyMC 6: short for ``compile_kwargs={"mode": ...}``.
     **settings
-        Keywords of `FitSettings`: generator, modes, regions, local, first_answer, challenge,
-        symmetry, target_se, max_evals, max_seconds, random_seed, workers, progressbar,
-        progressbar_theme, quiet, compile_kwargs.
+        Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
+        evaluations, challenge, symmetry, target_se, max_evals, max_seconds, random_seed, workers,
+        progressbar, progressbar_theme, quiet, compile_kwargs.
         `random_seed` is the seed of the fit and of the chains; beside `fit`, of the chains alone.
 
     Returns
