@@ -129,6 +129,12 @@ def region_draws(
     d, n = centre.shape[1], CHAINS * DRAWS
     for k in range(len(centre)):
         rows = np.flatnonzero((region == k) & (sample.ratio > 0))
+        if not len(rows):
+            # A limit has left the region without a draw: its centre stands for it.
+            x.append(np.tile(centre[k], (CHAINS, DRAWS, 1)))
+            logp.append(np.full((CHAINS, DRAWS), np.nan))
+            ess.append(0.0)
+            continue
         ratio = sample.ratio[rows]
         place = (np.arange(n) + rng.random()) / n * ratio.sum()
         picked = rows[np.minimum(np.searchsorted(np.cumsum(ratio), place), len(rows) - 1)]

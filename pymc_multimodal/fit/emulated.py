@@ -168,8 +168,6 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     """
     density, settings = run.density, run.settings.emulation
     assert isinstance(settings, Emulation)
-    if _room(run) < LEAST_PLAN:
-        return None
     model = None if density.split is None else density.split(settings.outputs)
     if model is None:
         _recall(run)
@@ -290,7 +288,14 @@ def _until_good(
         found = found.with_points(x, y, logp)
         if min(_room(run), last - run.evals) < plan.total // 2:
             break
-    return judged if _room(run) < ROOM_WITHOUT else None
+    if _room(run) < ROOM_WITHOUT:
+        return judged
+    run.report(
+        "plan",
+        "the emulator is not precise enough: the fit goes on without it, from the points that are "
+        "known. That takes many more evaluations; max_evals and max_seconds limit them",
+    )
+    return None
 
 
 def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) -> Judged:

@@ -145,3 +145,15 @@ def test_draws_of_regions_are_resampled_by_their_ratios(rng):
     weights = weights_of_sample(sample, region, 2)
     assert abs(weights.weight[0] - 0.4) < 4 * weights.weight_se[0]
     assert weights.interval[0, 0] < weights.weight[0] < weights.interval[0, 1]
+
+
+def test_a_region_without_a_draw_is_represented_by_its_centre(rng):
+    x = rng.standard_normal((10, 2))
+    sample = WeightedSample(
+        x, np.zeros(10), np.zeros(10), np.zeros(10, dtype=int), np.array([10, 0])
+    )
+    centre = np.array([[0.0, 0.0], [5.0, 5.0]])
+    draws = region_draws(sample, np.zeros(10, dtype=int), centre, 0, rng)
+    assert (draws.x[1] == centre[1]).all()
+    assert np.isnan(draws.logp[1]).all()
+    assert draws.ess[1] == 0.0
