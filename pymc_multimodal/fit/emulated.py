@@ -176,7 +176,7 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     density.expose_outputs(model)
     _recall(run)
     plan = plan_evaluations(seconds, len(model.inputs), settings, _room(run))
-    run.report("plan", plan.described(density.workers))
+    _tell(run, plan)
     starts = begin_search(density, ModeSearch(), False, run.rng("begin")).distribution
 
     def begin(rng: np.random.Generator) -> Emulated:
@@ -216,7 +216,7 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
         return None
     assert isinstance(settings, Emulation)
     plan = plan_surface(seconds, density.dim, settings, run.evals, _room(run))
-    run.report("plan", plan.described(density.workers))
+    _tell(run, plan)
 
     def begin(rng: np.random.Generator) -> Emulated | None:
         assert density.history is not None
@@ -230,6 +230,23 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
         return refine(density, begun, search.distribution, plan, rng, _reporter(run))
 
     return _until_good(run, plan, search.distribution, begin)
+
+
+def _tell(run: Run, plan: Plan) -> None:
+    """Report the plan, and what the draws after the fit cost."""
+    text = plan.described(run.density.workers)
+    if _exact_draws(run):
+        text += '. Each draw then costs one evaluation, and none with Emulation(draws="weighted")'
+    run.report("plan", text)
+
+
+def _exact_draws(run: Run) -> bool:
+    """Whether draws are exact: as asked, or as the limits allow."""
+    settings = run.settings.emulation
+    assert isinstance(settings, Emulation)
+    if settings.draws is not None:
+        return settings.draws == "exact"
+    return run.room_of_draws() >= ROOM_OF_DRAWS
 
 
 def _recall(run: Run) -> None:
@@ -408,12 +425,7 @@ def _kernel(run: Run, judged: Judged, region: np.ndarray) -> tuple[Kernel, list[
     generator = EmulatedGenerator(
         posterior.emulator, posterior.generator, float(posterior.weights.total)
     )
-    settings = run.settings.emulation
-    assert isinstance(settings, Emulation)
-    wanted = settings.draws
-    if wanted is None:
-        wanted = "exact" if run.room_of_draws() >= ROOM_OF_DRAWS else "weighted"
-    if wanted == "exact":
+    if _exact_draws(run):
         jump = EmulatedJump(posterior.partition, generator, STEPS)
         return Kernel(posterior.partition, generator, (jump,), (1,)), []
     rows = np.flatnonzero(sample.ratio > 0)
