@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import ndtri
-from scipy.stats import rankdata
-from scipy.stats.qmc import Sobol
 
 if TYPE_CHECKING:
     from pymc_multimodal.target import Density
@@ -59,6 +57,9 @@ def prior_design(density: Density, n: int, rng: np.random.Generator) -> np.ndarr
     n : int
     rng : numpy.random.Generator
     """
+    from scipy.stats import rankdata
+    from scipy.stats.qmc import Sobol
+
     draws = density.prior_draws(DRAWS_PER_POINT * n, rng)
     scores = ndtri(rankdata(draws, axis=0) / (len(draws) + 1.0))
     sobol = Sobol(density.dim, rng=rng)

@@ -9,7 +9,7 @@ import numpy as np
 import pymc as pm
 from pymc.backends.ndarray import NDArray
 
-from pymc_multimodal.model import layout, unflatten
+from pymc_multimodal.model import compiling, layout, unflatten
 from pymc_multimodal.plugin.modes_group import RECORD
 
 __all__ = ["NO_RECORD", "STATS", "as_stat", "chain_records"]
@@ -71,7 +71,8 @@ def chain_records(
     for c, x in enumerate(chains):
         known = template or (records[0] if records else None)
         shared = {"fn": known.fn, "vars": known.vars} if known else {"vars": variables}
-        record = NDArray(model=model, test_point=like, **shared)
+        with compiling():
+            record = NDArray(model=model, test_point=like, **shared)
         record.setup(len(x), c, declared)
         for i, point in enumerate(unflatten(like, x)):
             record.record(point, None if stats is None else [stats[c][i]], in_warmup=False)
