@@ -18,7 +18,15 @@ from pymc_multimodal.approximation.rounds import (
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
 from pymc_multimodal.approximation.verdict import Verdict, error_factor, judge
-from pymc_multimodal.approximation.weigh import region_draws, region_weights, weights_of_sample
+from pymc_multimodal.approximation.weigh import (
+    evidence_bounds,
+    region_draws,
+    region_of_draws,
+    region_weights,
+    systematic_rows,
+    weight_intervals,
+    weights_of_sample,
+)
 
 __all__ = [
     "DRAWS_OF_MODE",
@@ -32,10 +40,14 @@ __all__ = [
     "approximate",
     "approximate_again",
     "error_factor",
+    "evidence_bounds",
     "first_mixture",
     "judge",
     "negligible_modes",
     "region_draws",
+    "region_of_draws",
     "region_weights",
+    "systematic_rows",
+    "weight_intervals",
     "weights_of_sample",
 ]

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from pymc_multimodal.approximation.sample import WeightedSample
     from pymc_multimodal.regions import Partition
 
-__all__ = ["region_draws", "region_weights", "weights_of_sample"]
+__all__ = [
+    "evidence_bounds",
+    "region_draws",
+    "region_of_draws",
+    "region_weights",
+    "systematic_rows",
+    "weight_intervals",
+    "weights_of_sample",
+]
 
 # Draws of each region that are resampled, in as many chains as regions have by default.
 # Conventional.
@@ -60,24 +68,49 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
     total_se = float(sample.standard_error(ratio)[0] / mean * factor)
     if k == 1:
         share, se = np.ones(1), np.zeros(1)
-    interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))
-    interval = np.where((share > 0)[:, None], interval, [0.0, 1.0])
-    # A region without a draw has no mass, and no bounds.
-    reach = np.where(np.isfinite(log_se), NORMAL_QUANTILE * log_se, np.nan)
     return Weights(
         weight=share,
         weight_se=se,
         log_evidence=log_z,
         log_evidence_se=log_se,
-        interval=np.ones((1, 2)) if k == 1 else interval,
+        interval=weight_intervals(share, se),
         total=sample.log_evidence,
         total_se=total_se,
         pareto_k=np.array([pareto_k(sample.log_ratio[region == i]) for i in range(k)]),
         from_draws=np.zeros(k),
         from_proposals=log_se**2,
-        bounds=np.stack([log_z - reach, log_z + reach], axis=1),
+        bounds=evidence_bounds(log_z, log_se),
         iterations=tuple(np.array([value]) for value in log_z),
     )
+
+
+def weight_intervals(share: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """95 % intervals of weights by their standard errors, shape (K, 2); one region has no error."""
+    if len(share) == 1:
+        return np.ones((1, 2))
+    interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))
+    return np.where((share > 0)[:, None], interval, [0.0, 1.0])
+
+
+def evidence_bounds(log_z: np.ndarray, log_se: np.ndarray) -> np.ndarray:
+    """95 % bounds of log evidences, shape (K, 2); NaN for a region without a draw."""
+    reach = np.where(np.isfinite(log_se), NORMAL_QUANTILE * log_se, np.nan)
+    return np.stack([log_z - reach, log_z + reach], axis=1)
+
+
+def region_of_draws(partition: Partition, sample: WeightedSample) -> np.ndarray:
+    """Region of each draw, shape (n,); -1 where the target is zero."""
+    region = np.full(len(sample), -1)
+    inside = np.flatnonzero(np.isfinite(sample.log_ratio))
+    region[inside] = partition.label(sample.x[inside])
+    return region
+
+
+def systematic_rows(ratio: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Resample n rows by their ratios (systematic resampling), in increasing order, shape (n,)."""
+    cumulative = np.cumsum(ratio)
+    place = (np.arange(n) + rng.random()) / n * cumulative[-1]
+    return np.minimum(np.searchsorted(cumulative, place), len(ratio) - 1)
 
 
 def region_weights(partition: Partition, sample: WeightedSample) -> tuple[np.ndarray, Weights]:
@@ -94,9 +127,7 @@ def region_weights(partition: Partition, sample: WeightedSample) -> tuple[np.nda
         Region of each draw, -1 where the target is zero.
     weights : Weights
     """
-    region = np.full(len(sample), -1)
-    inside = np.flatnonzero(np.isfinite(sample.log_ratio))
-    region[inside] = partition.label(sample.x[inside])
+    region = region_of_draws(partition, sample)
     return region, weights_of_sample(sample, region, partition.n_regions)
 
 
@@ -136,9 +167,7 @@ def region_draws(
             ess.append(0.0)
             continue
         ratio = sample.ratio[rows]
-        place = (np.arange(n) + rng.random()) / n * ratio.sum()
-        picked = rows[np.minimum(np.searchsorted(np.cumsum(ratio), place), len(rows) - 1)]
-        picked = rng.permutation(picked)
+        picked = rng.permutation(rows[systematic_rows(ratio, n, rng)])
         x.append(sample.x[picked].reshape(CHAINS, DRAWS, d))
         logp.append(sample.logp[picked].reshape(CHAINS, DRAWS))
         ess.append(ratio.sum() ** 2 / np.sum(ratio**2))

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation import WeightedSample, error_factor, weights_of_sample
-from pymc_multimodal.evidence import (
-    LOG_EVIDENCE_FACTOR,
-    NORMAL_QUANTILE,
-    SMALLEST_WEIGHT,
-    logit_interval,
+from pymc_multimodal.approximation import (
+    WeightedSample,
+    error_factor,
+    evidence_bounds,
+    region_of_draws,
+    systematic_rows,
+    weight_intervals,
+    weights_of_sample,
 )
+from pymc_multimodal.evidence import LOG_EVIDENCE_FACTOR
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
@@ -97,10 +100,8 @@ class EmulatedPosterior:
         shares of parts of the region vary less than those of independent draws.
         """
         rows = np.flatnonzero((self.region == k) & (self.sample.ratio > 0))
-        ratio = np.cumsum(self.sample.ratio[rows])
-        size = DRAWS_PER_CELL * n
-        place = (np.arange(size) + rng.random()) / size * ratio[-1]
-        x = self.sample.x[rows[np.minimum(np.searchsorted(ratio, place), len(rows) - 1)]]
+        own = systematic_rows(self.sample.ratio[rows], DRAWS_PER_CELL * n, rng)
+        x = self.sample.x[rows[own]]
         return x[_one_of_each_cell(x / np.maximum(x.std(axis=0), 1e-300), n, rng)]
 
     def log_q(self, x: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -175,11 +176,9 @@ def judged_draws(
     except LimitReached:
         if not known[inside].any():
             raise
-    x, logp, stratum, inside = x[known], logp[known], stratum[known], inside[known]
+    x, logp, stratum = x[known], logp[known], stratum[known]
     counts = np.bincount(stratum, minlength=len(counts))
-    log_q = np.full(len(x), -np.inf)
-    log_q[inside] = posterior.log_q(x[inside], counts, rng)
-    return WeightedSample(x, logp, log_q, stratum, counts)
+    return _weighted(posterior, (x, logp, stratum), counts, rng)
 
 
 def joined_draws(
@@ -193,23 +192,29 @@ def joined_draws(
     order = np.argsort(stratum, kind="stable")
     x = np.concatenate([first.x, second.x])[order]
     logp = np.concatenate([first.logp, second.logp])[order]
-    counts, log_q = first.counts + second.counts, np.full(len(x), -np.inf)
-    inside = np.isfinite(x).all(axis=1)
+    counts = first.counts + second.counts
+    return _weighted(posterior, (x, logp, stratum[order]), counts, rng)
+
+
+def _weighted(
+    posterior: EmulatedPosterior,
+    drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
+    counts: np.ndarray,
+    rng: np.random.Generator,
+) -> WeightedSample:
+    """Weigh draws, log densities and strata; the density of the draws has the shares of counts."""
+    x, logp, stratum = drawn
+    log_q, inside = np.full(len(x), -np.inf), np.isfinite(x).all(axis=1)
     log_q[inside] = posterior.log_q(x[inside], counts, rng)
-    return WeightedSample(x, logp, log_q, stratum[order], counts)
+    return WeightedSample(x, logp, log_q, stratum, counts)
 
 
 def region_of(posterior: EmulatedPosterior, sample: WeightedSample) -> np.ndarray:
     """Region of each judged draw, shape (n,); -1 where the density is zero."""
-    region = np.full(len(sample), -1)
-    inside = np.flatnonzero(np.isfinite(sample.log_ratio))
-    region[inside] = posterior.partition.label(sample.x[inside])
-    return region
+    return region_of_draws(posterior.partition, sample)
 
 
-def judged_weights(
-    sample: WeightedSample, posterior: EmulatedPosterior, rng: np.random.Generator
-) -> Weights:
+def judged_weights(sample: WeightedSample, posterior: EmulatedPosterior) -> Weights:
     r"""Weights and evidences by the judged draws, without the emulated evidences' own errors.
 
     The regions' emulated densities and the wide density are known but for the emulated evidences:
@@ -222,7 +227,6 @@ def judged_weights(
     ----------
     sample : WeightedSample
     posterior : EmulatedPosterior
-    rng : numpy.random.Generator
 
     Returns
     -------
@@ -231,7 +235,7 @@ def judged_weights(
     """
     region, k = region_of(posterior, sample), posterior.partition.n_regions
     plain = weights_of_sample(sample, region, k)
-    mass, covariance = _regression(sample, region, posterior, rng)
+    mass, covariance = _regression(sample, region, posterior)
     if not (mass > 0).all() or not np.isfinite(covariance).all():
         return plain
     total = mass.sum()
@@ -257,7 +261,6 @@ def _regression(
     sample: WeightedSample,
     region: np.ndarray,
     posterior: EmulatedPosterior,
-    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Masses of the regions, shape (K,), relative to the largest ratio, and their covariance."""
     k, n = posterior.partition.n_regions, len(sample)
@@ -266,7 +269,7 @@ def _regression(
     x = sample.x[inside]
     own = posterior.partition.label(x)
     emulated = posterior.emulator.log_density(x) - posterior.weights.log_evidence[own]
-    control[inside, own] += np.exp(emulated - posterior.log_q(x, sample.counts, rng))
+    control[inside, own] += np.exp(emulated - sample.log_q[inside])
     design = np.column_stack([np.ones(n), control])
     y = sample.ratio[:, None] * (region[:, None] == np.arange(k))
     solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
@@ -293,21 +296,15 @@ def with_emulated_errors(weights: Weights, posterior: EmulatedPosterior) -> Weig
         What `judged_weights` returned.
     posterior : EmulatedPosterior
     """
-    emulated, share, k = posterior.weights, weights.weight, len(weights.weight)
+    emulated = posterior.weights
     se = np.hypot(weights.weight_se, emulated.weight_se)
     log_se = np.hypot(weights.log_evidence_se, emulated.log_evidence_se)
-    interval = np.ones((1, 2))
-    if k > 1:
-        interval = logit_interval(share, se / np.maximum(share * (1 - share), SMALLEST_WEIGHT))
-        interval = np.where((share > 0)[:, None], interval, [0.0, 1.0])
-    # A region without a draw has no mass, and no bounds.
-    reach = np.where(np.isfinite(log_se), NORMAL_QUANTILE * log_se, np.nan)
     return replace(
         weights,
         weight_se=se,
         log_evidence_se=log_se,
-        interval=interval,
+        interval=weight_intervals(weights.weight, se),
         total_se=float(np.hypot(weights.total_se, emulated.total_se)),
         from_draws=emulated.log_evidence_se**2,
-        bounds=np.stack([weights.log_evidence - reach, weights.log_evidence + reach], axis=1),
+        bounds=evidence_bounds(weights.log_evidence, log_se),
     )

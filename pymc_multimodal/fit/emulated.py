@@ -349,7 +349,7 @@ def _verdict(
 ) -> tuple[Verdict, Weights]:
     regions = region_of(posterior, sample), region_of(posterior, first)
     verdict = judge(sample, first, *regions, RULES, run.settings.target_se)
-    return verdict, judged_weights(sample, posterior, run.rng("weights"))
+    return verdict, judged_weights(sample, posterior)
 
 
 # ------------------------------------------------------------------ the result

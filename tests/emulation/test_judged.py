@@ -35,7 +35,7 @@ def posterior_of(error, rng):
 
 
 def weights_of(sample, posterior, rng):
-    return with_emulated_errors(judged_weights(sample, posterior, rng), posterior)
+    return with_emulated_errors(judged_weights(sample, posterior), posterior)
 
 
 def test_ratios_of_an_exact_emulator_are_bounded(rng):
@@ -47,7 +47,7 @@ def test_ratios_of_an_exact_emulator_are_bounded(rng):
     assert 0.999 < ratio.max() < 1 / 0.85 + 0.05
     weights = weights_of(sample, posterior, rng)
     # Known densities are control variates, so that nothing is left but the errors of their sums.
-    weights = judged_weights(sample, posterior, rng)
+    weights = judged_weights(sample, posterior)
     assert weights.total_se < 1e-6
     both = with_emulated_errors(weights, posterior)
     assert abs(both.total - TARGET.log_z) < 4 * both.total_se
@@ -82,7 +82,7 @@ def test_more_draws_are_asked_for_where_errors_are_large(rng):
     factor = []
     for n in (200, 800):
         sample = judged_draws(density, posterior, n, rng)
-        factor.append(missing_draws(judged_weights(sample, posterior, rng), 1e-3))
+        factor.append(missing_draws(judged_weights(sample, posterior), 1e-3))
     assert factor[0] / factor[1] == pytest.approx(4.0, rel=0.4)
 
 
