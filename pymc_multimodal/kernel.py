@@ -22,6 +22,7 @@ __all__ = [
     "Kernel",
     "LocalMove",
     "Move",
+    "choose",
     "choose_jumps",
     "init",
     "jump_acceptance",
@@ -138,7 +139,7 @@ class Jump:
             log_u = np.log(rng.random(n))
             with np.errstate(invalid="ignore"):
                 accepted = log_u < proposed.log_ratio - state.log_ratio
-            state = _choose(accepted, proposed, state)
+            state = choose(accepted, proposed, state)
             total += accepted
         return state, total / self.attempts
 
@@ -318,7 +319,7 @@ def rows(state: ChainState, which: slice) -> ChainState:
     return ChainState(points, state.minus_log_q[which])
 
 
-def _choose(first: np.ndarray, a: ChainState, b: ChainState) -> ChainState:
+def choose(first: np.ndarray, a: ChainState, b: ChainState) -> ChainState:
     """Take the rows of `a` where `first` is true, those of `b` elsewhere."""
     column = first[:, None]
     return ChainState(

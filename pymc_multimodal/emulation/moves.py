@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.kernel import ChainState
+from pymc_multimodal.kernel import ChainState, choose
 from pymc_multimodal.proposals import Generator, Proposals
 from pymc_multimodal.regions import PermutedPartition
 
@@ -115,13 +115,8 @@ class EmulatedJump:
         region = points.region.copy()
         if accepted.any():
             region[accepted] = self.partition.label(x[accepted])
-        new = replace(
-            points,
-            x=np.where(accepted[:, None], x, points.x),
-            logp=np.where(accepted, logp, points.logp),
-            region=region,
-        )
-        return ChainState(new, np.where(accepted, minus_log_s, state.minus_log_q)), accepted * 1.0
+        end = ChainState(replace(points, x=x, logp=logp, region=region), minus_log_s)
+        return choose(accepted, end, state), accepted * 1.0
 
     def take(self, order: np.ndarray) -> EmulatedJump:
         """Renumber the regions: new region i is old region ``order[i]``."""

@@ -14,7 +14,7 @@ from pymc.initial_point import make_initial_point_fn
 from pymc_multimodal.model.check import check_model
 from pymc_multimodal.model.compiled import compile_density
 from pymc_multimodal.model.layout import flatten, layout
-from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
+from pymc_multimodal.model.outputs import split_at_outputs
 from pymc_multimodal.model.prior import PriorDraws
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target import Density
@@ -60,19 +60,9 @@ def density_of(
         names=names,
         prior=PriorDraws(model, point),
         points_by_name=partial(_rows_of, model),
-        split=partial(_split, model, point, compile_kwargs or {}),
+        split=partial(split_at_outputs, model, point, compile_kwargs or {}),
         workers=workers,
     )
-
-
-def _split(
-    model: pm.Model,
-    point: Mapping[str, np.ndarray],
-    compile_kwargs: Mapping[str, Any],
-    names: Sequence[str] | None,
-) -> OutputModel | None:
-    """Split the log density at the outputs of a simulator, or at variables of these names."""
-    return split_at_outputs(model, point, compile_kwargs, names)
 
 
 def _coordinates(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
