@@ -1,0 +1,153 @@
+"""Several points of every unit at the same hubs, which give an unbiased marginal density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from pymc_multimodal.structure.climbs import rows_at_a_time
+
+if TYPE_CHECKING:
+    from pymc_multimodal.regions import Partition
+    from pymc_multimodal.structure.conditional import UnitMixtures
+    from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.units import Units
+
+__all__ = ["Extended", "UnitProposals"]
+
+
+@dataclass(frozen=True, eq=False)
+class Extended:
+    r"""M points :math:`z_{im}` of each of N units at n values of the hubs, with their weights.
+
+    With :math:`w_{im} = \gamma_i(z_{im}, g) / q_i(z_{im} | g)`, the mean over the points of
+    :math:`h(g) \prod_i \frac1M \sum_m w_{im}` is the marginal density of the hubs (Andrieu and
+    Roberts 2009, doi:10.1214/07-AOS574).
+
+    Attributes
+    ----------
+    g : array of shape (n, H)
+    z : array of shape (n, M, N, b)
+    log_weight : array of shape (n, M, N)
+    log_value : array of shape (n, M, N)
+        Log density of each unit.
+    log_hubs : array of shape (n,)
+    label : array of int, shape (n, M, N)
+        Explanation of each point.
+    """
+
+    g: np.ndarray
+    z: np.ndarray
+    log_weight: np.ndarray
+    log_value: np.ndarray
+    log_hubs: np.ndarray
+    label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.g)
+
+    @cached_property
+    def log_mean(self) -> np.ndarray:
+        """Log of the mean weight of each unit, shape (n, N)."""
+        out: np.ndarray = logsumexp(self.log_weight, axis=1) - np.log(self.z.shape[1])
+        return out
+
+    @property
+    def log_marginal(self) -> np.ndarray:
+        """Log of the estimated marginal density of the hubs, shape (n,)."""
+        out: np.ndarray = self.log_hubs + self.log_mean.sum(axis=1)
+        return out
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """Share of each point in its unit's weight, shape (n, M, N)."""
+        top = np.maximum(self.log_weight.max(axis=1, keepdims=True), -1e300)
+        weight = np.exp(self.log_weight - top)
+        out: np.ndarray = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+        return out
+
+    def chosen(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Choose one point of each unit by its weight.
+
+        Returns
+        -------
+        z : array of shape (n, N, b)
+        logp : array of shape (n,)
+            Log density of the whole.
+        """
+        cumulative = np.cumsum(self.share, axis=1)
+        u = rng.random((len(self), 1, self.z.shape[2])) * cumulative[:, -1:]
+        place = np.minimum((u >= cumulative).sum(axis=1), self.z.shape[1] - 1)
+        row, unit = np.indices(place.shape)
+        logp = self.log_hubs + self.log_value[row, place, unit].sum(axis=1)
+        return self.z[row, place, unit], logp
+
+    def mass(self, k: int) -> np.ndarray:
+        """Share of each of k explanations in its unit's weight, shape (n, N, k)."""
+        share = self.share
+        return np.stack([np.sum(share, axis=1, where=self.label == j) for j in range(k)], axis=2)
+
+
+@dataclass(frozen=True, eq=False)
+class UnitProposals:
+    """Proposals of all units at given hubs.
+
+    Attributes
+    ----------
+    units : Units
+    mixtures : UnitMixtures
+    partition : Partition
+        Regions of the hubs.
+    points : int
+        Points M of each unit.
+    """
+
+    units: Units
+    mixtures: UnitMixtures
+    partition: Partition
+    points: int
+
+    @property
+    def rows(self) -> int:
+        """Number of hubs that are treated at a time."""
+        n, b = self.mixtures.inside.shape
+        parts = n * (2 * self.mixtures.n_explanations + 1 + 4 * b)
+        return rows_at_a_time(self.points * parts)
+
+    def draw(
+        self,
+        density: Density,
+        g: np.ndarray,
+        rng: np.random.Generator,
+        given: np.ndarray | None = None,
+    ) -> Extended:
+        """Draw and evaluate points of all units.
+
+        Parameters
+        ----------
+        density : Density
+        g : array of shape (n, H)
+        rng : numpy.random.Generator
+        given : array of shape (n, N, b), optional
+            One of the points of each unit.
+
+        Returns
+        -------
+        Extended
+        """
+        units, m = self.units, self.points
+        conditional = self.mixtures.at(g, self.partition.label(g))
+        z = conditional.sample(m, rng, given)
+        x = units.scatter(np.repeat(g, m, axis=0), z.reshape(-1, *z.shape[2:]))
+        terms = density.terms(x)
+        value = units.by_unit(terms).reshape(z.shape[:3])
+        parts = conditional.log_parts(z)
+        k = conditional.mean.shape[2]
+        label = np.argmax(np.logaddexp(parts[..., :k], parts[..., k : 2 * k]), axis=3)
+        weight = value - logsumexp(parts, axis=3)
+        hubs = units.of_hubs(terms).reshape(len(g), m)[:, 0]
+        return Extended(g, z, np.where(np.isnan(weight), -np.inf, weight), value, hubs, label)

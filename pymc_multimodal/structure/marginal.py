@@ -1,0 +1,95 @@
+"""The marginal density of the hubs, with the units integrated by normal approximations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.structure.explanations import FEW_STEPS, STEPS, explain
+
+if TYPE_CHECKING:
+    from pymc_multimodal.structure.explanations import Explanations
+    from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.units import Units
+
+# Step of the differences, in units of the hubs' spread. Conventional: their error is of the order
+# of its square, that of rounding and of climbs that end early of its inverse.
+DIFFERENCE = 1e-3
+
+__all__ = ["LaplaceMarginal"]
+
+
+class LaplaceMarginal:
+    r"""Log marginal density of the hubs, up to the error of the normal approximations.
+
+    .. math:: \log \gamma(g) \approx h(g) + \sum_i \log \sum_k
+              \gamma_i(z_{ik}(g), g) \, (2 \pi)^{b/2} |C_{ik}(g)|^{1/2}
+
+    h are the terms of the hubs alone; the optima :math:`z_{ik}(g)` of unit i are followed from
+    those of the nearest hubs in `known`, so that the function is the same in every call.
+
+    Parameters
+    ----------
+    density : Density
+    units : Units
+    known : Explanations
+    hub_spread : array of shape (H,)
+        Unit of length of the hubs.
+    spread : array of shape (N, b)
+        Unit of length of the units' coordinates.
+    """
+
+    def __init__(
+        self,
+        density: Density,
+        units: Units,
+        known: Explanations,
+        hub_spread: np.ndarray,
+        spread: np.ndarray,
+    ) -> None:
+        self.density, self.units, self.known = density, units, known
+        self.hub_spread, self.spread = hub_spread, spread
+
+    def __call__(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Evaluate hubs of shape (n, H): log densities (n,), and gradients (n, H) by differences.
+
+        The explanations at the points of a difference are followed from the same ones.
+        """
+        n, h = g.shape
+        moves = np.concatenate([np.zeros((1, h)), np.eye(h), -np.eye(h)]) * DIFFERENCE * self.hub_spread
+        nearest = np.repeat(self._nearest(g), 2 * h + 1)
+        points = (g[:, None] + moves).reshape(-1, h)
+        logp = self._explained(points, nearest).log_marginal.reshape(n, 2 * h + 1)
+        with np.errstate(invalid="ignore"):
+            grad = (logp[:, 1 : h + 1] - logp[:, h + 1 :]) / (2 * DIFFERENCE * self.hub_spread)
+        return logp[:, 0], grad
+
+    def values(self, g: np.ndarray) -> np.ndarray:
+        """Log densities of hubs of shape (n, H), shape (n,), without gradients."""
+        return self.explained(g).log_marginal
+
+    def explained(self, g: np.ndarray, fresh: np.ndarray | None = None) -> Explanations:
+        """Return the explanations at hubs.
+
+        Parameters
+        ----------
+        g : array of shape (n, H)
+        fresh : array of shape (S, N, b), optional
+            Further starts.
+        """
+        return self._explained(g, self._nearest(g), fresh)
+
+    def _nearest(self, g: np.ndarray) -> np.ndarray:
+        apart = (g[:, None] - self.known.g) / self.hub_spread
+        return np.argmin(np.einsum("nah,nah->na", apart, apart), axis=1)
+
+    def _explained(
+        self, g: np.ndarray, nearest: np.ndarray, fresh: np.ndarray | None = None
+    ) -> Explanations:
+        starts, steps = self.known.z[nearest].swapaxes(1, 2), FEW_STEPS
+        if fresh is not None:
+            steps = STEPS
+            more = np.broadcast_to(fresh, (len(g), *fresh.shape))
+            starts = np.concatenate([starts, more], axis=1)
+        return explain(self.density, self.units, g, starts, self.spread, steps)

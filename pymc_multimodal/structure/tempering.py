@@ -1,0 +1,173 @@
+"""Particles of the hubs, tempered from the prior to the marginal density.
+
+A particle has its own hubs; the explanations of the units are followed from those of the nearest
+particle of the temperature before, so that they are never followed far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import multivariate_t
+
+from pymc_multimodal.structure.explanations import Explanations, explain
+from pymc_multimodal.structure.marginal import LaplaceMarginal
+from pymc_multimodal.target.circle import wrap
+
+if TYPE_CHECKING:
+    from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.units import Units
+
+__all__ = ["temper_hubs"]
+
+# Particles at least, and for each hub. Conventional.
+PARTICLES, PER_HUB = 128, 32
+# Effective size of the particles at the next temperature, as a share. Conventional.
+ESS_SHARE = 0.5
+# Moves at each temperature, and most temperatures. Conventional.
+MOVES, MAX_TEMPERATURES = 4, 60
+# Degrees of freedom of the density that the particles begin with, which is fitted to prior draws.
+# Conventional: heavier tails than the prior's.
+FIRST_DF = 5.0
+# Prior draws that it is fitted to.
+FIRST_DRAWS = 512
+# Hubs whose explanations the others are followed from, and starts that are tried there beside.
+# Conventional.
+ANCHORS, FRESH_STARTS = 48, 4
+# Length of a move along the difference of two particles: 2.38 / sqrt(2 H) is best for normals
+# (ter Braak 2006, doi:10.1007/s11222-006-8769-1); the noise beside it keeps moves ergodic.
+DIFFERENCE, NOISE = 2.38, 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class _Base:
+    """The t density that the particles begin with."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fitted(cls, draws: np.ndarray) -> _Base:
+        """Fit it to prior draws (n, H)."""
+        low, mid, high = np.percentile(draws, [16, 50, 84], axis=0)
+        spread = np.maximum(0.5 * (high - low), 1e-6)
+        inside = np.clip(draws, mid - 5 * spread, mid + 5 * spread)
+        covariance = np.atleast_2d(np.cov(inside.T)) + 1e-9 * np.diag(spread**2)
+        return cls(inside.mean(axis=0), covariance)
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw n points, shape (n, H)."""
+        step = rng.standard_normal((n, len(self.mean))) @ np.linalg.cholesky(self.scale).T
+        return self.mean + step * np.sqrt(FIRST_DF / rng.chisquare(FIRST_DF, size=(n, 1)))
+
+    def log_density(self, g: np.ndarray) -> np.ndarray:
+        """Log density at points (n, H), shape (n,)."""
+        return np.atleast_1d(multivariate_t.logpdf(g, self.mean, self.scale, FIRST_DF))
+
+
+def temper_hubs(
+    density: Density,
+    units: Units,
+    hub_spread: np.ndarray,
+    spread: np.ndarray,
+    starts: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, Explanations]:
+    """Draw hubs from their marginal density, by normal approximations of the units.
+
+    Parameters
+    ----------
+    density : Density
+    units : Units
+    hub_spread : array of shape (H,)
+    spread : array of shape (N, b)
+    starts : array of shape (S, N, b)
+        Starts of climbs in the units.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    g : array of shape (P, H)
+        Particles; the draws depend on one another.
+    known : Explanations
+        At some of the particles.
+    """
+    hubs, h = units.hubs, len(units.hubs)
+    period = density.period[hubs]
+    base = _Base.fitted(density.prior_draws(FIRST_DRAWS, rng)[:, hubs])
+    n = max(PARTICLES, PER_HUB * h)
+    g = wrap(base.draw(n, rng), period)
+    known = explain(density, units, g[:ANCHORS], starts, spread)
+    known = _usable(known)
+    marginal = LaplaceMarginal(density, units, known, hub_spread, spread)
+    log_base, logp = base.log_density(g), marginal.values(g)
+    beta = 0.0
+    for _ in range(MAX_TEMPERATURES):
+        gain = np.where(np.isfinite(logp), logp - log_base, -np.inf)
+        new = _next_temperature(gain, beta)
+        weight = np.exp((new - beta) * (gain - gain.max()))
+        rows = _systematic(weight, rng)
+        g, log_base, logp, beta = g[rows], log_base[rows], logp[rows], new
+        # Explanations near to where the particles are now.
+        chosen = rng.permutation(n)[:ANCHORS]
+        fresh = starts[rng.integers(len(starts), size=FRESH_STARTS)]
+        known = _usable(marginal.explained(g[chosen], fresh))
+        marginal = LaplaceMarginal(density, units, known, hub_spread, spread)
+        logp = marginal.values(g)
+        for _ in range(MOVES):
+            trial = wrap(_moved(g, period, hub_spread, rng), period)
+            there, its_base = marginal.values(trial), base.log_density(trial)
+            with np.errstate(invalid="ignore"):
+                ratio = beta * (there - logp) + (1.0 - beta) * (its_base - log_base)
+            accepted = np.log(rng.random(n)) < ratio
+            g = np.where(accepted[:, None], trial, g)
+            logp = np.where(accepted, there, logp)
+            log_base = np.where(accepted, its_base, log_base)
+        if beta >= 1.0:
+            break
+    return g, known
+
+
+def _usable(known: Explanations) -> Explanations:
+    """Leave out hubs at which a unit has no explanation, if there are others."""
+    rows = np.flatnonzero(np.isfinite(known.log_marginal))
+    return known.take(rows) if len(rows) else known
+
+
+def _next_temperature(gain: np.ndarray, beta: float) -> float:
+    """Return the inverse temperature at which half of the particles are effective."""
+
+    def ess(new: float) -> float:
+        log_weight = (new - beta) * gain
+        log_weight = log_weight[np.isfinite(log_weight)]
+        return float(np.exp(2 * logsumexp(log_weight) - logsumexp(2 * log_weight)))
+
+    least = ESS_SHARE * np.isfinite(gain).sum()
+    if ess(1.0) >= least:
+        return 1.0
+    low, high = beta, 1.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if ess(middle) >= least else (low, middle)
+    return max(low, beta + 1e-9)
+
+
+def _systematic(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    cumulative = np.cumsum(weight)
+    place = (np.arange(len(weight)) + rng.random()) / len(weight) * cumulative[-1]
+    return np.minimum(np.searchsorted(cumulative, place), len(weight) - 1)
+
+
+def _moved(
+    g: np.ndarray, period: np.ndarray, hub_spread: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Move each particle along the difference of two others; one move in four is as long as it."""
+    n, h = g.shape
+    a, b = rng.integers(n, size=(2, n))
+    length = np.where(rng.random(n) < 0.25, 1.0, DIFFERENCE / np.sqrt(2 * h))
+    length *= np.exp(0.5 * rng.standard_normal(n))
+    step = wrap(g[a] - g[b], period)
+    return g + length[:, None] * step + NOISE * hub_spread * rng.standard_normal(g.shape)
