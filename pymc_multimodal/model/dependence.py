@@ -314,7 +314,9 @@ class _Walk:
         """Follow the solution of a linear system for each column of a matrix."""
         a, b = (self.ids[v] for v in node.inputs)
         columns = self.sets.union_over(b, (0,), keep=True)
-        return [np.broadcast_to(self.sets.union(columns, self.sets.union_of([a])), b.shape)]
+        return [
+            np.broadcast_to(self.sets.union(columns, np.array(self.sets.union_of([a]))), b.shape)
+        ]
 
     def _inner(self, node: Any) -> list[np.ndarray] | None:
         graph = node.op.fgraph

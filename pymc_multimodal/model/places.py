@@ -1,4 +1,4 @@
-"""Where each unconstrained coordinate stands in a model: its variable, index and named dimensions."""
+"""Where each unconstrained coordinate stands in a model: its variable, index and dimensions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def places_of(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[Place, 
         shape = np.shape(point[value.name])
         labels = _labels(model, rv.name, shape)
         for index in np.ndindex(*shape):
-            at = tuple((dim, names[i]) for (dim, names), i in zip(labels, index, strict=True) if dim)
+            at = tuple(
+                (dim, names[i]) for (dim, names), i in zip(labels, index, strict=True) if dim
+            )
             places.append(Place(rv.name, value.name, index, at))
     return tuple(places)
 
@@ -56,7 +58,5 @@ def _axis(model: pm.Model, dim: Any, length: int) -> tuple[str, list[str]]:
     return (str(dim), [str(n) for n in names]) if len(names) == length else ("", [])
 
 
-def _of_missing(
-    model: pm.Model, name: str, shape: tuple[int, ...]
-) -> list[tuple[str, list[str]]]:
+def _of_missing(model: pm.Model, name: str, shape: tuple[int, ...]) -> list[tuple[str, list[str]]]:
     return [("", [])] * len(shape)

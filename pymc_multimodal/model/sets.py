@@ -58,8 +58,8 @@ class Sets:
         self, ids: np.ndarray, axes: int | Sequence[int] | None, keep: bool = False
     ) -> np.ndarray:
         """Unite the sets along some axes, or along all; ``keep`` leaves these with length one."""
-        axes = range(ids.ndim) if axes is None else np.atleast_1d(axes)
-        over = sorted(int(a) % ids.ndim for a in axes)
+        given = range(ids.ndim) if axes is None else np.atleast_1d(axes).tolist()
+        over = sorted(int(a) % ids.ndim for a in given)
         shape = tuple(n for k, n in enumerate(ids.shape) if k not in over)
         size = (int(np.prod(shape)), int(np.prod([ids.shape[k] for k in over])))
         rows = np.moveaxis(ids, over, range(-len(over), 0)).reshape(size)

@@ -12,7 +12,8 @@ from pytensor.compile.ops import ViewOp
 from pytensor.graph.basic import Constant
 from pytensor.tensor import basic
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
-from pytensor.tensor.math import All, Any as AnyTrue, Dot, Sum
+from pytensor.tensor.math import All, Dot, Sum
+from pytensor.tensor.math import Any as AnyTrue
 from pytensor.tensor.shape import Reshape, SpecifyShape
 
 __all__ = ["terms_in"]

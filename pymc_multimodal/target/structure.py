@@ -80,13 +80,13 @@ def _groups(terms: TermModel, setting: Structure) -> list[np.ndarray]:
     groups = _units(places, setting.units)
     if hubs is None:
         return groups
-    given = np.concatenate([hubs, *groups]) if groups else hubs
-    if both := sorted(set(hubs) & {i for g in groups for i in g.tolist()}):
+    inside = {i for group in groups for i in group.tolist()}
+    if both := sorted(inside & set(hubs)):
         raise ModelError(
             f"structure= has {places[both[0]].element} in a unit and among the hubs. Leave it out "
             "of one of them."
         )
-    if left := sorted({places[i].variable for i in set(range(len(places))) - set(given.tolist())}):
+    if left := sorted({places[i].variable for i in set(range(len(places))) - inside - set(hubs)}):
         raise ModelError(
             f"structure= leaves out {', '.join(left)}: where both units= and hubs= are given, each "
             "variable is in one of them. Name it there, or give units= alone."

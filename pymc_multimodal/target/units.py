@@ -356,7 +356,7 @@ def _variables(hubs: np.ndarray, places: Sequence[Place]) -> tuple[str, ...]:
     of = [place.variable for place in places]
     chosen = [of[i] for i in hubs]
     out: dict[str, None] = {}
-    for i in hubs:
+    for i in hubs.tolist():
         whole = chosen.count(of[i]) == of.count(of[i])
         out[of[i] if whole else places[i].element] = None
     return tuple(out)
