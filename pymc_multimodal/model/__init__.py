@@ -7,8 +7,10 @@ from pymc_multimodal.model.check import check_model, imputed
 from pymc_multimodal.model.compiled import compiling
 from pymc_multimodal.model.layout import dimension, layout, unflatten
 from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
+from pymc_multimodal.model.terms import ModelTerms, terms_of
 
 __all__ = [
+    "ModelTerms",
     "OutputModel",
     "check_model",
     "compiling",
@@ -17,5 +19,6 @@ __all__ = [
     "imputed",
     "layout",
     "split_at_outputs",
+    "terms_of",
     "unflatten",
 ]

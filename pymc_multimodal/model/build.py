@@ -12,10 +12,11 @@ from pymc.distributions.transforms import CircularTransform
 from pymc.initial_point import make_initial_point_fn
 
 from pymc_multimodal.model.check import check_model
-from pymc_multimodal.model.compiled import compile_density
+from pymc_multimodal.model.compiled import compile_density, log_density_graph
 from pymc_multimodal.model.layout import flatten, layout
 from pymc_multimodal.model.outputs import split_at_outputs
 from pymc_multimodal.model.prior import PriorDraws
+from pymc_multimodal.model.terms import terms_of
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target import Density
 
@@ -50,7 +51,8 @@ def density_of(
     """
     check_model(model)
     point = layout(model)
-    function = compile_density(model, point, compile_kwargs or {})
+    graph = log_density_graph(model, point)
+    function = compile_density(model, point, graph, compile_kwargs or {})
     names, period = _coordinates(model, point)
     return Density(
         function,
@@ -61,6 +63,7 @@ def density_of(
         prior=PriorDraws(model, point),
         points_by_name=partial(_rows_of, model),
         split=partial(split_at_outputs, model, point, compile_kwargs or {}),
+        terms=partial(terms_of, model, point, compile_kwargs or {}, graph),
         workers=workers,
     )
 

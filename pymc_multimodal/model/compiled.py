@@ -26,7 +26,14 @@ from pytensor.graph.replace import vectorize_graph
 from pymc_multimodal.model.layout import flatten
 from pymc_multimodal.status import ModelError
 
-__all__ = ["CompiledDensity", "CompiledFunction", "compile_density", "compiling", "rewritten"]
+__all__ = [
+    "CompiledDensity",
+    "CompiledFunction",
+    "compile_density",
+    "compiling",
+    "log_density_graph",
+    "rewritten",
+]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -164,7 +171,10 @@ def compiling() -> Iterator[None]:
 
 
 def compile_density(
-    model: pm.Model, point: Mapping[str, np.ndarray], compile_kwargs: Mapping[str, Any]
+    model: pm.Model,
+    point: Mapping[str, np.ndarray],
+    graph: tuple[Any, Any],
+    compile_kwargs: Mapping[str, Any],
 ) -> CompiledDensity:
     """Compile the log density and, where there is one, its gradient.
 
@@ -173,6 +183,8 @@ def compile_density(
     model : pymc.Model
     point : mapping
         The model's `layout`.
+    graph : tuple of variables
+        The model's `log_density_graph`.
     compile_kwargs : mapping
         Passed to ``pymc.compile``. The mode is Numba's by default: the default linker of PyMC 5 has
         no fast matrix product without an external BLAS.
@@ -186,7 +198,8 @@ def compile_density(
     ModelError
         If the log density does not depend on the variables.
     """
-    outputs, joined = _graph(model, point)
+    logp, joined = graph
+    outputs = _with_gradient(model, logp, joined)
     has_gradient = len(outputs) == 2
     rows = pt.matrix("rows", shape=(None, len(flatten(model, point))), dtype=joined.dtype)
     example = np.stack([flatten(model, point)] * 2).astype(joined.dtype)
@@ -229,18 +242,37 @@ def _lowering() -> tuple[str, ...]:
     return ("lower_xtensor",) if "pytensor.xtensor" in sys.modules else ()
 
 
-def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any], Any]:
-    """Build the log density of one row of coordinates and, if possible, its gradient."""
+def log_density_graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
+    """Build the log density of one row of coordinates.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    point : mapping
+        The model's `layout`.
+
+    Returns
+    -------
+    logp : variable
+        The log density, rewritten (`rewritten`).
+    row : variable
+        The row of coordinates that it depends on.
+    """
     [logp] = rewritten([model.logp()])
     [logp], joined = join_nonshared_inputs(
         point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
     )
     if lowering := _lowering():
         logp = rewrite_graph(logp, include=lowering)
+    return logp, joined
+
+
+def _with_gradient(model: pm.Model, logp: Any, joined: Any) -> list[Any]:
+    """Return the log density and, if possible, its gradient."""
     try:
-        return [logp, pytensor.grad(logp, joined)], joined
+        return [logp, pytensor.grad(logp, joined)]
     except (NotImplementedError, NullTypeGradError):
-        return [logp], joined
+        return [logp]
     except DisconnectedInputError as error:
         names = ", ".join(v.name for v in model.value_vars)
         raise ModelError(

@@ -15,8 +15,10 @@ from pymc_multimodal.target.errors import (
 from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
 from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import Limits
-from pymc_multimodal.target.protocol import LogDensity, OutputModel
+from pymc_multimodal.target.protocol import LogDensity, OutputModel, TermModel
+from pymc_multimodal.target.structure import Structure, chosen_units
 from pymc_multimodal.target.target import Target
+from pymc_multimodal.target.units import Place, Units, find_units, given_units
 
 __all__ = [
     "CHUNK",
@@ -29,12 +31,19 @@ __all__ = [
     "LogDensity",
     "Orbit",
     "OutputModel",
+    "Place",
+    "Structure",
     "Symmetry",
     "Target",
+    "TermModel",
+    "Units",
     "averaged",
+    "chosen_units",
     "displacement",
     "equal_logp",
+    "find_units",
     "generate",
+    "given_units",
     "into_window",
     "is_circular",
     "rounding",

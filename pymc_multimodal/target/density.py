@@ -15,9 +15,10 @@ from pymc_multimodal.status import EvaluationHung, LimitReached, ModelError
 from pymc_multimodal.target.circle import unroll, wrap
 from pymc_multimodal.target.errors import EvaluationErrors, equal_logp
 from pymc_multimodal.target.evaluation import BatchFunction, Evaluation, evaluate
+from pymc_multimodal.target.functions import SplitFunction, TermFunction, same_outputs
 from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import CallTimes, Limits
-from pymc_multimodal.target.protocol import OutputModel
+from pymc_multimodal.target.protocol import OutputModel, TermModel
 from pymc_multimodal.target.values import growing_chunks, values_of
 from pymc_multimodal.target.workers import WorkerPool
 
@@ -29,38 +30,9 @@ __all__ = ["CHUNK", "Density"]
 CHUNK = 32
 # Points of a dear density that are evaluated between two looks at what is known. Conventional.
 ROUND = 64
-# Relative difference up to which outputs of a simulator are the same. Conventional: half of the
-# digits.
-SAME = 1e-8
-
-
-class SplitFunction:
-    """A function of points that returns the log density, and the outputs of its simulator.
-
-    Parameters
-    ----------
-    model : OutputModel
-    """
-
-    def __init__(self, model: OutputModel) -> None:
-        self.model = model
-
-    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Evaluate rows of shape (n, d): log densities (n,) and outputs (n, m)."""
-        outputs = self.model.outputs(x)
-        logp = np.full(len(x), np.nan)
-        fine = np.isfinite(outputs).all(axis=1)
-        if fine.any():
-            logp[fine] = self.model.log_density(x[fine], outputs[fine])
-        return logp, outputs
-
-
-def same_outputs(now: np.ndarray, then: np.ndarray) -> bool:
-    """Tell whether the outputs of a simulator at a point, arrays (m,), are equal but for rounding.
-
-    Those of the compiled model may be rounded otherwise in another process.
-    """
-    return now.shape == then.shape and np.allclose(now, then, rtol=SAME, atol=0.0, equal_nan=True)
+# Points per call of the terms, which are values only: a larger number costs less for each.
+# Conventional.
+TERM_CHUNK = 512
 
 
 class Density:
@@ -87,6 +59,8 @@ class Density:
     split : callable, optional
         ``split(names)`` returns the log density split at the outputs of a simulator, or at the
         variables of these names; None if there is no such simulator.
+    terms : callable, optional
+        ``terms()`` returns the log density as a sum of terms; None if they cannot be told apart.
     workers : int
         Processes that share a batch.
     chunk : int
@@ -128,6 +102,7 @@ class Density:
         prior: Callable[[int, np.random.Generator], np.ndarray] | None = None,
         points_by_name: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None,
         split: Callable[[Sequence[str] | None], OutputModel | None] | None = None,
+        terms: Callable[[], TermModel | None] | None = None,
         workers: int = 1,
         chunk: int = CHUNK,
     ) -> None:
@@ -152,13 +127,16 @@ class Density:
         self.value_seconds = 0.0
         self.history: History | None = None
         self.outputs: OutputModel | None = None
+        self._terms_of = terms
+        self._term_model: TermModel | None = None
         self._chunk = chunk
         self._times = CallTimes()
         self._pool: WorkerPool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, and the model behind prior and point names."""
-        dropped = ("prior", "points_by_name", "split", "last_error", "hung", "history", "_pool")
+        dropped = ("prior", "points_by_name", "split", "last_error", "hung", "history", "_pool",
+                   "_terms_of", "_term_model")  # fmt: skip
         fresh = {"limits": Limits(), "_times": CallTimes()}
         return {**self.__dict__, **dict.fromkeys(dropped), **fresh}
 
@@ -245,6 +223,43 @@ class Density:
             self.n_values += self.n_logp_evals - before
             self.value_seconds += self.seconds - seconds
         return self._tallied(results)
+
+    @property
+    def term_model(self) -> TermModel | None:
+        """The log density as a sum of terms; None if they are not known."""
+        if self._terms_of is not None:
+            self._term_model, self._terms_of = self._terms_of(), None
+        return self._term_model
+
+    def terms(self, x: np.ndarray) -> np.ndarray:
+        """Terms of the log density, which sum to it; counted as evaluations of it.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n, T)
+            -inf where the function gives NaN or an infinite value, and in all terms where it
+            raises.
+
+        Raises
+        ------
+        TypeError
+            If the terms are not known.
+        LimitReached
+            As in `logp`.
+        """
+        model = self.term_model
+        if model is None:
+            raise TypeError("terms was asked of a density whose terms are not known: use logp.")
+        x, function = np.ascontiguousarray(x, dtype=float), TermFunction(model)
+        parts = [x[i : i + TERM_CHUNK] for i in range(0, len(x), TERM_CHUNK)]
+        results = [self._counted(p, partial(self._here, p, function), False) for p in parts]
+        self._tallied(results)
+        none = np.empty((0, len(model.depends)))
+        return np.concatenate([none, *(r.grad for r in results)])
 
     def logp_and_outputs(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density of each row, and the outputs of the simulator.

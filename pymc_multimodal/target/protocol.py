@@ -7,7 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["LogDensity", "OutputModel"]
+from pymc_multimodal.target.units import Place
+
+__all__ = ["LogDensity", "OutputModel", "TermModel"]
 
 
 class LogDensity(Protocol):
@@ -87,4 +89,22 @@ class OutputModel(Protocol):
         self, x: np.ndarray, y: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log density (n,) with its gradients by x, (n, d), and by the outputs, (n, m)."""
+        ...
+
+
+class TermModel(Protocol):
+    """A log density as a sum of T terms."""
+
+    @property
+    def depends(self) -> np.ndarray:
+        """Which coordinates each term may depend on, bool (T, d)."""
+        ...
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where each coordinate stands in the model."""
+        ...
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Evaluate the terms at points: (n, d) to (n, T), -inf where they are not finite."""
         ...
