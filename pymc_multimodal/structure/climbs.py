@@ -1,12 +1,14 @@
 """Climbs of all units at once, at given hubs, by damped Newton steps.
 
-At given hubs g the log density is a sum over units, so that one evaluation serves a step of every
-unit, and each unit has a step length of its own.
+At given hubs g the log density is a sum over units, so that one evaluation of its terms serves a
+step of every unit, and each unit has a step length of its own. Derivatives are differences of
+terms: these are cheaper than gradients.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["UnitPoints", "climb_units", "rows_at_a_time"]
 
-# Expected gain of a further Newton step (nats) below which a climb has ended. Conventional: weights
-# are asked for to a per cent.
-CONVERGED = 1e-8
-# The same for a climb that the number of steps has ended: its end counts. Conventional.
-ENDED = 0.01
+# Expected gain of a further Newton step (nats) below which a climb has ended, and from which on the
+# end of a climb that the number of steps has cut off is no optimum. Conventional: weights are asked
+# for to a per cent.
+CONVERGED, ENDED = 1e-4, 1e-2
 # Longest first step and longest step of all, in spreads of the starts. Conventional.
 FIRST_REACH, MAX_REACH = 1.0, 4.0
 # Factors of the longest step after a step that was refused, or accepted. Conventional.
@@ -31,6 +32,12 @@ SHRINK, GROW = 0.25, 2.0
 LEAST_CURVATURE = 1e-2
 # Greatest width of an explanation, in spreads of the starts: as `Modes.scale`.
 MAX_WIDTH = 1.0
+# Step of the differences, in widths of the explanation. Conventional: second differences then have
+# an error of 1e-4 of the curvature by the fourth derivative, and by rounding of 1e-4 where the log
+# density is of the order of 1e7.
+DIFFERENCE = 1e-2
+# Least width, in spreads of the starts. Conventional.
+LEAST_WIDTH = 1e-7
 # Numbers that are held at a time: 32 MB of float64. Conventional.
 MAX_NUMBERS = 4_000_000
 
@@ -51,7 +58,9 @@ class UnitPoints:
     scale : array of shape (n, N, b, b)
         Lower-triangular factors of the inverse negative Hessians of each unit's log density.
     log_mass : array of shape (n, N)
-        Log of the mass of the normal approximation; -inf where a climb has not ended.
+        Log of the mass of the normal approximation; -inf outside of the support.
+    ended : array of bool, shape (n, N)
+        Whether a climb has reached an optimum.
     log_hubs : array of shape (n,)
         Terms of the log density that depend on hubs alone.
     """
@@ -59,6 +68,7 @@ class UnitPoints:
     z: np.ndarray
     scale: np.ndarray
     log_mass: np.ndarray
+    ended: np.ndarray
     log_hubs: np.ndarray
 
 
@@ -69,6 +79,7 @@ def climb_units(
     z: np.ndarray,
     spread: np.ndarray,
     steps: int,
+    width: np.ndarray | None = None,
 ) -> UnitPoints:
     """Climb in every unit, at fixed hubs.
 
@@ -85,123 +96,126 @@ def climb_units(
         Unit of length of each coordinate: the robust standard deviation of the prior.
     steps : int
         Most steps.
+    width : array of shape (n, N, b), optional
+        Expected widths; by default the spread.
 
     Returns
     -------
     UnitPoints
     """
     n_units, b = spread.shape
-    size = rows_at_a_time(n_units * b * b * (b + 1))
-    parts = [
-        _climb(density, units, g[first : first + size], z[first : first + size], spread, steps)
-        for first in range(0, len(g), size)
-    ]
-    return UnitPoints(
-        *(
-            np.concatenate([getattr(p, name) for p in parts])
-            for name in ("z", "scale", "log_mass", "log_hubs")
-        )
-    )
+    width = np.broadcast_to(spread, z.shape) if width is None else width
+    size = rows_at_a_time(n_units * b * (1 + b + b * b))
+    parts = []
+    for first in range(0, len(g), size):
+        rows = slice(first, first + size)
+        climb = _Climb(density, units, spread, g[rows], z[rows], width[rows] / spread)
+        parts.append(climb.run(steps))
+    names = ("z", "scale", "log_mass", "ended", "log_hubs")
+    return UnitPoints(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
-def _climb(
-    density: Density,
-    units: Units,
-    g: np.ndarray,
-    z: np.ndarray,
-    spread: np.ndarray,
-    steps: int,
-) -> UnitPoints:
-    z, log_hubs = z.copy(), np.zeros(len(z))
-    reach = np.full(z.shape[:2], FIRST_REACH)
-    value, log_hubs = _values(density, units, g, z)
-    slope, curvature = _derivatives(density, units, g, z, spread)
-    gain = _expected_gain(slope, curvature)
-    for _ in range(steps):
-        # A row is climbed from until all of its units have ended.
-        rows = np.flatnonzero(((gain > CONVERGED) & np.isfinite(value)).any(axis=1))
-        if not len(rows):
-            break
-        step = _newton_step(slope[rows], curvature[rows], reach[rows])
-        trial = z[rows] + np.where((gain[rows] > CONVERGED)[..., None], step * spread, 0.0)
-        new, _ = _values(density, units, g[rows], trial)
-        better = new > value[rows]
-        better |= (new == value[rows]) & np.isfinite(new)
-        z[rows] = np.where(better[..., None], trial, z[rows])
-        value[rows] = np.where(better, new, value[rows])
-        reach[rows] = np.where(
-            better, np.minimum(GROW * reach[rows], MAX_REACH), SHRINK * reach[rows]
-        )
-        slope[rows], curvature[rows] = _derivatives(density, units, g[rows], z[rows], spread)
-        gain[rows] = _expected_gain(slope[rows], curvature[rows])
-    width, log_det = _widths(curvature, units.inside)
-    scale = spread[..., None] * width
-    half_log_det = log_det + np.sum(np.log(spread), axis=-1, where=units.inside)
-    log_mass = value + half_log_det + 0.5 * units.sizes * np.log(2 * np.pi)
-    ended = np.isfinite(value) & (gain < ENDED)
-    return UnitPoints(z, scale, np.where(ended, log_mass, -np.inf), log_hubs)
+class _Climb:
+    """Climbs under way; lengths, slopes and curvatures are in units of the spread.
 
-
-def _values(
-    density: Density, units: Units, g: np.ndarray, z: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log density of each unit, shape (n, N), and of the hubs alone, shape (n,)."""
-    terms = density.terms(units.scatter(g, z))
-    return units.by_unit(terms), units.of_hubs(terms)
-
-
-def _derivatives(
-    density: Density, units: Units, g: np.ndarray, z: np.ndarray, spread: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient (n, N, b) and negative Hessian (n, N, b, b) of each unit, in units of the spread.
-
-    Coordinate j of all units is moved at once.
+    Parameters
+    ----------
+    density : Density
+    units : Units
+    spread : array of shape (N, b)
+    g : array of shape (n, H)
+    z, width : arrays of shape (n, N, b)
     """
-    (n, _, b), coarse = z.shape, density.resolution
-    if not density.has_gradient:
-        return _differences(density, units, g, z, spread)
-    h = coarse ** (1 / 3)
-    moved = np.repeat(z[:, None], 2 * b + 1, axis=1)
-    for j in range(b):
-        moved[:, 1 + 2 * j, :, j] += h * spread[:, j]
-        moved[:, 2 + 2 * j, :, j] -= h * spread[:, j]
-    moved *= units.inside
-    x = units.scatter(np.repeat(g, 2 * b + 1, axis=0), moved.reshape(-1, *z.shape[1:]))
-    _, grad = density.logp_and_grad(x)
-    slopes = units.gather(grad).reshape(moved.shape) * spread
-    curvature = -(slopes[:, 1::2] - slopes[:, 2::2]) / (2 * h)
-    curvature = curvature.transpose(0, 2, 1, 3)
-    return slopes[:, 0], 0.5 * (curvature + curvature.swapaxes(-1, -2))
 
+    def __init__(
+        self,
+        density: Density,
+        units: Units,
+        spread: np.ndarray,
+        g: np.ndarray,
+        z: np.ndarray,
+        width: np.ndarray,
+    ) -> None:
+        self.density, self.units, self.spread, self.g = density, units, spread, g
+        self.z = z.copy()
+        self.width = np.clip(width, LEAST_WIDTH, 1.0)
+        self.reach = np.full(z.shape[:2], FIRST_REACH)
+        self.value, self.slope, self.curvature, self.log_hubs = self._look(
+            np.arange(len(g)), self.z
+        )
 
-def _differences(
-    density: Density, units: Units, g: np.ndarray, z: np.ndarray, spread: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `_derivatives`, by differences of values."""
-    n, n_units, b = z.shape
-    h = density.resolution**0.25
-    pairs = [(i, j) for i in range(b) for j in range(i)]
-    moves = [np.zeros(b)]
-    moves += [s * np.eye(b)[j] for j in range(b) for s in (1.0, -1.0)]
-    moves += [np.eye(b)[i] + np.eye(b)[j] for i, j in pairs]
-    moves += [-np.eye(b)[i] - np.eye(b)[j] for i, j in pairs]
-    m = len(moves)
-    moved = (z[:, None] + h * np.array(moves)[:, None] * spread) * units.inside
-    value, _ = _values(density, units, np.repeat(g, m, axis=0), moved.reshape(-1, n_units, b))
-    value = value.reshape(n, m, n_units)
-    up, down, here = value[:, 1 : 2 * b + 1 : 2], value[:, 2 : 2 * b + 1 : 2], value[:, :1]
-    with np.errstate(invalid="ignore"):
-        slope = ((up - down) / (2 * h)).transpose(0, 2, 1)
-        second = (up - 2 * here + down) / h**2
+    def run(self, steps: int) -> UnitPoints:
+        """Climb; a row is climbed from until all of its units have ended."""
+        gain = _expected_gain(self.slope, self.curvature)
+        for _ in range(steps):
+            going = (gain > CONVERGED) & np.isfinite(self.value)
+            rows = np.flatnonzero(going.any(axis=1))
+            if not len(rows):
+                break
+            self._step(rows, going[rows])
+            gain[rows] = _expected_gain(self.slope[rows], self.curvature[rows])
+        units = self.units
+        width, log_det = _widths(self.curvature, units.inside)
+        log_det += np.sum(np.log(self.spread), axis=-1, where=units.inside)
+        log_mass = self.value + log_det + 0.5 * units.sizes * np.log(2 * np.pi)
+        ended = np.isfinite(self.value) & (gain < ENDED)
+        scale = self.spread[..., None] * width
+        return UnitPoints(self.z, scale, log_mass, ended, self.log_hubs)
+
+    def _step(self, rows: np.ndarray, going: np.ndarray) -> None:
+        """Make a Newton step in the units of some rows that have not ended."""
+        curvature = self.curvature[rows]
+        step = _newton_step(self.slope[rows], curvature, self.reach[rows])
+        trial = self.z[rows] + np.where(going[..., None], step * self.spread, 0.0)
+        diagonal = np.abs(np.diagonal(curvature, axis1=-2, axis2=-1))
+        self.width[rows] = np.clip(1.0 / np.sqrt(np.maximum(diagonal, 1.0)), LEAST_WIDTH, 1.0)
+        value, slope, curvature, _ = self._look(rows, trial)
+        better = going & (value >= self.value[rows])
+        self.z[rows] = np.where(better[..., None], trial, self.z[rows])
+        self.value[rows] = np.where(better, value, self.value[rows])
+        self.slope[rows] = np.where(better[..., None], slope, self.slope[rows])
+        self.curvature[rows] = np.where(better[..., None, None], curvature, self.curvature[rows])
+        reach = self.reach[rows]
+        longer, shorter = np.minimum(GROW * reach, MAX_REACH), SHRINK * reach
+        self.reach[rows] = np.where(better, longer, np.where(going, shorter, reach))
+
+    def _look(self, rows: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Values (n, N), slopes (n, N, b), curvatures (n, N, b, b) and the hubs' terms (n,).
+
+        Coordinate j of all units is moved at once. A curvature is minus a second derivative.
+        """
+        n, n_units, b = z.shape
+        moves, pairs = _stencil(b)
+        m = len(moves)
+        h = DIFFERENCE * self.width[rows]
+        moved = (z[:, None] + moves[:, None] * (h * self.spread)[:, None]) * self.units.inside
+        x = self.units.scatter(np.repeat(self.g[rows], m, axis=0), moved.reshape(-1, n_units, b))
+        terms = self.density.terms(x)
+        log_hubs = self.units.of_hubs(terms).reshape(n, m)[:, 0]
+        value = self.units.by_unit(terms).reshape(n, m, n_units)
+        here, up, down = value[:, :1], value[:, 1 : b + 1], value[:, b + 1 : 2 * b + 1]
         curvature = np.zeros((n, n_units, b, b))
-        curvature[..., np.arange(b), np.arange(b)] = -second.transpose(0, 2, 1)
-        for k, (i, j) in enumerate(pairs):
-            both = value[:, 2 * b + 1 + k] + value[:, 2 * b + 1 + len(pairs) + k] - 2 * here[:, 0]
-            mixed = -0.5 * (both / h**2 - second[:, i] - second[:, j])
-            curvature[..., i, j] = curvature[..., j, i] = mixed
-    slope[~np.isfinite(slope)] = 0.0
-    curvature[~np.isfinite(curvature)] = 0.0
-    return slope, curvature
+        with np.errstate(invalid="ignore"):
+            slope = (up - down).transpose(0, 2, 1) / (2 * h)
+            second = up - 2 * here + down
+            curvature[..., np.arange(b), np.arange(b)] = -second.transpose(0, 2, 1) / h**2
+            for k, (i, j) in enumerate(pairs):
+                both = value[:, 2 * b + 1 + 2 * k] + value[:, 2 * b + 2 + 2 * k] - 2 * here[:, 0]
+                mixed = -0.5 * (both - second[:, i] - second[:, j]) / (h[..., i] * h[..., j])
+                curvature[..., i, j] = curvature[..., j, i] = mixed
+        # Outside of the support there is no derivative.
+        slope[~np.isfinite(slope)] = 0.0
+        curvature[~np.isfinite(curvature)] = 0.0
+        return here[:, 0], slope, curvature, log_hubs
+
+
+@lru_cache
+def _stencil(b: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Moves of b coordinates for first and second differences, and the pairs that move together."""
+    eye = np.eye(b)
+    pairs = [(i, j) for i in range(b) for j in range(i)]
+    together = [s * (eye[i] + eye[j]) for i, j in pairs for s in (1.0, -1.0)]
+    return np.array([np.zeros(b), *eye, *-eye, *together]), pairs
 
 
 def _eigen(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,8 @@ from scipy.special import gammaln, logsumexp
 
 if TYPE_CHECKING:
     from pymc_multimodal.structure.explanations import Explanations
-    from pymc_multimodal.target.units import Units
 
-__all__ = ["Conditional", "UnitMixtures", "features", "fit_mixtures", "n_features"]
+__all__ = ["Conditional", "Correction", "Guess", "UnitMixtures"]
 
 # Shares of the normal of an explanation, of a t density with heavier tails around it, and of one
 # density over all of them, which covers what no explanation describes. Conventional: as for the
@@ -24,22 +23,6 @@ WIDE_DF, WIDE_WIDTH = 3.0, 1.5
 # Least share of an explanation in its unit's mixture: its mass may be larger than that of the
 # normal approximation. Conventional.
 LEAST_SHARE = 0.005
-# Penalty of the regression's coefficients but the constant, relative to the number of anchors.
-# Conventional: small, against anchors that hardly differ along a direction.
-RIDGE = 1e-4
-
-
-def n_features(h: int) -> int:
-    """Number of features of h hubs: a constant, linear and quadratic terms."""
-    return 1 + h + h * (h + 1) // 2
-
-
-def features(u: np.ndarray) -> np.ndarray:
-    """Constant, linear and quadratic terms of points (n, H), shape (n, F)."""
-    i, j = np.triu_indices(u.shape[1])
-    return np.concatenate([np.ones((len(u), 1)), u, u[:, i] * u[:, j]], axis=1)
-
-
 @dataclass(frozen=True, eq=False)
 class Conditional:
     """The mixtures of all units at n values of the hubs.
@@ -172,20 +155,6 @@ class Conditional:
         out: np.ndarray = np.concatenate(parts, axis=3) + self.log_share[:, None]
         return out
 
-    def log_density(self, z: np.ndarray) -> np.ndarray:
-        """Log density of each unit at points (n, m, N, b), shape (n, m, N)."""
-        out: np.ndarray = logsumexp(self.log_parts(z), axis=3)
-        return out
-
-    def label(self, z: np.ndarray) -> np.ndarray:
-        """Explanation of largest density at each point (n, m, N, b), shape (n, m, N)."""
-        k = self.mean.shape[2]
-        parts = self.log_parts(z)
-        out: np.ndarray = np.argmax(
-            np.logaddexp(parts[..., :k], parts[..., k : 2 * k]), axis=3
-        )
-        return out
-
 
 def _log_t(r2: np.ndarray, df: float, size: np.ndarray) -> np.ndarray:
     """Log density of a standard multivariate t at squared radii."""
@@ -195,177 +164,118 @@ def _log_t(r2: np.ndarray, df: float, size: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class UnitMixtures:
-    """Mixtures over the explanations of N units, whose parameters are polynomials in the hubs.
-
-    There is one set for each of R regions of the hubs. Beyond the anchors of a regression the
-    polynomials are continued by constants.
+class Guess:
+    """Explanations at n values of the hubs.
 
     Attributes
     ----------
-    centre, low, high : arrays of shape (R, H)
-        Mean of the anchors, and their range in whitened coordinates.
-    whiten : array of shape (R, H, H)
-        Whitened coordinates are ``whiten @ (g - centre)``.
-    mean : array of shape (R, F, N, K, b)
-        Coefficients of the features (`features`).
-    scale : array of shape (R, F, N, K, b (b + 1) / 2)
-        Of the lower triangles of the factors, with logarithms on the diagonal.
-    log_mass : array of shape (R, F, N, K)
-        Of the explanations' log masses; the constant is -inf where there is none.
-    wide : tuple of two arrays of shape (N, b)
-    inside : array of bool, shape (N, b)
+    mean : array of shape (n, N, K, b)
+    scale : array of shape (n, N, K, b, b)
+    log_mass : array of shape (n, N, K)
+        Up to a constant for each unit; -inf where there is no explanation.
     """
 
-    centre: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    whiten: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
     log_mass: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """How the explanations differ from the normal approximations, in units of their widths.
+
+    Attributes
+    ----------
+    shift : array of shape (N, K, b)
+    factor : array of shape (N, K, b, b)
+        The scale is multiplied by it from the right.
+    log_mass : array of shape (N, K)
+    """
+
+    shift: np.ndarray
+    factor: np.ndarray
+    log_mass: np.ndarray
+
+    @classmethod
+    def none(cls, n_units: int, k: int, b: int) -> Correction:
+        """Return no correction."""
+        eye = np.broadcast_to(np.eye(b), (n_units, k, b, b))
+        return cls(np.zeros((n_units, k, b)), eye.copy(), np.zeros((n_units, k)))
+
+
+@dataclass(frozen=True, eq=False)
+class UnitMixtures:
+    """Mixtures over the explanations of N units at any hubs.
+
+    The explanations are those at the nearest of some anchors.
+
+    Attributes
+    ----------
+    anchors : Explanations
+        Each explanation has the same place at all anchors.
+    hub_scale : array of shape (H,)
+        Unit of length of the hubs.
+    correction : Correction
+    wide : tuple of two arrays of shape (N, b)
+        Centre and width of a density that covers what no explanation describes.
+    inside : array of bool, shape (N, b)
+    """
+
+    anchors: Explanations
+    hub_scale: np.ndarray
+    correction: Correction
     wide: tuple[np.ndarray, np.ndarray]
     inside: np.ndarray
+
+    @classmethod
+    def at_anchors(
+        cls, anchors: Explanations, hub_scale: np.ndarray, centre: np.ndarray, spread: np.ndarray,
+        inside: np.ndarray,
+    ) -> UnitMixtures:
+        """Return mixtures without correction; the wide density is by the prior (N, b)."""
+        none = Correction.none(*anchors.z.shape[1:])
+        return cls(anchors, hub_scale, none, (centre, WIDE_WIDTH * spread), inside)
 
     @property
     def n_explanations(self) -> int:
         """Most explanations K of a unit."""
-        return self.mean.shape[3]
+        return self.anchors.z.shape[2]
 
-    def at(self, g: np.ndarray, region: np.ndarray) -> Conditional:
-        """Return the mixtures at hubs.
+    def at(self, g: np.ndarray) -> Guess:
+        """Return the explanations at the anchors nearest to hubs (n, H)."""
+        own = self.anchors
+        if len(own) == 1:
+            nearest = np.zeros(len(g), dtype=int)
+        else:
+            apart = (g[:, None] - own.g) / self.hub_scale
+            nearest = np.argmin(np.einsum("nah,nah->na", apart, apart), axis=1)
+        return Guess(own.z[nearest], own.scale[nearest], own.log_mass[nearest])
+
+    def conditional(self, guess: Guess) -> Conditional:
+        """Return the mixtures with given explanations, and with what earlier draws corrected.
 
         Parameters
         ----------
-        g : array of shape (n, H)
-        region : array of int, shape (n,)
-            Region of each of the hubs.
+        guess : Guess
+            At n values of the hubs.
         """
-        n, (_, _, n_units, k, b) = len(g), self.mean.shape
-        mean = np.empty((n, n_units, k, b))
-        packed = np.empty((n, n_units, k, self.scale.shape[-1]))
-        log_mass = np.empty((n, n_units, k))
-        for r in np.unique(region):
-            rows = np.flatnonzero(region == r)
-            u = (g[rows] - self.centre[r]) @ self.whiten[r].T
-            f = features(np.clip(u, self.low[r], self.high[r]))
-            mean[rows] = np.tensordot(f, self.mean[r], 1)
-            packed[rows] = np.tensordot(f, self.scale[r], 1)
-            with np.errstate(invalid="ignore"):
-                log_mass[rows] = np.tensordot(f, self.log_mass[r], 1)
-        there = np.isfinite(log_mass)
-        log_mass[~there] = -np.inf
-        scale = _unpacked(packed, b)
+        own, b = self.correction, guess.mean.shape[-1]
+        if b == 1:
+            mean = guess.mean + guess.scale[..., 0] * own.shift
+            scale = guess.scale * own.factor
+        else:
+            mean = guess.mean + np.einsum("nukij,ukj->nuki", guess.scale, own.shift)
+            scale = guess.scale @ own.factor
+        log_mass = guess.log_mass + own.log_mass
         log_share = log_mass - logsumexp(log_mass, axis=2, keepdims=True)
         with np.errstate(divide="ignore"):
-            floor = np.log(there * LEAST_SHARE)
-            log_share = np.logaddexp(log_share, floor)
-            log_share -= logsumexp(log_share, axis=2, keepdims=True)
+            floor = np.log(np.isfinite(log_mass) * LEAST_SHARE)
+        log_share = np.logaddexp(log_share, floor)
+        log_share -= logsumexp(log_share, axis=2, keepdims=True)
         log_share += np.log1p(-WIDE_SHARE)
-        wide = np.full((n, n_units, 1), np.log(WIDE_SHARE))
+        wide = np.full((*log_share.shape[:2], 1), np.log(WIDE_SHARE))
         shares = np.concatenate(
             [log_share + np.log(NORMAL_SHARE), log_share + np.log(TAIL_SHARE), wide], axis=2
         )
         inverse = 1.0 / scale if b == 1 else np.linalg.inv(scale)
         return Conditional(mean, scale, inverse, shares, self.wide, self.inside)
-
-    def corrected(self, shift: np.ndarray, factor: np.ndarray, log_mass: np.ndarray) -> UnitMixtures:
-        """Return mixtures with other constants.
-
-        Parameters
-        ----------
-        shift : array of shape (R, N, K, b)
-            Added to the means.
-        factor : array of shape (R, N, K, b (b + 1) / 2)
-            Added to the packed factors.
-        log_mass : array of shape (R, N, K)
-            Added to the log masses.
-        """
-        mean, scale, mass = self.mean.copy(), self.scale.copy(), self.log_mass.copy()
-        mean[:, 0] += shift
-        scale[:, 0] += factor
-        mass[:, 0] += log_mass
-        return replace(self, mean=mean, scale=scale, log_mass=mass)
-
-
-def _packed(scale: np.ndarray) -> np.ndarray:
-    """Lower triangles of factors (..., b, b), logarithms on the diagonal: (..., b (b + 1) / 2)."""
-    b = scale.shape[-1]
-    i, j = np.tril_indices(b)
-    out: np.ndarray = scale[..., i, j]
-    out[..., i == j] = np.log(out[..., i == j])
-    return out
-
-
-def _unpacked(packed: np.ndarray, b: int) -> np.ndarray:
-    i, j = np.tril_indices(b)
-    values = packed.copy()
-    values[..., i == j] = np.exp(values[..., i == j])
-    out = np.zeros((*packed.shape[:-1], b, b))
-    out[..., i, j] = values
-    return out
-
-
-def fit_mixtures(
-    units: Units,
-    anchors: list[Explanations],
-    wide: tuple[np.ndarray, np.ndarray],
-) -> UnitMixtures:
-    """Fit the polynomials to explanations at anchors.
-
-    Parameters
-    ----------
-    units : Units
-    anchors : list of R Explanations
-        Of each region, in the same order at all anchors; the first anchor knows all of them.
-    wide : tuple of two arrays of shape (N, b)
-        Centre and spread of the prior.
-
-    Returns
-    -------
-    UnitMixtures
-    """
-    k = max(a.z.shape[2] for a in anchors)
-    fits = [_fit_region(a, k) for a in anchors]
-    arrays = (np.stack(parts) for parts in zip(*fits, strict=True))
-    centre, width = wide
-    return UnitMixtures(
-        *arrays, wide=(centre, WIDE_WIDTH * np.where(units.inside, width, 1.0)), inside=units.inside
-    )
-
-
-def _fit_region(anchors: Explanations, k: int) -> tuple[np.ndarray, ...]:
-    g = anchors.g
-    m, h = g.shape
-    centre = g.mean(axis=0)
-    if h and m > 1:
-        covariance = np.atleast_2d(np.cov(g.T)) + 1e-12 * np.eye(h)
-        whiten = np.linalg.inv(np.linalg.cholesky(covariance))
-    else:
-        whiten = np.eye(h)
-    u = (g - centre) @ whiten.T
-    f = features(u)
-    penalty = RIDGE * m * np.eye(f.shape[1])
-    penalty[0, 0] = 0.0
-    solve = np.linalg.solve(f.T @ f + penalty, f.T)
-    there = np.isfinite(anchors.log_mass)
-    known = there[0]
-    # Where an explanation has vanished, its values at the first anchor stand for it.
-    z = np.where(there[..., None], anchors.z, anchors.z[:1])
-    scale = np.where(there[..., None, None], anchors.scale, anchors.scale[:1])
-    log_mass = np.where(there, anchors.log_mass, -np.inf)
-    top = log_mass.max(axis=2, keepdims=True)
-    relative = np.where(there, log_mass - top, np.log(1e-3))
-    mass = np.tensordot(solve, relative, 1)
-    mass[0][~known] = -np.inf
-    mass[1:][:, ~known] = 0.0
-    mean, packed = np.tensordot(solve, z, 1), np.tensordot(solve, _packed(scale), 1)
-    more = k - z.shape[2]
-
-    def padded(a: np.ndarray) -> np.ndarray:
-        return np.concatenate([a, np.repeat(a[:, :, :1], more, axis=2)], axis=2)
-
-    mass = np.pad(mass, ((0, 0), (0, 0), (0, more)))
-    mass[0, :, k - more :] = -np.inf
-    low, high = (u.min(axis=0), u.max(axis=0)) if m else (np.zeros(h), np.zeros(h))
-    return centre, low, high, whiten, padded(mean), padded(packed), mass

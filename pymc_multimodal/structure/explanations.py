@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.special import logsumexp
 
 from pymc_multimodal.structure.climbs import climb_units
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
-__all__ = ["MAX_EXPLANATIONS", "Explanations", "explain", "merge", "responses"]
+__all__ = ["FEW_STEPS", "STEPS", "Explanations", "catalogued", "explain"]
 
 # Most explanations of a unit: a bound on the cost. Conventional.
 MAX_EXPLANATIONS = 12
@@ -25,6 +26,8 @@ SAME_OPTIMUM = 0.1
 # Mass below which an explanation is left out, relative to the unit's largest, in nats.
 # Conventional: a wide density covers what is left out.
 NEGLIGIBLE = 10.0
+# What is added to the lengths of edges: in a tree, no edge is none.
+SMALLEST_EDGE = 1e-12
 # Steps of climbs from far away, and of those from explanations at other hubs. Conventional: Newton
 # steps double the number of digits.
 STEPS, FEW_STEPS = 15, 8
@@ -143,6 +146,10 @@ def merge(g: np.ndarray, ends: UnitPoints, s: int) -> Explanations:
     z = ends.z.reshape(m, s, n_units, b).swapaxes(1, 2).reshape(count, s, b)
     scale = ends.scale.reshape(m, s, n_units, b, b).swapaxes(1, 2).reshape(count, s, b, b)
     mass = ends.log_mass.reshape(m, s, n_units).swapaxes(1, 2).reshape(count, s)
+    ended = ends.ended.reshape(m, s, n_units).swapaxes(1, 2).reshape(count, s)
+    # A unit in which no climb has ended has the highest point in place of an optimum.
+    highest = mass == mass.max(axis=1, keepdims=True)
+    mass = np.where(ended | (highest & ~ended.any(axis=1, keepdims=True)), mass, -np.inf)
     order = np.argsort(-mass, axis=1, kind="stable")
     index = np.arange(count)
     k_max = min(s, MAX_EXPLANATIONS)
@@ -180,36 +187,103 @@ def merge(g: np.ndarray, ends: UnitPoints, s: int) -> Explanations:
     )
 
 
-def responses(
-    density: Density, units: Units, known: Explanations, g: np.ndarray, spread: np.ndarray
+def catalogued(
+    density: Density,
+    units: Units,
+    known: Explanations,
+    hub_scale: np.ndarray,
+    spread: np.ndarray,
 ) -> Explanations:
-    """Follow the explanations at one value of the hubs to others.
+    """Give each explanation the same place at all hubs.
+
+    The hubs are joined to a tree of short edges. Two explanations at the ends of an edge are the
+    same if a climb from one ends at the other.
 
     Parameters
     ----------
     density : Density
     units : Units
     known : Explanations
-        At one value of the hubs.
-    g : array of shape (m, H)
-        Where they are followed to.
+        At m values of the hubs.
+    hub_scale : array of shape (H,)
+        Unit of length of the hubs.
     spread : array of shape (N, b)
 
     Returns
     -------
     Explanations
-        In the order of `known`, at each of the hubs.
+        The hubs of the largest marginal density first.
     """
-    _, n_units, k, b = known.z.shape
-    starts = np.broadcast_to(known.z[0].swapaxes(0, 1), (len(g), k, n_units, b))
-    rows = np.repeat(g, k, axis=0)
-    ends = climb_units(density, units, rows, starts.reshape(-1, n_units, b), spread, FEW_STEPS)
-    m = len(g)
-    mass = ends.log_mass.reshape(m, k, n_units).swapaxes(1, 2)
-    return Explanations(
-        g,
-        ends.z.reshape(m, k, n_units, b).swapaxes(1, 2),
-        ends.scale.reshape(m, k, n_units, b, b).swapaxes(1, 2),
-        np.where(np.isfinite(known.log_mass), mass, -np.inf),
-        ends.log_hubs.reshape(m, k)[:, 0],
+    m, n_units, k, b = known.z.shape
+    if m == 1:
+        return known
+    root = int(np.argmax(known.log_marginal))
+    scaled = known.g / hub_scale
+    apart = np.linalg.norm(scaled[:, None] - scaled, axis=-1)
+    tree = minimum_spanning_tree(apart + SMALLEST_EDGE)
+    order, before = breadth_first_order(tree, root, directed=False)
+    child, parent = order[1:], before[order[1:]]
+    starts = known.z[parent].swapaxes(1, 2).reshape(-1, n_units, b)
+    width = np.linalg.norm(known.scale[parent], axis=-1).swapaxes(1, 2).reshape(starts.shape)
+    rows = np.repeat(known.g[child], k, axis=0)
+    ends = climb_units(density, units, rows, starts, spread, FEW_STEPS, width)
+    followed = ends.z.reshape(len(child), k, n_units, b).swapaxes(1, 2)
+    places = np.full((m, n_units, 4 * MAX_EXPLANATIONS), -1)
+    places[root, :, :k] = np.where(np.isfinite(known.log_mass[root]), np.arange(k), -1)
+    used = (places[root] >= 0).sum(axis=1)
+    unit = np.arange(n_units)
+    for e, (c, p) in enumerate(zip(child, parent, strict=True)):
+        free = np.isfinite(known.log_mass[c])
+        for place in range(int(used.max())):
+            own = places[p, :, place]
+            there = np.flatnonzero(own >= 0)
+            if not len(there):
+                continue
+            end = followed[e, there, own[there]]
+            r = np.linalg.solve(
+                known.scale[c, there], (known.z[c, there] - end[:, None])[..., None]
+            )[..., 0]
+            distance = np.where(free[there], np.einsum("ukb,ukb->uk", r, r), np.inf)
+            best = np.argmin(distance, axis=1)
+            same = distance[np.arange(len(there)), best] < SAME_OPTIMUM
+            places[c, there[same], place] = best[same]
+            free[there[same], best[same]] = False
+        # What no explanation of the parent leads to is new.
+        for j in range(k):
+            new = np.flatnonzero(free[:, j] & (used < places.shape[2]))
+            places[c, new, used[new]] = j
+            used[new] += 1
+    places = _packed(places)
+    row, at = np.arange(m)[:, None, None], np.maximum(places, 0)
+    ordered = np.concatenate([[root], np.delete(np.arange(m), root)])
+    out = Explanations(
+        known.g,
+        known.z[row, unit[:, None], at],
+        known.scale[row, unit[:, None], at],
+        np.where(places >= 0, known.log_mass[row, unit[:, None], at], -np.inf),
+        known.log_hubs,
     )
+    return out.take(ordered)
+
+
+def _packed(places: np.ndarray) -> np.ndarray:
+    """Let explanations that are nowhere together share a place: (m, N, P) to (m, N, K).
+
+    They may be one explanation that was lost on the way along the tree.
+    """
+    m, n_units, n_places = places.shape
+    there = places >= 0
+    order = np.argsort(-there.sum(axis=0), axis=1, kind="stable")
+    out = np.full_like(places, -1)
+    unit, k = np.arange(n_units), 1
+    for rank in range(n_places):
+        own = places[:, unit, order[:, rank]]
+        left = (own >= 0).any(axis=0)
+        for place in range(n_places):
+            if not left.any():
+                break
+            fits = left & ~((own >= 0) & (out[:, :, place] >= 0)).any(axis=0)
+            out[:, :, place] = np.where(fits & (own >= 0), own, out[:, :, place])
+            left &= ~fits
+            k = max(k, place + 1 if fits.any() else 0)
+    return out[:, :, :k]

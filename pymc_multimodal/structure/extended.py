@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from pymc_multimodal.structure.climbs import rows_at_a_time
+from pymc_multimodal.structure.climbs import climb_units, rows_at_a_time
+from pymc_multimodal.structure.conditional import Guess
+from pymc_multimodal.structure.explanations import SAME_OPTIMUM
 
 if TYPE_CHECKING:
-    from pymc_multimodal.regions import Partition
-    from pymc_multimodal.structure.conditional import UnitMixtures
+    from pymc_multimodal.structure.conditional import Conditional, UnitMixtures
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
 __all__ = ["Extended", "UnitProposals"]
+
+# Newton steps from the explanations at an anchor. Measured: examples/benchmarks/structure.py
+NEWTON_STEPS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,8 @@ class Extended:
     log_hubs : array of shape (n,)
     label : array of int, shape (n, M, N)
         Explanation of each point.
+    conditional : Conditional
+        What the points were drawn from.
     """
 
     g: np.ndarray
@@ -46,6 +52,7 @@ class Extended:
     log_value: np.ndarray
     log_hubs: np.ndarray
     label: np.ndarray
+    conditional: Conditional
 
     def __len__(self) -> int:
         return len(self.g)
@@ -100,15 +107,15 @@ class UnitProposals:
     ----------
     units : Units
     mixtures : UnitMixtures
-    partition : Partition
-        Regions of the hubs.
+    spread : array of shape (N, b)
+        Unit of length of the units' coordinates.
     points : int
         Points M of each unit.
     """
 
     units: Units
     mixtures: UnitMixtures
-    partition: Partition
+    spread: np.ndarray
     points: int
 
     @property
@@ -140,7 +147,7 @@ class UnitProposals:
         Extended
         """
         units, m = self.units, self.points
-        conditional = self.mixtures.at(g, self.partition.label(g))
+        conditional = self.mixtures.conditional(self._guess(density, g))
         z = conditional.sample(m, rng, given)
         x = units.scatter(np.repeat(g, m, axis=0), z.reshape(-1, *z.shape[2:]))
         terms = density.terms(x)
@@ -150,4 +157,35 @@ class UnitProposals:
         label = np.argmax(np.logaddexp(parts[..., :k], parts[..., k : 2 * k]), axis=3)
         weight = value - logsumexp(parts, axis=3)
         hubs = units.of_hubs(terms).reshape(len(g), m)[:, 0]
-        return Extended(g, z, np.where(np.isnan(weight), -np.inf, weight), value, hubs, label)
+        weight = np.where(np.isnan(weight), -np.inf, weight)
+        return Extended(g, z, weight, value, hubs, label, conditional)
+
+    def _guess(self, density: Density, g: np.ndarray) -> Guess:
+        """Return the explanations at hubs: those at an anchor, followed by Newton steps."""
+        guess = self.mixtures.at(g)
+        n, n_units, k, b = guess.mean.shape
+        if not g.shape[1]:
+            return guess
+        rows, begun = (n * k, n_units, b), guess.mean.swapaxes(1, 2)
+        width = np.linalg.norm(guess.scale, axis=-1).swapaxes(1, 2)
+        ends = climb_units(
+            density,
+            self.units,
+            np.repeat(g, k, axis=0),
+            begun.reshape(rows),
+            self.spread,
+            NEWTON_STEPS,
+            width.reshape(rows),
+        )
+        mean = ends.z.reshape(begun.shape).swapaxes(1, 2)
+        scale = ends.scale.reshape(n, k, n_units, b, b).swapaxes(1, 2)
+        log_mass = ends.log_mass.reshape(n, k, n_units).swapaxes(1, 2)
+        there = np.isfinite(guess.log_mass) & np.isfinite(log_mass)
+        for j in range(1, k):
+            for i in range(j):
+                step = (mean[:, :, j] - mean[:, :, i]) / np.linalg.norm(scale[:, :, i], axis=-1)
+                there[:, :, j] &= ~there[:, :, i] | ((step**2).sum(axis=-1) > SAME_OPTIMUM)
+        none = ~there.any(axis=2, keepdims=True)
+        return Guess(
+            mean, scale, np.where(none, guess.log_mass, np.where(there, log_mass, -np.inf))
+        )

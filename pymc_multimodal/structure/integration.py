@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.structure.conditional import Correction
+
 if TYPE_CHECKING:
     from pymc_multimodal.structure.extended import Extended, UnitProposals
     from pymc_multimodal.target.density import Density
@@ -17,13 +19,15 @@ __all__ = ["UnbiasedMarginal", "UnitSample", "choose_points", "draw_units", "ref
 # no more than the largest M. Measured: Doucet et al. 2015 (doi:10.1093/biomet/asu075) find values
 # near 1 best for chains; importance sampling wants less.
 MAX_VARIANCE = 0.3
-LEAST_POINTS, MOST_POINTS = 4, 64
+LEAST_POINTS, MOST_POINTS = 12, 64
 # Largest squared radius that counts in a refit, in squared standard deviations. Conventional: rare
 # points of large weight would widen the fit.
 MAX_RADIUS = 25.0
 # Draws by whose number the correction of an explanation is shrunk, for each coordinate.
 # Conventional.
 SHRINKAGE = 20.0
+# Least variance of a correction, and least factor of a mass. Conventional.
+LEAST_VARIANCE, LEAST_RATIO = 1e-4, 1e-3
 
 
 class UnbiasedMarginal:
@@ -134,34 +138,25 @@ def refit_mixtures(
     UnitProposals
     """
     mixtures = proposals.mixtures
-    r_max, (n_units, b), k = len(mixtures.centre), mixtures.inside.shape, mixtures.n_explanations
-    total, squares, expected = np.zeros((3, r_max, n_units, k))
-    first = np.zeros((r_max, n_units, k, b))
-    second = np.zeros((r_max, n_units, k, b, b))
+    (n_units, b), k = mixtures.inside.shape, mixtures.n_explanations
+    total, squares, expected = np.zeros((3, n_units, k))
+    first, second = np.zeros((n_units, k, b)), np.zeros((n_units, k, b, b))
     for own, weight in zip(drawn, weights, strict=True):
-        region = proposals.partition.label(own.g)
-        at = mixtures.at(own.g, region)
+        at = own.conditional
         mass = own.share * weight[:, None, None]
         predicted = np.exp(at.log_share[..., :k])
         predicted /= predicted.sum(axis=2, keepdims=True)
+        expected += np.einsum("n,nuk->uk", weight, predicted)
         for j in range(k):
             step = own.z - at.mean[:, None, :, j]
             r = np.einsum("nuij,nmuj->nmui", at.inverse[:, :, j], step)
             near = (own.label == j) & (np.einsum("nmui,nmui->nmu", r, r) < MAX_RADIUS)
             w = mass * near
-            for region_ in np.unique(region):
-                rows = region == region_
-                wr, rr = w[rows], r[rows]
-                total[region_, :, j] += wr.sum(axis=(0, 1))
-                squares[region_, :, j] += (wr**2).sum(axis=(0, 1))
-                first[region_, :, j] += np.einsum("nmu,nmui->ui", wr, rr)
-                second[region_, :, j] += np.einsum("nmu,nmui,nmul->uil", wr, rr, rr)
-                expected[region_, :, j] += weight[rows] @ predicted[rows, :, j]
-    return replace(proposals, mixtures=_corrected(mixtures, total, squares, expected, first, second))
-
-
-def _corrected(mixtures, total, squares, expected, first, second):  # type: ignore[no-untyped-def]
-    r_max, n_units, k, b = first.shape
+            total[:, j] += w.sum(axis=(0, 1))
+            squares[:, j] += (w**2).sum(axis=(0, 1))
+            first[:, j] += np.einsum("nmu,nmui->ui", w, r)
+            second[:, j] += np.einsum("nmu,nmui,nmul->uil", w, r, r)
+    old = mixtures.correction
     ess = total**2 / np.maximum(squares, 1e-300)
     trust = ess / (ess + SHRINKAGE * b)
     mean = first / np.maximum(total, 1e-300)[..., None]
@@ -170,13 +165,12 @@ def _corrected(mixtures, total, squares, expected, first, second):  # type: igno
     eye = np.eye(b)
     covariance = trust[..., None, None] * covariance + (1 - trust)[..., None, None] * eye
     both = mixtures.inside[:, None, :, None] & mixtures.inside[:, None, None, :]
-    covariance = np.where(both, covariance, eye) + 1e-9 * eye
-    from pymc_multimodal.structure.conditional import _packed, _unpacked
-
-    base = _unpacked(mixtures.scale[:, 0], b)
-    new = base @ np.linalg.cholesky(covariance)
-    shift = np.einsum("rukij,rukj->ruki", base, trust[..., None] * mean)
-    with np.errstate(divide="ignore"):
-        ratio = np.log(np.maximum(total, 1e-6 * expected + 1e-300) / np.maximum(expected, 1e-300))
-    log_mass = np.where(np.isfinite(mixtures.log_mass[:, 0]), trust * ratio, 0.0)
-    return mixtures.corrected(shift, _packed(new) - mixtures.scale[:, 0], log_mass)
+    covariance = np.where(both, covariance, eye) + LEAST_VARIANCE * eye
+    least = np.maximum(total, LEAST_RATIO * expected)
+    ratio = np.log(np.maximum(least, 1e-300) / np.maximum(expected, 1e-300))
+    correction = Correction(
+        old.shift + np.einsum("ukij,ukj->uki", old.factor, trust[..., None] * mean),
+        old.factor @ np.linalg.cholesky(covariance),
+        old.log_mass + np.where(expected > 0, trust * ratio, 0.0),
+    )
+    return replace(proposals, mixtures=replace(mixtures, correction=correction))

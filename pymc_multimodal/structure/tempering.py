@@ -75,6 +75,7 @@ def temper_hubs(
     spread: np.ndarray,
     starts: np.ndarray,
     rng: np.random.Generator,
+    begun: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Explanations]:
     """Draw hubs from their marginal density, by normal approximations of the units.
 
@@ -87,6 +88,8 @@ def temper_hubs(
     starts : array of shape (S, N, b)
         Starts of climbs in the units.
     rng : numpy.random.Generator
+    begun : array of shape (P, H), optional
+        Particles to go on from: they are not tempered again.
 
     Returns
     -------
@@ -99,16 +102,20 @@ def temper_hubs(
     period = density.period[hubs]
     base = _Base.fitted(density.prior_draws(FIRST_DRAWS, rng)[:, hubs])
     n = max(PARTICLES, PER_HUB * h)
-    g = wrap(base.draw(n, rng), period)
-    known = explain(density, units, g[:ANCHORS], starts, spread)
+    g = wrap(base.draw(n, rng), period) if begun is None else begun
+    chosen = rng.permutation(len(g))[:ANCHORS]
+    known = explain(density, units, g[chosen], starts, spread)
     known = _usable(known)
     marginal = LaplaceMarginal(density, units, known, hub_spread, spread)
     log_base, logp = base.log_density(g), marginal.values(g)
-    beta = 0.0
+    n, beta = len(g), 0.0 if begun is None else 1.0
     for _ in range(MAX_TEMPERATURES):
         gain = np.where(np.isfinite(logp), logp - log_base, -np.inf)
         new = _next_temperature(gain, beta)
-        weight = np.exp((new - beta) * (gain - gain.max()))
+        with np.errstate(invalid="ignore"):
+            weight = np.where(
+                np.isfinite(gain), np.exp((new - beta) * (gain - gain.max())), 0.0
+            )
         rows = _systematic(weight, rng)
         g, log_base, logp, beta = g[rows], log_base[rows], logp[rows], new
         # Explanations near to where the particles are now.
