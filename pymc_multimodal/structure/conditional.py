@@ -12,7 +12,7 @@ from scipy.special import gammaln, logsumexp
 if TYPE_CHECKING:
     from pymc_multimodal.structure.explanations import Explanations
 
-__all__ = ["Conditional", "Correction", "Guess", "UnitMixtures"]
+__all__ = ["Conditional", "Guess", "UnitMixtures", "log_sum"]
 
 # Shares of the normal of an explanation, of a t density with heavier tails around it, and of one
 # density over all of them, which covers what no explanation describes. Conventional: as for the
@@ -136,30 +136,46 @@ class Conditional:
         array of shape (n, m, N, 2 K + 1)
         """
         k, size = self.mean.shape[2], self.sizes
-        r2 = np.empty((*z.shape[:3], k))
+        out = np.empty((*z.shape[:3], 2 * k + 1))
+        log_det = -np.log(np.diagonal(self.inverse, axis1=-2, axis2=-1)).sum(axis=-1)
+        normal = self.log_share[..., :k] - log_det - 0.5 * size[:, None] * np.log(2 * np.pi)
+        heavy = self.log_share[..., k : 2 * k] - log_det - size[:, None] * np.log(TAIL_WIDTH)
+        heavy += _log_t_constant(TAIL_DF, size)[:, None]
+        power = 0.5 * (TAIL_DF + size)
         for j in range(k):
             step = z - self.mean[:, None, :, j]
             if z.shape[3] == 1:
-                r2[..., j] = (step[..., 0] * self.inverse[:, None, :, j, 0, 0]) ** 2
+                r2 = np.square(step[..., 0] * self.inverse[:, None, :, j, 0, 0])
             else:
                 r = np.einsum("nuij,nmuj->nmui", self.inverse[:, :, j], step)
-                r2[..., j] = np.einsum("nmui,nmui->nmu", r, r)
-        log_det = -np.log(np.diagonal(self.inverse, axis1=-2, axis2=-1)).sum(axis=-1)[:, None]
+                r2 = np.einsum("nmui,nmui->nmu", r, r)
+            out[..., j] = normal[:, None, :, j] - 0.5 * r2
+            out[..., k + j] = heavy[:, None, :, j] - power * np.log1p(
+                r2 / (TAIL_DF * TAIL_WIDTH**2)
+            )
         r = (z - self.wide[0]) / self.wide[1] * self.inside
-        wide = np.einsum("nmui,nmui->nmu", r, r)
-        wide_det = np.sum(np.log(self.wide[1]), axis=1, where=self.inside)
-        size_k = size[:, None]
-        normal = -0.5 * (r2 + size_k * np.log(2 * np.pi)) - log_det
-        heavy = _log_t(r2 / TAIL_WIDTH**2, TAIL_DF, size_k) - log_det - size_k * np.log(TAIL_WIDTH)
-        parts = [normal, heavy, (_log_t(wide, WIDE_DF, size) - wide_det)[..., None]]
-        out: np.ndarray = np.concatenate(parts, axis=3) + self.log_share[:, None]
+        r2 = np.einsum("nmui,nmui->nmu", r, r)
+        constant = _log_t_constant(WIDE_DF, size)
+        constant -= np.sum(np.log(self.wide[1]), axis=1, where=self.inside)
+        out[..., 2 * k] = self.log_share[:, None, :, 2 * k] + constant
+        out[..., 2 * k] -= 0.5 * (WIDE_DF + size) * np.log1p(r2 / WIDE_DF)
         return out
 
 
-def _log_t(r2: np.ndarray, df: float, size: np.ndarray) -> np.ndarray:
-    """Log density of a standard multivariate t at squared radii."""
-    constant = gammaln(0.5 * (df + size)) - gammaln(0.5 * df) - 0.5 * size * np.log(df * np.pi)
-    out: np.ndarray = constant - 0.5 * (df + size) * np.log1p(r2 / df)
+def log_sum(parts: np.ndarray) -> np.ndarray:
+    """Log of the sum of exponentials over the last axis; quicker than that of SciPy."""
+    top = parts.max(axis=-1)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        out: np.ndarray = np.log(np.exp(parts - top[..., None]).sum(axis=-1))
+    out += top
+    return out
+
+
+def _log_t_constant(df: float, size: np.ndarray) -> np.ndarray:
+    """Log of the constant of a standard multivariate t density, by the number of coordinates."""
+    out: np.ndarray = gammaln(0.5 * (df + size)) - gammaln(0.5 * df)
+    out -= 0.5 * size * np.log(df * np.pi)
     return out
 
 
@@ -181,29 +197,6 @@ class Guess:
 
 
 @dataclass(frozen=True, eq=False)
-class Correction:
-    """How the explanations differ from the normal approximations, in units of their widths.
-
-    Attributes
-    ----------
-    shift : array of shape (N, K, b)
-    factor : array of shape (N, K, b, b)
-        The scale is multiplied by it from the right.
-    log_mass : array of shape (N, K)
-    """
-
-    shift: np.ndarray
-    factor: np.ndarray
-    log_mass: np.ndarray
-
-    @classmethod
-    def none(cls, n_units: int, k: int, b: int) -> Correction:
-        """Return no correction."""
-        eye = np.broadcast_to(np.eye(b), (n_units, k, b, b))
-        return cls(np.zeros((n_units, k, b)), eye.copy(), np.zeros((n_units, k)))
-
-
-@dataclass(frozen=True, eq=False)
 class UnitMixtures:
     """Mixtures over the explanations of N units at any hubs.
 
@@ -215,7 +208,6 @@ class UnitMixtures:
         Each explanation has the same place at all anchors.
     hub_scale : array of shape (H,)
         Unit of length of the hubs.
-    correction : Correction
     wide : tuple of two arrays of shape (N, b)
         Centre and width of a density that covers what no explanation describes.
     inside : array of bool, shape (N, b)
@@ -223,7 +215,6 @@ class UnitMixtures:
 
     anchors: Explanations
     hub_scale: np.ndarray
-    correction: Correction
     wide: tuple[np.ndarray, np.ndarray]
     inside: np.ndarray
 
@@ -232,9 +223,8 @@ class UnitMixtures:
         cls, anchors: Explanations, hub_scale: np.ndarray, centre: np.ndarray, spread: np.ndarray,
         inside: np.ndarray,
     ) -> UnitMixtures:
-        """Return mixtures without correction; the wide density is by the prior (N, b)."""
-        none = Correction.none(*anchors.z.shape[1:])
-        return cls(anchors, hub_scale, none, (centre, WIDE_WIDTH * spread), inside)
+        """Return mixtures; the wide density is by the prior (N, b)."""
+        return cls(anchors, hub_scale, (centre, WIDE_WIDTH * spread), inside)
 
     @property
     def n_explanations(self) -> int:
@@ -252,21 +242,14 @@ class UnitMixtures:
         return Guess(own.z[nearest], own.scale[nearest], own.log_mass[nearest])
 
     def conditional(self, guess: Guess) -> Conditional:
-        """Return the mixtures with given explanations, and with what earlier draws corrected.
+        """Return the mixtures with given explanations.
 
         Parameters
         ----------
         guess : Guess
             At n values of the hubs.
         """
-        own, b = self.correction, guess.mean.shape[-1]
-        if b == 1:
-            mean = guess.mean + guess.scale[..., 0] * own.shift
-            scale = guess.scale * own.factor
-        else:
-            mean = guess.mean + np.einsum("nukij,ukj->nuki", guess.scale, own.shift)
-            scale = guess.scale @ own.factor
-        log_mass = guess.log_mass + own.log_mass
+        scale, log_mass = guess.scale, guess.log_mass
         log_share = log_mass - logsumexp(log_mass, axis=2, keepdims=True)
         with np.errstate(divide="ignore"):
             floor = np.log(np.isfinite(log_mass) * LEAST_SHARE)
@@ -277,5 +260,5 @@ class UnitMixtures:
         shares = np.concatenate(
             [log_share + np.log(NORMAL_SHARE), log_share + np.log(TAIL_SHARE), wide], axis=2
         )
-        inverse = 1.0 / scale if b == 1 else np.linalg.inv(scale)
-        return Conditional(mean, scale, inverse, shares, self.wide, self.inside)
+        inverse = 1.0 / scale if scale.shape[-1] == 1 else np.linalg.inv(scale)
+        return Conditional(guess.mean, scale, inverse, shares, self.wide, self.inside)
