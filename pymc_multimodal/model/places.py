@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 
+from pymc_multimodal.model.dependence import depends_on
 from pymc_multimodal.target import Place
 
 __all__ = ["places_of"]
@@ -58,5 +59,17 @@ def _axis(model: pm.Model, dim: Any, length: int) -> tuple[str, list[str]]:
     return (str(dim), [str(n) for n in names]) if len(names) == length else ("", [])
 
 
-def _of_missing(model: pm.Model, name: str, shape: tuple[int, ...]) -> list[tuple[str, list[str]]]:
-    return [("", [])] * len(shape)
+def _of_missing(
+    model: pm.Model, name: str, shape: tuple[int, ...]
+) -> list[tuple[str, list[str]]]:
+    """Return the dimension of masked observations along one axis, with their places there."""
+    whole = model.named_vars.get(name.removesuffix("_unobserved"))
+    nothing: list[tuple[str, list[str]]] = [("", [])] * len(shape)
+    if whole is None or whole.ndim != 1 or len(shape) != 1:
+        return nothing
+    part = model.named_vars[name]
+    places = depends_on([whole], part, shape[0])
+    axis = _labels(model, whole.name, whole.type.shape)[0] if places is not None else nothing[0]
+    if places is None or not axis[0] or not (places.sum(axis=0) == 1).all():
+        return nothing
+    return [(axis[0], [axis[1][i] for i in places.argmax(axis=0)])]

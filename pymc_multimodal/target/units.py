@@ -313,8 +313,8 @@ def _units(graph: sp.csr_matrix, unit: np.ndarray, places: Sequence[Place]) -> U
     names, dim = _names([[places[i] for i in m] for m in members])
     if len(wrong):
         coupled = graph.indices[graph.indptr[term[wrong[0]]] : graph.indptr[term[wrong[0]] + 1]]
-        both = coupled[unit[coupled] >= 0]
-        one, two = unit[both[0]], unit[both[unit[both] != unit[both[0]]][0]]
+        both = coupled[unit[coupled] >= 0].tolist()
+        one, two, *_ = dict.fromkeys(unit[both].tolist())
         elements = _listed([places[i].element for i in both])
         raise ModelError(
             f"structure= contradicts the model: a term of its log density depends on the units "
