@@ -69,7 +69,7 @@ def _of_missing(
         return nothing
     part = model.named_vars[name]
     places = depends_on([whole], part, shape[0])
-    axis = _labels(model, whole.name, whole.type.shape)[0] if places is not None else nothing[0]
+    axis = ("", []) if places is None else _labels(model, whole.name, places.shape[:1])[0]
     if places is None or not axis[0] or not (places.sum(axis=0) == 1).all():
         return nothing
     return [(axis[0], [axis[1][i] for i in places.argmax(axis=0)])]

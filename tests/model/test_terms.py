@@ -124,7 +124,10 @@ def test_outputs_of_unknown_length():
 
 
 def test_an_if_is_evaluated_row_by_row(rng):
-    from pytensor.ifelse import ifelse
+    try:
+        from pytensor.conditional.op import ifelse
+    except ModuleNotFoundError:
+        from pytensor.ifelse import ifelse
 
     with pm.Model() as model:
         t, z = pm.Normal("t", 0, 1), pm.Normal("z", 0, 1, shape=3)
