@@ -68,6 +68,17 @@ def mixture() -> pm.Model:
     return model
 
 
+def scales() -> pm.Model:
+    """A scale for each unit, which checks inside a mixture and a truncation compare with zero."""
+    with pm.Model(coords=COORDS) as model:
+        mu = pm.Normal("mu", 0, 2)
+        z, s = pm.Normal("z", mu, 1, dims="unit"), pm.HalfNormal("s", 1, dims="unit")
+        means = pt.stack([z, -z], axis=1)
+        pm.NormalMixture("y", [0.4, 0.6], means, s[:, None], observed=_data(N), dims="unit")
+        pm.TruncatedNormal("x", z, s, lower=-3.0, observed=abs(_data(N)), dims="unit")
+    return model
+
+
 def missing() -> pm.Model:
     """A regression with missing covariates and responses."""
     x, y = _data(12), _data(12, 2)

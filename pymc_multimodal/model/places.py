@@ -59,9 +59,7 @@ def _axis(model: pm.Model, dim: Any, length: int) -> tuple[str, list[str]]:
     return (str(dim), [str(n) for n in names]) if len(names) == length else ("", [])
 
 
-def _of_missing(
-    model: pm.Model, name: str, shape: tuple[int, ...]
-) -> list[tuple[str, list[str]]]:
+def _of_missing(model: pm.Model, name: str, shape: tuple[int, ...]) -> list[tuple[str, list[str]]]:
     """Return the dimension of masked observations along one axis, with their places there."""
     whole = model.named_vars.get(name.removesuffix("_unobserved"))
     nothing: list[tuple[str, list[str]]] = [("", [])] * len(shape)

@@ -44,6 +44,7 @@ EXACT = {
     "places": lambda x: x[pt.as_tensor([3, 0, 3])],
     "mask": lambda x: x[np.arange(D) % 2 == 1],
     "matrix places": lambda x: x.reshape((2, 3))[np.array([0, 1]), np.array([2, 0])],
+    "always true": lambda x: pt.switch(pt.all(0.5 + pt.exp(x[1:])[:2] > 0), x[:2], 0.0),
     "set": lambda x: pt.set_subtensor(x[1:3], x[4] * 2.0),
     "set at places": lambda x: pt.set_subtensor(pt.zeros(4)[np.array([2, 0])], x[:2]),
     "add": lambda x: pt.inc_subtensor(x[1:3], x[4:]),

@@ -18,7 +18,7 @@ from pymc_multimodal.model import layout, terms_of
 from pymc_multimodal.target import find_units
 
 EXACT = (
-    s.wells, s.centred, s.grouped, s.one_hot, s.mixture, s.missing, s.planes, s.simplexes,
+    s.wells, s.centred, s.grouped, s.one_hot, s.mixture, s.scales, s.missing, s.planes, s.simplexes,
     s.hyperprior, s.products, s.walk, s.regression, four_modes, tilted_signs, unequal, circular,
 )  # fmt: skip
 OPAQUE = (s.field, s.zero_sum, black_box)
@@ -27,6 +27,7 @@ UNITS = {
     s.centred: ("5 units of 1 coordinate (dim unit), hubs mu, tau", "unit=a"),
     s.grouped: ("5 units of 2 coordinates (dim unit), hubs mu, nu", "unit=a"),
     s.one_hot: ("5 units of 1 coordinate (dim unit), hubs mu", "unit=a"),
+    s.scales: ("5 units of 2 coordinates (dim unit), hubs mu", "unit=a"),
     s.mixture: ("5 units of 1 coordinate (dim unit), hubs w, s", "unit=a"),
     s.missing: ("5 units of 1 coordinate (dim row), hubs a, b, s", "row=1"),
     s.planes: ("5 units of 2 coordinates (dim unit), hubs mu", "unit=a"),
@@ -58,7 +59,7 @@ def points(model, n, rng):
     return start + rng.normal(size=(n, len(start)))
 
 
-@pytest.mark.parametrize("make", (*EXACT, *OPAQUE), ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*EXACT, *OPAQUE], ids=lambda make: make.__name__)
 def test_terms_sum_to_the_log_density_and_depend_as_told(make, rng):
     model = built(make)
     out = terms(model)
