@@ -15,34 +15,25 @@ from pytensor.compile.ops import DeepCopyOp, ViewOp
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import toposort
+from pytensor.raise_op import CheckAndRaise
 from pytensor.tensor import basic, extra_ops, special, subtensor
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import CAReduce, DimShuffle, Elemwise
+from pytensor.tensor.elemwise import CAReduce, Elemwise
 from pytensor.tensor.math import Argmax, Dot
 from pytensor.tensor.reshape import JoinDims, SplitDims
-from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
+from pytensor.tensor.shape import Shape, Shape_i
 
 from pymc_multimodal.model.black_box import is_black_box
+from pymc_multimodal.model.positive import always_holds
+from pymc_multimodal.model.reach import MOVES
 from pymc_multimodal.model.sets import Sets
 
 __all__ = ["depends_on"]
 
 _log = logging.getLogger("pymc.multimodal")
 
-# Ops that only select or rearrange elements of their first input. PyTensor 3 has fewer of them.
-_MOVES = (
-    subtensor.Subtensor,
-    subtensor.AdvancedSubtensor,
-    getattr(subtensor, "AdvancedSubtensor1", subtensor.AdvancedSubtensor),
-    DimShuffle,
-    Reshape,
-    SpecifyShape,
-    basic.Split,
-    basic.ExtractDiag,
-    extra_ops.Repeat,
-    JoinDims,
-    SplitDims,
-)
+# Ops that only select or rearrange elements of their first input.
+_MOVES = (*MOVES, basic.Split, basic.ExtractDiag, extra_ops.Repeat, JoinDims, SplitDims)
 # Ops that put their second input into the first.
 _PUTS = (
     subtensor.IncSubtensor,
@@ -64,8 +55,8 @@ def depends_on(outputs: Sequence[Any], root: Any, dim: int) -> np.ndarray | None
 
     Elements are followed through Ops that select, rearrange, reduce or combine them, and through
     products with a constant matrix by its elements that are not zero. Elements of any other Op
-    depend on all that enters it. No function of the vector is evaluated; indices, shapes and
-    constant matrices are.
+    depend on all that enters it. A comparison that always holds depends on nothing (but for
+    underflow). No function of the vector is evaluated; indices, shapes and constant matrices are.
 
     Parameters
     ----------
@@ -137,7 +128,12 @@ class _Walk:
             if any(v is None for v in inputs):
                 self.known.discard(variable)
                 return None
-            self.values.update(zip(node.outputs, _performed(node, inputs), strict=True))
+            try:
+                self.values.update(zip(node.outputs, _performed(node, inputs), strict=True))
+            except Exception:
+                _log.debug("The Op %s could not be run in Python.", node.op, exc_info=True)
+                self.known.difference_update(node.outputs)
+                return None
         return self.values[variable]
 
     def _begin(self, variable: Any) -> None:
@@ -169,7 +165,9 @@ class _Walk:
             return None
         try:
             results = self._followed(node)
-        except (ValueError, IndexError, TypeError, AssertionError):
+        except _UnknownShape:
+            raise
+        except Exception:
             _log.debug("The Op %s could not be followed.", op, exc_info=True)
             results = None
         if results is None:
@@ -229,6 +227,11 @@ class _Walk:
     def _same(self, node: Any) -> list[np.ndarray]:
         return [self.ids[node.inputs[0]]]
 
+    def _checked(self, node: Any) -> list[np.ndarray]:
+        first, *conditions = node.inputs
+        whole = self.sets.union_of([self.ids[v] for v in conditions])
+        return [self.sets.union(self.ids[first], np.array(whole))]
+
     def _elementwise(self, node: Any) -> list[np.ndarray]:
         ids = [self.ids[v] for v in node.inputs]
         scalar = node.op.scalar_op
@@ -237,6 +240,8 @@ class _Walk:
             if condition is not None:
                 return [np.where(condition, ids[1], ids[2])]
         out = self.sets.union(*ids)
+        if always_holds(node, self.value):
+            return [np.broadcast_to(0, out.shape)]
         if isinstance(scalar, ps.Mul):
             # A product with zero is zero.
             for v in node.inputs:
@@ -354,6 +359,7 @@ class _Walk:
 
 _RULES: tuple[tuple[tuple[Any, ...], Callable[[_Walk, Any], list[np.ndarray] | None]], ...] = (
     (_SAME, _Walk._same),
+    ((CheckAndRaise,), _Walk._checked),
     ((Elemwise,), _Walk._elementwise),
     (_MOVES, _Walk._moved),
     (_PUTS, _Walk._put),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 
+from pymc_multimodal.model.dependence import depends_on
 from pymc_multimodal.target import Place
 
 __all__ = ["places_of"]
@@ -59,4 +60,14 @@ def _axis(model: pm.Model, dim: Any, length: int) -> tuple[str, list[str]]:
 
 
 def _of_missing(model: pm.Model, name: str, shape: tuple[int, ...]) -> list[tuple[str, list[str]]]:
-    return [("", [])] * len(shape)
+    """Return the dimension of masked observations along one axis, with their places there."""
+    whole = model.named_vars.get(name.removesuffix("_unobserved"))
+    nothing: list[tuple[str, list[str]]] = [("", [])] * len(shape)
+    if whole is None or whole.ndim != 1 or len(shape) != 1:
+        return nothing
+    part = model.named_vars[name]
+    places = depends_on([whole], part, shape[0])
+    axis = ("", []) if places is None else _labels(model, whole.name, places.shape[:1])[0]
+    if places is None or not axis[0] or not (places.sum(axis=0) == 1).all():
+        return nothing
+    return [(axis[0], [axis[1][i] for i in places.argmax(axis=0)])]

@@ -12,10 +12,10 @@ from pytensor.tensor import subtensor
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.shape import Reshape, SpecifyShape
 
-__all__ = ["reaching"]
+__all__ = ["MOVES", "reaching"]
 
 # Ops that only select or rearrange elements of their first input.
-_MOVES = (
+MOVES = (
     subtensor.Subtensor,
     subtensor.AdvancedSubtensor,
     # PyTensor 3 has no such class.
@@ -74,7 +74,7 @@ def _moved(node: Any, place: int, elements: np.ndarray) -> np.ndarray | None:
         if None in shape and all(all(v.type.broadcastable) for v in others):
             shape = elements.shape
         return None if None in shape else np.broadcast_to(elements, shape)
-    if isinstance(node.op, _MOVES) and place == 0 and all(isinstance(v, Constant) for v in others):
+    if isinstance(node.op, MOVES) and place == 0 and all(isinstance(v, Constant) for v in others):
         result: list[Any] = [None]
         node.op.perform(node, [elements, *(v.data for v in others)], [result])
         return np.asarray(result[0])

@@ -69,8 +69,12 @@ class ModelTerms:
         """A name for each coordinate."""
         return tuple(str(place) for place in self.places)
 
+    def prepare(self) -> None:
+        """Compile the function of the terms, if that has not happened yet."""
+        self._compiled()
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Evaluate the terms of rows, (n, d) to (n, T); the first call compiles them.
+        """Evaluate the terms of rows, (n, d) to (n, T); the first call compiles (`prepare`).
 
         They are finite, or -inf where the model gives NaN or an infinite value.
         """

@@ -254,6 +254,8 @@ class Density:
         model = self.term_model
         if model is None:
             raise TypeError("terms was asked of a density whose terms are not known: use logp.")
+        # The time that this takes is none of an evaluation.
+        model.prepare()
         x, function = np.ascontiguousarray(x, dtype=float), TermFunction(model)
         parts = [x[i : i + TERM_CHUNK] for i in range(0, len(x), TERM_CHUNK)]
         results = [self._counted(p, partial(self._here, p, function), False) for p in parts]

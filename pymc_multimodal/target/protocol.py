@@ -105,6 +105,10 @@ class TermModel(Protocol):
         """Where each coordinate stands in the model."""
         ...
 
+    def prepare(self) -> None:
+        """Compile what evaluates the terms, if that has not happened yet."""
+        ...
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Evaluate the terms at points: (n, d) to (n, T), -inf where they are not finite."""
         ...

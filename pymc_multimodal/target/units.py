@@ -245,8 +245,16 @@ def components(depends: np.ndarray, hubs: np.ndarray) -> list[np.ndarray]:
     hubs : array of int, shape (H,)
     """
     graph = sp.csr_matrix(depends, dtype=np.int32)
-    unit = _components((graph.T @ graph).tocsr(), hubs.tolist())
-    return [np.flatnonzero(unit == k) for k in range(unit.max(initial=-1) + 1)]
+    return _members(_components((graph.T @ graph).tocsr(), hubs.tolist()))
+
+
+def _members(unit: np.ndarray) -> list[np.ndarray]:
+    """Return the coordinates of each unit, from the unit of each coordinate."""
+    order = np.argsort(unit, kind="stable")[np.count_nonzero(unit < 0) :]
+    if not len(order):
+        return []
+    parts: list[np.ndarray] = np.split(order, np.flatnonzero(np.diff(unit[order])) + 1)
+    return parts
 
 
 def _components(shared: sp.csr_matrix, hubs: Sequence[int]) -> np.ndarray:
@@ -285,7 +293,7 @@ def _few_hubs(shared: sp.csr_matrix) -> list[int] | None:
 
 def _without_strays(unit: np.ndarray, hubs: Sequence[int], places: Sequence[Place]) -> np.ndarray:
     """Make hubs of the units beside those along one named dimension, if there is room for them."""
-    members = [np.flatnonzero(unit == k) for k in range(unit.max() + 1)]
+    members = _members(unit)
     at = [_common([places[i] for i in m]) for m in members]
     dims = [d for labels in at for d in labels]
     for dim in sorted(set(dims), key=dims.count, reverse=True):
@@ -309,12 +317,12 @@ def _units(graph: sp.csr_matrix, unit: np.ndarray, places: Sequence[Place]) -> U
     owner = unit[graph.indices]
     np.maximum.at(of_term, term, owner)
     wrong = np.flatnonzero((owner >= 0) & (owner != of_term[term]))
-    members = [np.flatnonzero(unit == k) for k in range(unit.max() + 1)]
+    members = _members(unit)
     names, dim = _names([[places[i] for i in m] for m in members])
     if len(wrong):
         coupled = graph.indices[graph.indptr[term[wrong[0]]] : graph.indptr[term[wrong[0]] + 1]]
-        both = coupled[unit[coupled] >= 0]
-        one, two = unit[both[0]], unit[both[unit[both] != unit[both[0]]][0]]
+        both = coupled[unit[coupled] >= 0].tolist()
+        one, two, *_ = dict.fromkeys(unit[both].tolist())
         elements = _listed([places[i].element for i in both])
         raise ModelError(
             f"structure= contradicts the model: a term of its log density depends on the units "
