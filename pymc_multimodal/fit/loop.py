@@ -12,6 +12,7 @@ from pymc_multimodal.fit.finish import finish
 from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import STEPS, Step
+from pymc_multimodal.fit.structured import structured_fit
 from pymc_multimodal.search import begin_search
 from pymc_multimodal.status import GradientMisleads, LimitReached, SymmetryBroken
 from pymc_multimodal.target.watchdog import ended_at
@@ -81,6 +82,10 @@ def _fit(run: Run) -> Fit:
         judged = judge_outputs(run, price)
         if judged is not None:
             return emulated_fit(run, judged)
+    else:
+        by_units = structured_fit(run)
+        if by_units is not None:
+            return by_units
     return _run_steps(run, price)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.moves.local import MoveState
     from pymc_multimodal.regions import ChainDiagnostics, RegionDraws
     from pymc_multimodal.search import Modes, Screening
+    from pymc_multimodal.structure import UnitModes
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.history import Evaluations
 
@@ -67,6 +68,8 @@ class Fit:
     emulator : Emulator or None
         The cheap stand-in for an expensive density by which the posterior was found. It is not
         saved.
+    units : UnitModes or None
+        Where the posterior falls apart into units: the explanations of each, with their weights.
     """
 
     config: FitConfig
@@ -85,6 +88,7 @@ class Fit:
     screening: Screening | None = None
     evaluations: Evaluations | None = None
     emulator: Emulator | None = None
+    units: UnitModes | None = None
 
     def __repr__(self) -> str:
         """Say in one line what was found; the arrays are in the attributes."""

@@ -14,6 +14,7 @@ from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target.group import Symmetry
 from pymc_multimodal.target.history import Evaluations
+from pymc_multimodal.target.structure import Structure
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals import GeneratorConfig
@@ -53,6 +54,9 @@ class FitConfig:
     max_seconds : float, optional
         The same in seconds; compiling the model is not counted.
     random_seed : int
+    structure : Structure or bool
+        Units that share nothing but a few coordinates, each with explanations of its own; True
+        looks for them in the model's graph, False does without.
     symmetry : Symmetry or bool
         Exchangeable components and signs, of which one image is fitted for all; True looks for
         them, False does without.
@@ -70,6 +74,7 @@ class FitConfig:
     max_evals: float | None = None
     max_seconds: float | None = None
     random_seed: int = 0
+    structure: Structure | bool = True
     symmetry: Symmetry | bool = True
 
     def __post_init__(self) -> None:
@@ -96,6 +101,10 @@ class FitConfig:
         if not isinstance(self.symmetry, bool | Symmetry):
             raise TypeError(
                 f"{owner}(symmetry={self.symmetry!r}) must be True, False or a Symmetry(...)."
+            )
+        if not isinstance(self.structure, bool | Structure):
+            raise TypeError(
+                f"{owner}(structure={self.structure!r}) must be True, False or a Structure(...)."
             )
         checks.share(owner, "target_se", self.target_se)
         if self.max_evals is not None:

@@ -57,6 +57,13 @@ class Clusters:
         """Number of regions."""
         return int(self.region.max()) + 1
 
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw n points, shape (n, H)."""
+        which = rng.choice(len(self), size=n, p=self.share / self.share.sum())
+        noise = rng.standard_normal((n, self.centre.shape[1]))
+        step = np.einsum("nij,nj->ni", self.scale[which], noise)
+        return wrap(self.centre[which] + step, self.period)
+
     def log_parts(self, g: np.ndarray) -> np.ndarray:
         """Log of share times density of each normal at points (n, H), shape (n, C)."""
         out = np.empty((len(g), len(self)))

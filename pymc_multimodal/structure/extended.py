@@ -151,7 +151,7 @@ class UnitProposals:
         Extended
         """
         units, m = self.units, self.points
-        conditional = self.mixtures.conditional(self._guess(density, g))
+        conditional = self.mixtures.conditional(self.explained(density, g))
         z = conditional.sample(m, rng, given)
         x = units.scatter(np.repeat(g, m, axis=0), z.reshape(-1, *z.shape[2:]))
         terms = density.terms(x)
@@ -162,7 +162,7 @@ class UnitProposals:
         weight[np.isnan(weight)] = -np.inf
         return Extended(g, z, weight, value, hubs, parts)
 
-    def _guess(self, density: Density, g: np.ndarray) -> Guess:
+    def explained(self, density: Density, g: np.ndarray) -> Guess:
         """Return the explanations at hubs: those at an anchor, followed by Newton steps."""
         guess = self.mixtures.at(g)
         n, n_units, k, b = guess.mean.shape

@@ -1,0 +1,48 @@
+"""Posteriors that fall apart into units: explanations of each unit in place of K^N modes.
+
+>>> units = chosen_units(density, True)  # doctest: +SKIP
+>>> found = explain_hubs(density, units, starts, rng)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pymc_multimodal.structure.clusters import ClusterPartition, Clusters
+from pymc_multimodal.structure.conditional import UnitMixtures
+from pymc_multimodal.structure.explanations import Explanations
+from pymc_multimodal.structure.extended import UnitProposals
+from pymc_multimodal.structure.hubs import (
+    Explained,
+    density_of_hubs,
+    explain_hubs,
+    missing_explanations,
+    several_explanations,
+)
+from pymc_multimodal.structure.integration import (
+    UnbiasedMarginal,
+    UnitSample,
+    choose_points,
+    draw_units,
+)
+from pymc_multimodal.structure.moves import UnitGenerator, UnitMove
+from pymc_multimodal.structure.result import UnitModes, unit_modes
+
+__all__ = [
+    "ClusterPartition",
+    "Clusters",
+    "Explained",
+    "Explanations",
+    "UnbiasedMarginal",
+    "UnitGenerator",
+    "UnitMixtures",
+    "UnitModes",
+    "UnitMove",
+    "UnitProposals",
+    "UnitSample",
+    "choose_points",
+    "density_of_hubs",
+    "draw_units",
+    "explain_hubs",
+    "missing_explanations",
+    "several_explanations",
+    "unit_modes",
+]

@@ -1,0 +1,176 @@
+"""What a fit says of each unit: its explanations, their weights, and how they combine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.status import counted
+
+if TYPE_CHECKING:
+    from pymc_multimodal.structure.extended import UnitProposals
+    from pymc_multimodal.structure.integration import UnitSample
+    from pymc_multimodal.target.units import Units
+
+__all__ = ["UnitModes", "unit_modes"]
+
+# Share of the posterior from which on a combination of explanations is listed, and draws at which
+# combinations are looked for. Conventional.
+LISTED_SHARE, LOOKED_AT = 0.01, 500
+# Explanations of a smaller weight are not counted. Conventional.
+COUNTED_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class UnitModes:
+    """The explanations of each of N units.
+
+    Attributes
+    ----------
+    units : Units
+    location : array of shape (N, K, b)
+        Mean of each explanation's draws (unconstrained); NaN where there is none. The explanation
+        of largest weight is the first.
+    weight, weight_se : arrays of shape (N, K)
+        Posterior probability of each explanation of the unit, and its standard error.
+    combinations : array of int, shape (J, N)
+        Combinations of explanations that hold more than a hundredth of the posterior.
+    probability, probability_se : arrays of shape (J,)
+        Of the combinations, the largest first.
+    order : array of int, shape (N, K)
+        Place in the proposals of each explanation.
+    """
+
+    units: Units
+    location: np.ndarray
+    weight: np.ndarray
+    weight_se: np.ndarray
+    combinations: np.ndarray
+    probability: np.ndarray
+    probability_se: np.ndarray
+    order: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    @property
+    def n_explanations(self) -> np.ndarray:
+        """Explanations of each unit that hold a thousandth of its probability, shape (N,)."""
+        out: np.ndarray = (self.weight > COUNTED_WEIGHT).sum(axis=1)
+        return out
+
+    @property
+    def described(self) -> str:
+        """Numbers of units, explanations and combinations in words."""
+        count = self.n_explanations
+        log10 = float(np.log10(np.maximum(count, 1)).sum())
+        several = counted(int((count > 1).sum()), "unit")
+        combinations = f"10^{log10:.0f}" if log10 > 6 else f"{round(10**log10)}"
+        return f"{several} of {len(self)} with several explanations, {combinations} combinations"
+
+
+def unit_modes(
+    proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray | None
+) -> UnitModes:
+    """Estimate weights of the explanations.
+
+    Parameters
+    ----------
+    proposals : UnitProposals
+    sample : UnitSample
+    ratio : array of shape (n,), or None
+        Importance ratios of the hubs; None where there are no hubs, so that the units are
+        independent.
+
+    Returns
+    -------
+    UnitModes
+    """
+    units, share = proposals.units, sample.share
+    if ratio is None:
+        weight = np.exp(sample.log_mean - sample.log_mean.max(axis=0))
+    else:
+        weight = np.broadcast_to(ratio[:, None], sample.log_mean.shape)
+    # Draws of no weight may hold NaN.
+    rows = np.flatnonzero(np.isfinite(sample.log_marginal) & (weight.max(axis=1) > 0))
+    weight, share, x = weight[rows], share[rows].astype(float), sample.x[rows]
+    total = weight.sum(axis=0)
+    mean = np.einsum("nu,nuk->uk", weight, share) / total[:, None]
+    deviation = (weight**2).sum(axis=0)[:, None] * mean**2
+    squared = np.einsum("nu,nuk->uk", weight**2, share**2)
+    cross = np.einsum("nu,nuk->uk", weight**2, share)
+    se = np.sqrt(np.maximum(squared - 2 * mean * cross + deviation, 0.0)) / total[:, None]
+    order = np.argsort(-mean, axis=1, kind="stable")
+    combinations, probability, error = _combinations(mean, se, share, ratio, rows)
+    rank = np.argsort(order, axis=1)
+    combinations = rank[np.arange(len(rank)), combinations]
+    location = np.take_along_axis(
+        _locations(units, x, share, weight), order[:, :, None], axis=1
+    )
+    return UnitModes(
+        units,
+        location,
+        np.take_along_axis(mean, order, axis=1),
+        np.take_along_axis(se, order, axis=1),
+        combinations,
+        probability,
+        error,
+        order,
+    )
+
+
+def _locations(
+    units: Units, x: np.ndarray, share: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Mean of the draws of each explanation, shape (N, K, b)."""
+    z = units.gather(x)
+    mass = weight[..., None] * share
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.einsum("nuk,nub->ukb", mass, z) / mass.sum(axis=0)[..., None]
+    return np.where(units.inside[:, None], mean, np.nan)
+
+
+def _combinations(
+    mean: np.ndarray,
+    se: np.ndarray,
+    share: np.ndarray,
+    ratio: np.ndarray | None,
+    rows: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find combinations of explanations of more than a hundredth, with their probabilities."""
+    n_units = len(mean)
+    unit = np.arange(n_units)
+    if ratio is None:
+        share, weight = mean[None], np.ones(1)
+    else:
+        weight = ratio[rows]
+        chosen = np.argsort(-weight)[:LOOKED_AT]
+    looked = share if ratio is None else share[chosen]
+    found = {tuple(row) for row in looked.argmax(axis=2)}
+    checked: set[tuple[int, ...]] = set()
+    kept: dict[tuple[int, ...], tuple[float, float]] = {}
+    total = weight.sum()
+    while found:
+        combination = found.pop()
+        checked.add(combination)
+        each = share[:, unit, combination]
+        with np.errstate(divide="ignore"):
+            product = np.exp(np.log(each).sum(axis=1))
+        p = float(weight @ product / total)
+        if p < LISTED_SHARE:
+            continue
+        error = float(np.sqrt(np.sum((weight * (product - p)) ** 2)) / total)
+        if ratio is None:
+            error = p * float(np.sqrt(np.sum((se[unit, combination] / each[0]) ** 2)))
+        kept[combination] = (p, error)
+        for i in unit:
+            for k in np.flatnonzero(mean[i] > LISTED_SHARE):
+                other = (*combination[:i], int(k), *combination[i + 1 :])
+                if other not in checked:
+                    found.add(other)
+    ordered = sorted(kept, key=lambda c: -kept[c][0])
+    values = np.array([kept[c] for c in ordered]).reshape(-1, 2)
+    listed = np.array(ordered, dtype=int).reshape(-1, n_units)
+    return listed, values[:, 0], values[:, 1]
