@@ -189,21 +189,21 @@ class _Walk:
             value = self.value(output)
             if value is not None:
                 return np.shape(value)
-        return self._inferred(node)[k]
+        return self._inferred(node, k)
 
-    def _inferred(self, node: Any) -> list[tuple[int, ...]]:
-        """Return the shapes of a node's outputs by the Op's own rule."""
+    def _inferred(self, node: Any, k: int) -> tuple[int, ...]:
+        """Return the shape of a node's output by the Op's own rule."""
         infer = getattr(node.op, "infer_shape", None)
         if infer is None:
             raise _UnknownShape(f"{node.op} does not tell the shape of its outputs")
         shapes = [tuple(pt.constant(int(n)) for n in self.ids[v].shape) for v in node.inputs]
         graph = (None,) if len(inspect.signature(infer).parameters) == 3 else ()
         try:
-            inferred = infer(*graph, node, shapes)
+            inferred = tuple(infer(*graph, node, shapes)[k])
         except Exception as error:
             # An Op's own rule may raise anything; some need the graph that is not there.
             raise _UnknownShape(f"{node.op} does not tell the shape of its outputs") from error
-        return [tuple(self._length(n) for n in shape) for shape in inferred]
+        return tuple(self._length(n) for n in inferred)
 
     def _length(self, n: Any) -> int:
         variable = pt.as_tensor(n)

@@ -323,11 +323,18 @@ def _units(graph: sp.csr_matrix, unit: np.ndarray, places: Sequence[Place]) -> U
         coupled = graph.indices[graph.indptr[term[wrong[0]]] : graph.indptr[term[wrong[0]] + 1]]
         both = coupled[unit[coupled] >= 0].tolist()
         one, two, *_ = dict.fromkeys(unit[both].tolist())
+        remedy = (
+            "It depends on all coordinates, as that of a black box does or of a covariance between "
+            "all units: use structure=False."
+            if len(coupled) == len(unit)
+            else "Make one unit of the two, or leave out of the units the variable that couples "
+            "them."
+        )
         elements = _listed([places[i].element for i in both])
         raise ModelError(
             f"structure= contradicts the model: a term of its log density depends on the units "
-            f"{names[one]} and {names[two]} together (through {elements}). Units share hubs only: "
-            "make one unit of the two, or leave out of the units the variable that couples them."
+            f"{names[one]} and {names[two]} together (through {elements}). Units "
+            f"share hubs only. {remedy}"
         )
     padded = np.full((len(members), max(map(len, members))), -1)
     for row, m in zip(padded, members, strict=True):

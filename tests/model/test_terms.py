@@ -10,12 +10,13 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 import structured as s
-from models import black_box, circular, four_modes, tilted_signs, unequal
+from models import Square, black_box, circular, four_modes, tilted_signs, unequal
 from pymc.exceptions import ImputationWarning
 from simulators import QUICK, Simulator, model_logp, plain
 
 from pymc_multimodal.model import layout, terms_of
-from pymc_multimodal.target import find_units
+from pymc_multimodal.status import ModelError
+from pymc_multimodal.target import Density, Structure, chosen_units, find_units
 
 EXACT = (
     s.wells, s.centred, s.grouped, s.one_hot, s.mixture, s.scales, s.missing, s.planes, s.simplexes,
@@ -118,6 +119,29 @@ def test_where_the_log_density_is_not_finite():
     assert find_units(out.depends, out.places).n_units == 3
     alone = out.depends[np.isneginf(values[1])]
     np.testing.assert_array_equal(alone, np.tile([False, True, False], (len(alone), 1)))
+
+
+def test_units_that_the_graph_contradicts():
+    def chosen(make, setting):
+        out = terms(built(make))
+        function = Density(np.sum, out.depends.shape[1], terms=lambda: out)
+        return chosen_units(function, setting)
+
+    assert str(chosen(s.walk, Structure(units=[[0, 1, 2], [4, 5], [7, 8]]))).startswith("3 units")
+    with pytest.raises(ModelError, match=r"z\[0\] and z\[1\] together.*Make one unit"):
+        chosen(s.walk, Structure(units="z"))
+    with pytest.raises(ModelError, match=r"unit=a and unit=b together.*through z"):
+        chosen(s.field, Structure(units="unit"))
+    with pytest.raises(ModelError, match="black box"):
+        chosen(opaque_sum, Structure(units="x"))
+
+
+def opaque_sum():
+    """A black box that returns one number."""
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 3.0, shape=4)
+        pm.Potential("p", pt.sum(pt.sort(Square()(x)) * np.arange(4)))
+    return model
 
 
 def test_outputs_of_unknown_length():
