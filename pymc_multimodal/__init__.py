@@ -31,7 +31,7 @@ from pymc_multimodal.proposals import (
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.status import FitError, ModelError, Status
-from pymc_multimodal.target import Evaluations, Symmetry
+from pymc_multimodal.target import Evaluations, Structure, Symmetry
 
 __all__ = [
     "LRDS",
@@ -55,6 +55,7 @@ __all__ = [
     "ScoreGenerator",
     "ScoreLangevin",
     "Status",
+    "Structure",
     "Symmetry",
     "__version__",
     "attach",

@@ -23,7 +23,7 @@ from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
 from pymc_multimodal.proposals import GeneratorConfig
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
-from pymc_multimodal.target import Evaluations, Symmetry
+from pymc_multimodal.target import Evaluations, Structure, Symmetry
 
 __all__ = [
     "FitSettings",
@@ -110,6 +110,11 @@ class FitSettings(TypedDict, total=False):
         ``Evaluations.load(path)``): where each evaluation is dear, they are not paid for again.
     challenge : Challenge or bool, optional
         The tempered search that tests the fit; False leaves it out.
+    structure : Structure or bool, optional
+        Units (stars, patients, missing values) that share nothing but a few hyperparameters: each
+        has explanations of its own, in place of K^N modes of the whole. By default they are looked
+        for in the model's graph, and used where there are many combinations; False does without,
+        and ``Structure(units=...)`` names them.
     symmetry : Symmetry or bool, optional
         A symmetry of the posterior, such as exchangeable components or signs; one of all equivalent
         modes is fitted. By default it is looked for; False fits all modes.
@@ -144,6 +149,7 @@ class FitSettings(TypedDict, total=False):
     emulation: Emulation | bool | None
     evaluations: Evaluations | None
     challenge: Challenge | bool | None
+    structure: Structure | bool | None
     symmetry: Symmetry | bool | None
     target_se: float | None
     max_evals: float | None
