@@ -30,7 +30,7 @@ __all__ = [
 Level: TypeAlias = Literal["info", "warning"]
 Stage: TypeAlias = Literal[
     "approximation", "challenge", "density", "emulation", "evidence", "fit", "kernel", "proposals",
-    "regions", "search",
+    "regions", "search", "structure",
 ]  # fmt: skip
 
 
@@ -78,6 +78,9 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     # Emulation of an expensive density
     "emulated": StatusKind(("emulation",), _EITHER),
     "weighted_draws": StatusKind(("emulation",), _INFO),
+    # Units that share nothing but a few coordinates
+    "units": StatusKind(("structure",), _EITHER),
+    "unit_modes": StatusKind(("structure",), _WARNING),
     # Regions and their chains
     "overlap": StatusKind(("regions", "evidence"), _EITHER),
     "r_hat": StatusKind(("regions",), _WARNING),

@@ -22,6 +22,8 @@ BOUNDED_RATIO, ERROR_FACTOR = 5.0, 2.0
 # Largest difference between two samples, in standard errors of the difference: of the log
 # evidence, and of the largest of K shares. Conventional: 3.5 is exceeded once in 2,000 times.
 MAX_DIFFERENCE, MAX_SHARE_DIFFERENCE = 3.5, 4.0
+# What shares differ by through rounding alone, where one mode holds all.
+ROUNDING = 1e-9
 # A mode that holds less than this part of the error asked for, with three standard errors, is not
 # judged. Conventional.
 NEGLIGIBLE = 0.1
@@ -157,7 +159,8 @@ def _differences(
     if not gap <= MAX_DIFFERENCE * np.hypot(*errors):
         out.append(f"two samples differ by {gap:.2g} nats in log evidence")
     difference = np.abs(now[0] - then[0])
-    if (difference > MAX_SHARE_DIFFERENCE * np.hypot(now[1], then[1])).any():
+    error = MAX_SHARE_DIFFERENCE * np.hypot(now[1], then[1])
+    if (difference > error + ROUNDING).any():
         out.append(f"two samples differ by {difference.max():.2g} in the mass of a mode")
     return out
 

@@ -32,10 +32,17 @@ SHRINK, GROW = 0.25, 2.0
 LEAST_CURVATURE = 1e-2
 # Greatest width of an explanation, in spreads of the starts: as `Modes.scale`.
 MAX_WIDTH = 1.0
-# Step of the differences, in widths of the explanation. Conventional: second differences then have
-# an error of 1e-4 of the curvature by the fourth derivative, and by rounding of 1e-4 where the log
-# density is of the order of 1e7.
-DIFFERENCE = 1e-2
+# Step of the differences while climbs are under way, in widths of the explanation. Conventional:
+# second differences then have an error of 1e-4 of the curvature by the fourth derivative, and by
+# rounding of 1e-4 where the log density is of the order of 1e7.
+FINE = 1e-2
+# Step of the differences by which an explanation is described, in its widths: the normal then has
+# the width at which the density has fallen to exp(-1/2), also where the optimum is a kink, and its
+# centre is the middle between both sides. Conventional.
+COARSE = 1.0
+# Looks by which the width is found with such differences. Conventional: each brings the logarithm
+# of the width at a kink twice as near to its limit.
+COARSE_STEPS = 3
 # Least width, in spreads of the starts. Conventional.
 LEAST_WIDTH = 1e-7
 # Numbers that are held at a time: 32 MB of float64. Conventional.
@@ -81,7 +88,7 @@ def climb_units(
     steps: int,
     width: np.ndarray | None = None,
 ) -> UnitPoints:
-    """Climb in every unit, at fixed hubs.
+    """Climb in every unit, at fixed hubs, and describe the optima.
 
     Parameters
     ----------
@@ -97,20 +104,26 @@ def climb_units(
     steps : int
         Most steps.
     width : array of shape (n, N, b), optional
-        Expected widths; by default the spread.
+        Widths of known explanations: the climbs begin near to optima, which are described anew.
+        By default the climbs begin anywhere.
 
     Returns
     -------
     UnitPoints
     """
+    known = width is not None
     n_units, b = spread.shape
     width = np.broadcast_to(spread, z.shape) if width is None else width
     size = rows_at_a_time(n_units * b * (1 + b + b * b))
     parts = []
     for first in range(0, len(g), size):
         rows = slice(first, first + size)
-        climb = _Climb(density, units, spread, g[rows], z[rows], width[rows] / spread)
-        parts.append(climb.run(steps))
+        difference = COARSE if known else FINE
+        climb = _Climb(density, units, spread, g[rows], z[rows], width[rows] / spread, difference)
+        climb.run(steps)
+        if not known:
+            climb.describe()
+        parts.append(climb.result())
     names = ("z", "scale", "log_mass", "ended", "log_hubs")
     return UnitPoints(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
@@ -125,6 +138,8 @@ class _Climb:
     spread : array of shape (N, b)
     g : array of shape (n, H)
     z, width : arrays of shape (n, N, b)
+    difference : float
+        Step of the differences, in widths.
     """
 
     def __init__(
@@ -135,7 +150,9 @@ class _Climb:
         g: np.ndarray,
         z: np.ndarray,
         width: np.ndarray,
+        difference: float,
     ) -> None:
+        self.difference = difference
         self.density, self.units, self.spread, self.g = density, units, spread, g
         self.z = z.copy()
         self.width = np.clip(width, LEAST_WIDTH, 1.0)
@@ -144,9 +161,9 @@ class _Climb:
             np.arange(len(g)), self.z
         )
 
-    def run(self, steps: int) -> UnitPoints:
+    def run(self, steps: int) -> None:
         """Climb; a row is climbed from until all of its units have ended."""
-        gain = _expected_gain(self.slope, self.curvature)
+        self.gain = gain = _expected_gain(self.slope, self.curvature)
         for _ in range(steps):
             going = (gain > CONVERGED) & np.isfinite(self.value)
             rows = np.flatnonzero(going.any(axis=1))
@@ -154,7 +171,18 @@ class _Climb:
                 break
             self._step(rows, going[rows])
             gain[rows] = _expected_gain(self.slope[rows], self.curvature[rows])
-        units = self.units
+
+    def describe(self) -> None:
+        """Find the widths by coarse differences."""
+        self.difference, rows = COARSE, np.arange(len(self.z))
+        for _ in range(COARSE_STEPS):
+            self._narrow(rows)
+            _, slope, self.curvature, _ = self._look(rows, self.z)
+        self.slope = slope
+
+    def result(self) -> UnitPoints:
+        """Return where the climbs have ended."""
+        gain, units = self.gain, self.units
         width, log_det = _widths(self.curvature, units.inside)
         log_det += np.sum(np.log(self.spread), axis=-1, where=units.inside)
         log_mass = self.value + log_det + 0.5 * units.sizes * np.log(2 * np.pi)
@@ -167,8 +195,7 @@ class _Climb:
         curvature = self.curvature[rows]
         step = _newton_step(self.slope[rows], curvature, self.reach[rows])
         trial = self.z[rows] + np.where(going[..., None], step * self.spread, 0.0)
-        diagonal = np.abs(np.diagonal(curvature, axis1=-2, axis2=-1))
-        self.width[rows] = np.clip(1.0 / np.sqrt(np.maximum(diagonal, 1.0)), LEAST_WIDTH, 1.0)
+        self._narrow(rows)
         value, slope, curvature, _ = self._look(rows, trial)
         better = going & (value >= self.value[rows])
         self.z[rows] = np.where(better[..., None], trial, self.z[rows])
@@ -179,6 +206,11 @@ class _Climb:
         longer, shorter = np.minimum(GROW * reach, MAX_REACH), SHRINK * reach
         self.reach[rows] = np.where(better, longer, np.where(going, shorter, reach))
 
+    def _narrow(self, rows: np.ndarray) -> None:
+        """Take the widths from the curvatures."""
+        diagonal = np.abs(np.diagonal(self.curvature[rows], axis1=-2, axis2=-1))
+        self.width[rows] = np.clip(1.0 / np.sqrt(np.maximum(diagonal, 1.0)), LEAST_WIDTH, 1.0)
+
     def _look(self, rows: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """Values (n, N), slopes (n, N, b), curvatures (n, N, b, b) and the hubs' terms (n,).
 
@@ -187,7 +219,7 @@ class _Climb:
         n, n_units, b = z.shape
         moves, pairs = _stencil(b)
         m = len(moves)
-        h = DIFFERENCE * self.width[rows]
+        h = self.difference * self.width[rows]
         moved = (z[:, None] + moves[:, None] * (h * self.spread)[:, None]) * self.units.inside
         x = self.units.scatter(np.repeat(self.g[rows], m, axis=0), moved.reshape(-1, n_units, b))
         terms = self.density.terms(x)

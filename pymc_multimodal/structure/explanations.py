@@ -102,6 +102,7 @@ def explain(
     starts: np.ndarray,
     spread: np.ndarray,
     steps: int = STEPS,
+    width: np.ndarray | None = None,
 ) -> Explanations:
     """Find the explanations of all units by climbs.
 
@@ -114,6 +115,8 @@ def explain(
     starts : array of shape (m, S, N, b), or (S, N, b) for all hubs
     spread : array of shape (N, b)
     steps : int
+    width : array of shape (m, S, N, b), optional
+        Widths of the explanations that the climbs begin at, if these are known.
 
     Returns
     -------
@@ -122,7 +125,10 @@ def explain(
     starts = np.broadcast_to(starts, (len(g), *starts.shape[-3:]))
     m, s, n_units, b = starts.shape
     rows = np.repeat(g, s, axis=0)
-    ends = climb_units(density, units, rows, starts.reshape(-1, n_units, b), spread, steps)
+    begun = starts.reshape(-1, n_units, b)
+    if width is not None:
+        width = width.reshape(begun.shape)
+    ends = climb_units(density, units, rows, begun, spread, steps, width)
     return merge(g, ends, s)
 
 

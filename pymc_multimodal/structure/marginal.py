@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.structure.explanations import FEW_STEPS, STEPS, explain
+from pymc_multimodal.structure.explanations import FEW_STEPS, explain
 
 if TYPE_CHECKING:
     from pymc_multimodal.structure.explanations import Explanations
@@ -87,9 +87,10 @@ class LaplaceMarginal:
     def _explained(
         self, g: np.ndarray, nearest: np.ndarray, fresh: np.ndarray | None = None
     ) -> Explanations:
-        starts, steps = self.known.z[nearest].swapaxes(1, 2), FEW_STEPS
-        if fresh is not None:
-            steps = STEPS
-            more = np.broadcast_to(fresh, (len(g), *fresh.shape))
-            starts = np.concatenate([starts, more], axis=1)
-        return explain(self.density, self.units, g, starts, self.spread, steps)
+        starts = self.known.z[nearest].swapaxes(1, 2)
+        if fresh is None:
+            width = np.linalg.norm(self.known.scale[nearest], axis=-1).swapaxes(1, 2)
+            return explain(self.density, self.units, g, starts, self.spread, FEW_STEPS, width)
+        more = np.broadcast_to(fresh, (len(g), *fresh.shape))
+        starts = np.concatenate([starts, more], axis=1)
+        return explain(self.density, self.units, g, starts, self.spread)
