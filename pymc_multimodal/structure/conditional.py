@@ -114,9 +114,9 @@ class Conditional:
         k, b = self.mean.shape[2:]
         wide, heavy = component == 2 * k, (component >= k) & (component < 2 * k)
         noise = rng.standard_normal((n, m, n_units, b))
-        df = np.where(wide, WIDE_DF, TAIL_DF)
-        radius = np.sqrt(df / rng.chisquare(df)) * np.where(heavy, TAIL_WIDTH, 1.0)
-        noise *= np.where(wide | heavy, radius, 1.0)[..., None]
+        for which, df, width in ((wide, WIDE_DF, 1.0), (heavy, TAIL_DF, TAIL_WIDTH)):
+            radius = width * np.sqrt(df / rng.chisquare(df, size=int(which.sum())))
+            noise[which] *= radius[:, None]
         which = np.where(wide, 0, component % k)
         row, unit = np.arange(n)[:, None, None], np.arange(n_units)
         if b == 1:
