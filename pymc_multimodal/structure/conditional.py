@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 if TYPE_CHECKING:
     from pymc_multimodal.structure.explanations import Explanations
@@ -164,6 +164,13 @@ class Conditional:
         return out
 
 
+def _normalised(log_mass: np.ndarray) -> np.ndarray:
+    """Logs of shares along the last axis; -inf where there is no mass at all."""
+    total = log_sum(log_mass)[..., None]
+    out: np.ndarray = log_mass - np.where(np.isfinite(total), total, 0.0)
+    return out
+
+
 def log_sum(parts: np.ndarray) -> np.ndarray:
     """Log of the sum of exponentials over the last axis; quicker than that of SciPy."""
     top = parts.max(axis=-1)
@@ -256,13 +263,13 @@ class UnitMixtures:
             At n values of the hubs.
         """
         scale, log_mass = guess.scale, guess.log_mass
-        log_share = log_mass - logsumexp(log_mass, axis=2, keepdims=True)
         with np.errstate(divide="ignore"):
             floor = np.log(np.isfinite(log_mass) * LEAST_SHARE)
-        log_share = np.logaddexp(log_share, floor)
-        log_share -= logsumexp(log_share, axis=2, keepdims=True)
-        log_share += np.log1p(-WIDE_SHARE)
-        wide = np.full((*log_share.shape[:2], 1), np.log(WIDE_SHARE))
+        log_share = np.logaddexp(_normalised(log_mass), floor)
+        log_share = _normalised(log_share) + np.log1p(-WIDE_SHARE)
+        # A unit without explanations has the wide density alone.
+        none = ~np.isfinite(log_mass).any(axis=2, keepdims=True)
+        wide = np.where(none, 0.0, np.log(WIDE_SHARE))
         shares = np.concatenate(
             [log_share + np.log(NORMAL_SHARE), log_share + np.log(TAIL_SHARE), wide], axis=2
         )
