@@ -49,6 +49,8 @@ def finish(state: State, run: Run) -> Fit:
     """
     if state.judged is not None:
         return emulated_fit(run, state.judged)
+    if state.by_units is not None:
+        return state.by_units
     best = state.presentable
     if best is not None:
         answer = answer_of(best, run)

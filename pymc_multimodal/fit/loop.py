@@ -131,7 +131,7 @@ def next_step(state: State, run: Run) -> Step | None:
     A step is allowed until the part `Step.share_of` of a limit is used up, and until the limit
     itself if a result needs it. A step that is not allowed is skipped: later steps may run.
     """
-    if run.done or state.judged is not None:
+    if run.done or state.judged is not None or state.by_units is not None:
         return None
     for step in STEPS:
         if step.due(state, run.settings) and (

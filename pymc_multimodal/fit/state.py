@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.challenge import ChallengeResult, ChallengeState
     from pymc_multimodal.evidence import BridgeSamples, CrossCheck, Weights
     from pymc_multimodal.fit.emulated import Judged
+    from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.proposals import Generator
     from pymc_multimodal.regions import Chains, Partition, Pilot, RegionDraws
@@ -131,6 +132,10 @@ class State:
         Seconds of one evaluation, if that is dear.
     judged : Judged or None
         The emulated posterior of a dear density, if the true density speaks for it: the answer.
+    units_sought : bool
+        Whether the density was fitted by units where its modes do not describe it.
+    by_units : Fit or None
+        The fit by units, if it is precise: the answer.
     fallback : State or None
         The newest state with weights from before a challenge made the fit begin again.
     """
@@ -167,6 +172,8 @@ class State:
     kernel_statuses: tuple[Status, ...] = ()
     price: float | None = None
     judged: Judged | None = None
+    units_sought: bool = False
+    by_units: Fit | None = None
     fallback: State | None = None
 
     @classmethod

@@ -15,6 +15,7 @@ from pymc_multimodal.approximation import (
     evidence_bounds,
     judge,
     region_draws,
+    systematic_rows,
     weights_of_sample,
 )
 from pymc_multimodal.evidence import Weights
@@ -36,6 +37,7 @@ from pymc_multimodal.structure import (
     UnitProposals,
     UnitSample,
     choose_points,
+    cluster,
     density_of_hubs,
     draw_units,
     explain_hubs,
@@ -60,13 +62,15 @@ __all__ = ["structured_fit"]
 MIN_LOG2_COMBINATIONS = 6.0
 # Draws of the hubs by which the number of points of each unit is chosen. Conventional.
 TRIAL_HUBS = 64
-# Draws in all, and of each unit's shares that are kept (256 MB of float32).
-DRAWS, MAX_SHARES = 4000, 64_000_000
+# Draws in all, and where regions of the hubs are weighed, at most; and numbers of each unit's shares that are kept (256 MB of float32).
+DRAWS, DRAWS_OF_REGIONS, MAX_SHARES = 4000, 12_000, 64_000_000
 # Rules for the hubs' weighted sample, which units' noise makes less even. Measured:
 # examples/benchmarks/structure.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
 # Points of each unit of a first sample. Conventional.
 FIRST_POINTS = 16
+# Times that the hubs are described anew by weighted draws, and the number of these. Conventional.
+REFITS, CLUSTERED = 2, 512
 # Hubs at which missing explanations are looked for, the share from which on one is added, and told
 # if it is found late, and how often they are looked for. Conventional: the error asked for.
 CHALLENGED_HUBS, MISSING_SHARE, ATTEMPTS = 4, 0.01, 3
@@ -101,12 +105,15 @@ class _Found:
     missing: np.ndarray
 
 
-def structured_fit(run: Run) -> Fit | None:
+def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
     """Fit by units, if the density has them and that pays.
 
     Parameters
     ----------
     run : Run
+    optima : array of shape (p, d), optional
+        The optima of the search, where importance sampling from the modes was not precise: then few
+        combinations of explanations pay, too, but not an answer that is not precise either.
 
     Returns
     -------
@@ -121,24 +128,24 @@ def structured_fit(run: Run) -> Fit | None:
     units = _units(run)
     if units is None:
         return None
-    density, asked = run.density, isinstance(run.settings.structure, Structure)
+    density, rng = run.density, run.rng("structure")
+    asked = optima is not None or isinstance(run.settings.structure, Structure)
     try:
         with run.recorded("structure"), run.limits(1.0, refuse=False):
-            starts = begin_search(
-                density, run.settings.modes, False, run.rng("structure")
-            ).distribution
-            rng = run.rng("structure")
+            starts = begin_search(density, run.settings.modes, False, rng).distribution
             few = several_explanations(density, units, starts, rng) < MIN_LOG2_COMBINATIONS
             if few and not asked:
                 return None
             run.report("structure", f"explanations of {units}")
-            explained = explain_hubs(density, units, starts, rng)
+            explained = explain_hubs(density, units, starts, rng, optima)
             combinations = float(np.log2(np.maximum(explained.n_explanations, 1)).sum())
             if combinations < MIN_LOG2_COMBINATIONS and not asked:
                 return None
             explained = _challenged(run, units, starts, explained, rng)
             run.report("weigh", f"weighing hubs and units ({explained.described})")
             found = _draw(run, units, starts, explained, rng)
+            if optima is not None and found.verdict.reasons:
+                return None
             return _fit_of(run, _judged(run, found, rng), rng)
     except LimitReached:
         return None
@@ -214,7 +221,8 @@ def _draw(
     trial = _some_hubs(clusters, TRIAL_HUBS, rng)
     proposals = replace(proposals, points=choose_points(proposals.draw(density, trial, rng)))
     mixtures = proposals.mixtures
-    n = int(min(DRAWS, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
+    most = DRAWS if clusters is None or clusters.n_regions == 1 else DRAWS_OF_REGIONS
+    n = int(min(most, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
     if clusters is None:
         drawn = draw_units(density, proposals, np.zeros((n // 4, 0)), rng)
         verdict = Verdict((), 1.0, 1.0, float("nan"), 1.0)
@@ -223,6 +231,13 @@ def _draw(
     target = Target(density_of_hubs(density, units, marginal, proposals.rows))
     target_se = run.settings.target_se
     hubs = approximate(target, _modes_of(clusters), explained.starts, RULES, target_se, rng)
+    for _ in range(REFITS):
+        if hubs.verdict.ess >= RULES.min_ess or not hubs.sample.ratio.any():
+            break
+        # The particles had described the hubs badly; the weighted draws do it better.
+        rows = systematic_rows(hubs.sample.ratio, CLUSTERED, rng)
+        clusters = cluster(hubs.sample.x[rows], target.period, rng)
+        hubs = approximate(target, _modes_of(clusters), explained.starts, RULES, target_se, rng)
     n = int(np.clip(len(hubs.sample), 1, n))
     counts = np.maximum((hubs.sample.counts * (n / len(hubs.sample))).astype(int), 2)
     mixture = replace(hubs.mixture, shares=counts / counts.sum())

@@ -6,7 +6,7 @@
 >>> modes = modes_of(density, search, settings)  # doctest: +SKIP
 """
 
-from pymc_multimodal.search.batches import begin_search, climb_from, find_modes
+from pymc_multimodal.search.batches import begin_search, climb_ends, climb_from, find_modes
 from pymc_multimodal.search.curvature import triangular
 from pymc_multimodal.search.modes import Modes, highest_point, modes_of
 from pymc_multimodal.search.optima import OptimumSet
@@ -32,6 +32,7 @@ __all__ = [
     "StartDistribution",
     "begin_search",
     "check_points",
+    "climb_ends",
     "climb_from",
     "dropped_gradient_status",
     "find_modes",

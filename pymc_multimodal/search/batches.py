@@ -30,9 +30,10 @@ from pymc_multimodal.target.group import Symmetry
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
+    from pymc_multimodal.search.starts import StartDistribution
     from pymc_multimodal.target.density import Density
 
-__all__ = ["begin_search", "climb_from", "find_modes"]
+__all__ = ["begin_search", "climb_ends", "climb_from", "find_modes"]
 
 # Starts that every mode is to be found by; of this many starts and more, 2 starts. A basin that one
 # start in fifty falls into may have a neighbour that one in a few hundred falls into.
@@ -244,6 +245,28 @@ def climb_from(
     search = replace(search, counts=replace(counts, saddles=search.counts.saddles))
     mode = search.optima.mode_of(search.optima.summits(settings.negligible))
     return search, mode[labels]
+
+
+def climb_ends(
+    density: Density, distribution: StartDistribution, settings: ModeSearch, points: np.ndarray
+) -> np.ndarray:
+    """Climb from points, without a look at the ends: these need not be optima.
+
+    Parameters
+    ----------
+    density : Density
+    distribution : StartDistribution
+    settings : ModeSearch
+    points : array of shape (n, d)
+
+    Returns
+    -------
+    array of shape (m, d)
+        Ends at which the log density is finite.
+    """
+    search = Search.empty(distribution, False)
+    climbs = climb_all(density, settings, points, search.optima, search.evaluated)
+    return climbs.x[np.isfinite(climbs.logp)]
 
 
 # ---------------------------------------------------------- one batch

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from pymc_multimodal.structure.clusters import ClusterPartition, Clusters
+from pymc_multimodal.structure.clusters import ClusterPartition, Clusters, cluster
 from pymc_multimodal.structure.conditional import UnitMixtures
 from pymc_multimodal.structure.explanations import Explanations
 from pymc_multimodal.structure.extended import UnitProposals
@@ -39,6 +39,7 @@ __all__ = [
     "UnitProposals",
     "UnitSample",
     "choose_points",
+    "cluster",
     "density_of_hubs",
     "draw_units",
     "explain_hubs",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ClusterPartition", "Clusters", "cluster"]
 
 # Normals at most, and particles for each parameter of one. Conventional.
-MAX_NORMALS, PER_PARAMETER = 12, 4
+MAX_NORMALS, PER_PARAMETER = 12, 1
 # Two normals are one region if their mixture has no valley between them that is deeper than this
 # (nats): as `ModeSearch.barrier`.
 BARRIER = 1.0

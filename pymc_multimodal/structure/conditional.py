@@ -165,7 +165,7 @@ class Conditional:
 
 
 def _normalised(log_mass: np.ndarray) -> np.ndarray:
-    """Logs of shares along the last axis; -inf where there is no mass at all."""
+    """Return logs of shares along the last axis; -inf where there is no mass at all."""
     total = log_sum(log_mass)[..., None]
     out: np.ndarray = log_mass - np.where(np.isfinite(total), total, 0.0)
     return out

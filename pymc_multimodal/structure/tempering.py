@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
-__all__ = ["temper_hubs"]
+__all__ = ["Tempering"]
 
 # Particles at least, and for each hub. Conventional.
-PARTICLES, PER_HUB = 128, 32
+PARTICLES, PER_HUB = 128, 64
 # Effective size of the particles at the next temperature, as a share. Conventional.
 ESS_SHARE = 0.5
 # Moves at each temperature, and most temperatures. Conventional.
@@ -37,6 +37,9 @@ FIRST_DRAWS = 512
 # Hubs whose explanations the others are followed from, and starts that are tried there beside.
 # Conventional.
 ANCHORS, FRESH_STARTS = 48, 4
+# Rounds of moves at the last temperature, and nats below the highest particle from which on one is
+# left out there. Conventional.
+LAST_ROUNDS, NEGLIGIBLE = 2, 15.0
 # Length of a move along the difference of two particles: 2.38 / sqrt(2 H) is best for normals
 # (ter Braak 2006, doi:10.1007/s11222-006-8769-1); the noise beside it keeps moves ergodic.
 DIFFERENCE, NOISE = 2.38, 1e-3
@@ -68,18 +71,11 @@ class _Base:
         return np.atleast_1d(multivariate_t.logpdf(g, self.mean, self.scale, FIRST_DF))
 
 
-def temper_hubs(
-    density: Density,
-    units: Units,
-    hub_spread: np.ndarray,
-    spread: np.ndarray,
-    starts: np.ndarray,
-    rng: np.random.Generator,
-    begun: np.ndarray | None = None,
-) -> tuple[np.ndarray, Explanations]:
-    """Draw hubs from their marginal density, by normal approximations of the units.
+@dataclass(frozen=True, eq=False)
+class Tempering:
+    """Draws of hubs from their marginal density, by normal approximations of the units.
 
-    Parameters
+    Attributes
     ----------
     density : Density
     units : Units
@@ -87,53 +83,120 @@ def temper_hubs(
     spread : array of shape (N, b)
     starts : array of shape (S, N, b)
         Starts of climbs in the units.
-    rng : numpy.random.Generator
-    begun : array of shape (P, H), optional
-        Particles to go on from: they are not tempered again.
-
-    Returns
-    -------
-    g : array of shape (P, H)
-        Particles; the draws depend on one another.
-    known : Explanations
-        At some of the particles.
     """
-    hubs, h = units.hubs, len(units.hubs)
-    period = density.period[hubs]
-    base = _Base.fitted(density.prior_draws(FIRST_DRAWS, rng)[:, hubs])
-    n = max(PARTICLES, PER_HUB * h)
-    g = wrap(base.draw(n, rng), period) if begun is None else begun
-    chosen = rng.permutation(len(g))[:ANCHORS]
-    known = explain(density, units, g[chosen], starts, spread)
-    known = _usable(known)
-    marginal = LaplaceMarginal(density, units, known, hub_spread, spread)
-    log_base, logp = base.log_density(g), marginal.values(g)
-    n, beta = len(g), 0.0 if begun is None else 1.0
-    for _ in range(MAX_TEMPERATURES):
-        gain = np.where(np.isfinite(logp), logp - log_base, -np.inf)
-        new = _next_temperature(gain, beta)
-        with np.errstate(invalid="ignore"):
-            weight = np.where(np.isfinite(gain), np.exp((new - beta) * (gain - gain.max())), 0.0)
-        rows = _systematic(weight, rng)
-        g, log_base, logp, beta = g[rows], log_base[rows], logp[rows], new
-        # Explanations near to where the particles are now.
-        chosen = rng.permutation(n)[:ANCHORS]
-        fresh = starts[rng.integers(len(starts), size=FRESH_STARTS)]
-        known = _usable(marginal.explained(g[chosen], fresh))
-        marginal = LaplaceMarginal(density, units, known, hub_spread, spread)
-        logp = marginal.values(g)
+
+    density: Density
+    units: Units
+    hub_spread: np.ndarray
+    spread: np.ndarray
+    starts: np.ndarray
+
+    def run(
+        self, points: np.ndarray, rng: np.random.Generator, *, begun: bool = False
+    ) -> tuple[np.ndarray, Explanations]:
+        """Temper particles from the prior, and let them move together with given points.
+
+        Parameters
+        ----------
+        points : array of shape (m, H)
+            Hubs that may belong to modes which the particles have lost.
+        rng : numpy.random.Generator
+        begun : bool
+            Whether the points are particles of an earlier run, so that no others are needed.
+
+        Returns
+        -------
+        g : array of shape (P, H)
+            Particles; the draws depend on one another, and modes may have wrong shares.
+        known : Explanations
+            At some of the particles.
+        """
+        g = wrap(points, self._period)
+        if not begun:
+            particles, known = self._tempered(rng)
+            if len(g):
+                known = known.joined(self._explained(g, self.starts, rng))
+            g = np.concatenate([particles, g])
+        else:
+            known = self._explained(g, self.starts, rng)
+        logp = self._marginal(known).values(g)
+        g = g[logp > logp.max() - NEGLIGIBLE]
+        for _ in range(LAST_ROUNDS):
+            marginal = self._marginal(known)
+            known = self._followed(g, marginal, rng)
+            marginal = self._marginal(known)
+            g, _ = self._moved(g, marginal.values(g), marginal, rng)
+        return g, known
+
+    @property
+    def _period(self) -> np.ndarray:
+        out: np.ndarray = self.density.period[self.units.hubs]
+        return out
+
+    def _marginal(self, known: Explanations) -> LaplaceMarginal:
+        return LaplaceMarginal(self.density, self.units, known, self.hub_spread, self.spread)
+
+    def _explained(
+        self, g: np.ndarray, starts: np.ndarray, rng: np.random.Generator
+    ) -> Explanations:
+        """Explain some of the hubs."""
+        chosen = rng.permutation(len(g))[:ANCHORS]
+        return _usable(explain(self.density, self.units, g[chosen], starts, self.spread))
+
+    def _followed(
+        self, g: np.ndarray, marginal: LaplaceMarginal, rng: np.random.Generator
+    ) -> Explanations:
+        """Explain some of the hubs from what is known near to them, and from a few starts."""
+        chosen = rng.permutation(len(g))[:ANCHORS]
+        fresh = self.starts[rng.integers(len(self.starts), size=FRESH_STARTS)]
+        return _usable(marginal.explained(g[chosen], fresh))
+
+    def _tempered(self, rng: np.random.Generator) -> tuple[np.ndarray, Explanations]:
+        """Draw particles at the last temperature."""
+        hubs, h = self.units.hubs, self.units.n_hubs
+        base = _Base.fitted(self.density.prior_draws(FIRST_DRAWS, rng)[:, hubs])
+        n, beta = max(PARTICLES, PER_HUB * h), 0.0
+        g = wrap(base.draw(n, rng), self._period)
+        known = self._explained(g, self.starts, rng)
+        marginal = self._marginal(known)
+        logp, log_base = marginal.values(g), base.log_density(g)
+        for _ in range(MAX_TEMPERATURES):
+            gain = np.where(np.isfinite(logp), logp - log_base, -np.inf)
+            new = _next_temperature(gain, beta)
+            with np.errstate(invalid="ignore"):
+                weight = np.exp((new - beta) * (gain - gain.max()))
+            rows = _systematic(np.where(np.isfinite(gain), weight, 0.0), rng)
+            g, beta = g[rows], new
+            known = self._followed(g, marginal, rng)
+            marginal = self._marginal(known)
+            g, logp = self._moved(g, marginal.values(g), marginal, rng, base, beta)
+            log_base = base.log_density(g)
+            if beta >= 1.0:
+                break
+        return g, known
+
+    def _moved(
+        self,
+        g: np.ndarray,
+        logp: np.ndarray,
+        marginal: LaplaceMarginal,
+        rng: np.random.Generator,
+        base: _Base | None = None,
+        beta: float = 1.0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Make Metropolis moves along differences of particles."""
+        log_base = np.zeros(len(g)) if base is None else base.log_density(g)
         for _ in range(MOVES):
-            trial = wrap(_moved(g, period, hub_spread, rng), period)
-            there, its_base = marginal.values(trial), base.log_density(trial)
+            trial = wrap(_trial(g, self._period, self.hub_spread, rng), self._period)
+            there = marginal.values(trial)
+            its_base = np.zeros(len(g)) if base is None else base.log_density(trial)
             with np.errstate(invalid="ignore"):
                 ratio = beta * (there - logp) + (1.0 - beta) * (its_base - log_base)
-            accepted = np.log(rng.random(n)) < ratio
+            accepted = np.log(rng.random(len(g))) < ratio
             g = np.where(accepted[:, None], trial, g)
             logp = np.where(accepted, there, logp)
             log_base = np.where(accepted, its_base, log_base)
-        if beta >= 1.0:
-            break
-    return g, known
+        return g, logp
 
 
 def _usable(known: Explanations) -> Explanations:
@@ -166,7 +229,7 @@ def _systematic(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.minimum(np.searchsorted(cumulative, place), len(weight) - 1)
 
 
-def _moved(
+def _trial(
     g: np.ndarray, period: np.ndarray, hub_spread: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Move each particle along the difference of two others; one move in four is as long as it."""

@@ -24,6 +24,7 @@ from pymc_multimodal.fit.steps.sampling import (
     ConnectRegions,
     RunChains,
 )
+from pymc_multimodal.fit.steps.structure import FitUnits
 from pymc_multimodal.fit.steps.weighing import Bridge, CompareEvidences, FitProposals, Refine
 
 __all__ = ["STEPS", "Step"]
@@ -33,6 +34,7 @@ STEPS: tuple[Step, ...] = (
     EmulateDensity(),
     Approximate(),
     Screen(),
+    FitUnits(),
     Explore(),
     CompareWithChains(),
     Divide(),
