@@ -160,30 +160,32 @@ class _Climb:
         self.value, self.slope, self.curvature, self.log_hubs = self._look(
             np.arange(len(g)), self.z
         )
+        self.principal = _eigen(self.curvature)
 
     def run(self, steps: int) -> None:
         """Climb; a row is climbed from until all of its units have ended."""
-        self.gain = gain = _expected_gain(self.slope, self.curvature)
+        self.gain = gain = _expected_gain(self.slope, *self.principal)
         for _ in range(steps):
             going = (gain > CONVERGED) & np.isfinite(self.value)
             rows = np.flatnonzero(going.any(axis=1))
             if not len(rows):
                 break
             self._step(rows, going[rows])
-            gain[rows] = _expected_gain(self.slope[rows], self.curvature[rows])
+            values, vectors = (part[rows] for part in self.principal)
+            gain[rows] = _expected_gain(self.slope[rows], values, vectors)
 
     def describe(self) -> None:
         """Find the widths by coarse differences."""
         self.difference, rows = COARSE, np.arange(len(self.z))
         for _ in range(COARSE_STEPS):
             self._narrow(rows)
-            _, slope, self.curvature, _ = self._look(rows, self.z)
-        self.slope = slope
+            _, self.slope, self.curvature, _ = self._look(rows, self.z)
+        self.principal = _eigen(self.curvature)
 
     def result(self) -> UnitPoints:
         """Return where the climbs have ended."""
         gain, units = self.gain, self.units
-        width, log_det = _widths(self.curvature, units.inside)
+        width, log_det = _widths(*self.principal, units.inside)
         log_det += np.sum(np.log(self.spread), axis=-1, where=units.inside)
         log_mass = self.value + log_det + 0.5 * units.sizes * np.log(2 * np.pi)
         ended = np.isfinite(self.value) & (gain < ENDED)
@@ -192,8 +194,8 @@ class _Climb:
 
     def _step(self, rows: np.ndarray, going: np.ndarray) -> None:
         """Make a Newton step in the units of some rows that have not ended."""
-        curvature = self.curvature[rows]
-        step = _newton_step(self.slope[rows], curvature, self.reach[rows])
+        values, vectors = (part[rows] for part in self.principal)
+        step = _newton_step(self.slope[rows], values, vectors, self.reach[rows])
         trial = self.z[rows] + np.where(going[..., None], step * self.spread, 0.0)
         self._narrow(rows)
         value, slope, curvature, _ = self._look(rows, trial)
@@ -201,7 +203,11 @@ class _Climb:
         self.z[rows] = np.where(better[..., None], trial, self.z[rows])
         self.value[rows] = np.where(better, value, self.value[rows])
         self.slope[rows] = np.where(better[..., None], slope, self.slope[rows])
-        self.curvature[rows] = np.where(better[..., None, None], curvature, self.curvature[rows])
+        column = better[..., None, None]
+        self.curvature[rows] = np.where(column, curvature, self.curvature[rows])
+        new_values, new_vectors = _eigen(curvature)
+        self.principal[0][rows] = np.where(better[..., None], new_values, values)
+        self.principal[1][rows] = np.where(column, new_vectors, vectors)
         reach = self.reach[rows]
         longer, shorter = np.minimum(GROW * reach, MAX_REACH), SHRINK * reach
         self.reach[rows] = np.where(better, longer, np.where(going, shorter, reach))
@@ -253,23 +259,23 @@ def _stencil(b: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
 def _eigen(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (..., b) and eigenvectors (..., b, b) of symmetric matrices."""
     if curvature.shape[-1] == 1:
-        return curvature[..., 0], np.ones_like(curvature)
+        return curvature[..., 0].copy(), np.ones_like(curvature)
     values, vectors = np.linalg.eigh(curvature)
     return values, vectors
 
 
-def _expected_gain(slope: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+def _expected_gain(slope: np.ndarray, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Gain that a Newton step promises, shape (n, N); infinite at saddles and slopes."""
-    values, vectors = _eigen(curvature)
     along = np.einsum("...ij,...i->...j", vectors, slope)
     out: np.ndarray = np.sum(along**2 / np.maximum(np.abs(values), LEAST_CURVATURE), axis=-1)
     # Beside a saddle the slope may vanish along a direction of growth: the climb has not ended.
     return 0.5 * out
 
 
-def _newton_step(slope: np.ndarray, curvature: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def _newton_step(
+    slope: np.ndarray, values: np.ndarray, vectors: np.ndarray, reach: np.ndarray
+) -> np.ndarray:
     """Newton step with the absolute values of the curvatures, not longer than `reach`."""
-    values, vectors = _eigen(curvature)
     along = np.einsum("...ij,...i->...j", vectors, slope)
     along /= np.maximum(np.abs(values), LEAST_CURVATURE)
     step = np.einsum("...ij,...j->...i", vectors, along)
@@ -277,9 +283,10 @@ def _newton_step(slope: np.ndarray, curvature: np.ndarray, reach: np.ndarray) ->
     return step * np.minimum(1.0, reach / np.maximum(length, 1e-300))[..., None]
 
 
-def _widths(curvature: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _widths(
+    values: np.ndarray, vectors: np.ndarray, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Factors of the inverse negative Hessians (n, N, b, b), and half of their log determinants."""
-    values, vectors = _eigen(curvature)
     variance = 1.0 / np.maximum(values, MAX_WIDTH**-2)
     covariance = (vectors * variance[..., None, :]) @ vectors.swapaxes(-1, -2)
     both = inside[:, :, None] & inside[:, None, :]
