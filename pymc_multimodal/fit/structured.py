@@ -1,4 +1,4 @@
-"""The fit of a posterior that falls apart into units: the hubs are sampled, the units summed out."""
+"""The fit of a posterior that falls apart into units, which are summed out."""
 
 from __future__ import annotations
 
@@ -224,8 +224,8 @@ def _draw(
     log_q[inside] = mixture.log_density(g[inside])
     sample = WeightedSample(g, logp, log_q, stratum, counts)
     partition = ClusterPartition(clusters)
-    labels = [_labels(partition, s) for s in (sample, hubs.sample)]
-    verdict = judge(sample, hubs.sample, *labels, RULES, target_se)
+    now, before = _labels(partition, sample), _labels(partition, hubs.sample)
+    verdict = judge(sample, hubs.sample, now, before, RULES, target_se)
     return _Found(proposals, clusters, drawn, sample, hubs, verdict, np.zeros(units.n_units))
 
 
@@ -279,8 +279,10 @@ def _fit_of(run: Run, found: _Found, rng: np.random.Generator) -> Fit:
         # One draw of each row: all have the weight of the whole.
         weighted = WeightedSample(
             _independent_draws(units, found.drawn, rng),
-            np.zeros(len(log_mean)), np.zeros(len(log_mean)),
-            np.zeros(len(log_mean), dtype=int), np.array([len(log_mean)]),
+            np.zeros(len(log_mean)),
+            np.zeros(len(log_mean)),
+            np.zeros(len(log_mean), dtype=int),
+            np.array([len(log_mean)]),
         )
         region = np.zeros(len(ratio), dtype=int)
     else:
@@ -345,9 +347,7 @@ def _independent_weights(drawn: UnitSample) -> Weights:
     )
 
 
-def _independent_draws(
-    units: Units, drawn: UnitSample, rng: np.random.Generator
-) -> np.ndarray:
+def _independent_draws(units: Units, drawn: UnitSample, rng: np.random.Generator) -> np.ndarray:
     """Resample each unit's points by the unit's own mean weights: independent draws, (n, d)."""
     z = units.gather(drawn.x)
     weight = np.exp(drawn.log_mean - drawn.log_mean.max(axis=0))
@@ -402,17 +402,14 @@ def _status(found: _Found, of_units: UnitModes) -> Status:
             f". Importance sampling of the hubs: effective size {v.ess:.0%} of "
             f"{counted(len(found.sample), 'draw')}, largest ratio {v.largest:.1f} times the mean"
         )
+    remedy = "structure=False does without the units."
     if v.reasons:
-        return Status(
-            "units", "structure",
-            f"{text}. It is not precise ({v.reasons[0]}): errors of weights and log evidence are "
-            "not known.",
-            "structure=False does without the units.",
-        )  # fmt: skip
-    return Status(
-        "units", "structure", f"{text}. No chains were run.",
-        "structure=False does without the units.", level="info",
-    )  # fmt: skip
+        text += (
+            f". It is not precise ({v.reasons[0]}): errors of weights and log evidence are not "
+            "known."
+        )
+        return Status("units", "structure", text, remedy)
+    return Status("units", "structure", f"{text}. No chains were run.", remedy, level="info")
 
 
 def _missing_status(found: _Found) -> list[Status]:
@@ -420,12 +417,9 @@ def _missing_status(found: _Found) -> list[Status]:
     if found.missing[worst] < MISSING_SHARE:
         return []
     n = int((found.missing >= MISSING_SHARE).sum())
-    return [
-        Status(
-            "unit_modes", "structure",
-            f"wider climbs found explanations that the search had missed in {counted(n, 'unit')}: "
-            f"the largest, in {found.proposals.units.names[worst]}, has a share of "
-            f"{found.missing[worst]:.3f}. Others may be missing.",
-            "Give priors nearer to the posterior.",
-        )  # fmt: skip
-    ]
+    text = (
+        f"wider climbs found explanations that the search had missed in {counted(n, 'unit')}: the "
+        f"largest, in {found.proposals.units.names[worst]}, has a share of "
+        f"{found.missing[worst]:.3f}. Others may be missing."
+    )
+    return [Status("unit_modes", "structure", text, "Give priors nearer to the posterior.")]

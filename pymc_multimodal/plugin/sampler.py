@@ -75,8 +75,8 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
         By default the one on the context stack.
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
-        evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed, workers,
-        progressbar, progressbar_theme, quiet, compile_kwargs.
+        evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
+        workers, progressbar, progressbar_theme, quiet, compile_kwargs.
 
     Returns
     -------
@@ -150,8 +150,8 @@ def sample(
         PyTensor's backend, as in PyMC 6: short for ``compile_kwargs={"mode": ...}``.
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
-        evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed, workers,
-        progressbar, progressbar_theme, quiet, compile_kwargs.
+        evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
+        workers, progressbar, progressbar_theme, quiet, compile_kwargs.
         `random_seed` is the seed of the fit and of the chains; beside `fit`, of the chains alone.
 
     Returns

@@ -62,8 +62,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         refused beside it.
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
-        evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed, workers,
-        progressbar, progressbar_theme, quiet, compile_kwargs.
+        evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
+        workers, progressbar, progressbar_theme, quiet, compile_kwargs.
         `random_seed` is the seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains.
         `workers` share the evaluations of the fit, not those of the chains.
 

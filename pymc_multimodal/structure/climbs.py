@@ -249,7 +249,7 @@ class _Climb:
 
 @lru_cache
 def _stencil(b: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Moves of b coordinates for first and second differences, and the pairs that move together."""
+    """Return moves of b coordinates for second differences, and the pairs that move together."""
     eye = np.eye(b)
     pairs = [(i, j) for i in range(b) for j in range(i)]
     together = [s * (eye[i] + eye[j]) for i, j in pairs for s in (1.0, -1.0)]

@@ -23,6 +23,8 @@ WIDE_DF, WIDE_WIDTH = 3.0, 1.5
 # Least share of an explanation in its unit's mixture: its mass may be larger than that of the
 # normal approximation. Conventional.
 LEAST_SHARE = 0.005
+
+
 @dataclass(frozen=True, eq=False)
 class Conditional:
     """The mixtures of all units at n values of the hubs.
@@ -75,7 +77,7 @@ class Conditional:
         -------
         array of shape (n, m, N, b)
         """
-        n, n_units, _, b = self.mean.shape
+        n, n_units = self.mean.shape[:2]
         offset, place = rng.random((n, n_units)), None
         if given is not None:
             at = self._uniform_of(given, rng) * m
@@ -220,7 +222,11 @@ class UnitMixtures:
 
     @classmethod
     def at_anchors(
-        cls, anchors: Explanations, hub_scale: np.ndarray, centre: np.ndarray, spread: np.ndarray,
+        cls,
+        anchors: Explanations,
+        hub_scale: np.ndarray,
+        centre: np.ndarray,
+        spread: np.ndarray,
         inside: np.ndarray,
     ) -> UnitMixtures:
         """Return mixtures; the wide density is by the prior (N, b)."""

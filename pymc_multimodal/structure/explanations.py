@@ -123,7 +123,7 @@ def explain(
     Explanations
     """
     starts = np.broadcast_to(starts, (len(g), *starts.shape[-3:]))
-    m, s, n_units, b = starts.shape
+    _, s, n_units, b = starts.shape
     rows = np.repeat(g, s, axis=0)
     begun = starts.reshape(-1, n_units, b)
     if width is not None:
@@ -277,7 +277,7 @@ def _packed(places: np.ndarray) -> np.ndarray:
 
     They may be one explanation that was lost on the way along the tree.
     """
-    m, n_units, n_places = places.shape
+    _, n_units, n_places = places.shape
     there = places >= 0
     order = np.argsort(-there.sum(axis=0), axis=1, kind="stable")
     out = np.full_like(places, -1)

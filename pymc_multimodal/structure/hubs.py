@@ -11,6 +11,7 @@ import numpy as np
 from pymc_multimodal.search import StartDistribution
 from pymc_multimodal.status import counted
 from pymc_multimodal.structure.clusters import Clusters, cluster
+from pymc_multimodal.structure.conditional import log_sum
 from pymc_multimodal.structure.explanations import Explanations, catalogued, explain
 from pymc_multimodal.structure.marginal import LaplaceMarginal
 from pymc_multimodal.structure.tempering import temper_hubs
@@ -53,9 +54,9 @@ LOOK_HUBS, LOOK_STARTS = 4, 8
 # prior's width found what was missing in 39 to 53 of 200 units where the search had been too
 # narrow, and in one where it had not.
 CHALLENGE_STARTS, CHALLENGE_WIDER = 48, 3.0
-# Squared distance from a known explanation, in its standard deviations, beyond which an optimum is
-# another one. Conventional.
-SAME_EXPLANATION = 1.0
+# Weight of an optimum, relative to the mean of its unit, from which on it is not covered by the
+# known explanations: at the centre of one that is known the weight is about the mean. Conventional.
+UNCOVERED_RATIO = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,11 +199,9 @@ def explain_hubs(
         anchors = explain(density, units, np.zeros((1, 0)), z, spread)
         return Explained(None, of_hubs, anchors, np.zeros(0), spread)
     z = unit_starts(density, units, FIRST_STARTS, rng)
-    particles = None
+    particles: np.ndarray | None = None
     for _ in range(SEARCHES):
-        particles, known = temper_hubs(
-            density, units, of_hubs.spread, spread, z, rng, particles
-        )
+        particles, known = temper_hubs(density, units, of_hubs.spread, spread, z, rng, particles)
         clusters = cluster(particles, density.period[hubs], rng)
         marginal = LaplaceMarginal(density, units, known, of_hubs.spread, spread)
         fresh = unit_starts(density, units, STARTS, rng)
@@ -213,6 +212,7 @@ def explain_hubs(
         if not (rise > MAX_RISE).any():
             break
         z = np.concatenate([z, at_modes.z.swapaxes(1, 2).reshape(-1, *spread.shape)])
+    assert particles is not None
     anchors = known.joined(at_modes)
     hub_scale = np.maximum(particles.std(axis=0), LEAST_SCALE * of_hubs.spread)
     anchors = catalogued(density, units, anchors, hub_scale, spread)
@@ -275,12 +275,14 @@ def missing_explanations(
         [known.mean.swapaxes(1, 2), np.broadcast_to(z, (len(g), *z.shape))], axis=1
     )
     found = explain(density, units, g, both, proposals.spread)
-    new = np.isfinite(found.log_mass)
-    for k in range(known.mean.shape[2]):
-        step = found.z - known.mean[:, :, None, k]
-        r = np.linalg.solve(known.scale[:, :, None, k], step[..., None])[..., 0]
-        there = np.isfinite(known.log_mass[:, :, k, None])
-        new &= ~there | ((r**2).sum(axis=-1) > SAME_EXPLANATION)
+    # Where the weight of an optimum is far above the unit's mean, no known explanation covers it.
+    at = proposals.mixtures.conditional(known)
+    log_q = log_sum(at.log_parts(found.z.swapaxes(1, 2))).swapaxes(1, 2)
+    log_det = np.log(np.diagonal(found.scale, axis1=-2, axis2=-1)).sum(axis=-1)
+    value = found.log_mass - log_det - 0.5 * units.sizes[:, None] * np.log(2 * np.pi)
+    with np.errstate(invalid="ignore"):
+        ratio = value - log_q - log_sum(found.log_mass)[..., None]
+    new = ratio > np.log(UNCOVERED_RATIO)
     share: np.ndarray = (found.share * new).sum(axis=2).mean(axis=0)
     return share, found
 

@@ -57,7 +57,9 @@ class LaplaceMarginal:
         The explanations at the points of a difference are followed from the same ones.
         """
         n, h = g.shape
-        moves = np.concatenate([np.zeros((1, h)), np.eye(h), -np.eye(h)]) * DIFFERENCE * self.hub_spread
+        moves = (
+            np.concatenate([np.zeros((1, h)), np.eye(h), -np.eye(h)]) * DIFFERENCE * self.hub_spread
+        )
         nearest = np.repeat(self._nearest(g), 2 * h + 1)
         points = (g[:, None] + moves).reshape(-1, h)
         logp = self._explained(points, nearest).log_marginal.reshape(n, 2 * h + 1)

@@ -88,9 +88,7 @@ class UnitModes:
         return counted(round(10**log10), "combination")
 
 
-def unit_modes(
-    proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray | None
-) -> UnitModes:
+def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray | None) -> UnitModes:
     """Estimate weights of the explanations.
 
     Parameters
@@ -123,9 +121,7 @@ def unit_modes(
     combinations, probability, error = _combinations(mean, se, share, ratio, rows)
     rank = np.argsort(order, axis=1)
     combinations = rank[np.arange(len(rank)), combinations]
-    location = np.take_along_axis(
-        _locations(units, x, share, weight), order[:, :, None], axis=1
-    )
+    location = np.take_along_axis(_locations(units, x, share, weight), order[:, :, None], axis=1)
     return UnitModes(
         units,
         location,
@@ -138,9 +134,7 @@ def unit_modes(
     )
 
 
-def _locations(
-    units: Units, x: np.ndarray, share: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
+def _locations(units: Units, x: np.ndarray, share: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Mean of the draws of each explanation, shape (N, K, b)."""
     z = units.gather(x)
     mass = weight[..., None] * share

@@ -113,9 +113,7 @@ def temper_hubs(
         gain = np.where(np.isfinite(logp), logp - log_base, -np.inf)
         new = _next_temperature(gain, beta)
         with np.errstate(invalid="ignore"):
-            weight = np.where(
-                np.isfinite(gain), np.exp((new - beta) * (gain - gain.max())), 0.0
-            )
+            weight = np.where(np.isfinite(gain), np.exp((new - beta) * (gain - gain.max())), 0.0)
         rows = _systematic(weight, rng)
         g, log_base, logp, beta = g[rows], log_base[rows], logp[rows], new
         # Explanations near to where the particles are now.
