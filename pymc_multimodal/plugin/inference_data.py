@@ -239,6 +239,7 @@ def _units(
     model: pm.Model, fit: Fit, names: list[str], template: NDArray | None
 ) -> xr.Dataset | None:
     """Return what the group `modes` holds of the units, with locations in the model's variables."""
+
     def evaluate(points: np.ndarray) -> xr.Dataset:
         records = chain_records(model, [points], var_names=names, template=template)
         whole = pm.to_inference_data(MultiTrace(records), model=model, log_likelihood=False)

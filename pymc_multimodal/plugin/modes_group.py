@@ -89,9 +89,7 @@ def fit_record(
     return json.dumps(record, default=str)
 
 
-def modes_from_fit(
-    fit: Fit, locations: xr.Dataset, units: xr.Dataset | None = None
-) -> xr.Dataset:
+def modes_from_fit(fit: Fit, locations: xr.Dataset, units: xr.Dataset | None = None) -> xr.Dataset:
     """Build the group from a fit.
 
     Parameters

@@ -75,13 +75,14 @@ def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
     units, several = has_units(modes), len(modes["mode"]) > 1
     height = (HEIGHT if several or not units else 0.0) + (HEIGHT_OF_UNITS if units else 0.0)
     figure = plt.figure(figsize=(10, height), layout="constrained")
-    parts: list[Any] = [figure]
+    upper: Any = figure
+    lower: Any = figure
     if units and several:
-        parts = list(figure.subfigures(2, 1, height_ratios=(HEIGHT, HEIGHT_OF_UNITS)))
+        upper, lower = figure.subfigures(2, 1, height_ratios=(HEIGHT, HEIGHT_OF_UNITS))  # type: ignore[misc]
     if units:
-        plot_units(parts[-1].subplots(2, 1), modes, var_names)
+        plot_units(lower.subplots(2, 1), modes, var_names)
     if several or not units:
-        left, right = parts[0].subplots(1, 2, width_ratios=(1, 1.4))
+        left, right = upper.subplots(1, 2, width_ratios=(1, 1.4))
         _plot_weights(left, modes, mode if drawn else None, colours)
         _plot_draws(right, columns, mode, colours)
     for axis in figure.axes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from pymc_multimodal.plugin.unit_table import elements
+from pymc_multimodal.plugin.unit_table import LISTED_WEIGHT, elements
 from pymc_multimodal.plugin.units_group import LOCATION
 
 if TYPE_CHECKING:
@@ -59,16 +59,16 @@ def plot_units(
     for k in range(k_max):
         upper.bar(place, weight[:, k], 0.8, below, color=colours[k], label=f"{k}")
         below = below + weight[:, k]
-        # The last boundary is one, without an error; where a weight is zero there is none.
-        rows = np.flatnonzero((weight[:, k] > 0) & (below < 1.0 - 1e-9) & (error[:, k] > 0))
+        # The upper end of the last bar has no error.
+        rows = np.flatnonzero(
+            (weight[:, k] > 0) & (below < 1.0 - LISTED_WEIGHT) & (error[:, k] > 0)
+        )
         upper.errorbar(
             place[rows], below[rows], error[rows, k], fmt="none", ecolor="black",
             elinewidth=0.7 if small else 1.2, capsize=0 if small else 3,
         )  # fmt: skip
     upper.set(ylabel="weight (± 95 %)", ylim=(0.0, 1.0), xlim=(-0.6, n - 0.4))
-    upper.legend(
-        title="explanation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
-    )
+    upper.legend(title="explanation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     label, location = _location(modes, weight, var_names)
     scale = min(1.0, FEW_UNITS / n)
     for k in range(k_max):
@@ -99,7 +99,7 @@ def _location(
     best: tuple[float, str, np.ndarray] = (-1.0, "", np.full(weight.shape, np.nan))
     for name in chosen:
         values = modes[LOCATION + name].transpose("unit", "explanation", ...)
-        flat = values.stack(mode=("unit", "explanation")).transpose("mode", ...)  # noqa: PD013
+        flat = values.stack(mode=("unit", "explanation")).transpose("mode", ...)
         for label, column in elements(name, flat.reset_coords(drop=True)):
             located = column.reshape(weight.shape)
             share = _between(located, weight)

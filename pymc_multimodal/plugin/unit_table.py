@@ -12,7 +12,7 @@ import xarray as xr
 from pymc_multimodal.plugin.units_group import LOCATION
 from pymc_multimodal.status import counted, with_error
 
-__all__ = ["TEXT_WIDTH", "UnitTable", "elements", "formatted", "unit_table"]
+__all__ = ["LISTED_WEIGHT", "TEXT_WIDTH", "UnitTable", "elements", "formatted", "unit_table"]
 
 # Width of the text of a table: that of a terminal. Conventional.
 TEXT_WIDTH = 80
@@ -56,7 +56,7 @@ class UnitTable(pd.DataFrame):
         shown, left_out = _shown(self)
         parts.append(_as_text(shown) + left_out)
         if len(self.combinations):
-            parts.append(_of_combinations(self.combinations))
+            parts.append(_of_combinations(self.combinations, str(self.index.names[0])))
         return "\n\n".join(parts)
 
     __str__ = __repr__
@@ -86,7 +86,7 @@ def unit_table(modes: xr.Dataset, regions: pd.DataFrame, max_elements: int) -> U
         "weight_se": modes["unit_weight_se"].values[unit, explanation],
     }
     for variable in (str(n) for n in modes.data_vars if str(n).startswith(LOCATION)):
-        values = modes[variable].stack(mode=("unit", "explanation")).transpose("mode", ...)  # noqa: PD013
+        values = modes[variable].stack(mode=("unit", "explanation")).transpose("mode", ...)
         values = values[unit * weight.shape[1] + explanation].reset_coords(drop=True)
         if values[0].size <= max_elements:
             label = variable.removeprefix(LOCATION)
@@ -171,7 +171,7 @@ def _shown(table: UnitTable) -> tuple[pd.DataFrame, str]:
     return shown, f"\nLeft out of this text: {' and '.join(parts)}."
 
 
-def _of_combinations(table: pd.DataFrame) -> str:
+def _of_combinations(table: pd.DataFrame, unit: str) -> str:
     """Write each combination by the units whose explanation is not the first."""
     lines = ["Combinations above 1 % of the posterior (other units have explanation 0)"]
     which = table.iloc[:, 2:]
@@ -182,7 +182,7 @@ def _of_combinations(table: pd.DataFrame) -> str:
         groups = []
         for k in sorted(set(row) - {0}):
             own = [str(u) for u, e in zip(which.columns, row, strict=True) if e == k]
-            groups.append(f"{k} in {', '.join(own)}")
+            groups.append(f"{k} in {unit} {', '.join(own)}")
         text = "; ".join(groups) or "0 in all"
         lines += textwrap.wrap(
             text, TEXT_WIDTH, initial_indent=number.ljust(width), subsequent_indent=" " * width

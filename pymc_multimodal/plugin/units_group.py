@@ -92,7 +92,7 @@ def units_from_model(
             axis, index = found
             if variable.shape[1 + axis] == shape[axis]:
                 axes[str(variable.dims[1 + axis])] = index
-    if units.dim in values.coords and units.dim not in axes:
+    if units.dim is not None and units.dim in values.coords and units.dim not in axes:
         labels = [str(v) for v in values.coords[units.dim].values]
         if set(own := _labels(fit.units)) <= set(labels):
             axes[units.dim] = np.array([labels.index(label) for label in own])
@@ -139,7 +139,11 @@ def _labels(units: UnitModes) -> list[str]:
 
 
 def _dataset(
-    fit: Fit, values: xr.Dataset, axes: Mapping[str, np.ndarray], points: np.ndarray, row: np.ndarray
+    fit: Fit,
+    values: xr.Dataset,
+    axes: Mapping[str, np.ndarray],
+    points: np.ndarray,
+    row: np.ndarray,
 ) -> xr.Dataset:
     """Return weights, combinations and the locations of variables along some dimensions.
 
@@ -180,7 +184,7 @@ def _dataset(
         },
     )
     covered = np.zeros(points.shape[1], dtype=bool)
-    for name, (columns, shape) in _values(fit.names).items():
+    for columns, shape in _values(fit.names).values():
         covered[columns] = _axis(columns, shape, units) is not None
     taken = {"mode", "bound", UNIT, EXPLANATION, COMBINATION}
     for name in (str(n) for n in values.data_vars):
@@ -216,7 +220,8 @@ def _points(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
         Point that has each explanation; -1 where there is none.
     """
     units, generator = fit.units, fit.kernel.generator
-    assert units is not None and isinstance(generator, UnitGenerator)
+    assert units is not None
+    assert isinstance(generator, UnitGenerator)
     anchors = generator.proposals.mixtures.anchors
     k_max = max(1, int(units.n_explanations.max()))
     row = np.full((len(units), k_max), -1)
