@@ -57,7 +57,7 @@ def plot_units(
     place, below = np.arange(n), np.zeros(n)
     small = n > MAX_CAPS
     for k in range(k_max):
-        upper.bar(place, weight[:, k], 0.8, below, color=colours[k], label=f"{k}")
+        upper.bar(place, weight[:, k], 1.0 if small else 0.8, below, color=colours[k], label=f"{k}")
         below = below + weight[:, k]
         # The upper end of the last bar has no error.
         rows = np.flatnonzero(

@@ -168,7 +168,7 @@ def _shown(table: UnitTable) -> tuple[pd.DataFrame, str]:
         n_units = more.index.get_level_values(0).nunique()
         parts.append(f"{counted(len(more), 'row')} of {counted(n_units, 'further unit')}")
         shown = shown.iloc[:last]
-    return shown, f"\nLeft out of this text: {' and '.join(parts)}."
+    return shown, "\n" + textwrap.fill(f"Left out of this text: {' and '.join(parts)}.", TEXT_WIDTH)
 
 
 def _of_combinations(table: pd.DataFrame, unit: str) -> str:

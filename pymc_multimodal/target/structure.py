@@ -198,11 +198,11 @@ def _are_names(names: Any) -> bool:
 
 
 def _are_groups(groups: Any) -> bool:
-    """Whether a setting has whole numbers for each unit."""
+    """Whether a setting has numbers for each unit; that they are coordinates is checked later."""
     if isinstance(groups, str) or not isinstance(groups, Sequence | np.ndarray):
         return False
-    kinds = [np.asarray(g).dtype.kind for g in groups if isinstance(g, Sequence | np.ndarray)]
-    return len(kinds) == len(groups) and all(kind in "iu" for kind in kinds)
+    arrays = [np.asarray(g) for g in groups if isinstance(g, Sequence | np.ndarray)]
+    return len(arrays) == len(groups) and all(a.dtype.kind in "iuf" for a in arrays)
 
 
 def _strings(names: Any) -> tuple[str, ...]:
