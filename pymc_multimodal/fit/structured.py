@@ -65,8 +65,10 @@ DRAWS, MAX_SHARES = 4000, 64_000_000
 # Rules for the hubs' weighted sample, which units' noise makes less even. Measured:
 # examples/benchmarks/structure.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
-# Hubs at which missing explanations are looked for, and the share of one that sends the fit back to
-# its beginning, and that is told. Conventional: the error asked for.
+# Points of each unit of a first sample. Conventional.
+FIRST_POINTS = 16
+# Hubs at which missing explanations are looked for, the share from which on one is added, and told
+# if it is found late, and how often they are looked for. Conventional: the error asked for.
 CHALLENGED_HUBS, MISSING_SHARE, ATTEMPTS = 4, 0.01, 3
 # Probability that no jump of one draw is accepted, at the mean acceptance, and most jumps. As for
 # other kernels, with fewer jumps, since each costs some tens of evaluations. Conventional.
@@ -134,8 +136,10 @@ def structured_fit(run: Run) -> Fit | None:
             combinations = float(np.log2(np.maximum(explained.n_explanations, 1)).sum())
             if combinations < MIN_LOG2_COMBINATIONS and not asked:
                 return None
-            found = _weighed(run, units, starts, explained, rng)
-            return _fit_of(run, found, rng)
+            explained = _challenged(run, units, starts, explained, rng)
+            run.report("weigh", f"weighing hubs and units ({explained.described})")
+            found = _draw(run, units, starts, explained, rng)
+            return _fit_of(run, _judged(run, found, rng), rng)
     except LimitReached:
         return None
 
@@ -179,28 +183,37 @@ def _units(run: Run) -> Units | None:
     return None
 
 
-def _weighed(
+def _challenged(
     run: Run,
     units: Units,
     starts: StartDistribution,
     explained: Explained,
     rng: np.random.Generator,
-) -> _Found:
-    """Draw and weigh hubs and units; what a challenge finds is added, and all is done again."""
-    for attempt in range(ATTEMPTS):
-        run.report("weigh", f"weighing hubs and units ({explained.described})")
-        found = _draw(run, units, starts, explained, rng)
-        g = np.zeros((1, 0))
-        if found.sample is not None:
-            ratio = found.sample.ratio
-            rows = rng.choice(len(ratio), size=CHALLENGED_HUBS, p=ratio / ratio.sum())
-            g = found.sample.x[rows]
-        missing, more = missing_explanations(run.density, found.proposals, g, rng)
-        found = replace(found, missing=missing)
-        if missing.max() < MISSING_SHARE or attempt == ATTEMPTS - 1:
+) -> Explained:
+    """Add the explanations that wider climbs find, until they find none that matters."""
+    for _ in range(ATTEMPTS):
+        proposals = _proposals(run, units, starts, explained)
+        g = _some_hubs(explained.clusters, CHALLENGED_HUBS, rng)
+        missing, more = missing_explanations(run.density, proposals, g, rng)
+        if missing.max() < MISSING_SHARE:
             break
         explained = explained.with_more(run.density, units, more)
-    return found
+    return explained
+
+
+def _proposals(
+    run: Run, units: Units, starts: StartDistribution, explained: Explained
+) -> UnitProposals:
+    centre, spread = units.gather(starts.centre[None])[0], explained.spread
+    mixtures = UnitMixtures.at_anchors(
+        explained.anchors, explained.hub_scale, centre, spread, units.inside
+    )
+    return UnitProposals(units, mixtures, spread, FIRST_POINTS)
+
+
+def _some_hubs(clusters: Clusters | None, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw typical hubs, shape (n, H)."""
+    return np.zeros((n, 0)) if clusters is None else clusters.sample(n, rng)
 
 
 def _draw(
@@ -211,14 +224,10 @@ def _draw(
     rng: np.random.Generator,
 ) -> _Found:
     density = run.density
-    centre, spread = units.gather(starts.centre[None])[0], explained.spread
-    mixtures = UnitMixtures.at_anchors(
-        explained.anchors, explained.hub_scale, centre, spread, units.inside
-    )
-    proposals = UnitProposals(units, mixtures, spread, 16)
-    clusters = explained.clusters
-    trial = np.zeros((TRIAL_HUBS, 0)) if clusters is None else clusters.sample(TRIAL_HUBS, rng)
+    proposals, clusters = _proposals(run, units, starts, explained), explained.clusters
+    trial = _some_hubs(clusters, TRIAL_HUBS, rng)
     proposals = replace(proposals, points=choose_points(proposals.draw(density, trial, rng)))
+    mixtures = proposals.mixtures
     n = int(min(DRAWS, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
     if clusters is None:
         drawn = draw_units(density, proposals, np.zeros((n // 4, 0)), rng)
@@ -241,6 +250,17 @@ def _draw(
     now, before = _labels(partition, sample), _labels(partition, hubs.sample)
     verdict = judge(sample, hubs.sample, now, before, RULES, target_se)
     return _Found(proposals, clusters, drawn, sample, hubs, verdict, np.zeros(units.n_units))
+
+
+def _judged(run: Run, found: _Found, rng: np.random.Generator) -> _Found:
+    """Look once more for explanations that are missing."""
+    g = np.zeros((1, 0))
+    if found.sample is not None:
+        ratio = found.sample.ratio
+        rows = rng.choice(len(ratio), size=CHALLENGED_HUBS, p=ratio / ratio.sum())
+        g = found.sample.x[rows]
+    missing, _ = missing_explanations(run.density, found.proposals, g, rng)
+    return replace(found, missing=missing)
 
 
 def _labels(partition: ClusterPartition, sample: WeightedSample) -> np.ndarray:

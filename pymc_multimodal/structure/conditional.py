@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 if TYPE_CHECKING:
     from pymc_multimodal.structure.explanations import Explanations
@@ -114,9 +114,9 @@ class Conditional:
         k, b = self.mean.shape[2:]
         wide, heavy = component == 2 * k, (component >= k) & (component < 2 * k)
         noise = rng.standard_normal((n, m, n_units, b))
-        df = np.where(wide, WIDE_DF, TAIL_DF)
-        radius = np.sqrt(df / rng.chisquare(df)) * np.where(heavy, TAIL_WIDTH, 1.0)
-        noise *= np.where(wide | heavy, radius, 1.0)[..., None]
+        for which, df, width in ((wide, WIDE_DF, 1.0), (heavy, TAIL_DF, TAIL_WIDTH)):
+            radius = width * np.sqrt(df / rng.chisquare(df, size=int(which.sum())))
+            noise[which] *= radius[:, None]
         which = np.where(wide, 0, component % k)
         row, unit = np.arange(n)[:, None, None], np.arange(n_units)
         if b == 1:
@@ -162,6 +162,13 @@ class Conditional:
         out[..., 2 * k] = self.log_share[:, None, :, 2 * k] + constant
         out[..., 2 * k] -= 0.5 * (WIDE_DF + size) * np.log1p(r2 / WIDE_DF)
         return out
+
+
+def _normalised(log_mass: np.ndarray) -> np.ndarray:
+    """Logs of shares along the last axis; -inf where there is no mass at all."""
+    total = log_sum(log_mass)[..., None]
+    out: np.ndarray = log_mass - np.where(np.isfinite(total), total, 0.0)
+    return out
 
 
 def log_sum(parts: np.ndarray) -> np.ndarray:
@@ -256,13 +263,13 @@ class UnitMixtures:
             At n values of the hubs.
         """
         scale, log_mass = guess.scale, guess.log_mass
-        log_share = log_mass - logsumexp(log_mass, axis=2, keepdims=True)
         with np.errstate(divide="ignore"):
             floor = np.log(np.isfinite(log_mass) * LEAST_SHARE)
-        log_share = np.logaddexp(log_share, floor)
-        log_share -= logsumexp(log_share, axis=2, keepdims=True)
-        log_share += np.log1p(-WIDE_SHARE)
-        wide = np.full((*log_share.shape[:2], 1), np.log(WIDE_SHARE))
+        log_share = np.logaddexp(_normalised(log_mass), floor)
+        log_share = _normalised(log_share) + np.log1p(-WIDE_SHARE)
+        # A unit without explanations has the wide density alone.
+        none = ~np.isfinite(log_mass).any(axis=2, keepdims=True)
+        wide = np.where(none, 0.0, np.log(WIDE_SHARE))
         shares = np.concatenate(
             [log_share + np.log(NORMAL_SHARE), log_share + np.log(TAIL_SHARE), wide], axis=2
         )

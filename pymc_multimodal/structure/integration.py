@@ -16,7 +16,7 @@ __all__ = ["UnbiasedMarginal", "UnitSample", "choose_points", "draw_units"]
 # Variance of the log marginal density that M points of each unit leave, at most where this needs
 # no more than the largest M. Measured: Doucet et al. 2015 (doi:10.1093/biomet/asu075) find values
 # near 1 best for chains; importance sampling wants less.
-MAX_VARIANCE = 0.3
+MAX_VARIANCE = 0.5
 LEAST_POINTS, MOST_POINTS = 12, 64
 
 

@@ -17,7 +17,7 @@ from pymc_multimodal.target.errors import equal_logp
 
 if TYPE_CHECKING:
     from pymc_multimodal.regions import Partition
-    from pymc_multimodal.structure.extended import Extended, UnitProposals
+    from pymc_multimodal.structure.extended import UnitProposals
     from pymc_multimodal.target.target import Target
 
 __all__ = ["UnitGenerator", "UnitMove"]
@@ -77,11 +77,10 @@ class UnitGenerator(Generator):
 class UnitMove:
     r"""Draw all units anew at given hubs, then jump to other hubs together with new units.
 
-    Given the hubs g, M - 1 points of each unit are drawn beside the present one, and one of the M is
-    chosen by its weight :math:`w_{im} = \gamma_i(z_{im}, g) / q_i(z_{im} | g)`: a Gibbs step on the
-    space of all points (Andrieu, Doucet and Holenstein 2010, conditional importance sampling). On
-    the same space jumps to :math:`g' \sim Q`, with M fresh points of each unit, are accepted with
-    the probability
+    Given the hubs g, M - 1 points of each unit are drawn beside the present one, and one of the M
+    is chosen by its weight :math:`w_{im} = \gamma_i(z_{im}, g) / q_i(z_{im} | g)`: a Gibbs step on
+    the space of all points (Andrieu, Doucet and Holenstein 2010). On the same space jumps to
+    :math:`g' \sim Q`, with M fresh points of each unit, are accepted with the probability
 
     .. math:: \min\Bigl(1, \frac{h(g') \prod_i \sum_m w'_{im} \, Q(g)}
                                 {h(g) \prod_i \sum_m w_{im} \, Q(g')}\Bigr)

@@ -1,0 +1,94 @@
+"""Fits by units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.status import ModelError
+from pymc_multimodal.target import Structure
+from tests.unit_targets import UPPER, density_of, pairs
+
+
+def codes(fit):
+    return {s.code for s in fit.statuses}
+
+
+@pytest.fixture(scope="module")
+def with_hub():
+    return fit_density(pairs(n_units=10), FitConfig(random_seed=1))
+
+
+@pytest.fixture(scope="module")
+def without_hub():
+    return fit_density(pairs(n_units=10, hub=False), FitConfig(random_seed=1))
+
+
+@pytest.mark.parametrize("name", ["with_hub", "without_hub"])
+def test_weights_and_evidence_are_right(name, request):
+    fit = request.getfixturevalue(name)
+    assert fit.units is not None
+    assert fit.n_modes == 1
+    # The density is normalised.
+    assert 0 < fit.weights.total_se < 0.05
+    assert abs(fit.weights.total) < 4 * fit.weights.total_se
+    weight, se = fit.units.weight[:, 0], fit.units.weight_se[:, 0]
+    assert (se < 0.02).all()
+    assert np.abs((weight - UPPER) / se).max() < 4.5
+    np.testing.assert_allclose(fit.units.weight.sum(axis=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["with_hub", "without_hub"])
+def test_combinations_have_the_product_of_the_shares(name, request):
+    units = request.getfixturevalue(name).units
+    upper = (units.combinations == 0).sum(axis=1)
+    exact = UPPER**upper * (1 - UPPER) ** (10 - upper)
+    assert len(units.probability) >= 1
+    np.testing.assert_allclose(units.probability, exact, atol=0.004)
+    assert (np.abs(units.probability - exact) < 4.5 * units.probability_se).all()
+    assert (np.diff(units.probability) <= 0).all()
+
+
+def test_draws_are_those_of_the_posterior(with_hub):
+    x = with_hub.local_draws(0)
+    g, z = x[:, 0], x[:, 1:]
+    assert g.std() == pytest.approx(1.0, abs=0.15)
+    assert np.mean(z > g[:, None]) == pytest.approx(UPPER, abs=0.03)
+
+
+def test_few_combinations_are_left_to_the_steps():
+    fit = fit_density(pairs(n_units=4), FitConfig(random_seed=0, max_evals=40_000))
+    assert fit.units is None
+    assert "units" not in codes(fit)
+
+
+def test_structure_can_be_left_out_or_asked_for():
+    fit = fit_density(pairs(n_units=4, hub=False), FitConfig(structure=Structure()))
+    assert fit.units is not None
+    config = FitConfig(structure=False, max_evals=3_000)
+    assert fit_density(pairs(n_units=8), config).units is None
+
+
+def test_a_coupling_that_the_terms_do_not_tell_ends_the_fit_by_units():
+    fit = fit_density(pairs(n_units=8, coupled=0.02), FitConfig(max_evals=30_000))
+    assert fit.units is None
+
+
+def test_limits_are_kept():
+    fit = fit_density(pairs(n_units=10), FitConfig(max_evals=5_000))
+    assert fit.n_logp_evals <= 5_500
+
+
+def test_a_density_without_terms_has_no_units():
+    plain = density_of(
+        lambda x: -0.5 * x**2, np.ones((4, 4)), lambda n, g: g.standard_normal((n, 4))
+    )
+    with pytest.raises(ModelError):
+        fit_density(plain, FitConfig(structure=Structure(units=[[0], [1], [2], [3]])))
+
+
+def test_the_same_seed_gives_the_same_fit(without_hub):
+    again = fit_density(pairs(n_units=10, hub=False), FitConfig(random_seed=1))
+    np.testing.assert_array_equal(again.units.weight, without_hub.units.weight)
+    assert again.weights.total == without_hub.weights.total

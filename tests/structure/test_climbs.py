@@ -1,0 +1,78 @@
+"""Climbs in all units at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pymc_multimodal.structure.climbs import climb_units
+from pymc_multimodal.target import chosen_units
+from tests.unit_targets import density_of
+
+
+def normals(rng, n_units, size):
+    """Return a density of independent normals in units, with means and covariances."""
+    mean = 3 * rng.standard_normal((n_units, size))
+    root = rng.standard_normal((n_units, size, size)) + 2 * np.eye(size)
+    covariance = root @ root.swapaxes(1, 2)
+    precision = np.linalg.inv(covariance)
+
+    def function(x):
+        step = x.reshape(len(x), n_units, size) - mean
+        return -0.5 * np.einsum("nui,uij,nuj->nu", step, precision, step)
+
+    depends = np.kron(np.eye(n_units), np.ones((1, size)))
+    d = n_units * size
+    density = density_of(function, depends, lambda n, g: 5 * g.standard_normal((n, d)))
+    return density, mean, covariance
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_normal_is_found_exactly(size, rng):
+    density, mean, covariance = normals(rng, 5, size)
+    units = chosen_units(density, True)
+    starts = 5 * rng.standard_normal((3, 5, size))
+    ends = climb_units(density, units, np.zeros((3, 0)), starts, np.full((5, size), 5.0), 30)
+    assert ends.ended.all()
+    np.testing.assert_allclose(ends.z, np.broadcast_to(mean, ends.z.shape), atol=2e-2)
+    found = ends.scale @ ends.scale.swapaxes(-1, -2)
+    np.testing.assert_allclose(
+        found, np.broadcast_to(covariance, found.shape), rtol=1e-3, atol=1e-3
+    )
+    log_z = 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
+    np.testing.assert_allclose(ends.log_mass, np.broadcast_to(log_z, (3, 5)), atol=1e-3)
+
+
+def test_no_width_exceeds_the_spread(rng):
+    density, _, _ = normals(rng, 4, 1)
+    units = chosen_units(density, True)
+    spread = np.full((4, 1), 0.1)
+    ends = climb_units(density, units, np.zeros((1, 0)), np.zeros((1, 4, 1)), spread, 5)
+    assert (ends.scale <= 0.1 * (1 + 1e-9)).all()
+
+
+def test_an_optimum_with_a_kink_has_a_width(rng):
+    # exp(-|x|) has the standard deviation 1.4 and no curvature at its optimum.
+    density = density_of(
+        lambda x: -np.abs(x - 0.3), np.eye(3), lambda n, g: 3 * g.standard_normal((n, 3))
+    )
+    units = chosen_units(density, True)
+    starts = rng.standard_normal((4, 3, 1))
+    ends = climb_units(density, units, np.zeros((4, 0)), starts, np.full((3, 1), 3.0), 40)
+    assert ends.ended.all()
+    np.testing.assert_allclose(ends.z, 0.3, atol=0.1)
+    assert ends.scale.min() > 0.1
+    assert ends.scale.max() < 1.5
+
+
+def test_outside_of_the_support_no_climb_ends():
+    def function(x):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(x > 0, -x - 2 / x, -np.inf)
+
+    density = density_of(function, np.eye(3), lambda n, g: g.standard_normal((n, 3)))
+    units = chosen_units(density, True)
+    starts = np.array([[[-1.0], [1.0], [2.0]]])
+    ends = climb_units(density, units, np.zeros((1, 0)), starts, np.ones((3, 1)), 30)
+    np.testing.assert_array_equal(ends.ended, [[False, True, True]])
+    np.testing.assert_allclose(ends.z[0, 1:], np.sqrt(2), atol=1e-2)

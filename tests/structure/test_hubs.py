@@ -1,0 +1,108 @@
+"""Hubs, with the explanations of all units there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pymc_multimodal.search import ModeSearch, begin_search
+from pymc_multimodal.structure import (
+    ClusterPartition,
+    UnitMixtures,
+    UnitProposals,
+    explain_hubs,
+    missing_explanations,
+    several_explanations,
+)
+from pymc_multimodal.structure.clusters import cluster
+from pymc_multimodal.target import chosen_units
+from tests.unit_targets import density_of, pairs
+
+
+def explained(density, rng):
+    units = chosen_units(density, True)
+    starts = begin_search(density, ModeSearch(), False, rng).distribution
+    return units, starts, explain_hubs(density, units, starts, rng)
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_both_explanations_of_every_unit_are_found(hub, rng):
+    density = pairs(hub=hub)
+    _, _, found = explained(density, rng)
+    np.testing.assert_array_equal(found.n_explanations, 2)
+    share = np.sort(found.anchors.share, axis=2)[..., ::-1]
+    np.testing.assert_allclose(share[..., 0], 0.7, atol=1e-2)
+    assert (found.clusters is None) == (not hub)
+
+
+def test_the_particles_of_the_hub_have_its_distribution(rng):
+    _, _, found = explained(pairs(), rng)
+    mean = found.clusters.share @ found.clusters.centre
+    assert abs(mean[0]) < 0.5
+    assert 0.6 < found.hub_scale[0] < 1.5
+
+
+def test_an_explanation_has_one_place_at_all_anchors(rng):
+    _, _, found = explained(pairs(), rng)
+    anchors = found.anchors
+    side = np.sign(anchors.z[..., 0] - anchors.g[:, 0, None, None])
+    there = np.isfinite(anchors.log_mass)
+    assert there.sum(axis=2).max() == 2
+    for i in range(anchors.z.shape[1]):
+        for k in range(anchors.z.shape[2]):
+            assert len(np.unique(side[there[:, i, k], i, k])) <= 1
+
+
+def test_a_first_look_counts_combinations(rng):
+    density = pairs(n_units=10)
+    units = chosen_units(density, True)
+    starts = begin_search(density, ModeSearch(), False, rng).distribution
+    assert several_explanations(density, units, starts, rng) > 6
+    plain = density_of(lambda x: -0.5 * x**2, np.eye(10), lambda n, g: g.standard_normal((n, 10)))
+    units = chosen_units(plain, True)
+    starts = begin_search(plain, ModeSearch(), False, rng).distribution
+    assert several_explanations(plain, units, starts, rng) == 0
+    assert plain.n_logp_evals < 2000
+
+
+def test_an_explanation_that_is_not_known_is_found_from_far_out(rng):
+    density = pairs(hub=False)
+    units, starts, found = explained(density, rng)
+    anchors = found.anchors
+    spread = found.spread
+    centre = units.gather(starts.centre[None])[0]
+
+    def proposals(known):
+        mixtures = UnitMixtures.at_anchors(known, found.hub_scale, centre, spread, units.inside)
+        return UnitProposals(units, mixtures, spread, 8)
+
+    g = np.zeros((1, 0))
+    missing, _ = missing_explanations(density, proposals(anchors), g, rng)
+    np.testing.assert_allclose(missing, 0.0, atol=1e-6)
+    anchors.log_mass[0, 3, 1] = -np.inf
+    missing, more = missing_explanations(density, proposals(anchors), g, rng)
+    share = 1 - anchors.share[0, 3, 0] if anchors.share[0, 3, 0] < 1 else None
+    assert share is None
+    assert missing[3] == pytest.approx(0.3, abs=0.02)
+    assert missing.sum() == pytest.approx(missing[3], abs=1e-6)
+    whole = found.with_more(density, units, more)
+    np.testing.assert_array_equal(whole.n_explanations, 2)
+
+
+def test_clusters_far_apart_are_regions(rng):
+    g = np.concatenate([rng.standard_normal((150, 2)), 10 + rng.standard_normal((50, 2))])
+    found = cluster(g, np.full(2, np.inf), rng)
+    assert found.n_regions == 2
+    partition = ClusterPartition(found)
+    label = partition.label(g)
+    np.testing.assert_array_equal(label, np.repeat([0, 1], [150, 50]))
+    points = np.concatenate([np.zeros((200, 1)), g], axis=1)
+    np.testing.assert_array_equal(partition.of_points(np.array([1, 2])).label(points), label)
+
+
+def test_one_normal_is_one_region(rng):
+    found = cluster(rng.standard_normal((300, 3)), np.full(3, np.inf), rng)
+    assert found.n_regions == 1
+    draws = found.sample(4000, rng)
+    np.testing.assert_allclose(draws.mean(axis=0), 0.0, atol=0.25)
+    np.testing.assert_allclose(draws.std(axis=0), 1.0, atol=0.2)
