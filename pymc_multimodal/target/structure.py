@@ -202,7 +202,7 @@ def _are_groups(groups: Any) -> bool:
     if isinstance(groups, str) or not isinstance(groups, Sequence | np.ndarray):
         return False
     arrays = [np.asarray(g) for g in groups if isinstance(g, Sequence | np.ndarray)]
-    return len(arrays) == len(groups) and all(a.dtype.kind in "iuf" for a in arrays)
+    return 0 < len(arrays) == len(groups) and all(a.dtype.kind in "iuf" for a in arrays)
 
 
 def _strings(names: Any) -> tuple[str, ...]:
