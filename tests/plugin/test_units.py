@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import matplotlib.pyplot as plt
+import models
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -275,6 +276,28 @@ def test_a_step_draws_with_a_loaded_fit_and_the_record_has_the_units(
 def test_workers_give_the_same_draws(model, fit, idata):
     again = mm.sample(200, model=model, fit=fit, workers=2, **DRAWN)
     np.testing.assert_array_equal(again.posterior["z"], idata.posterior["z"])
+
+
+@pytest.mark.slow  # twenty thousand evaluations in Python
+def test_a_model_without_gradient_is_drawn_from_by_units(tmp_path):
+    with pm.Model() as model:
+        for name in "ab":
+            x = pm.Normal(name, 0.0, 3.0, shape=1)
+            pm.Normal(f"y_{name}", models.Square()(x), 1.0, observed=[4.0])
+    fit = fitted(model, [[0], [1]])
+    assert fit.n_grad_evals == 0
+    fit.save(tmp_path / "units.fit")
+    loaded = mm.Fit.load(tmp_path / "units.fit")
+    with model:
+        step = mm.MultimodalDiffusion(fit=loaded, quiet=True)
+        found = pm.sample(
+            100, tune=0, chains=2, cores=1, step=step, random_seed=4, progressbar=False,
+            compute_convergence_checks=False,
+        )  # fmt: skip
+    for name in "ab":
+        sign = found.posterior[name].values > 0.0
+        # Draws of independent units are nearly independent: 200 of them, of which half count.
+        assert np.mean(sign) == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 100))
 
 
 def test_attach_without_the_model_has_unconstrained_locations(model, fit):
