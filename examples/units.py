@@ -12,7 +12,6 @@ and the probability that the mean is above 1.2 with a sum over a fine grid, and 
 """
 
 import argparse
-import logging
 import warnings
 from pathlib import Path
 
@@ -72,7 +71,6 @@ def main() -> None:
     parser.add_argument("--sensors", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning)
     seen = readings(options.sensors)
     model = build_model(seen)

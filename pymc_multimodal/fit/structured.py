@@ -138,10 +138,11 @@ def structured_fit(run: Run) -> Fit | None:
                 return None
             explained = _challenged(run, units, starts, explained, rng)
             run.report("weigh", f"weighing hubs and units ({explained.described})")
-            found = _draw(run, units, starts, explained, rng)
-            return _fit_of(run, _judged(run, found, rng), rng)
+            found = _judged(run, _draw(run, units, starts, explained, rng), rng)
     except LimitReached:
         return None
+    # The seconds of the stage are known when it has ended.
+    return _fit_of(run, found, rng)
 
 
 def refuse_units(run: Run) -> None:

@@ -97,6 +97,7 @@ def test_a_fit_says_units_explanations_and_combinations(fit, regions):
     line = summary_line(fit)
     assert line.startswith("Found 3 units with 6 explanations, 8 combinations; log evidence ")
     assert "start" not in line
+    assert sum(fit.seconds.values()) > 0.0
     assert regions.described_modes.endswith("8 combinations, 2 regions of the hubs")
 
 
