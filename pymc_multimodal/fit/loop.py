@@ -12,7 +12,7 @@ from pymc_multimodal.fit.finish import finish
 from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import STEPS, Step
-from pymc_multimodal.fit.structured import structured_fit
+from pymc_multimodal.fit.structured import refuse_units, structured_fit
 from pymc_multimodal.search import begin_search
 from pymc_multimodal.status import GradientMisleads, LimitReached, SymmetryBroken
 from pymc_multimodal.target.watchdog import ended_at
@@ -79,6 +79,7 @@ def _fit(run: Run) -> Fit:
     """Emulate the outputs of an expensive simulator, or run the steps."""
     price = price_density(run)
     if price is not None:
+        refuse_units(run)
         judged = judge_outputs(run, price)
         if judged is not None:
             return emulated_fit(run, judged)

@@ -117,7 +117,14 @@ class Fit:
 
     @property
     def described_modes(self) -> str:
-        """Number of modes in words; images are counted, and the rows that stand for them named."""
+        """Number of modes in words; images are counted, and the rows that stand for them named.
+
+        Where the posterior falls apart into units: numbers of units, of explanations, and of
+        combinations of these.
+        """
+        if self.units is not None:
+            of_hubs = f", {self.n_modes} regions of the hubs" if self.n_modes > 1 else ""
+            return self.units.found + of_hubs
         total = int(self.images.sum())
         if not self.modes.hits.any():
             return "no mode, one point"

@@ -77,10 +77,18 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "search.screening": ("Screening",),
     "search.settings": ("ModeSearch",),
     "status": ("Status",),
+    "structure.clusters": ("ClusterPartition", "Clusters"),
+    "structure.conditional": ("UnitMixtures",),
+    "structure.explanations": ("Explanations",),
+    "structure.extended": ("UnitProposals",),
+    "structure.moves": ("UnitGenerator", "UnitMove"),
+    "structure.result": ("UnitModes",),
     "target.cells": ("Cells",),
     "target.group": ("Orbit", "Symmetry"),
     "target.history": ("Evaluations",),
     "target.radii": ("RadiusBounds",),
+    "target.structure": ("Structure",),
+    "target.units": ("Units",),
 }
 """The classes of a fit, by the modules that hold them. A file can name no other class.
 

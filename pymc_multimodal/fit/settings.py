@@ -106,6 +106,12 @@ class FitConfig:
             raise TypeError(
                 f"{owner}(structure={self.structure!r}) must be True, False or a Structure(...)."
             )
+        if isinstance(self.structure, Structure) and not self.may_end_early:
+            raise ValueError(
+                f"{owner}(structure={self.structure}, generator={type(self.generator).__name__}): "
+                "units are drawn from mixtures over their explanations, and no other generator "
+                "knows of them. Leave out `generator`, or `structure`."
+            )
         checks.share(owner, "target_se", self.target_se)
         if self.max_evals is not None:
             checks.positive(owner, "max_evals", self.max_evals)

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import StartDistribution
     from pymc_multimodal.target.units import Units
 
-__all__ = ["structured_fit"]
+__all__ = ["refuse_units", "structured_fit"]
 
 # Combinations of explanations (logarithm, base 2) from which on units are treated apart: fewer are
 # found as modes. Conventional: `MAX_MODES` of the first answer is 64.
@@ -146,9 +146,25 @@ def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
             found = _draw(run, units, starts, explained, rng)
             if optima is not None and found.verdict.reasons:
                 return None
-            return _fit_of(run, _judged(run, found, rng), rng)
+            found = _judged(run, found, rng)
     except LimitReached:
         return None
+    # The seconds of the stage are known when it has ended.
+    return _fit_of(run, found, rng)
+
+
+def refuse_units(run: Run) -> None:
+    """Raise if units are given for a density of which each evaluation is expensive.
+
+    Raises
+    ------
+    ModelError
+    """
+    if isinstance(run.settings.structure, Structure):
+        raise ModelError(
+            f"structure={run.settings.structure} cannot be used: each evaluation is expensive, and "
+            "emulated. Use structure=True, or emulation=False."
+        )
 
 
 def _units(run: Run) -> Units | None:

@@ -7,12 +7,13 @@ from pymc_multimodal.model.check import check_model, imputed
 from pymc_multimodal.model.compiled import compiling
 from pymc_multimodal.model.layout import dimension, layout, unflatten
 from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
-from pymc_multimodal.model.terms import ModelTerms, terms_of
+from pymc_multimodal.model.terms import ModelTerms, check_structure, terms_of
 
 __all__ = [
     "ModelTerms",
     "OutputModel",
     "check_model",
+    "check_structure",
     "compiling",
     "density_of",
     "dimension",

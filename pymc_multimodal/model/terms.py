@@ -12,14 +12,15 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.replace import vectorize_graph
 
+from pymc_multimodal.model.check import check_model
 from pymc_multimodal.model.compiled import CompiledFunction, compiling, log_density_graph
 from pymc_multimodal.model.dependence import depends_on
-from pymc_multimodal.model.layout import flatten
+from pymc_multimodal.model.layout import flatten, layout
 from pymc_multimodal.model.places import places_of
 from pymc_multimodal.model.split import terms_in
-from pymc_multimodal.target import Place
+from pymc_multimodal.target import Place, Structure, units_of_terms
 
-__all__ = ["ModelTerms", "terms_of"]
+__all__ = ["ModelTerms", "check_structure", "terms_of"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -161,3 +162,20 @@ def terms_of(
     if depends is None:
         return None
     return ModelTerms(graphs, row, depends, places_of(model, point), compile_kwargs)
+
+
+def check_structure(model: pm.Model, structure: Structure) -> None:
+    """Raise if a model does not have the units that are given; its density is not compiled.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    structure : Structure
+
+    Raises
+    ------
+    ModelError
+        If there is no such variable or dimension, or units depend on one another.
+    """
+    check_model(model)
+    units_of_terms(terms_of(model, layout(model), {}), structure)

@@ -12,14 +12,14 @@ import pymc as pm
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
-from pymc_multimodal.model import density_of, dimension, imputed
+from pymc_multimodal.model import check_structure, density_of, dimension, imputed
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
 from pymc_multimodal.search import check_points, given_by_array
 from pymc_multimodal.status import counted, told
-from pymc_multimodal.target import Density
+from pymc_multimodal.target import Density, Structure
 
 __all__ = ["fit_model", "load_fit"]
 
@@ -64,6 +64,8 @@ def fit_model(
     """
     if given_by_array(config.modes):
         check_points(config.modes, dimension(model))
+    if isinstance(config.structure, Structure):
+        check_structure(model, config.structure)
     with _compiling(run):
         density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     if not density.has_gradient and not run.quiet:

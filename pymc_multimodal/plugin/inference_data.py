@@ -29,6 +29,7 @@ from pymc_multimodal.plugin.modes_group import (
 )
 from pymc_multimodal.plugin.relabel import acts_as, read_action
 from pymc_multimodal.plugin.traces import NO_RECORD, as_stat, chain_records
+from pymc_multimodal.plugin.units_group import has_units, units_from_model
 
 __all__ = ["KeptDraws", "attach", "record_with_symmetry", "to_inference_data"]
 
@@ -168,7 +169,9 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
 
 
 def record_with_symmetry(model: pm.Model, fit: Fit) -> str:
-    """Write the record of a fit (`fit_record`), with what `relabel` needs to know of the model.
+    """Write the record of a fit (`fit_record`), with what is known of the model alone.
+
+    That is what `relabel` needs, and the locations of the units' explanations.
 
     Parameters
     ----------
@@ -176,7 +179,7 @@ def record_with_symmetry(model: pm.Model, fit: Fit) -> str:
     fit : Fit
     """
     names = [v.name for v in model.unobserved_RVs]
-    return fit_record(fit, _symmetry(model, fit, names, None))
+    return fit_record(fit, _symmetry(model, fit, names, None), _units(model, fit, names, None))
 
 
 def _add_modes_without_model(idata: Any, fit: Fit) -> None:
@@ -195,14 +198,18 @@ def _add_modes_without_model(idata: Any, fit: Fit) -> None:
 
 def _belongs_to(modes: xr.Dataset, fit: Fit) -> bool:
     """Whether a group `modes` was made from a fit."""
-    return np.array_equal(modes["weight"].values, fit.weights.weight, equal_nan=True)
+    same = np.array_equal(modes["weight"].values, fit.weights.weight, equal_nan=True)
+    if not same or fit.units is None or not has_units(modes):
+        return same and (fit.units is not None) == has_units(modes)
+    weight = modes["unit_weight"].values
+    return np.array_equal(weight, fit.units.weight[:, : weight.shape[1]])
 
 
 def _add_groups(idata: Any, fit: Fit, model: pm.Model, template: NDArray | None = None) -> None:
     kept = set(get_dataset(idata, "posterior").data_vars)
     names = [v.name for v in model.unobserved_RVs if v.name in kept]
     draws, locations = _within_modes(model, fit, names, template)
-    modes = modes_from_fit(fit, locations)
+    modes = modes_from_fit(fit, locations, _units(model, fit, names, template))
     modes.attrs.update(_symmetry(model, fit, [str(n) for n in draws.data_vars], template))
     add_group(idata, "modes", modes)
     add_group(idata, "mode_posterior", draws)
@@ -226,6 +233,21 @@ def _within_modes(
     posterior.attrs = {}
     draws = posterior.isel(draw=slice(1, None))
     return draws.assign_coords(draw=np.arange(MODE_DRAWS)), posterior.isel(draw=0, drop=True)
+
+
+def _units(
+    model: pm.Model, fit: Fit, names: list[str], template: NDArray | None
+) -> xr.Dataset | None:
+    """Return what the group `modes` holds of the units, with locations in the model's variables."""
+
+    def evaluate(points: np.ndarray) -> xr.Dataset:
+        records = chain_records(model, [points], var_names=names, template=template)
+        whole = pm.to_inference_data(MultiTrace(records), model=model, log_likelihood=False)
+        values = get_dataset(whole, "posterior")[names].isel(chain=0, drop=True)
+        return values.rename(draw="point").transpose("point", ...)
+
+    variables = {value.name: rv.name for rv, value in model.rvs_to_values.items()}
+    return units_from_model(fit, evaluate, variables)
 
 
 def _symmetry(

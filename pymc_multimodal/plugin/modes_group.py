@@ -12,6 +12,7 @@ import xarray as xr
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names, json_ready
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.units_group import beside, labelled, units_from_fit
 from pymc_multimodal.status import worst
 
 __all__ = [
@@ -32,6 +33,8 @@ RECORD = "fit_record"
 ZARR_PREFIX = "sampler_0__"
 # What the group holds beside the columns and the locations of the model's variables.
 _INTERVAL, _BOUND = "weight_interval", "bound"
+# What the record holds where there are units.
+_UNITS = "units"
 # Why the attribute `missed_mass` is NaN.
 NO_MISSED_MASS = (
     "No estimate of the missed posterior mass was found to be calibrated: the search for modes "
@@ -53,8 +56,10 @@ def modes_group(idata: Any) -> xr.Dataset:
     return get_dataset(idata, "modes")
 
 
-def fit_record(fit: Fit, extra: Mapping[str, str] | None = None) -> str:
-    """Write what the group holds, apart from locations, as one text.
+def fit_record(
+    fit: Fit, extra: Mapping[str, str] | None = None, units: xr.Dataset | None = None
+) -> str:
+    """Write what the group holds, apart from locations of modes, as one text.
 
     It travels with the first draw of each chain, so that `modes_from_record` can build the group
     from the draws alone.
@@ -64,20 +69,27 @@ def fit_record(fit: Fit, extra: Mapping[str, str] | None = None) -> str:
     fit : Fit
     extra : mapping of str, optional
         Further attributes of the group.
+    units : xarray.Dataset, optional
+        What the group holds of the units, if there are any; by default as the fit alone says it.
 
     Returns
     -------
     str
         JSON.
     """
-    return json.dumps({
+    units = units_from_fit(fit) if units is None else units
+    record = {
         "columns": json_ready(_columns(fit)),
         _INTERVAL: fit.weights.interval.tolist(),
         "attributes": {**_attributes(fit), **(extra or {})},
-    })  # fmt: skip
+    }
+    if units is not None:
+        record[_UNITS] = units.to_dict()
+    # Coordinates of the model may be dates.
+    return json.dumps(record, default=str)
 
 
-def modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
+def modes_from_fit(fit: Fit, locations: xr.Dataset, units: xr.Dataset | None = None) -> xr.Dataset:
     """Build the group from a fit.
 
     Parameters
@@ -85,8 +97,11 @@ def modes_from_fit(fit: Fit, locations: xr.Dataset) -> xr.Dataset:
     fit : Fit
     locations : xarray.Dataset
         The model's variables at each mode, with the dimension `mode`.
+    units : xarray.Dataset, optional
+        What the group holds of the units, if there are any; by default as the fit alone says it.
     """
-    return _group(_columns(fit), fit.weights.interval, _attributes(fit), locations)
+    units = units_from_fit(fit) if units is None else units
+    return _group(_columns(fit), fit.weights.interval, _attributes(fit), locations, units)
 
 
 def modes_from_draws(fit: Fit, idata: Any) -> xr.Dataset | None:
@@ -144,12 +159,16 @@ def modes_from_record(idata: Any) -> xr.Dataset | None:
         return None
     record = json.loads(texts[0])
     columns = {name: np.asarray(values) for name, values in record["columns"].items()}
-    locations = _highest_draws(get_dataset(idata, "posterior"), stats, len(columns["weight"]))
+    posterior = get_dataset(idata, "posterior")
+    locations = _highest_draws(posterior, stats, len(columns["weight"]))
+    units = None
+    if _UNITS in record:
+        units = labelled(xr.Dataset.from_dict(record[_UNITS]), posterior)
     attributes = {
         **record["attributes"],
         "rebuilt_from": "sample_stats; locations are the draws of highest density",
     }
-    return _group(columns, np.asarray(record[_INTERVAL]), attributes, locations)
+    return _group(columns, np.asarray(record[_INTERVAL]), attributes, locations, units)
 
 
 def drop_record(idata: Any) -> None:
@@ -222,8 +241,11 @@ def _group(
     interval: np.ndarray,
     attributes: Mapping[str, Any],
     locations: xr.Dataset,
+    units: xr.Dataset | None = None,
 ) -> xr.Dataset:
     dataset = xr.Dataset({name: ("mode", values) for name, values in columns.items()})
+    if units is not None:
+        dataset, locations = dataset.merge(units), beside(units, locations)
     locations = rename_clashes(locations, {*columns, _BOUND, _INTERVAL}, variables=False)
     # The location of a variable that is called like a column, such as "weight".
     taken = {n: f"{n}_location" for n in locations.data_vars if n in dataset}
@@ -231,7 +253,7 @@ def _group(
     dataset = dataset.assign_coords(mode=np.arange(len(columns["weight"])))
     dataset[_INTERVAL] = (("mode", _BOUND), interval)
     dataset = dataset.assign_coords({_BOUND: ["lower", "upper"]})
-    dataset.attrs = dict(attributes)
+    dataset.attrs = {**attributes, **(units.attrs if units is not None else {})}
     return dataset
 
 

@@ -12,6 +12,8 @@ from pymc_multimodal._compat import get_dataset
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import check_var_names
 from pymc_multimodal.plugin.tables import modes_given
+from pymc_multimodal.plugin.unit_plot import plot_units
+from pymc_multimodal.plugin.units_group import has_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,8 @@ __all__ = ["plot_modes", "two_columns"]
 
 # Modes in the picture: colour maps of Matplotlib have ten or twenty distinct colours.
 MAX_SHOWN, MAX_FEW_COLOURS = 20, 10
+# Height of the picture of modes and of that of units, in inches. Conventional.
+HEIGHT, HEIGHT_OF_UNITS = 4.2, 6.0
 # Half width of a 95 % interval in standard errors of a normal distribution.
 NORMAL_95 = 1.96
 _INTERVAL = "weight_interval"
@@ -34,7 +38,9 @@ N_FROM_FIT = N_JUDGED = 2000
 def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
     """Plot the weights of the modes with their errors, beside the draws coloured by mode.
 
-    The twenty heaviest modes are shown, and their draws.
+    The twenty heaviest modes are shown, and their draws. Of a posterior that falls apart into
+    units, the weights of the explanations of each unit are shown, and where the explanations are;
+    beside these, if there are several, the regions of the hubs as modes.
 
     Parameters
     ----------
@@ -44,6 +50,7 @@ def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
     var_names : sequence of str, optional
         Variables that span the scatter plot; by default all. Of their elements those two are shown
         that separate the modes best. With a single element the draws are shown as histograms.
+        Of units, the element is shown that separates the explanations best.
 
     Returns
     -------
@@ -65,12 +72,20 @@ def plot_modes(idata: Any, var_names: Sequence[str] | None = None) -> Figure:
     shown = min(len(modes["mode"]), MAX_SHOWN)
     columns = two_columns({k: v for n in names for k, v in elements[n].items()}, mode)
     colours = plt.get_cmap("tab10" if shown <= MAX_FEW_COLOURS else "tab20")(np.arange(shown))
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 4.2), width_ratios=(1, 1.4), layout="constrained"
-    )
-    _plot_weights(left, modes, mode if drawn else None, colours)
-    _plot_draws(right, columns, mode, colours)
-    for axis in (left, right):
+    units, several = has_units(modes), len(modes["mode"]) > 1
+    height = (HEIGHT if several or not units else 0.0) + (HEIGHT_OF_UNITS if units else 0.0)
+    figure = plt.figure(figsize=(10, height), layout="constrained")
+    upper: Any = figure
+    lower: Any = figure
+    if units and several:
+        upper, lower = figure.subfigures(2, 1, height_ratios=(HEIGHT, HEIGHT_OF_UNITS))  # type: ignore[misc]
+    if units:
+        plot_units(lower.subplots(2, 1), modes, var_names)
+    if several or not units:
+        left, right = upper.subplots(1, 2, width_ratios=(1, 1.4))
+        _plot_weights(left, modes, mode if drawn else None, colours)
+        _plot_draws(right, columns, mode, colours)
+    for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 

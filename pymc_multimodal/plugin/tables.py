@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -13,6 +12,8 @@ from pymc_multimodal import checks
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.modes_group import modes_from_fit, modes_group
+from pymc_multimodal.plugin.unit_table import TEXT_WIDTH, elements, formatted, unit_table
+from pymc_multimodal.plugin.units_group import has_units
 from pymc_multimodal.status import counted, with_error
 
 __all__ = ["ModeTable", "mode_table", "modes_given", "summary_line"]
@@ -34,10 +35,6 @@ _COLUMNS = (
 _LEFT_OUT = ("acceptance", "crossings", "weight_interval")
 # Weights in the line of text. Conventional.
 MAX_WEIGHTS_IN_LINE = 5
-# Width of the text of a table: that of a terminal. Conventional.
-TEXT_WIDTH = 80
-# Significant digits of numbers without an error. Conventional.
-_DIGITS = 4
 
 
 class ModeTable(pd.DataFrame):
@@ -52,21 +49,14 @@ class ModeTable(pd.DataFrame):
 
     def __repr__(self) -> str:
         """Write numbers to the digits that their errors leave, in blocks of columns."""
-        text = pd.DataFrame(index=self.index)
-        for position, name in enumerate(map(str, self.columns)):
-            values = self.iloc[:, position]
-            if f"{name}_se" in self.columns:
-                pairs = zip(values, self[f"{name}_se"], strict=True)
-                text[f"{name} ± se"] = [with_error(x, se) for x, se in pairs]
-            elif not name.endswith("_se") or name.removesuffix("_se") not in self.columns:
-                text[name] = [f"{x:.{_DIGITS}g}" if isinstance(x, float) else x for x in values]
+        text = formatted(self)
         return text.to_string(line_width=TEXT_WIDTH, max_rows=pd.get_option("display.max_rows"))
 
     __str__ = __repr__
 
 
 def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
-    """Return one row per mode: its weight, evidence, diagnostics and location.
+    """Return one row per mode, or per explanation of a unit: weight, diagnostics and location.
 
     Parameters
     ----------
@@ -81,6 +71,11 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
     pandas.DataFrame
         Indexed by mode, heaviest first. Where the column `images` is there, a row stands for as
         many modes, and its weight and evidence are those of all of them together.
+
+        Of a posterior that falls apart into units: indexed by unit and explanation. Its attribute
+        `regions` is the table of the regions of the hubs, `combinations` has the joint modes of
+        more than a hundredth of the posterior. Of draws, the location of an explanation is that of
+        its optimum at the most probable of the hubs that were looked at.
 
     Raises
     ------
@@ -100,11 +95,14 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
         if name != "images" or (modes[name] != 1).any():
             table[name] = modes[name].values
     for name in (str(n) for n in modes.data_vars if n not in {*_COLUMNS, *_LEFT_OUT}):
+        if "mode" not in modes[name].dims:
+            continue
         values = modes[name].transpose("mode", ...)
         if values[0].size <= max_elements:
-            for label, column in _elements(name, values):
+            for label, column in elements(name, values):
                 table[label] = column
-    return ModeTable(table)
+    regions = ModeTable(table)
+    return unit_table(modes, regions, max_elements) if has_units(modes) else regions
 
 
 def modes_given(owner: str, idata: Any, max_elements: int | None = None) -> xr.Dataset:
@@ -130,19 +128,6 @@ def modes_given(owner: str, idata: Any, max_elements: int | None = None) -> xr.D
     return modes_from_fit(idata, xr.Dataset(locations))
 
 
-def _elements(name: str, values: xr.DataArray) -> list[tuple[str, np.ndarray]]:
-    """Return a label, with coordinates, and the values over the modes of each element."""
-    found = []
-    for index in np.ndindex(*values.shape[1:]):
-        coords = [
-            str(values.coords[dim].values[i]) if dim in values.coords else str(i)
-            for dim, i in zip(values.dims[1:], index, strict=True)
-        ]
-        label = f"{name}[{', '.join(coords)}]" if coords else name
-        found.append((label, values.values[(slice(None), *index)]))
-    return found
-
-
 def summary_line(fit: Fit) -> str:
     """Return one line of text: modes, weights, log evidence, what was searched, and the cost."""
     w, challenge = fit.weights, fit.challenge
@@ -151,13 +136,15 @@ def summary_line(fit: Fit) -> str:
         pairs = list(zip(w.weight, w.weight_se, strict=True))
         shown = ", ".join(with_error(x, se) for x, se in pairs[:MAX_WEIGHTS_IN_LINE])
         weights = f", weights {shown}" + (", ..." if len(pairs) > MAX_WEIGHTS_IN_LINE else "")
-    climbs = searched = ""
+    climbs = searched = starts = ""
     if challenge is not None and challenge.n_climbs:
         climbs = f" and {counted(challenge.n_climbs, 'further climb')}"
     if (seen := fit.modes.seen_basin_mass) < 1.0:
         searched = f"modes whose basins hold less than {seen:.2g} of the prior may be missing; "
+    if fit.units is None:
+        starts = f" from {counted(fit.modes.n_starts, 'start')}"
     return (
-        f"Found {fit.described_modes} from {counted(fit.modes.n_starts, 'start')}{climbs}"
-        f"{weights}; log evidence {with_error(w.total, w.total_se)}; {searched}"
+        f"Found {fit.described_modes}{starts}{climbs}{weights}; "
+        f"log evidence {with_error(w.total, w.total_se)}; {searched}"
         f"{fit.described_cost}, {sum(fit.seconds.values()):.1f} s."
     )

@@ -21,6 +21,8 @@ __all__ = ["UnitModes", "unit_modes"]
 LISTED_SHARE, LOOKED_AT = 0.01, 500
 # Explanations of a smaller weight are not counted. Conventional.
 COUNTED_WEIGHT = 1e-3
+# Decimal digits of a number of combinations that is written in full. Conventional.
+MAX_DIGITS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +64,28 @@ class UnitModes:
         return out
 
     @property
+    def log10_combinations(self) -> float:
+        """Decimal logarithm of the number of combinations of explanations: of joint modes."""
+        return float(np.log10(np.maximum(self.n_explanations, 1)).sum())
+
+    @property
     def described(self) -> str:
+        """Numbers of units with several explanations, and of combinations, in words."""
+        several = counted(int((self.n_explanations > 1).sum()), "unit")
+        return f"{several} of {len(self)} with several explanations, {self._combinations}"
+
+    @property
+    def found(self) -> str:
         """Numbers of units, explanations and combinations in words."""
-        count = self.n_explanations
-        log10 = float(np.log10(np.maximum(count, 1)).sum())
-        several = counted(int((count > 1).sum()), "unit")
-        combinations = f"10^{log10:.0f}" if log10 > 6 else f"{round(10**log10)}"
-        return f"{several} of {len(self)} with several explanations, {combinations} combinations"
+        explanations = counted(int(self.n_explanations.sum()), "explanation")
+        return f"{counted(len(self), 'unit')} with {explanations}, {self._combinations}"
+
+    @property
+    def _combinations(self) -> str:
+        log10 = self.log10_combinations
+        if log10 > MAX_DIGITS:
+            return f"10^{log10:.0f} combinations"
+        return counted(round(10**log10), "combination")
 
 
 def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray | None) -> UnitModes:

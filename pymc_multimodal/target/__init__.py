@@ -16,7 +16,7 @@ from pymc_multimodal.target.group import Orbit, Symmetry, averaged, generate
 from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.protocol import LogDensity, OutputModel, TermModel
-from pymc_multimodal.target.structure import Structure, chosen_units
+from pymc_multimodal.target.structure import Structure, chosen_units, units_of_terms
 from pymc_multimodal.target.target import Target
 from pymc_multimodal.target.units import Place, Units, find_units, given_units
 
@@ -48,6 +48,7 @@ __all__ = [
     "is_circular",
     "rounding",
     "same_density",
+    "units_of_terms",
     "unroll",
     "unstable",
     "wrap",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from pymc_multimodal import checks
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.units import Place, Units, components, find_units, given_units
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.protocol import TermModel
 
-__all__ = ["Structure", "chosen_units"]
+__all__ = ["Structure", "chosen_units", "units_of_terms"]
 
 _Units: TypeAlias = str | Sequence[str] | Sequence[Sequence[int]]
 
@@ -37,6 +38,19 @@ class Structure:
     units: _Units | None = None
     hubs: str | Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        if self.units is not None and not (_are_names(self.units) or _are_groups(self.units)):
+            raise TypeError(
+                f"{owner}(units={checks.shown(self.units)}) must be the name of a dimension, names "
+                "of variables, or the coordinates of each unit: a list of lists of whole numbers."
+            )
+        if self.hubs is not None and not _are_names(self.hubs):
+            raise TypeError(
+                f"{owner}(hubs={checks.shown(self.hubs)}) must be the name of a variable, or a "
+                "list of names."
+            )
+
 
 def chosen_units(density: Density, setting: bool | Structure) -> Units | None:
     """Return the units of a density.
@@ -55,12 +69,30 @@ def chosen_units(density: Density, setting: bool | Structure) -> Units | None:
     Raises
     ------
     ModelError
-        If units are given that the density does not have.
+        If units are given that the density does not have, or if its terms are not known.
     """
-    if setting is False:
-        return None
-    terms = density.term_model
-    if setting is True or (setting.units is None and setting.hubs is None):
+    return None if setting is False else units_of_terms(density.term_model, setting)
+
+
+def units_of_terms(terms: TermModel | None, setting: bool | Structure) -> Units | None:
+    """Return the units of a log density with such terms.
+
+    Parameters
+    ----------
+    terms : TermModel or None
+    setting : True or Structure
+
+    Returns
+    -------
+    Units or None
+        None if none are found.
+
+    Raises
+    ------
+    ModelError
+        As `chosen_units`.
+    """
+    if isinstance(setting, bool) or (setting.units is None and setting.hubs is None):
         return None if terms is None else find_units(terms.depends, terms.places)
     if terms is None:
         raise ModelError(
@@ -155,6 +187,22 @@ def _hubs(places: Sequence[Place], names: Sequence[str]) -> list[int]:
             )
         chosen += own
     return chosen
+
+
+def _are_names(names: Any) -> bool:
+    """Whether a setting is a name, or at least one name."""
+    if isinstance(names, str):
+        return True
+    is_list = isinstance(names, Sequence) and len(names) > 0
+    return is_list and all(isinstance(name, str) for name in names)
+
+
+def _are_groups(groups: Any) -> bool:
+    """Whether a setting has numbers for each unit; that they are coordinates is checked later."""
+    if isinstance(groups, str) or not isinstance(groups, Sequence | np.ndarray):
+        return False
+    arrays = [np.asarray(g) for g in groups if isinstance(g, Sequence | np.ndarray)]
+    return 0 < len(arrays) == len(groups) and all(a.dtype.kind in "iuf" for a in arrays)
 
 
 def _strings(names: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import models
 import numpy as np
 import pymc as pm
 import pytest
+from structured import centred, walk
 
 import pymc_multimodal as mm
 from pymc_multimodal import FitError, ModelError, MultimodalDiffusion
@@ -399,3 +400,66 @@ def test_no_modes_group_yet(unimodal):
         mm.mode_table(prior)
     with pytest.raises(ValueError, match="attach"):
         mm.plot_modes(prior)
+
+
+# ------------------------------------------------------------------ units
+
+
+@pytest.fixture
+def no_density(monkeypatch):
+    """Fail as soon as a model is compiled."""
+
+    def compiled(*args, **kwargs):
+        pytest.fail("the model was compiled before the error")
+
+    monkeypatch.setattr("pymc_multimodal.plugin.fitting.density_of", compiled)
+
+
+def black_box():
+    """A log density that an Op computes as a whole."""
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 3.0, shape=2)
+        pm.Potential("p", -models.Square()(x).sum())
+    return model
+
+
+@pytest.mark.parametrize("enter", [ENTRIES["fit"], ENTRIES["sample"]], ids=["fit", "sample"])
+@pytest.mark.parametrize(
+    ("make", "given", "says"),
+    [
+        (centred, {"units": "planet"}, r"'planet', which is no free variable.*mu, tau, z.*\(unit"),
+        (centred, {"units": ["z", "z"]}, r"\['z', 'z'\], with 'z' twice. Name it once"),
+        (centred, {"units": ["z", "unit"]}, r"gives z\[0\] twice.*Name one of them"),
+        (centred, {"units": "mu"}, r"'mu' as units.*one element only.*hubs="),
+        (centred, {"units": "z", "hubs": "w"}, r"the hub 'w', which is no free variable"),
+        (centred, {"units": [[2], [2]]}, r"to the units 0 and 1.*Leave it out of one"),
+        (centred, {"units": [[2], [0.5]]}, r"Unit 1 of.*\[0.5\], which is no sequence"),
+        (centred, {"units": [[2], [99]]}, r"the coordinate 99.*0 to 6"),
+        (walk, {"units": "z"}, r"units z\[0\] and z\[1\] together.*Make one unit of the two"),
+        (black_box, {"units": [[0], [1]]}, "as that of a black box does.*structure=False"),
+    ],
+)
+def test_units_that_the_model_does_not_have_are_refused_before_it_is_compiled(
+    enter, make, given, says, no_density
+):
+    with pytest.raises(ModelError, match=f"(?s){says}"):
+        enter(make(), structure=mm.Structure(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"units": 3}, r"Structure\(units=3\) must be the name of a dimension"),
+        ({"units": [["z"], [1]]}, "units=.*whole numbers"),
+        ({"hubs": 3}, r"Structure\(hubs=3\) must be the name of a variable"),
+        ({"hubs": []}, r"Structure\(hubs=\[\]\) must be the name of a variable"),
+    ],
+)
+def test_wrong_types_of_a_structure(given, says):
+    with pytest.raises(TypeError, match=says):
+        mm.Structure(**given)
+
+
+def test_units_beside_another_generator_are_refused(no_density):
+    with pytest.raises(ValueError, match=r"fit\(structure=.*generator=LRDS\).*Leave out"):
+        ENTRIES["fit"](centred(), structure=mm.Structure(units="z"), generator="lrds")

@@ -25,6 +25,7 @@ SETTINGS = (
     mm.PublishedHybrid,
     mm.Regions,
     mm.ScoreLangevin,
+    mm.Structure,
     FitConfig,
     RegionalFamilies,
 )
@@ -37,6 +38,7 @@ WRONG_TYPES = {
     "str": (3, True),
     "tuple": (3, "abc"),
     "settings": (3, "abc"),
+    "names": (3, True, [], [["a"]]),
 }
 OUT_OF_RANGE = {
     "int": (-1,),
@@ -51,6 +53,8 @@ KINDS = {
     (mm.ModeSearch, "optimiser"): "str",
     (mm.Emulation, "outputs"): "tuple",
     (mm.Emulation, "draws"): "str",
+    (mm.Structure, "units"): "names",
+    (mm.Structure, "hubs"): "names",
     (FitConfig, "generator"): "other",
     (FitConfig, "challenge"): "settings",
     (FitConfig, "first_answer"): "settings",
@@ -76,7 +80,7 @@ def wrong_values(cls, field):
     """Values that a field refuses, with the kind of error."""
     kind = kind_of(cls, field.name, field.type)
     wrong = list(WRONG_TYPES.get(kind, ()))
-    if "None" not in field.type and kind != "other":
+    if "None" not in field.type and kind not in ("other", "names"):
         wrong.append(None)
     return [(v, TypeError) for v in wrong] + [(v, ValueError) for v in OUT_OF_RANGE.get(kind, ())]
 

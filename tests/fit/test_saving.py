@@ -9,12 +9,15 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 import pytest
 from densities import Mixture, two_modes
+from structured import wells
 
 import pymc_multimodal as mm
+from pymc_multimodal import kernel
 from pymc_multimodal._version import __version__
 from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.fit.codec import CodecError, decode, encode
 from pymc_multimodal.fit.saving import CLASSES
+from pymc_multimodal.model import density_of
 from pymc_multimodal.status import FitError
 
 TARGET = two_modes(dim=2, distance=6.0, weights=(0.4, 0.6))
@@ -101,6 +104,27 @@ def test_a_fit_survives_a_file(name, tmp_path, rng):
     if name == "symmetric":
         assert fit.orbits is not None
         np.testing.assert_array_equal(fit.orbits.cells.fold(x), again.orbits.cells.fold(x))
+
+
+def test_a_fit_by_units_survives_a_file(tmp_path):
+    density = density_of(wells())
+    structure = mm.Structure(units=["d", "v"])
+    fit = fit_density(density, FitConfig(structure=structure))
+    fit.save(tmp_path / "units.fit")
+    again = Fit.load(tmp_path / "units.fit")
+    assert_same(fit, again)
+    assert repr(fit) == repr(again)
+    assert again.config.structure == structure
+    again.check_density(density)
+    draws = []
+    for f in (fit, again):
+        rng, target = np.random.default_rng(3), f.target(density)
+        state = kernel.init(target, f.kernel, f.starts(20, rng), rng)
+        proposed = kernel.propose(target, f.kernel, 20 * f.kernel.jumps, rng)
+        state, _ = kernel.step(target, f.kernel, state, proposed, rng, 0)
+        draws.append((state.points.x, f.generate(30, 4)))
+    for a, b in zip(*draws, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_every_setting_of_a_generator_can_be_saved():
