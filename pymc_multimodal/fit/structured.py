@@ -57,12 +57,16 @@ if TYPE_CHECKING:
 
 __all__ = ["refuse_units", "structured_fit"]
 
+# Part of a limit that a fit by units may use: the rest is for the steps, if it ends there.
+# Conventional.
+SHARE = 0.7
 # Combinations of explanations (logarithm, base 2) from which on units are treated apart: fewer are
 # found as modes. Conventional: `MAX_MODES` of the first answer is 64.
 MIN_LOG2_COMBINATIONS = 6.0
 # Draws of the hubs by which the number of points of each unit is chosen. Conventional.
 TRIAL_HUBS = 64
-# Draws in all, and where regions of the hubs are weighed, at most; and numbers of each unit's shares that are kept (256 MB of float32).
+# Draws at most, and where regions of the hubs are weighed; and shares of explanations that are kept
+# (256 MB of float32). Conventional.
 DRAWS, DRAWS_OF_REGIONS, MAX_SHARES = 4000, 12_000, 64_000_000
 # Rules for the hubs' weighted sample, which units' noise makes less even. Measured:
 # examples/benchmarks/structure.py
@@ -131,7 +135,7 @@ def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
     density, rng = run.density, run.rng("structure")
     asked = optima is not None or isinstance(run.settings.structure, Structure)
     try:
-        with run.recorded("structure"), run.limits(1.0, refuse=False):
+        with run.recorded("structure"), run.limits(SHARE, refuse=True):
             starts = begin_search(density, run.settings.modes, False, rng).distribution
             few = several_explanations(density, units, starts, rng) < MIN_LOG2_COMBINATIONS
             if few and not asked:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
-from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from pymc_multimodal.target.circle import unroll, wrap
 
@@ -122,6 +121,9 @@ def cluster(g: np.ndarray, period: np.ndarray, rng: np.random.Generator) -> Clus
     Clusters
         The largest region first.
     """
+    # It is imported where it is needed: that takes a second.
+    from sklearn.mixture import GaussianMixture as SklearnMixture
+
     n, h = g.shape
     around = g[rng.integers(n)]
     x = unroll(g, around, period)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.special import logsumexp
 
 from pymc_multimodal.structure.climbs import climb_units
@@ -26,6 +27,9 @@ SAME_OPTIMUM = 0.1
 # Mass below which an explanation is left out, relative to the unit's largest, in nats.
 # Conventional: a wide density covers what is left out.
 NEGLIGIBLE = 10.0
+# Two explanations are one if the log density between them, at these parts of the way, is nowhere
+# lower by more than this (nats) than at the lower one: as `ModeSearch.barrier`.
+BETWEEN, BARRIER = (0.25, 0.5, 0.75), 1.0
 # What is added to the lengths of edges: in a tree, no edge is none.
 SMALLEST_EDGE = 1e-12
 # Steps of climbs from far away, and of those from explanations at other hubs. Conventional: Newton
@@ -46,6 +50,8 @@ class Explanations:
     log_mass : array of shape (m, N, K)
         -inf where there is none.
     log_hubs : array of shape (m,)
+    group : array of int, shape (N, K), or None
+        Place that stands for each one's explanation, where several places cannot be told apart.
     """
 
     g: np.ndarray
@@ -53,6 +59,7 @@ class Explanations:
     scale: np.ndarray
     log_mass: np.ndarray
     log_hubs: np.ndarray
+    group: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.g)
@@ -202,8 +209,9 @@ def catalogued(
 ) -> Explanations:
     """Give each explanation the same place at all hubs.
 
-    The hubs are joined to a tree of short edges. Two explanations at the ends of an edge are the
-    same if a climb from one ends at the other.
+    The hubs are joined to a tree of short edges, along which explanations are followed in both
+    directions. Explanations that one can be followed to from another, or between which there is no
+    valley at some hubs, are one: they cannot be told apart.
 
     Parameters
     ----------
@@ -220,76 +228,151 @@ def catalogued(
     Explanations
         The hubs of the largest marginal density first.
     """
+    m = len(known)
+    order = np.argsort(-known.log_marginal, kind="stable")
+    known = known.take(order)
+    parent = child = np.zeros(0, dtype=int)
+    if m > 1:
+        scaled = known.g / hub_scale
+        apart = np.linalg.norm(scaled[:, None] - scaled, axis=-1)
+        tree = minimum_spanning_tree(apart + SMALLEST_EDGE).tocoo()
+        parent, child = (
+            np.concatenate(pair) for pair in ((tree.row, tree.col), (tree.col, tree.row))
+        )
+        known = _completed(density, units, known, parent, child, spread)
+    pairs = _without_valley(density, units, known)
+    if m > 1:
+        pairs = np.concatenate([pairs, _followed(density, units, known, (parent, child), spread)])
+    _, n_units, k, _ = known.z.shape
+    size = m * n_units * k
+    links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(size, size))
+    _, label = connected_components(links, directed=False)
+    return _placed(known, label.reshape(m, n_units, k))
+
+
+def _completed(
+    density: Density,
+    units: Units,
+    known: Explanations,
+    parent: np.ndarray,
+    child: np.ndarray,
+    spread: np.ndarray,
+) -> Explanations:
+    """Climb at all hubs from the explanations at their neighbours in the tree, too."""
     m, n_units, k, b = known.z.shape
-    if m == 1:
-        return known
-    root = int(np.argmax(known.log_marginal))
-    scaled = known.g / hub_scale
-    apart = np.linalg.norm(scaled[:, None] - scaled, axis=-1)
-    tree = minimum_spanning_tree(apart + SMALLEST_EDGE)
-    order, before = breadth_first_order(tree, root, directed=False)
-    child, parent = order[1:], before[order[1:]]
+    degree = np.bincount(child, minlength=m).max()
+    starts = np.repeat(known.z.swapaxes(1, 2)[:, None], degree + 1, axis=1)
+    width = np.repeat(np.linalg.norm(known.scale, axis=-1).swapaxes(1, 2)[:, None], degree + 1, 1)
+    filled = np.ones(m, dtype=int)
+    for p, c in zip(parent, child, strict=True):
+        starts[c, filled[c]] = known.z[p].swapaxes(0, 1)
+        width[c, filled[c]] = np.linalg.norm(known.scale[p], axis=-1).swapaxes(0, 1)
+        filled[c] += 1
+    shape = (m, (degree + 1) * k, n_units, b)
+    return explain(
+        density, units, known.g, starts.reshape(shape), spread, FEW_STEPS, width.reshape(shape)
+    )
+
+
+def _without_valley(density: Density, units: Units, known: Explanations) -> np.ndarray:
+    """Find pairs of explanations at the same hubs without a valley between, shape (p, 2)."""
+    m, n_units, k, _ = known.z.shape
+    value = known.log_mass - np.log(np.diagonal(known.scale, axis1=-2, axis2=-1)).sum(axis=-1)
+    value -= 0.5 * units.sizes[:, None] * np.log(2 * np.pi)
+    node = np.arange(m * n_units * k).reshape(m, n_units, k)
+    out = [np.zeros((0, 2), dtype=int)]
+    for i in range(k):
+        for j in range(i):
+            there = np.isfinite(known.log_mass[:, :, i]) & np.isfinite(known.log_mass[:, :, j])
+            if not there.any():
+                continue
+            lowest = np.full((m, n_units), np.inf)
+            for t in BETWEEN:
+                middle = t * known.z[:, :, i] + (1 - t) * known.z[:, :, j]
+                terms = units.by_unit(density.terms(units.scatter(known.g, middle)))
+                lowest = np.minimum(lowest, terms)
+            smaller = np.minimum(value[:, :, i], value[:, :, j])
+            flat = there & (lowest > smaller - BARRIER)
+            out.append(np.stack([node[:, :, i][flat], node[:, :, j][flat]], axis=1))
+    return np.concatenate(out)
+
+
+def _followed(
+    density: Density,
+    units: Units,
+    known: Explanations,
+    edges: tuple[np.ndarray, np.ndarray],
+    spread: np.ndarray,
+) -> np.ndarray:
+    """Find pairs of explanations at two hubs of which one leads to the other, shape (p, 2)."""
+    parent, child = edges
+    m, n_units, k, b = known.z.shape
     starts = known.z[parent].swapaxes(1, 2).reshape(-1, n_units, b)
     width = np.linalg.norm(known.scale[parent], axis=-1).swapaxes(1, 2).reshape(starts.shape)
     rows = np.repeat(known.g[child], k, axis=0)
     ends = climb_units(density, units, rows, starts, spread, FEW_STEPS, width)
     followed = ends.z.reshape(len(child), k, n_units, b).swapaxes(1, 2)
-    places = np.full((m, n_units, 4 * MAX_EXPLANATIONS), -1)
-    places[root, :, :k] = np.where(np.isfinite(known.log_mass[root]), np.arange(k), -1)
-    used = (places[root] >= 0).sum(axis=1)
+    node = np.arange(m * n_units * k).reshape(m, n_units, k)
+    out = []
+    free = np.isfinite(known.log_mass[child])
     unit = np.arange(n_units)
-    for e, (c, p) in enumerate(zip(child, parent, strict=True)):
-        free = np.isfinite(known.log_mass[c])
-        for place in range(int(used.max())):
-            own = places[p, :, place]
-            there = np.flatnonzero(own >= 0)
-            if not len(there):
-                continue
-            end = followed[e, there, own[there]]
-            r = np.linalg.solve(
-                known.scale[c, there], (known.z[c, there] - end[:, None])[..., None]
-            )[..., 0]
-            distance = np.where(free[there], np.einsum("ukb,ukb->uk", r, r), np.inf)
-            best = np.argmin(distance, axis=1)
-            same = distance[np.arange(len(there)), best] < SAME_OPTIMUM
-            places[c, there[same], place] = best[same]
-            free[there[same], best[same]] = False
-        # What no explanation of the parent leads to is new.
-        for j in range(k):
-            new = np.flatnonzero(free[:, j] & (used < places.shape[2]))
-            places[c, new, used[new]] = j
-            used[new] += 1
-    places = _packed(places)
-    row, at = np.arange(m)[:, None, None], np.maximum(places, 0)
-    ordered = np.concatenate([[root], np.delete(np.arange(m), root)])
-    out = Explanations(
-        known.g,
-        known.z[row, unit[:, None], at],
-        known.scale[row, unit[:, None], at],
-        np.where(places >= 0, known.log_mass[row, unit[:, None], at], -np.inf),
-        known.log_hubs,
-    )
-    return out.take(ordered)
+    for place in range(k):
+        step = known.z[child] - followed[:, :, place, None]
+        r = np.linalg.solve(known.scale[child], step[..., None])[..., 0]
+        distance = np.where(free, np.einsum("eukb,eukb->euk", r, r), np.inf)
+        best = np.argmin(distance, axis=2)
+        near = np.take_along_axis(distance, best[..., None], axis=2)[..., 0] < SAME_OPTIMUM
+        near &= np.isfinite(known.log_mass[parent][:, :, place])
+        end = node[child[:, None], unit, best]
+        out.append(np.stack([node[parent][:, :, place][near], end[near]], axis=1))
+    return np.concatenate(out)
 
 
-def _packed(places: np.ndarray) -> np.ndarray:
-    """Let explanations that are nowhere together share a place: (m, N, P) to (m, N, K).
+def _placed(known: Explanations, label: np.ndarray) -> Explanations:
+    """Put the explanations of one label, (m, N, k), into the same places at all hubs.
 
-    They may be one explanation that was lost on the way along the tree.
+    A label has several places where several of its explanations are at the same hubs.
     """
-    _, n_units, n_places = places.shape
-    there = places >= 0
-    order = np.argsort(-there.sum(axis=0), axis=1, kind="stable")
-    out = np.full_like(places, -1)
-    unit, k = np.arange(n_units), 1
-    for rank in range(n_places):
-        own = places[:, unit, order[:, rank]]
-        left = (own >= 0).any(axis=0)
-        for place in range(n_places):
-            if not left.any():
-                break
-            fits = left & ~((own >= 0) & (out[:, :, place] >= 0)).any(axis=0)
-            out[:, :, place] = np.where(fits & (own >= 0), own, out[:, :, place])
-            left &= ~fits
-            k = max(k, place + 1 if fits.any() else 0)
-    return out[:, :, :k]
+    m, n_units = label.shape[:2]
+    there = np.isfinite(known.log_mass)
+    share = known.share
+    places: list[dict[tuple[int, int], int]] = []
+    rows = []
+    for unit in range(n_units):
+        mass: dict[int, float] = {}
+        for a, j in zip(*np.nonzero(there[:, unit]), strict=True):
+            mass[label[a, unit, j]] = mass.get(label[a, unit, j], 0.0) + share[a, unit, j]
+        heavy = sorted(mass, key=lambda c: -mass[c])
+        of: dict[tuple[int, int], int] = {}
+        for c in heavy:
+            count = int((there[:, unit] & (label[:, unit] == c)).sum(axis=1).max())
+            for i in range(count):
+                if len(of) < MAX_EXPLANATIONS:
+                    of[c, i] = len(of)
+        places.append(of)
+        seen: dict[tuple[int, int], int] = {}
+        for a, j in zip(*np.nonzero(there[:, unit]), strict=True):
+            c = label[a, unit, j]
+            i = seen.get((a, c), 0)
+            seen[a, c] = i + 1
+            if (c, i) in of:
+                rows.append((a, unit, of[c, i], j))
+    n_places = max(max((len(of) for of in places), default=1), 1)
+    chosen = np.full((m, n_units, n_places), -1)
+    if rows:
+        a, u, place, j = np.array(rows).T
+        chosen[a, u, place] = j
+    group = np.tile(np.arange(n_places), (n_units, 1))
+    for unit, of in enumerate(places):
+        for (c, i), place in of.items():
+            group[unit, place] = of[c, 0] if i else place
+    at = np.maximum(chosen, 0)
+    row, column = np.arange(m)[:, None, None], np.arange(n_units)[:, None]
+    return Explanations(
+        known.g,
+        known.z[row, column, at],
+        known.scale[row, column, at],
+        np.where(chosen >= 0, known.log_mass[row, column, at], -np.inf),
+        known.log_hubs,
+        group,
+    )

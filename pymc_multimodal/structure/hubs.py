@@ -107,10 +107,8 @@ class Explained:
         more : Explanations
             At some hubs; they hold all that is known there.
         """
-        anchors = more
-        if len(units.hubs):
-            anchors = self.anchors.joined(more)
-            anchors = catalogued(density, units, anchors, self.hub_scale, self.spread)
+        anchors = self.anchors.joined(more) if len(units.hubs) else more
+        anchors = catalogued(density, units, anchors, self.hub_scale, self.spread)
         return replace(self, anchors=anchors)
 
 
@@ -206,6 +204,7 @@ def explain_hubs(
     if not len(hubs):
         z = unit_starts(density, units, STARTS, rng)
         anchors = explain(density, units, np.zeros((1, 0)), z, spread)
+        anchors = catalogued(density, units, anchors, np.zeros(0), spread)
         return Explained(None, of_hubs, anchors, np.zeros(0), spread)
     z = unit_starts(density, units, FIRST_STARTS, rng)
     if optima is None or not len(optima):

@@ -87,10 +87,21 @@ def draw_units(
                 logp,
                 own.log_marginal,
                 own.log_mean,
-                own.mass(k).astype(np.float32),
+                _grouped(own.mass(k), proposals.mixtures.anchors.group).astype(np.float32),
             )
         )
     return UnitSample.joined(parts)
+
+
+def _grouped(mass: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+    """Add the shares (n, N, K) of places that are one explanation, at the first of these."""
+    if group is None:
+        return mass
+    out = np.zeros_like(mass)
+    unit = np.arange(len(group))
+    for place in range(group.shape[1]):
+        out[:, unit, group[:, place]] += mass[:, :, place]
+    return out
 
 
 def choose_points(drawn: Extended) -> int:

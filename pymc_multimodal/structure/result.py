@@ -21,6 +21,8 @@ __all__ = ["UnitModes", "unit_modes"]
 LISTED_SHARE, LOOKED_AT = 0.01, 500
 # Explanations of a smaller weight are not counted. Conventional.
 COUNTED_WEIGHT = 1e-3
+# Share of an explanation from which on hubs show it well. Conventional.
+LOCATED_SHARE = 0.05
 # Decimal digits of a number of combinations that is written in full. Conventional.
 MAX_DIGITS = 6
 
@@ -33,8 +35,8 @@ class UnitModes:
     ----------
     units : Units
     location : array of shape (N, K, b)
-        Mean of each explanation's draws (unconstrained); NaN where there is none. The explanation
-        of largest weight is the first.
+        Each explanation at the most probable of the hubs that were looked at (unconstrained); NaN
+        where there is none. The explanation of largest weight is the first.
     weight, weight_se : arrays of shape (N, K)
         Posterior probability of each explanation of the unit, and its standard error.
     combinations : array of int, shape (J, N)
@@ -110,7 +112,7 @@ def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray |
         weight = np.broadcast_to(ratio[:, None], sample.log_mean.shape)
     # Draws of no weight may hold NaN.
     rows = np.flatnonzero(np.isfinite(sample.log_marginal) & (weight.max(axis=1) > 0))
-    weight, share, x = weight[rows], share[rows].astype(float), sample.x[rows]
+    weight, share = weight[rows], share[rows].astype(float)
     total = weight.sum(axis=0)
     mean = np.einsum("nu,nuk->uk", weight, share) / total[:, None]
     deviation = (weight**2).sum(axis=0)[:, None] * mean**2
@@ -121,7 +123,9 @@ def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray |
     combinations, probability, error = _combinations(mean, se, share, ratio, rows)
     rank = np.argsort(order, axis=1)
     combinations = rank[np.arange(len(rank)), combinations]
-    location = np.take_along_axis(_locations(units, x, share, weight), order[:, :, None], axis=1)
+    location = np.take_along_axis(_locations(proposals), order[:, :, None], axis=1)
+    known = np.take_along_axis(mean, order, axis=1)[..., None] > 0
+    location = np.where(known & units.inside[:, None], location, np.nan)
     return UnitModes(
         units,
         location,
@@ -134,13 +138,15 @@ def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray |
     )
 
 
-def _locations(units: Units, x: np.ndarray, share: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mean of the draws of each explanation, shape (N, K, b)."""
-    z = units.gather(x)
-    mass = weight[..., None] * share
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.einsum("nuk,nub->ukb", mass, z) / mass.sum(axis=0)[..., None]
-    return np.where(units.inside[:, None], mean, np.nan)
+def _locations(proposals: UnitProposals) -> np.ndarray:
+    """Return explanations at the most probable anchors that have them, shape (N, K, b)."""
+    anchors = proposals.mixtures.anchors
+    with np.errstate(divide="ignore"):
+        score = np.minimum(np.log(anchors.share / LOCATED_SHARE), 0.0)
+    score += anchors.log_marginal[:, None, None]
+    best = np.argmax(score, axis=0)
+    unit, place = np.indices(best.shape)
+    return anchors.z[best, unit, place]
 
 
 def _combinations(
