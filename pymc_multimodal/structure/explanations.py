@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.special import logsumexp
 
 from pymc_multimodal.structure.climbs import climb_units
@@ -30,6 +29,11 @@ NEGLIGIBLE = 10.0
 # Two explanations are one if the log density between them, at these parts of the way, is nowhere
 # lower by more than this (nats) than at the lower one: as `ModeSearch.barrier`.
 BETWEEN, BARRIER = (0.25, 0.5, 0.75), 1.0
+# Share of the probable hubs at which two explanations have a valley between them if they are two,
+# and nats below the most probable hubs within which hubs are probable. Conventional.
+APART_SHARE, PROBABLE = 0.5, 4.0
+# What is added to the squared distance from an explanation that a hub's neighbour does not have.
+ABSENT = 1e6
 # What is added to the lengths of edges: in a tree, no edge is none.
 SMALLEST_EDGE = 1e-12
 # Steps of climbs from far away, and of those from explanations at other hubs. Conventional: Newton
@@ -209,9 +213,9 @@ def catalogued(
 ) -> Explanations:
     """Give each explanation the same place at all hubs.
 
-    The hubs are joined to a tree of short edges, along which explanations are followed in both
-    directions. Explanations that one can be followed to from another, or between which there is no
-    valley at some hubs, are one: they cannot be told apart.
+    The hubs are joined to a tree of short edges, along which explanations are followed. Where most
+    of the probable hubs have no valley between two explanations, or only one of them, the two are
+    one: they cannot be told apart.
 
     Parameters
     ----------
@@ -228,26 +232,32 @@ def catalogued(
     Explanations
         The hubs of the largest marginal density first.
     """
-    m = len(known)
-    order = np.argsort(-known.log_marginal, kind="stable")
-    known = known.take(order)
-    parent = child = np.zeros(0, dtype=int)
+    known = known.take(np.argsort(-known.log_marginal, kind="stable"))
+    m, n_units, k, _ = known.z.shape
+    places = np.where(np.isfinite(known.log_mass), np.arange(k), -1)
     if m > 1:
         scaled = known.g / hub_scale
         apart = np.linalg.norm(scaled[:, None] - scaled, axis=-1)
-        tree = minimum_spanning_tree(apart + SMALLEST_EDGE).tocoo()
-        parent, child = (
-            np.concatenate(pair) for pair in ((tree.row, tree.col), (tree.col, tree.row))
-        )
+        tree = minimum_spanning_tree(apart + SMALLEST_EDGE)
+        edges = tree.tocoo()
+        parent = np.concatenate([edges.row, edges.col])
+        child = np.concatenate([edges.col, edges.row])
         known = _completed(density, units, known, parent, child, spread)
-    pairs = _without_valley(density, units, known)
-    if m > 1:
-        pairs = np.concatenate([pairs, _followed(density, units, known, (parent, child), spread)])
-    _, n_units, k, _ = known.z.shape
-    size = m * n_units * k
-    links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(size, size))
-    _, label = connected_components(links, directed=False)
-    return _placed(known, label.reshape(m, n_units, k))
+        order, before = breadth_first_order(tree, 0, directed=False)
+        places = _matched(density, units, known, (before[order[1:]], order[1:]), spread)
+    at, row, column = (
+        np.maximum(places, 0),
+        np.arange(m)[:, None, None],
+        np.arange(n_units)[:, None],
+    )
+    out = Explanations(
+        known.g,
+        known.z[row, column, at],
+        known.scale[row, column, at],
+        np.where(places >= 0, known.log_mass[row, column, at], -np.inf),
+        known.log_hubs,
+    )
+    return replace(out, group=_groups(density, units, out))
 
 
 def _completed(
@@ -274,37 +284,27 @@ def _completed(
     )
 
 
-def _without_valley(density: Density, units: Units, known: Explanations) -> np.ndarray:
-    """Find pairs of explanations at the same hubs without a valley between, shape (p, 2)."""
-    m, n_units, k, _ = known.z.shape
-    value = known.log_mass - np.log(np.diagonal(known.scale, axis1=-2, axis2=-1)).sum(axis=-1)
-    value -= 0.5 * units.sizes[:, None] * np.log(2 * np.pi)
-    node = np.arange(m * n_units * k).reshape(m, n_units, k)
-    out = [np.zeros((0, 2), dtype=int)]
-    for i in range(k):
-        for j in range(i):
-            there = np.isfinite(known.log_mass[:, :, i]) & np.isfinite(known.log_mass[:, :, j])
-            if not there.any():
-                continue
-            lowest = np.full((m, n_units), np.inf)
-            for t in BETWEEN:
-                middle = t * known.z[:, :, i] + (1 - t) * known.z[:, :, j]
-                terms = units.by_unit(density.terms(units.scatter(known.g, middle)))
-                lowest = np.minimum(lowest, terms)
-            smaller = np.minimum(value[:, :, i], value[:, :, j])
-            flat = there & (lowest > smaller - BARRIER)
-            out.append(np.stack([node[:, :, i][flat], node[:, :, j][flat]], axis=1))
-    return np.concatenate(out)
-
-
-def _followed(
+def _matched(
     density: Density,
     units: Units,
     known: Explanations,
     edges: tuple[np.ndarray, np.ndarray],
     spread: np.ndarray,
 ) -> np.ndarray:
-    """Find pairs of explanations at two hubs of which one leads to the other, shape (p, 2)."""
+    """Match the explanations at the ends of edges, one to one.
+
+    Parameters
+    ----------
+    density, units, known, spread
+        As for `catalogued`.
+    edges : tuple of two arrays of int, shape (m - 1,)
+        Parents and children, each parent before its children.
+
+    Returns
+    -------
+    array of int, shape (m, N, K)
+        Explanation that is in each place; -1 where there is none.
+    """
     parent, child = edges
     m, n_units, k, b = known.z.shape
     starts = known.z[parent].swapaxes(1, 2).reshape(-1, n_units, b)
@@ -312,67 +312,66 @@ def _followed(
     rows = np.repeat(known.g[child], k, axis=0)
     ends = climb_units(density, units, rows, starts, spread, FEW_STEPS, width)
     followed = ends.z.reshape(len(child), k, n_units, b).swapaxes(1, 2)
-    node = np.arange(m * n_units * k).reshape(m, n_units, k)
-    out = []
-    free = np.isfinite(known.log_mass[child])
-    unit = np.arange(n_units)
-    for place in range(k):
-        step = known.z[child] - followed[:, :, place, None]
-        r = np.linalg.solve(known.scale[child], step[..., None])[..., 0]
-        distance = np.where(free, np.einsum("eukb,eukb->euk", r, r), np.inf)
-        best = np.argmin(distance, axis=2)
-        near = np.take_along_axis(distance, best[..., None], axis=2)[..., 0] < SAME_OPTIMUM
-        near &= np.isfinite(known.log_mass[parent][:, :, place])
-        end = node[child[:, None], unit, best]
-        out.append(np.stack([node[parent][:, :, place][near], end[near]], axis=1))
-    return np.concatenate(out)
-
-
-def _placed(known: Explanations, label: np.ndarray) -> Explanations:
-    """Put the explanations of one label, (m, N, k), into the same places at all hubs.
-
-    A label has several places where several of its explanations are at the same hubs.
-    """
-    m, n_units = label.shape[:2]
     there = np.isfinite(known.log_mass)
-    share = known.share
-    places: list[dict[tuple[int, int], int]] = []
-    rows = []
-    for unit in range(n_units):
-        mass: dict[int, float] = {}
-        for a, j in zip(*np.nonzero(there[:, unit]), strict=True):
-            mass[label[a, unit, j]] = mass.get(label[a, unit, j], 0.0) + share[a, unit, j]
-        heavy = sorted(mass, key=lambda c: -mass[c])
-        of: dict[tuple[int, int], int] = {}
-        for c in heavy:
-            count = int((there[:, unit] & (label[:, unit] == c)).sum(axis=1).max())
-            for i in range(count):
-                if len(of) < MAX_EXPLANATIONS:
-                    of[c, i] = len(of)
-        places.append(of)
-        seen: dict[tuple[int, int], int] = {}
-        for a, j in zip(*np.nonzero(there[:, unit]), strict=True):
-            c = label[a, unit, j]
-            i = seen.get((a, c), 0)
-            seen[a, c] = i + 1
-            if (c, i) in of:
-                rows.append((a, unit, of[c, i], j))
-    n_places = max(max((len(of) for of in places), default=1), 1)
-    chosen = np.full((m, n_units, n_places), -1)
-    if rows:
-        a, u, place, j = np.array(rows).T
-        chosen[a, u, place] = j
-    group = np.tile(np.arange(n_places), (n_units, 1))
-    for unit, of in enumerate(places):
-        for (c, i), place in of.items():
-            group[unit, place] = of[c, 0] if i else place
-    at = np.maximum(chosen, 0)
-    row, column = np.arange(m)[:, None, None], np.arange(n_units)[:, None]
-    return Explanations(
-        known.g,
-        known.z[row, column, at],
-        known.scale[row, column, at],
-        np.where(chosen >= 0, known.log_mass[row, column, at], -np.inf),
-        known.log_hubs,
-        group,
-    )
+    places = np.full((m, n_units, k), -1)
+    places[0] = np.where(there[0], np.arange(k), -1)
+    # Where each place was seen last on the way from the first hubs.
+    last = np.repeat(known.z[:1], m, axis=0)
+    unit = np.arange(n_units)
+    for e, (p, c) in enumerate(zip(parent, child, strict=True)):
+        expected = last[p].copy()
+        present = places[p] >= 0
+        own = np.maximum(places[p], 0)
+        expected[present] = followed[e][unit[:, None], own][present]
+        step = expected[:, :, None] - known.z[c][:, None]
+        r = np.linalg.solve(known.scale[c][:, None], step[..., None])[..., 0]
+        distance = np.einsum("upjb,upjb->upj", r, r)
+        # Explanations that were there come first, others afterwards.
+        distance = np.where(present[:, :, None], distance, distance + ABSENT)
+        distance = np.where(there[c][:, None], distance, np.inf)
+        for _ in range(k):
+            flat = distance.reshape(n_units, -1)
+            best = np.argmin(flat, axis=1)
+            rows_ = np.flatnonzero(np.isfinite(flat[unit, best]))
+            if not len(rows_):
+                break
+            place, j = np.divmod(best[rows_], k)
+            places[c, rows_, place] = j
+            distance[rows_, place] = np.inf
+            distance[rows_, :, j] = np.inf
+        last[c] = expected
+        now = places[c] >= 0
+        last[c][now] = known.z[c][unit[:, None], np.maximum(places[c], 0)][now]
+    return places
+
+
+def _groups(density: Density, units: Units, known: Explanations) -> np.ndarray:
+    """Find the place that stands for each explanation, shape (N, K)."""
+    _, n_units, k, _ = known.z.shape
+    there = np.isfinite(known.log_mass)
+    value = known.log_mass - np.log(np.diagonal(known.scale, axis1=-2, axis2=-1)).sum(axis=-1)
+    value -= 0.5 * units.sizes[:, None] * np.log(2 * np.pi)
+    probable = known.log_marginal > known.log_marginal.max() - PROBABLE
+    group = np.tile(np.arange(k), (n_units, 1))
+    # The explanation of largest mass is the first of each unit.
+    mass = np.where(probable[:, None, None], known.share, 0.0).sum(axis=0)
+    order = np.argsort(-mass, axis=1, kind="stable")
+    unit = np.arange(n_units)
+    for i in range(1, k):
+        own = order[:, i]
+        for j in range(i):
+            other = order[:, j]
+            both = there[:, unit, own] & there[:, unit, other]
+            lowest = np.full(both.shape, np.inf)
+            for t in BETWEEN:
+                middle = t * known.z[:, unit, own] + (1 - t) * known.z[:, unit, other]
+                terms = units.by_unit(density.terms(units.scatter(known.g, middle)))
+                lowest = np.minimum(lowest, terms)
+            smaller = np.minimum(value[:, unit, own], value[:, unit, other])
+            with np.errstate(invalid="ignore"):
+                apart = both & (lowest < smaller - BARRIER)
+            share = (apart & probable[:, None]).sum(axis=0) / max(probable.sum(), 1)
+            free = group[unit, own] == own
+            joined = np.flatnonzero((share < APART_SHARE) & free)
+            group[joined, own[joined]] = group[joined, other[joined]]
+    return group
