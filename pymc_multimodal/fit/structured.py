@@ -12,6 +12,7 @@ from pymc_multimodal.approximation import (
     Verdict,
     WeightedSample,
     approximate,
+    error_factor,
     evidence_bounds,
     judge,
     region_draws,
@@ -341,7 +342,8 @@ def _fit_of(run: Run, found: _Found, rng: np.random.Generator) -> Fit:
         )
         region = np.zeros(len(ratio), dtype=int)
     else:
-        of_units = unit_modes(proposals, found.drawn, found.sample.ratio)
+        factor = error_factor(found.sample)
+        of_units = unit_modes(proposals, found.drawn, found.sample.ratio, factor)
         region = _labels(ClusterPartition(found.clusters), found.sample)
         weights = weights_of_sample(found.sample, region, partition.n_regions)
         weighted = replace(found.sample, x=found.drawn.x)

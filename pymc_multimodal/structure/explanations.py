@@ -323,6 +323,12 @@ def _matched(
         present = places[p] >= 0
         own = np.maximum(places[p], 0)
         expected[present] = followed[e][unit[:, None], own][present]
+        # Hubs move all explanations of a unit alike: where there are as many at both ends, each is
+        # where the common shift leads to. A climb may have passed a kink.
+        alike = present.sum(axis=1) == there[c].sum(axis=1)
+        shift = _mean(known.z[c], there[c]) - _mean(known.z[p], there[p])
+        moved = known.z[p][unit[:, None], own] + shift[:, None]
+        expected = np.where((alike[:, None] & present)[..., None], moved, expected)
         step = expected[:, :, None] - known.z[c][:, None]
         r = np.linalg.solve(known.scale[c][:, None], step[..., None])[..., 0]
         distance = np.einsum("upjb,upjb->upj", r, r)
@@ -343,6 +349,13 @@ def _matched(
         now = places[c] >= 0
         last[c][now] = known.z[c][unit[:, None], np.maximum(places[c], 0)][now]
     return places
+
+
+def _mean(z: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Mean over the explanations that are there: (N, K, b) to (N, b)."""
+    count = np.maximum(there.sum(axis=1), 1)[:, None]
+    out: np.ndarray = np.where(there[..., None], z, 0.0).sum(axis=1) / count
+    return out
 
 
 def _groups(density: Density, units: Units, known: Explanations) -> np.ndarray:

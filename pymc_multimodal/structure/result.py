@@ -90,7 +90,12 @@ class UnitModes:
         return counted(round(10**log10), "combination")
 
 
-def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray | None) -> UnitModes:
+def unit_modes(
+    proposals: UnitProposals,
+    sample: UnitSample,
+    ratio: np.ndarray | None,
+    factor: float = 1.0,
+) -> UnitModes:
     """Estimate weights of the explanations.
 
     Parameters
@@ -100,6 +105,8 @@ def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray |
     ratio : array of shape (n,), or None
         Importance ratios of the hubs; None where there are no hubs, so that the units are
         independent.
+    factor : float
+        Of the errors: that of `error_factor`.
 
     Returns
     -------
@@ -119,6 +126,7 @@ def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray |
     squared = np.einsum("nu,nuk->uk", weight**2, share**2)
     cross = np.einsum("nu,nuk->uk", weight**2, share)
     se = np.sqrt(np.maximum(squared - 2 * mean * cross + deviation, 0.0)) / total[:, None]
+    se *= factor
     order = np.argsort(-mean, axis=1, kind="stable")
     combinations, probability, error = _combinations(mean, se, share, ratio, rows)
     rank = np.argsort(order, axis=1)
@@ -133,7 +141,7 @@ def unit_modes(proposals: UnitProposals, sample: UnitSample, ratio: np.ndarray |
         np.take_along_axis(se, order, axis=1),
         combinations,
         probability,
-        error,
+        error if ratio is None else factor * error,
         order,
     )
 
