@@ -26,7 +26,8 @@ from pytensor.graph.replace import vectorize_graph
 from pymc_multimodal.model.layout import flatten
 from pymc_multimodal.status import ModelError
 
-__all__ = ["CompiledDensity", "CompiledFunction", "compile_density", "compiling", "rewritten"]
+__all__ = ["CompiledDensity", "CompiledFunction", "compile_density", "compiling", "lowered",
+           "rewritten"]  # fmt: skip
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -221,6 +222,12 @@ def rewritten(graphs: Sequence[Any], *more: str) -> list[Any]:
     return rewritten_graphs
 
 
+def lowered(graphs: Sequence[Any]) -> list[Any]:
+    """Turn arrays with named dimensions in graphs into plain ones, in place."""
+    lowering = _lowering()
+    return list(rewrite_graph(list(graphs), include=lowering) if lowering else graphs)
+
+
 def _lowering() -> tuple[str, ...]:
     """Return the rewrites of arrays with named dimensions, if a model can have any.
 
@@ -235,8 +242,7 @@ def _graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list[Any],
     [logp], joined = join_nonshared_inputs(
         point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
     )
-    if lowering := _lowering():
-        logp = rewrite_graph(logp, include=lowering)
+    [logp] = lowered([logp])
     try:
         return [logp, pytensor.grad(logp, joined)], joined
     except (NotImplementedError, NullTypeGradError):

@@ -1,0 +1,199 @@
+"""Log densities of all configurations of discrete variables, as graphs, and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+from pytensor.graph.replace import graph_replace, vectorize_graph
+
+from pymc_multimodal.model.compiled import rewritten
+from pymc_multimodal.model.discrete.components import Component
+from pymc_multimodal.model.discrete.domains import DiscreteVariable
+from pymc_multimodal.status import ModelError, first_line
+
+__all__ = ["Tables", "log_sum", "tables_of"]
+
+# Numbers in the terms of all configurations at one point. Conventional: a batch of 32 points then
+# takes 100 MB for each intermediate result.
+MAX_NUMBERS = 400_000
+# Configurations for which a graph that cannot be vectorised is copied. Conventional: each copy is
+# compiled.
+MAX_COPIES = 32
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Graphs of the log densities of one component's configurations.
+
+    Attributes
+    ----------
+    component : Component
+    joint : graph of shape (C,)
+        Sum of the terms that do not depend on the inner variables.
+    inner : graph of shape (C, W, *inner_shape) or None
+        For each element the sum of its terms.
+    chain : tuple of graphs, or None
+        Of a Markov chain, the log probabilities of its first element, shape (C, W), and of its
+        transitions, shape (C, W, W).
+    """
+
+    component: Component
+    joint: Any
+    inner: Any = None
+    chain: tuple[Any, Any] | None = None
+
+    def graphs(self) -> list[Any]:
+        """Return all graphs, in the order of the attributes."""
+        return [g for g in (self.joint, self.inner, *(self.chain or ())) if g is not None]
+
+
+def tables_of(model: pm.Model, component: Component, terms: Sequence[Any]) -> Tables:
+    """Build the tables of a component.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    component : Component
+    terms : sequence of graphs
+        The terms of the log density, without checks of parameters.
+
+    Raises
+    ------
+    ModelError
+        If the terms cannot be evaluated for all configurations.
+    """
+    n_joint, n_inner = component.n_joint(), component.n_inner()
+    values = {
+        **{n: np.repeat(v, n_inner, axis=0) for n, v in component.joint_values().items()},
+        **{
+            v.name: np.tile(
+                np.expand_dims(component.inner_values()[v.name], [*range(1, 1 + len(v.shape))]),
+                (n_joint, *v.shape),
+            )
+            for v in component.inner
+        },
+    }
+    variables = (*component.joint, *component.inner)
+    replaced = {v.value: pt.constant(values[v.name].astype(v.value.dtype)) for v in variables}
+    # The first of each W configurations, for what depends on no inner variable.
+    first = {
+        v.value: pt.constant(values[v.name][::n_inner].astype(v.value.dtype))
+        for v in component.joint
+    }
+    at_all = [k for k, axes in component.terms.items() if axes is not None]
+    at_joint = [k for k, axes in component.terms.items() if axes is None]
+    outer = [_summed(t, None) for t in _for_all([terms[k] for k in at_joint], first, component)]
+    joint = sum(outer, start=pt.zeros(n_joint))
+    if not component.inner:
+        return Tables(component, joint)
+    shape = component.inner_shape
+    added = [
+        _summed(t, component.terms[k])
+        for k, t in zip(at_all, _for_all([terms[k] for k in at_all], replaced, component), strict=True)
+    ]
+    whole = sum(added, start=pt.zeros((n_joint * n_inner, *shape)))
+    inner = whole.reshape((n_joint, n_inner, *shape))
+    if component.chain is None:
+        return Tables(component, joint, inner)
+    chain = _chain_graphs(model, component.chain)
+    chain = _for_all(chain, first, component) if first else [g[None] for g in chain]
+    return Tables(component, joint, inner, (chain[0], chain[1]))
+
+
+def log_sum(tables: Tables) -> Any:
+    """Return the graph of the log of the sum over a component's configurations."""
+    inner = tables.inner
+    if inner is None:
+        return pt.logsumexp(tables.joint)
+    if tables.chain is None:
+        each = pt.logsumexp(inner, axis=1)
+    else:
+        each = _forward(inner, *tables.chain)
+    return pt.logsumexp(tables.joint + each.sum(axis=[*range(1, each.type.ndim)]))
+
+
+def _forward(inner: Any, first: Any, transitions: Any) -> Any:
+    """Return the log of the sum over the paths of a chain, shape (C,).
+
+    Transitions are multiplied by pairs, which takes log2(T) operations on arrays in place of a loop
+    over T elements.
+
+    Parameters
+    ----------
+    inner : graph of shape (C, W, T)
+    first : graph of shape (C, W)
+    transitions : graph of shape (C, W, W)
+    """
+    n = inner.type.shape[-1] - 1
+    at = inner.dimshuffle(0, 2, 1)
+    # Step t: from the value before to the value at t, (C, n, W, W).
+    steps = transitions[:, None] + at[:, 1:, None, :]
+    while n > 1:
+        left, right = steps[:, 0 : n - 1 : 2], steps[:, 1:n:2]
+        pairs = pt.logsumexp(left[..., None] + right[:, :, None], axis=-2)
+        steps = pairs if n % 2 == 0 else pt.concatenate([pairs, steps[:, n - 1 :]], axis=1)
+        n = (n + 1) // 2
+    return pt.logsumexp(pt.logsumexp(steps[:, 0], axis=-1) + first + at[:, 0], axis=-1)
+
+
+def _chain_graphs(model: pm.Model, chain: DiscreteVariable) -> list[Any]:
+    """Return log probabilities of the first element, (W,), and of the transitions, (W, W)."""
+    transitions, _, start, *_ = chain.rv.owner.inputs
+    value = start.type()
+    domain = pt.constant(chain.domain.astype(start.dtype)[:, None])
+    log_start = vectorize_graph(pm.logp(start, value, warn_rvs=False), {value: domain})
+    graphs = rewritten(model.replace_rvs_by_values([log_start[:, 0], pt.log(transitions)]))
+    return graphs
+
+
+def _summed(term: Any, axes: Any) -> Any:
+    """Sum a term (B, ...) over the axes along which no inner variable runs; order the others."""
+    axes = axes or (None,) * (term.type.ndim - 1)
+    reduced = term.sum(axis=[1 + i for i, a in enumerate(axes) if a is None])
+    order = [a for a in axes if a is not None]
+    return reduced.dimshuffle(0, *(1 + i for i in np.argsort(order)))
+
+
+def _for_all(
+    graphs: Sequence[Any], values: Mapping[Any, Any], component: Component
+) -> list[Any]:
+    """Evaluate graphs at all configurations, along a new first axis.
+
+    Parameters
+    ----------
+    graphs : sequence of graphs
+    values : mapping
+        For each variable the values of all configurations, along the first axis.
+    component : Component
+    """
+    if not graphs:
+        return []
+    n = next(iter(values.values())).type.shape[0]
+    try:
+        made = vectorize_graph(graphs, dict(values))
+    except Exception as error:
+        if n > MAX_COPIES:
+            raise _not_vectorised(component, error) from error
+        copies = [graph_replace(graphs, {k: v[i] for k, v in values.items()}, strict=False) for i in range(n)]
+        made = [pt.stack(column) for column in zip(*copies, strict=True)]
+    # One that does not depend on the values has no first axis.
+    return [
+        m if m.type.ndim > g.type.ndim else pt.broadcast_to(m, (n, *m.shape))
+        for m, g in zip(made, graphs, strict=True)
+    ]
+
+
+def _not_vectorised(component: Component, error: Exception) -> ModelError:
+    names = ", ".join(map(str, (*component.joint, *component.inner)))
+    return ModelError(
+        f"The discrete variables {names} cannot be summed over: what depends on them cannot be "
+        f"evaluated for all their values at once ({first_line(error)}). That is so where they are "
+        f"an argument of a black box or of a loop; with at most {MAX_COPIES} joint configurations "
+        "it is possible even there. Write the function so that it takes arrays of values, or sum "
+        "by a formula (pm.Potential)."
+    )
