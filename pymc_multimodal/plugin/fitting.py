@@ -12,7 +12,14 @@ import pymc as pm
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
-from pymc_multimodal.model import density_of, dimension, imputed
+from pymc_multimodal.model import (
+    MarginalModel,
+    check_model,
+    density_of,
+    dimension,
+    imputed,
+    marginal_of,
+)
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
@@ -21,7 +28,7 @@ from pymc_multimodal.search import check_points, given_by_array
 from pymc_multimodal.status import counted, told
 from pymc_multimodal.target import Density
 
-__all__ = ["fit_model", "load_fit"]
+__all__ = ["continuous_model", "fit_model", "load_fit"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -40,6 +47,26 @@ _IMPUTED = (
     "parameters: leave them out, and draw them afterwards with pm.sample_posterior_predictive. "
     "Sum or integrate over missing covariates where a formula is known."
 )
+
+
+def continuous_model(model: pm.Model, run: RunOptions) -> pm.Model:
+    """Return the model whose density is fitted, and say so if discrete variables are summed over.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be sampled.
+    """
+    if isinstance(model, MarginalModel):
+        return model
+    check_model(model)
+    marginal = marginal_of(model)
+    if isinstance(marginal, MarginalModel) and not run.quiet:
+        _log.info(
+            "Summing over the discrete variables %s. They are drawn afterwards, given the others.",
+            ", ".join(map(str, marginal.discrete)),
+        )
+    return marginal
 
 
 @globally_locked
@@ -62,6 +89,7 @@ def fit_model(
         Its worker processes are stopped.
     fit : Fit
     """
+    model = continuous_model(model, run)
     if given_by_array(config.modes):
         check_points(config.modes, dimension(model))
     with _compiling(run):
@@ -101,6 +129,7 @@ def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
     FitError
         If the fit is of another model, or of other data.
     """
+    model = continuous_model(model, run)
     with _compiling(run):
         density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     try:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from pymc_multimodal.model.discrete.marginal import MarginalModel, marginal_of
+from pymc_multimodal.model.discrete.marginal import (
+    MarginalModel,
+    discrete_names,
+    marginal_of,
+    whole_model,
+)
 
-__all__ = ["MarginalModel", "marginal_of"]
+__all__ = ["MarginalModel", "discrete_names", "marginal_of", "whole_model"]

@@ -92,7 +92,7 @@ def _joined(inputs: Sequence[Axes]) -> Axes:
     return tuple(joined[::-1])
 
 
-# ------------------------------------------------------------------ one function for each kind of Op
+# ------------------------------------------------------------------ a function for each kind of Op
 
 
 def _elementwise(node: Any, inputs: Sequence[Axes]) -> Axes:
@@ -166,7 +166,8 @@ def _selected(node: Any, inputs: Sequence[Axes]) -> Axes:
         raise _Mixed
     kept: list[int | None] = []
     place, apart, slices_since = None, False, False
-    for axis, index in zip_longest(inputs[0], indices, fillvalue=slice(None)):
+    padded = [*indices, *[slice(None)] * (len(inputs[0]) - len(indices))]
+    for axis, index in zip(inputs[0], padded, strict=True):
         if _is_slice(index):
             if axis is not None and not _is_full(index):
                 raise _Mixed
@@ -202,7 +203,9 @@ def _is_full(index: Any) -> bool:
         index = index.data
     if isinstance(index, slice):
         return index == slice(None)
-    return index.owner is not None and all(isinstance(v.type, NoneTypeT) for v in index.owner.inputs)
+    return index.owner is not None and all(
+        isinstance(v.type, NoneTypeT) for v in index.owner.inputs
+    )
 
 
 def _unknown(node: Any, inputs: Sequence[Axes]) -> Axes:
@@ -275,9 +278,7 @@ def _parts(condition: Any) -> list[Any]:
     return [condition]
 
 
-def _condition_of_element(
-    condition: Any, axes: Axes, found: Mapping[Variable, Axes | None]
-) -> Any:
+def _condition_of_element(condition: Any, axes: Axes, found: Mapping[Variable, Axes | None]) -> Any:
     """Reduce a condition to the axes of the source, in the order of a density's axes."""
     if condition not in found:
         return pt.all(condition)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from pytensor.graph.fg import FunctionGraph
@@ -160,7 +159,7 @@ def _fits(
     """Whether a variable can be summed over element by element together with others."""
     return all(
         not variable.is_chain and not other.is_chain and variable.shape == other.shape
-        and all(places[other.name].get(k, axes) == axes for k, axes in places[variable.name].items())
+        and all(places[other.name].get(k, a) == a for k, a in places[variable.name].items())
         for other in inner
     )  # fmt: skip
 

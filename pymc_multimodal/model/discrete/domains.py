@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor
+from pymc.distributions.distribution import SymbolicRandomVariable
 from pymc.distributions.truncated import TruncatedRV
 from pymc.pytensorf import constant_fold
+from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
@@ -141,19 +142,17 @@ def _is_chain(rv: Any) -> bool:
 
 def _known(variables: Sequence[Any]) -> list[np.ndarray] | None:
     """Evaluate bounds that depend on no random variable, data included."""
-    folded = [
-        v if isinstance(v, int | np.ndarray | np.generic) else constant_fold([v], raise_not_constant=False)[0]
+    folded: list[Any] = [
+        constant_fold([v], raise_not_constant=False)[0] if isinstance(v, Variable) else v
         for v in variables
     ]
-    graphs = [v for v in folded if isinstance(v, pytensor.graph.basic.Variable)]
+    graphs = [v for v in folded if isinstance(v, Variable)]
     if any(n.owner is not None and _is_random(n.owner.op) for n in ancestors(graphs)):
         return None
-    return [np.asarray(v.eval() if v in graphs else v) for v in folded]
+    return [np.asarray(v.eval() if isinstance(v, Variable) else v) for v in folded]
 
 
 def _is_random(op: Any) -> bool:
-    from pymc.distributions.distribution import SymbolicRandomVariable
-
     return isinstance(op, RandomVariable | SymbolicRandomVariable)
 
 

@@ -8,6 +8,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
+from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type import discrete_dtypes
 
 from pymc_multimodal.model.compiled import lowered, rewritten
@@ -18,7 +19,7 @@ from pymc_multimodal.model.discrete.tables import Tables, log_sum, tables_of
 from pymc_multimodal.model.layout import layout
 from pymc_multimodal.status import ModelError
 
-__all__ = ["MarginalModel", "marginal_of"]
+__all__ = ["MarginalModel", "discrete_names", "marginal_of", "whole_model"]
 
 
 class MarginalModel(pm.Model):
@@ -56,10 +57,27 @@ class MarginalModel(pm.Model):
         return clone_replace(self._logp)
 
     def recovery(self) -> Recovery:
-        """Return the function that draws the discrete variables; it is compiled at the first call."""
+        """Return what draws the discrete variables; it is compiled in the first call."""
         if self._recovery is None:
             self._recovery = compile_recovery(self.whole, layout(self.whole), self._tables)
         return self._recovery
+
+
+def whole_model(model: pm.Model) -> pm.Model:
+    """Return a model with its discrete variables."""
+    return model.whole if isinstance(model, MarginalModel) else model
+
+
+def discrete_names(model: pm.Model) -> set[str]:
+    """Return the names of the variables that depend on discrete ones, with these themselves."""
+    if not isinstance(model, MarginalModel):
+        return set()
+    values = {v.value for v in model.discrete}
+    variables = model.whole.unobserved_RVs
+    graphs = model.whole.replace_rvs_by_values(variables)
+    return {
+        v.name for v, graph in zip(variables, graphs, strict=True) if values & {*ancestors([graph])}
+    }
 
 
 def marginal_of(model: pm.Model) -> pm.Model:
@@ -79,7 +97,7 @@ def marginal_of(model: pm.Model) -> pm.Model:
     ModelError
         If a variable cannot be summed over, or there is no continuous one.
     """
-    if not model.discrete_value_vars:
+    if isinstance(model, MarginalModel) or not model.discrete_value_vars:
         return model
     variables = discrete_variables(model, layout(model))
     if len(variables) == len(model.value_vars):

@@ -26,7 +26,7 @@ NUMBERS_AT_ONCE = 10_000_000
 
 
 # Generators for the joint and for the inner variables of a component.
-Rngs = tuple[np.random.Generator, ...] | None
+Rngs = tuple[np.random.Generator, np.random.Generator] | None
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,10 @@ class Recovery:
         rows = np.empty((len(x), len(self.continuous) + sum(map(len, self.columns.values()))))
         rows[:, self.continuous] = x
         # A generator for each kind of draw: more points change none of the draws before.
-        rngs: list[Rngs] = [
-            None if rng is None else (*rng.spawn(2),) for _ in self.components
-        ]
+        rngs: list[Rngs] = [None] * len(self.components)
+        if rng is not None:
+            spawned = rng.spawn(2 * len(rngs))
+            rngs = [*zip(spawned[::2], spawned[1::2], strict=True)]
         step = max(1, NUMBERS_AT_ONCE // max(1, sum(c.n_numbers for c in self.components)))
         for start in range(0, len(x), step):
             part = slice(start, start + step)
@@ -119,7 +120,9 @@ class Recovery:
         return drawn
 
 
-def compile_recovery(model: pm.Model, point: Mapping[str, np.ndarray], tables: Sequence[Tables]) -> Recovery:
+def compile_recovery(
+    model: pm.Model, point: Mapping[str, np.ndarray], tables: Sequence[Tables]
+) -> Recovery:
     """Compile the tables of all components as a function of rows.
 
     Parameters
@@ -133,7 +136,9 @@ def compile_recovery(model: pm.Model, point: Mapping[str, np.ndarray], tables: S
     for name, value in point.items():
         columns[name] = np.arange(at, at + value.size)
         at += value.size
-    discrete = {v.value.name: v.name for t in tables for v in (*t.component.joint, *t.component.inner)}
+    discrete = {
+        v.value.name: v.name for t in tables for v in (*t.component.joint, *t.component.inner)
+    }
     inputs = [v for v in model.value_vars if v.name not in discrete]
     graphs = [g for t in tables for g in t.graphs()]
     start = {v.name: point[v.name] for v in inputs}
@@ -183,20 +188,21 @@ def _draw(
         for t, core in zip(map(np.asarray, tables), cores, strict=False)
     )
     log_sum = np.logaddexp.reduce if rngs is not None else np.maximum.reduce
+    of_joint, of_inner = rngs or (None, None)
     if not more:
-        chosen = _pick(joint, rngs and rngs[0])
+        chosen = _pick(joint, of_joint)
         return {name: values[chosen] for name, values in component.joint.items()}
     at = np.arange(n)
     inner, *chain = more
     if not chain:
         each = log_sum(inner, axis=2)
-        chosen = _pick(joint + each.reshape(*each.shape[:2], -1).sum(axis=2), rngs and rngs[0])
-        states = _pick(np.moveaxis(inner[at, chosen], 1, -1), rngs and rngs[1])
+        chosen = _pick(joint + each.reshape(*each.shape[:2], -1).sum(axis=2), of_joint)
+        states = _pick(np.moveaxis(inner[at, chosen], 1, -1), of_inner)
     else:
         first, transitions = (np.broadcast_to(t, (n, joint.shape[1], *t.shape[2:])) for t in chain)
         filtered = _filtered(inner, first, transitions, log_sum)
-        chosen = _pick(joint + log_sum(filtered[:, :, -1], axis=-1), rngs and rngs[0])
-        states = _path(filtered[at, chosen], transitions[at, chosen], rngs and rngs[1])
+        chosen = _pick(joint + log_sum(filtered[:, :, -1], axis=-1), of_joint)
+        states = _path(filtered[at, chosen], transitions[at, chosen], of_inner)
     return {
         **{name: values[chosen] for name, values in component.joint.items()},
         **{name: values[states] for name, values in component.inner.items()},

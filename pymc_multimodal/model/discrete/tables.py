@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.traversal import toposort
 
+from pymc_multimodal.model.black_box import is_black_box
 from pymc_multimodal.model.compiled import rewritten
 from pymc_multimodal.model.discrete.components import Component
 from pymc_multimodal.model.discrete.domains import DiscreteVariable
@@ -18,12 +20,9 @@ from pymc_multimodal.status import ModelError, first_line
 
 __all__ = ["Tables", "log_sum", "tables_of"]
 
-# Numbers in the terms of all configurations at one point. Conventional: a batch of 32 points then
-# takes 100 MB for each intermediate result.
-MAX_NUMBERS = 400_000
-# Configurations for which a graph that cannot be vectorised is copied. Conventional: each copy is
-# compiled.
-MAX_COPIES = 32
+# Configurations for which a black box runs at each point, or a graph that cannot be vectorised is
+# copied. Conventional.
+MAX_RUNS = 32
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,9 @@ def tables_of(model: pm.Model, component: Component, terms: Sequence[Any]) -> Ta
     shape = component.inner_shape
     added = [
         _summed(t, component.terms[k])
-        for k, t in zip(at_all, _for_all([terms[k] for k in at_all], replaced, component), strict=True)
+        for k, t in zip(
+            at_all, _for_all([terms[k] for k in at_all], replaced, component), strict=True
+        )
     ]
     whole = sum(added, start=pt.zeros((n_joint * n_inner, *shape)))
     inner = whole.reshape((n_joint, n_inner, *shape))
@@ -159,9 +160,7 @@ def _summed(term: Any, axes: Any) -> Any:
     return reduced.dimshuffle(0, *(1 + i for i in np.argsort(order)))
 
 
-def _for_all(
-    graphs: Sequence[Any], values: Mapping[Any, Any], component: Component
-) -> list[Any]:
+def _for_all(graphs: Sequence[Any], values: Mapping[Any, Any], component: Component) -> list[Any]:
     """Evaluate graphs at all configurations, along a new first axis.
 
     Parameters
@@ -174,13 +173,18 @@ def _for_all(
     if not graphs:
         return []
     n = next(iter(values.values())).type.shape[0]
+    if n > MAX_RUNS and (found := _black_box(graphs, values)):
+        raise _refused(component, f"the black box {found} would run {n} times for each evaluation")
     try:
         made = vectorize_graph(graphs, dict(values))
     except Exception as error:
-        if n > MAX_COPIES:
-            raise _not_vectorised(component, error) from error
-        copies = [graph_replace(graphs, {k: v[i] for k, v in values.items()}, strict=False) for i in range(n)]
-        made = [pt.stack(column) for column in zip(*copies, strict=True)]
+        if n > MAX_RUNS:
+            raise _refused(component, f"the graph cannot be vectorised ({first_line(error)})") from error
+        copies = [
+            graph_replace(graphs, {k: v[i] for k, v in values.items()}, strict=False)
+            for i in range(n)
+        ]
+        return [pt.stack(column) for column in zip(*copies, strict=True)]
     # One that does not depend on the values has no first axis.
     return [
         m if m.type.ndim > g.type.ndim else pt.broadcast_to(m, (n, *m.shape))
@@ -188,12 +192,22 @@ def _for_all(
     ]
 
 
-def _not_vectorised(component: Component, error: Exception) -> ModelError:
+def _black_box(graphs: Sequence[Any], values: Iterable[Any]) -> str:
+    """Return the name of a black box that depends on one of the values, or ''."""
+    reached = set(values)
+    for node in toposort(graphs):
+        if reached.intersection(node.inputs):
+            if is_black_box(node.op):
+                core = getattr(node.op, "core_op", node.op)
+                return str(core)
+            reached.update(node.outputs)
+    return ""
+
+
+def _refused(component: Component, why: str) -> ModelError:
     names = ", ".join(map(str, (*component.joint, *component.inner)))
     return ModelError(
-        f"The discrete variables {names} cannot be summed over: what depends on them cannot be "
-        f"evaluated for all their values at once ({first_line(error)}). That is so where they are "
-        f"an argument of a black box or of a loop; with at most {MAX_COPIES} joint configurations "
-        "it is possible even there. Write the function so that it takes arrays of values, or sum "
-        "by a formula (pm.Potential)."
+        f"The discrete variables {names} cannot be summed over: {why}. With at most {MAX_RUNS} "
+        "joint configurations that is possible. Use fewer values, or a function of arrays that "
+        "PyTensor knows, or sum by a formula (pm.Potential)."
     )
