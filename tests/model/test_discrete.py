@@ -77,9 +77,7 @@ def test_without_a_generator_values_are_the_most_probable(structure):
 def test_more_points_change_no_draw_before(rng):
     marginal = marginal_of(discrete_models.mixture(np.linspace(-2.0, 2.0, 5)))
     x = rng.normal(size=(9, 2))
-    some, all_rows = (
-        marginal.recovery().complete(x[:n], np.random.default_rng(1)) for n in (4, 9)
-    )
+    some, all_rows = (marginal.recovery().complete(x[:n], np.random.default_rng(1)) for n in (4, 9))
     np.testing.assert_array_equal(some, all_rows[:4])
 
 
@@ -119,7 +117,9 @@ def test_a_black_box_of_a_discrete_variable_is_run_for_each_value():
 
 
 def test_a_black_box_does_not_run_for_many_values():
-    with pytest.raises(ModelError, match=r"variables k \(DiscreteUniform, 500 values\).*black box Square"):
+    with pytest.raises(
+        ModelError, match=r"variables k \(DiscreteUniform, 500 values\).*black box Square"
+    ):
         marginal_of(black_box(500))
 
 
