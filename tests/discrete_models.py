@@ -138,9 +138,8 @@ def _several_of_one_shape() -> pm.Model:
         w = pm.Categorical("w", [0.2, 0.3, 0.5], shape=3)
         pm.Normal("y", x * z + w, pm.math.switch(z, sd, 2 * sd), observed=rng.normal(size=3))
         pm.Uniform("u", 0.0, 1.0 + g)
-        pm.MvNormal(
-            "v", pt.stack([z, w], axis=-1) * 1.0, np.eye(2), observed=rng.normal(size=(3, 2))
-        )
+        both = pt.stack([z, w], axis=-1) * 1.0
+        pm.MvNormal("v", both, np.eye(2), observed=rng.normal(size=(3, 2)))
     return model
 
 

@@ -117,9 +117,8 @@ def test_a_black_box_of_a_discrete_variable_is_run_for_each_value():
 
 
 def test_a_black_box_does_not_run_for_many_values():
-    with pytest.raises(
-        ModelError, match=r"variables k \(DiscreteUniform, 500 values\).*black box Square"
-    ):
+    match = r"variables k \(DiscreteUniform, 500 values\).*black box Square"
+    with pytest.raises(ModelError, match=match):
         marginal_of(black_box(500))
 
 

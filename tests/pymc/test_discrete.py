@@ -16,17 +16,19 @@ from pymc_multimodal._compat import ess, get_dataset
 # pymc-extras' chain uses an old signature of PyTensor's scan.
 pytestmark = pytest.mark.filterwarnings("ignore:Scan return signature will change")
 
-SILENT = {"progressbar": False, "quiet": True, "compute_convergence_checks": False}
-QUICK = {"compile_kwargs": {"mode": discrete_models.QUICK}, **SILENT}
+COMPILED = {"compile_kwargs": {"mode": discrete_models.QUICK}}
+QUICK = {"progressbar": False, "quiet": True, "compute_convergence_checks": False, **COMPILED}
 
 COUNTS = np.array([5, 3, 4, 6, 2, 4, 1, 0, 1, 2, 0, 1])
 LINE = np.array([-0.6, -0.2, 0.1, -0.1, 0.5, 0.6])
+CHAIN = np.array([1.2, 1.4, -0.1, -1.1, -0.4, 0.3])
 CLUSTERS = np.array([-1.9, -1.2, -0.8, 0.1, 0.4, 1.3, 1.6, 2.4])
 
 
 def check_share(draws, truth):
     """Compare the mean of draws (chains, draws) of zeros and ones with a probability."""
-    n = ess(draws.astype(float), "mean")[0] if np.ptp(draws) else draws.size
+    draws = draws.astype(float)
+    n = ess(draws, "mean")[0] if np.ptp(draws) else draws.size
     assert n > 100
     error = np.sqrt(truth * (1 - truth) / n)
     assert abs(draws.mean() - truth) < 4 * error + 1e-9
@@ -38,7 +40,7 @@ def check_evidence(fit, truth):
 
 
 def drawn(model, **kwargs):
-    fit = mm.fit(model, random_seed=1, **{k: v for k, v in QUICK.items() if k[:7] != "compute"})
+    fit = mm.fit(model, random_seed=1, quiet=True, **COMPILED)
     idata = mm.sample(1000, model=model, fit=fit, random_seed=2, **QUICK, **kwargs)
     return fit, idata, get_dataset(idata, "posterior")
 
@@ -60,9 +62,7 @@ def test_changepoint():
         check_share(tau == value, truth)
     # What depends on the change point is computed from its draws.
     before = posterior["year"].values < tau[..., None]
-    rate = np.where(
-        before, posterior["early"].values[..., None], posterior["late"].values[..., None]
-    )
+    rate = np.where(before, *(posterior[n].values[..., None] for n in ("early", "late")))
     np.testing.assert_array_equal(posterior["rate"].values, rate)
     assert posterior["rate"].dims == ("chain", "draw", "year")
     for group in ("modes", "mode_posterior"):
@@ -100,7 +100,7 @@ def test_model_indicator():
     check_share(posterior["needed"].values, np.exp(log_joint[1] - logsumexp(log_joint)))
     fixed = [
         mm.fit(pm.do(discrete_models.indicator(LINE), {"needed": k}), random_seed=1, quiet=True,
-               compile_kwargs=QUICK["compile_kwargs"])
+               **COMPILED)
         for k in (0, 1)
     ]  # fmt: skip
     for one, truth in zip(fixed, log_marginal, strict=True):
@@ -109,10 +109,10 @@ def test_model_indicator():
 
 def test_hidden_markov_chain():
     pytest.importorskip("pymc_extras")
-    fit, _, posterior = drawn(discrete_models.hidden_markov(CLUSTERS[::-1]))
+    fit, _, posterior = drawn(discrete_models.hidden_markov(CHAIN))
     steps = np.log(discrete_models.STEPS)
     paths, log_joint = discrete_models.exact_paths(
-        CLUSTERS[::-1],
+        CHAIN,
         lambda s: np.log(discrete_models.START[s[0]]) + steps[s[:-1], s[1:]].sum(),
         [-1.0, 1.0],
         (1.0, 0.6),
@@ -121,7 +121,7 @@ def test_hidden_markov_chain():
     weights = np.exp(log_joint - logsumexp(log_joint))
     state = posterior["state"]
     assert state.dims == ("chain", "draw", "time")
-    for k in range(len(CLUSTERS)):
+    for k in range(len(CHAIN)):
         check_share(state.values[..., k], weights @ paths[:, k])
     changed = np.abs(np.diff(paths, axis=1)).sum(axis=1) == 1
     check_share(np.abs(np.diff(state.values, axis=-1)).sum(axis=-1) == 1, weights @ changed)
@@ -137,7 +137,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def fit(model):
-    return mm.fit(model, random_seed=1, quiet=True, compile_kwargs=QUICK["compile_kwargs"])
+    return mm.fit(model, random_seed=1, quiet=True, **COMPILED)
 
 
 def test_the_step_draws_discrete_variables_too(model, fit):
@@ -145,9 +145,7 @@ def test_the_step_draws_discrete_variables_too(model, fit):
     posteriors = []
     for cores in (1, 2):
         with model:
-            step = MultimodalDiffusion(
-                fit=fit, quiet=True, **{"compile_kwargs": QUICK["compile_kwargs"]}
-            )
+            step = MultimodalDiffusion(fit=fit, quiet=True, **COMPILED)
             idata = pm.sample(1000, tune=0, chains=2, cores=cores, step=step, **kwargs)
         posteriors.append(get_dataset(idata, "posterior"))
     y = CLUSTERS[::2]

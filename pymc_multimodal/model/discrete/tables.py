@@ -179,9 +179,8 @@ def _for_all(graphs: Sequence[Any], values: Mapping[Any, Any], component: Compon
         made = vectorize_graph(graphs, dict(values))
     except Exception as error:
         if n > MAX_RUNS:
-            raise _refused(
-                component, f"the graph cannot be vectorised ({first_line(error)})"
-            ) from error
+            why = f"the graph cannot be vectorised ({first_line(error)})"
+            raise _refused(component, why) from error
         copies = [
             graph_replace(graphs, {k: v[i] for k, v in values.items()}, strict=False)
             for i in range(n)
