@@ -83,9 +83,8 @@ def test_discrete_variables_without_bounds(no_fit, enter):
         pm.Poisson("count", 2.0)
         x = pm.Normal("x", 4.0 * group, 1.0)
         pm.Normal("y", x, 1.0, observed=1.0)
-    with pytest.raises(
-        ModelError, match=r"discrete variable count \(Poisson\).*group can.*Truncated"
-    ):
+    match = r"discrete variable count \(Poisson\).*group can.*Truncated"
+    with pytest.raises(ModelError, match=match):
         enter(model)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import toposort
@@ -23,6 +24,8 @@ __all__ = ["Tables", "log_sum", "tables_of"]
 # Configurations for which a black box runs at each point, or a graph that cannot be vectorised is
 # copied. Conventional.
 MAX_RUNS = 32
+# Least scale of a product of matrices: one that is zero stays zero. Conventional.
+SMALLEST = 1e-300
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ def log_sum(tables: Tables) -> Any:
 def _forward(inner: Any, first: Any, transitions: Any) -> Any:
     """Return the log of the sum over the paths of a chain, shape (C,).
 
-    Transitions are multiplied by pairs, which takes log2(T) operations on arrays in place of a loop
-    over T elements.
+    The sum is a product of T - 1 matrices. They are multiplied by pairs: log2(T) operations, which
+    compile sooner than a loop over T elements. Each product is scaled by its largest entry.
 
     Parameters
     ----------
@@ -130,16 +133,35 @@ def _forward(inner: Any, first: Any, transitions: Any) -> Any:
     first : graph of shape (C, W)
     transitions : graph of shape (C, W, W)
     """
-    n = inner.type.shape[-1] - 1
     at = inner.dimshuffle(0, 2, 1)
-    # Step t: from the value before to the value at t, (C, n, W, W).
-    steps = transitions[:, None] + at[:, 1:, None, :]
-    while n > 1:
-        left, right = steps[:, 0 : n - 1 : 2], steps[:, 1:n:2]
-        pairs = pt.logsumexp(left[..., None] + right[:, :, None], axis=-2)
-        steps = pairs if n % 2 == 0 else pt.concatenate([pairs, steps[:, n - 1 :]], axis=1)
-        n = (n + 1) // 2
-    return pt.logsumexp(pt.logsumexp(steps[:, 0], axis=-1) + first + at[:, 0], axis=-1)
+    n_joint, length, n_values = at.type.shape
+    levels = int(np.ceil(np.log2(length - 1)))
+    # An even number of matrices at each level: the others are identities.
+    identities = pt.eye(n_values)[None, None] + pt.zeros((n_joint, 2**levels - length + 1, 1, 1))
+    tops = _top(at[:, 1:], [2])
+    steps = pt.exp(transitions)[:, None] * pt.exp(at[:, 1:] - tops)[:, :, None]
+    steps = pt.concatenate([steps, identities], axis=1)
+    log_scale = tops.sum(axis=[1, 2])
+    for _ in range(levels):
+        steps = pt.matmul(steps[:, 0::2], steps[:, 1::2])
+        scale = pytensor.gradient.disconnected_grad(
+            pt.maximum(steps.max(axis=[2, 3], keepdims=True), SMALLEST)
+        )
+        steps = steps / scale
+        log_scale = log_scale + pt.log(scale).sum(axis=[1, 2, 3])
+    start = first + at[:, 0]
+    top = _top(start, [1])
+    ends = pt.matmul(pt.exp(start - top)[:, None], steps[:, 0])
+    return pt.log(ends.sum(axis=[1, 2])) + top[:, 0] + log_scale
+
+
+def _top(graph: Any, axes: list[int]) -> Any:
+    """Return the largest entry along axes, 0 for -inf, as a constant.
+
+    It has no part in the gradient because it is subtracted and added again.
+    """
+    top = graph.max(axis=axes, keepdims=True)
+    return pytensor.gradient.disconnected_grad(pt.switch(pt.isinf(top), 0.0, top))
 
 
 def _chain_graphs(model: pm.Model, chain: DiscreteVariable) -> list[Any]:
