@@ -55,9 +55,10 @@ def continuous_model(model: pm.Model, run: RunOptions) -> pm.Model:
     Raises
     ------
     ModelError
-        If the model cannot be sampled.
+        If it has discrete variables and cannot be sampled. Other models are checked when they are
+        compiled.
     """
-    if isinstance(model, MarginalModel):
+    if not model.discrete_value_vars:
         return model
     check_model(model)
     marginal = marginal_of(model)
