@@ -5,11 +5,18 @@ from __future__ import annotations
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.model.check import check_model, imputed
 from pymc_multimodal.model.compiled import compiling
+from pymc_multimodal.model.discrete import (
+    MarginalModel,
+    discrete_names,
+    marginal_of,
+    whole_model,
+)
 from pymc_multimodal.model.layout import dimension, layout, unflatten
 from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
 from pymc_multimodal.model.terms import ModelTerms, check_structure, terms_of
 
 __all__ = [
+    "MarginalModel",
     "ModelTerms",
     "OutputModel",
     "check_model",
@@ -17,9 +24,12 @@ __all__ = [
     "compiling",
     "density_of",
     "dimension",
+    "discrete_names",
     "imputed",
     "layout",
+    "marginal_of",
     "split_at_outputs",
     "terms_of",
     "unflatten",
+    "whole_model",
 ]

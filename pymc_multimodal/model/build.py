@@ -13,6 +13,7 @@ from pymc.initial_point import make_initial_point_fn
 
 from pymc_multimodal.model.check import check_model
 from pymc_multimodal.model.compiled import compile_density, log_density_graph
+from pymc_multimodal.model.discrete import MarginalModel, marginal_of
 from pymc_multimodal.model.layout import flatten, layout
 from pymc_multimodal.model.outputs import split_at_outputs
 from pymc_multimodal.model.prior import PriorDraws
@@ -34,6 +35,7 @@ def density_of(
     Parameters
     ----------
     model : pymc.Model
+        Discrete variables are summed over (`marginal_of`).
     workers : int
         Processes that share a batch of evaluations.
     compile_kwargs : mapping, optional
@@ -46,14 +48,16 @@ def density_of(
     Raises
     ------
     ModelError
-        If the model has no free variables, or discrete ones, or a random log density, or one that
-        does not depend on the variables.
+        If the model has no free variables, or discrete ones that cannot be summed over, or a random
+        log density, or one that does not depend on the variables.
     """
     check_model(model)
+    model = marginal_of(model)
     point = layout(model)
     graph = log_density_graph(model, point)
     function = compile_density(model, point, graph, compile_kwargs or {})
     names, period = _coordinates(model, point)
+    split = partial(split_at_outputs, model, point, compile_kwargs or {})
     return Density(
         function,
         len(names),
@@ -62,7 +66,8 @@ def density_of(
         names=names,
         prior=PriorDraws(model, point),
         points_by_name=partial(_rows_of, model),
-        split=partial(split_at_outputs, model, point, compile_kwargs or {}),
+        # The outputs of a simulator may depend on the discrete variables.
+        split=None if isinstance(model, MarginalModel) else split,
         terms=partial(terms_of, model, point, compile_kwargs or {}, graph),
         workers=workers,
     )

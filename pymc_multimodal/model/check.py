@@ -19,17 +19,10 @@ def check_model(model: pm.Model) -> None:
     Raises
     ------
     ModelError
-        If the model has no free variables, or discrete ones, or a random log density.
+        If the model has no free variables, or a random log density.
     """
     if not model.free_RVs:
         raise ModelError("The model has no free variables: there is nothing to sample.")
-    if model.discrete_value_vars:
-        names = ", ".join(v.name for v in model.discrete_value_vars)
-        raise ModelError(
-            f"The model has discrete variables ({names}), and modes are searched for on a "
-            "continuous space. Marginalise them first, with pymc_extras.marginalize or by a "
-            "pm.Mixture."
-        )
     random = [
         node
         for node in ancestors([model.logp()])

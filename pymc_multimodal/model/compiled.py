@@ -32,6 +32,7 @@ __all__ = [
     "compile_density",
     "compiling",
     "log_density_graph",
+    "lowered",
     "rewritten",
 ]
 
@@ -234,6 +235,12 @@ def rewritten(graphs: Sequence[Any], *more: str) -> list[Any]:
     return rewritten_graphs
 
 
+def lowered(graphs: Sequence[Any]) -> list[Any]:
+    """Turn arrays with named dimensions in graphs into plain ones, in place."""
+    lowering = _lowering()
+    return list(rewrite_graph(list(graphs), include=lowering) if lowering else graphs)
+
+
 def _lowering() -> tuple[str, ...]:
     """Return the rewrites of arrays with named dimensions, if a model can have any.
 
@@ -262,8 +269,7 @@ def log_density_graph(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple
     [logp], joined = join_nonshared_inputs(
         point=point, inputs=model.value_vars, outputs=[logp], make_inputs_shared=False
     )
-    if lowering := _lowering():
-        logp = rewrite_graph(logp, include=lowering)
+    [logp] = lowered([logp])
     return logp, joined
 
 

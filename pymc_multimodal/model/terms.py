@@ -15,6 +15,7 @@ from pytensor.graph.replace import vectorize_graph
 from pymc_multimodal.model.check import check_model
 from pymc_multimodal.model.compiled import CompiledFunction, compiling, log_density_graph
 from pymc_multimodal.model.dependence import depends_on
+from pymc_multimodal.model.discrete import marginal_of
 from pymc_multimodal.model.layout import flatten, layout
 from pymc_multimodal.model.places import places_of
 from pymc_multimodal.model.split import terms_in
@@ -178,4 +179,5 @@ def check_structure(model: pm.Model, structure: Structure) -> None:
         If there is no such variable or dimension, or units depend on one another.
     """
     check_model(model)
+    model = marginal_of(model)
     units_of_terms(terms_of(model, layout(model), {}), structure)

@@ -12,7 +12,15 @@ import pymc as pm
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
 from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
-from pymc_multimodal.model import check_structure, density_of, dimension, imputed
+from pymc_multimodal.model import (
+    MarginalModel,
+    check_model,
+    check_structure,
+    density_of,
+    dimension,
+    imputed,
+    marginal_of,
+)
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
@@ -21,7 +29,7 @@ from pymc_multimodal.search import check_points, given_by_array
 from pymc_multimodal.status import counted, told
 from pymc_multimodal.target import Density, Structure
 
-__all__ = ["fit_model", "load_fit"]
+__all__ = ["continuous_model", "fit_model", "load_fit"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -40,6 +48,27 @@ _IMPUTED = (
     "parameters: leave them out, and draw them afterwards with pm.sample_posterior_predictive. "
     "Sum or integrate over missing covariates where a formula is known."
 )
+
+
+def continuous_model(model: pm.Model, run: RunOptions) -> pm.Model:
+    """Return the model whose density is fitted, and say so if discrete variables are summed over.
+
+    Raises
+    ------
+    ModelError
+        If it has discrete variables and cannot be sampled. Other models are checked when they are
+        compiled.
+    """
+    if not model.discrete_value_vars:
+        return model
+    check_model(model)
+    marginal = marginal_of(model)
+    if isinstance(marginal, MarginalModel) and not run.quiet:
+        _log.info(
+            "Summing over the discrete variables %s. They are drawn afterwards, given the others.",
+            ", ".join(map(str, marginal.discrete)),
+        )
+    return marginal
 
 
 @globally_locked
@@ -62,6 +91,7 @@ def fit_model(
         Its worker processes are stopped.
     fit : Fit
     """
+    model = continuous_model(model, run)
     if given_by_array(config.modes):
         check_points(config.modes, dimension(model))
     if isinstance(config.structure, Structure):
@@ -103,6 +133,7 @@ def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
     FitError
         If the fit is of another model, or of other data.
     """
+    model = continuous_model(model, run)
     with _compiling(run):
         density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     try:

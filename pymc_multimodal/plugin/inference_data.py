@@ -17,6 +17,7 @@ from pymc.backends.ndarray import NDArray
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.model import MarginalModel, discrete_names, marginal_of, whole_model
 from pymc_multimodal.plugin.arguments import check_fit, draws_given, model_given
 from pymc_multimodal.plugin.modes_group import (
     RECORD,
@@ -31,7 +32,7 @@ from pymc_multimodal.plugin.relabel import acts_as, read_action
 from pymc_multimodal.plugin.traces import NO_RECORD, as_stat, chain_records
 from pymc_multimodal.plugin.units_group import has_units, units_from_model
 
-__all__ = ["KeptDraws", "attach", "record_with_symmetry", "to_inference_data"]
+__all__ = ["KeptDraws", "attach", "record_with_symmetry", "to_inference_data", "with_discrete"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -49,7 +50,7 @@ class KeptDraws:
     Attributes
     ----------
     x : array of shape (chains, draws, d)
-        Unconstrained draws.
+        Unconstrained draws, with the discrete variables.
     stats : mapping of arrays of shape (chains, draws)
     tune : int
         Draws of each chain that were discarded.
@@ -76,6 +77,7 @@ def to_inference_data(
     Parameters
     ----------
     model : pymc.Model
+        The model whose density was fitted (`continuous_model`).
     fit : Fit
     draws : KeptDraws
     var_names : sequence of str, optional
@@ -101,7 +103,7 @@ def to_inference_data(
     # PyMC writes these to the attributes of the posterior, and sets them in the same way.
     trace.report._n_tune, trace.report._n_draws = draws.tune, n_draws
     trace.report._t_sampling = draws.seconds
-    settings = {"model": model, "save_warmup": False, "log_likelihood": False}
+    settings = {"model": whole_model(model), "save_warmup": False, "log_likelihood": False}
     idata = pm.to_inference_data(trace, **{**settings, **(idata_kwargs or {})})
     try:
         _add_groups(idata, fit, model, records[0])
@@ -164,8 +166,30 @@ def attach(idata: Any, fit: Fit | None = None, *, model: pm.Model | None = None)
         if model is None and pm.Model.get_context(error_if_none=False) is None:
             _add_modes_without_model(idata, fit)
         else:
-            _add_groups(idata, fit, model_given("attach", model))
+            _add_groups(idata, fit, marginal_of(model_given("attach", model)))
     return idata
+
+
+def with_discrete(model: pm.Model, x: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    """Add draws of the discrete variables that a model is summed over, if there are any.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    x : array of shape (..., d)
+        Unconstrained draws of the continuous variables.
+    rng : numpy.random.Generator or None
+        None takes the most probable values.
+
+    Returns
+    -------
+    array of shape (..., d + m)
+        Values of all variables, in the order of the model.
+    """
+    if not isinstance(model, MarginalModel):
+        return x
+    rows = model.recovery().complete(x.reshape(-1, x.shape[-1]), rng)
+    return rows.reshape(*x.shape[:-1], -1)
 
 
 def record_with_symmetry(model: pm.Model, fit: Fit) -> str:
@@ -221,14 +245,16 @@ def _within_modes(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Return draws within each mode, and each mode's location, in the model's variables."""
     chains = []
+    rng = np.random.default_rng([fit.config.random_seed, 3])
     for k in range(fit.n_modes):
         pool = fit.local_draws(k)
         # Bridge weights refer to all draws of a region: keep evenly spaced ones.
         keep = pool[_evenly(len(pool), MODE_DRAWS)]
-        chains.append(np.concatenate([fit.modes.locations[k][None], keep]))
+        location = with_discrete(model, fit.modes.locations[k][None], None)
+        chains.append(np.concatenate([location, with_discrete(model, keep, rng)]))
     records = chain_records(model, chains, var_names=names, template=template)
-    whole = pm.to_inference_data(MultiTrace(records), model=model, log_likelihood=False)
-    posterior = rename_clashes(get_dataset(whole, "posterior")[names], {"mode"})
+    made = pm.to_inference_data(MultiTrace(records), model=whole_model(model), log_likelihood=False)
+    posterior = rename_clashes(get_dataset(made, "posterior")[names], {"mode"})
     posterior = posterior.rename(chain="mode")
     posterior.attrs = {}
     draws = posterior.isel(draw=slice(1, None))
@@ -268,21 +294,29 @@ def _symmetry(
     some, own = (pool[_evenly(len(pool), n)] for n in (ACTION_DRAWS, MODE_DRAWS))
     generators = fit.orbits.cells.symmetry.generators
     rows = np.concatenate([*(some @ g.T for g in [np.eye(len(fit.names)), *generators]), own])
+    rows = with_discrete(model, rows, None)
     [record] = chain_records(model, [rows], var_names=names, template=template)
     values = {n: record.get_values(n) for n in names}
+    # A rearrangement of components changes the values of their indicators, not their places.
+    drawn = discrete_names(model) & values.keys()
     images = [
-        {n: v[i * ACTION_DRAWS : (i + 1) * ACTION_DRAWS] for n, v in values.items()}
+        {
+            n: v[i * ACTION_DRAWS : (i + 1) * ACTION_DRAWS]
+            for n, v in values.items()
+            if n not in drawn
+        }
         for i in range(len(generators) + 1)
     ]
     before = [{n: v[i] for n, v in images[0].items()} for i in range(ACTION_DRAWS)]
     actions = []
     for image in images[1:]:
         action = read_action(before[0], {n: v[0] for n, v in image.items()})
-        for n in names:
+        for n in image:
             unchanged = [(n, i, 1.0, 0.0) for i in range(np.size(before[0][n]))]
             entries = action.get(n, unchanged)
             if entries and not all(map(acts_as, repeat(entries), before, image[n])):
                 action[n] = None
+        action.update(dict.fromkeys(drawn))
         actions.append(action)
     moved = {n: values[n][-MODE_DRAWS:].reshape(MODE_DRAWS, -1) for a in actions for n in a}
     reference = {n: [v.mean(axis=0).tolist(), v.std(axis=0).tolist()] for n, v in moved.items()}

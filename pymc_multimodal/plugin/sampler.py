@@ -28,8 +28,8 @@ from pymc_multimodal.plugin.arguments import (
     with_backend,
 )
 from pymc_multimodal.plugin.chain import record
-from pymc_multimodal.plugin.fitting import fit_model, load_fit
-from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data
+from pymc_multimodal.plugin.fitting import continuous_model, fit_model, load_fit
+from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data, with_discrete
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.keywords import without_refused
 from pymc_multimodal.plugin.locks import globally_locked
@@ -187,6 +187,7 @@ def sample(
     run = replace(run, compile_kwargs=with_backend("sample", backend, run.compile_kwargs))
     model = model_given("sample", model)
     check_var_names("sample", var_names, [v.name for v in model.unobserved_RVs], "the model")
+    model = continuous_model(model, run)
     if fit is None:
         config = fit_config("sample", fit_settings, quiet=run.quiet)
         density, fit = fit_model(model, config, run, share=FIT_SHARE)
@@ -210,6 +211,8 @@ def sample(
                 )
         finally:
             density.close()
+        # The third stream is that of the discrete variables. A shorter run has the same ones.
+        x = with_discrete(model, x.swapaxes(0, 1), np.random.default_rng([seed, 2])).swapaxes(0, 1)
         kept = KeptDraws(x, stats, tune=tuned, seconds=time.monotonic() - began)
         idata = to_inference_data(model, fit, kept, var_names=var_names, idata_kwargs=idata_kwargs)
         if compute_convergence_checks and not interrupts.pressed:

@@ -14,10 +14,10 @@ from pytensor.graph.basic import Variable
 
 from pymc_multimodal._compat import ChainSetupMixin
 from pymc_multimodal.fit import Fit
-from pymc_multimodal.model import check_model
+from pymc_multimodal.model import MarginalModel
 from pymc_multimodal.plugin.arguments import model_given
 from pymc_multimodal.plugin.chain import Chain, advance
-from pymc_multimodal.plugin.fitting import fit_model, load_fit
+from pymc_multimodal.plugin.fitting import continuous_model, fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import attach, record_with_symmetry
 from pymc_multimodal.plugin.modes_group import RECORD
 from pymc_multimodal.plugin.settings import (
@@ -120,20 +120,21 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         owner = type(self).__name__
         fit_settings, run = split_settings(type(self), settings)
         model = model_given(owner, model)
-        check_model(model)
         _check_variables(model, vars, blocked)
+        continuous = continuous_model(model, run)
         super().__init__(list(model.value_vars), {}, blocked=True, rng=rng)
         self.tune = False
         if fit is None:
             config = fit_config(owner, fit_settings, quiet=run.quiet)
-            self.density, self.fit = fit_model(model, config, run)
+            self.density, self.fit = fit_model(continuous, config, run)
         else:
             self.fit = refuse_beside_fit(owner, fit, fit_settings)
-            self.density = load_fit(model, fit, run)
+            self.density = load_fit(continuous, fit, run)
         # PyMC's chain processes are daemons, which cannot start processes of their own.
         self.density.workers = 1
         self._target = self.fit.target(self.density)
-        self._record = as_stat(record_with_symmetry(model, self.fit))
+        self._record = as_stat(record_with_symmetry(continuous, self.fit))
+        self._recovery = continuous.recovery() if isinstance(continuous, MarginalModel) else None
         self._chain, self._record_is_due = Chain(), True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> MultimodalDiffusion:
@@ -169,11 +170,15 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
 
     def astep(self, q0: RaveledVars) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Make one draw of one chain."""
-        self._chain, stats = advance(self.fit, self._target, self._chain, q0.data, self.rng)
+        at = q0.data if self._recovery is None else q0.data[self._recovery.continuous]
+        self._chain, stats = advance(self.fit, self._target, self._chain, at, self.rng)
         assert self._chain.shown is not None
+        draw = self._chain.shown.copy()
+        if self._recovery is not None:
+            [draw] = self._recovery.complete(draw[None], self.rng)
         record = self._record if self._record_is_due else NO_RECORD
         self._record_is_due = False
-        return self._chain.shown.copy(), [{**stats, RECORD: record}]
+        return draw, [{**stats, RECORD: record}]
 
     # ------------------------------------------------------------------ results
 
@@ -217,6 +222,14 @@ def _check_variables(model: pm.Model, vars: Sequence[Any] | None, blocked: bool)
         )
     given = {model.rvs_to_values.get(v, v).name for v in variables}
     missing = [v.name for v in model.value_vars if v.name not in given]
+    discrete = [v.name for v in model.discrete_value_vars if v.name in missing]
+    if discrete:
+        raise ModelError(
+            f"MultimodalDiffusion(vars=...) leaves the discrete variables {', '.join(discrete)} to "
+            "another step. It sums over discrete variables in the log density, and draws them "
+            "itself: leave `vars` out, and the other step, as in "
+            "pm.sample(step=MultimodalDiffusion())."
+        )
     if missing:
         raise ModelError(
             f"MultimodalDiffusion(vars=...) has only part of the model's variables; {missing} "

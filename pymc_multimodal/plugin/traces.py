@@ -9,7 +9,7 @@ import numpy as np
 import pymc as pm
 from pymc.backends.ndarray import NDArray
 
-from pymc_multimodal.model import compiling, layout, unflatten
+from pymc_multimodal.model import compiling, layout, unflatten, whole_model
 from pymc_multimodal.plugin.modes_group import RECORD
 
 __all__ = ["NO_RECORD", "STATS", "as_stat", "chain_records"]
@@ -46,6 +46,7 @@ def chain_records(
     ----------
     model : pymc.Model
     chains : sequence of arrays of shape (draws, d)
+        With the discrete variables, if the model has some.
     stats : sequence of sequences of mappings, optional
         For each chain and draw, the values of `STATS`.
     var_names : sequence of str, optional
@@ -59,6 +60,7 @@ def chain_records(
     list of NDArray
         One for each chain.
     """
+    model = whole_model(model)
     variables = None
     if var_names is not None:
         # Evaluating the random variables themselves would draw new values.

@@ -78,13 +78,14 @@ def fitted(four_modes, four_modes_fit):
 
 
 @every_entry
-def test_discrete_variables(no_fit, enter):
+def test_discrete_variables_without_bounds(no_fit, enter):
     with pm.Model() as model:
         group = pm.Bernoulli("group", 0.3)
         pm.Poisson("count", 2.0)
         x = pm.Normal("x", 4.0 * group, 1.0)
         pm.Normal("y", x, 1.0, observed=1.0)
-    with pytest.raises(ModelError, match=r"(?s)discrete.*group.*count.*[Mm]arginali[sz]e"):
+    match = r"discrete variable count \(Poisson\).*group can.*Truncated"
+    with pytest.raises(ModelError, match=match):
         enter(model)
 
 
@@ -93,7 +94,7 @@ def test_a_discrete_variable_beside_another_step_is_named_first(no_fit):
     with pm.Model() as model:
         group = pm.Bernoulli("group", 0.3)
         x = pm.Normal("x", 4.0 * group, 1.0)
-        with pytest.raises(ModelError, match=r"discrete variables \(group\)"):
+        with pytest.raises(ModelError, match=r"discrete variables group to another step"):
             pm.sample(step=[MultimodalDiffusion([x]), pm.Metropolis([group])], model=model)
 
 
