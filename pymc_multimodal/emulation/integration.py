@@ -37,6 +37,12 @@ STARTS = 64
 # What ends the rounds of importance sampling: less than is asked of true evaluations, since large
 # samples are cheap and the draws are judged. Conventional.
 ANSWER = FirstAnswer(rounds=6, min_ess=0.3, min_mode_ess=0.15, max_pareto_k=0.7, max_ratio=100.0)
+# Error that the rounds aim at, in units of that asked for: they fit the mixture, and the last one,
+# a fresh sample, has the size that the error asks for. Conventional.
+ROUNDS_SE = 5.0
+# Effective size below which the mixture is fitted to the tempered particles, too: a second fit
+# costs as much as a sample twice as large. Conventional.
+GOOD_ESS = 0.5
 # Further fits of the mixture to the weighted samples where the effective size is less than that.
 # Measured: examples/benchmarks/simulators.py, where one raised it from 2 % to 81 % (random
 # simulator 0, with a tail of a uniform parameter that neither curvature nor particles had shown).
@@ -88,12 +94,13 @@ def integrate(
     if modes.runaway:
         return None
     target = Target(cheap)
-    sample = approximate(target, modes, search.distribution, ANSWER, target_se, rng)
-    if sample.verdict.missing > 1.0 or sample.verdict.ess < ANSWER.min_ess:
+    loose = ROUNDS_SE * target_se
+    sample = approximate(target, modes, search.distribution, ANSWER, loose, rng)
+    if sample.verdict.missing > 1.0 or sample.verdict.ess < GOOD_ESS:
         own = _draws_by_mode(modes, particles, cheap.period, rng)
-        again = approximate_again(sample, target, own, ANSWER, target_se, rng)
+        again = approximate_again(sample, target, own, ANSWER, loose, rng)
         sample = max(sample, again, key=_effective)
-    sample = _resampled(sample, target, target_se, rng)
+    sample = _resampled(sample, target, loose, rng)
     sample = _redrawn(sample, target, target_se, rng)
     if not sample.sample.ratio.any():
         return None
@@ -155,10 +162,12 @@ def _redrawn(
     found: Approximation, target: Target, target_se: float, rng: np.random.Generator
 ) -> Approximation:
     """Draw a fresh sample that is large enough for a small error and enough draws."""
+    factor = 1.0
     for _ in range(REDRAWN):
-        factor = max(found.verdict.missing, MIN_EFFECTIVE / max(_effective(found), 1.0))
-        n = int(min(len(found.sample) * max(factor, 1.0), MAX_DRAWS))
+        factor = max(factor, MIN_EFFECTIVE / max(_effective(found), 1.0))
+        n = int(min(len(found.sample) * factor, MAX_DRAWS))
         found = found.redrawn(target, n, ANSWER, target_se, rng)
+        factor = found.verdict.missing
         if found.verdict.missing <= 1.0 or n == MAX_DRAWS:
             break
     return found

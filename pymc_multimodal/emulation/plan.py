@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ __all__ = ["Plan", "Price", "plan_evaluations", "plan_surface", "price_of"]
 
 # Evaluations by default for each input of the simulator, and at least. Measured:
 # examples/benchmarks/simulators.py
-BUDGET_PER_INPUT, LEAST_BUDGET = 200, 600
+BUDGET_PER_INPUT, LEAST_BUDGET = 160, 600
 # The same where the log density itself is emulated, beside those of the search. Measured: as above.
 BUDGET_PER_DIMENSION = 250
 # Points of the prior for each input of the simulator. Measured: as above.
@@ -58,6 +58,10 @@ class Plan:
     def judged(self) -> int:
         """Evaluations that are left for judged draws, at least."""
         return self.total - self.design - self.refinement
+
+    def with_judged(self, n: int) -> Plan:
+        """Return the plan with n judged draws, and as many more or fewer points of refinement."""
+        return replace(self, refinement=self.total - self.design - n)
 
     @property
     def rounds(self) -> int:

@@ -30,7 +30,7 @@ class Emulation:
     min_seconds : float
         Seconds of one evaluation from which on a density without gradient is emulated.
     budget : int, optional
-        Evaluations that are planned, those of the judged draws among them. By default 200 for each
+        Evaluations that are planned, those of the judged draws among them. By default 160 for each
         parameter of the simulator, 600 at least.
     batch : int
         Evaluations of one round: as many as can be made at the same time.

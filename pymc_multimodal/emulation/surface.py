@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from pymc_multimodal.approximation import first_mixture
 from pymc_multimodal.emulation.features import Features
 from pymc_multimodal.emulation.outputs import OutputUncertainty
-from pymc_multimodal.emulation.process import JointProcess, Process, fit_process
+from pymc_multimodal.emulation.process import Process, fit_process
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation import ModeMixture
@@ -51,13 +50,9 @@ class SurfaceEmulator:
         """What is emulated, in words."""
         return "log density"
 
-    @cached_property
-    def _joint(self) -> JointProcess:
-        return JointProcess([self.process])
-
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the log of the mean density at points (n, d), and its error; shapes (n,), (n,)."""
-        mean, variance = (part[:, 0] for part in self._joint(self.features(x)))
+        mean, variance = (part[:, 0] for part in self.process.predict(self.features(x)))
         added = 0.5 * np.minimum(variance, MAX_VARIANCE)
         return self.mixture.log_density(x) + mean + added, np.sqrt(variance)
 
@@ -68,7 +63,8 @@ class SurfaceEmulator:
     def uncertainty(self, x: np.ndarray) -> OutputUncertainty:
         """Return the uncertainty of the log density at candidates (n, d)."""
         one = np.ones((len(x), 1))
-        return OutputUncertainty([self.process.covariance(self.features(x))], one, 0.0 * one)
+        correlation = self.process.correlation(self.features(x))
+        return OutputUncertainty([correlation], [self.process.variance], [one], [0.0 * one])
 
     def updated(
         self, x: np.ndarray, y: np.ndarray, logp: np.ndarray, *, refit: bool
@@ -117,9 +113,9 @@ def emulate_surface(
 def _residuals(
     mixture: ModeMixture, features: Features, x: np.ndarray, logp: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features of the points that count, and log densities there less those of the mixture."""
+    """Features of the points that count, and log densities, shape (n, 1), less the mixture's."""
     high = float(logp[np.isfinite(logp)].max(initial=-np.inf))
     rows = np.flatnonzero(logp > high - BAND - BAND_PER_DIMENSION * x.shape[1])
     if len(rows) > MAX_POINTS:
         rows = rows[np.argsort(-logp[rows], kind="stable")[:MAX_POINTS]]
-    return features(x[rows]), logp[rows] - mixture.log_density(x[rows])
+    return features(x[rows]), (logp[rows] - mixture.log_density(x[rows]))[:, None]

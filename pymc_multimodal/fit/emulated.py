@@ -54,6 +54,9 @@ EMULATED_SE = 0.4
 # Attempts: a verdict against the emulator adds the judged draws to its points, and as many
 # evaluations again. Conventional.
 ATTEMPTS = 3
+# Judged draws of a later attempt, in units of the plan. Conventional: the emulator knows the draws
+# that were judged before, so that ratios vary less.
+LATER_JUDGED = 0.25
 # What forbids to end the fit: as for the first answer, but with smaller effective sizes, since the
 # emulated posterior was found by tempering, and not by the modes alone. Measured:
 # examples/benchmarks/simulators.py
@@ -275,6 +278,7 @@ def _until_good(
     density, judged = run.density, None
     found: Emulated | None = None
     further = replace(plan, refinement=plan.total // 2)
+    judging, later = plan, plan.with_judged(int(LATER_JUDGED * plan.total))
     last = run.evals + ATTEMPTS * plan.total
     for _ in range(ATTEMPTS):
         try:
@@ -295,14 +299,14 @@ def _until_good(
                 return None
             with run.recorded("judge"), run.limits(1.0, refuse=False):
                 run.report("judge", "true evaluations of emulated draws")
-                judged = _judge(run, plan, found, posterior)
+                judged = _judge(run, judging, found, posterior)
         except LimitReached:
             break
         if not judged.verdict.reasons:
             return judged
         x = judged.sample.x[np.isfinite(judged.sample.x).all(axis=1)]
         logp, y = evaluated(density, x)
-        found = found.with_points(x, y, logp)
+        found, judging = found.with_points(x, y, logp), later
         if min(_room(run), last - run.evals) < plan.total // 2:
             break
     if _room(run) < ROOM_WITHOUT:

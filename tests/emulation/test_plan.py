@@ -46,7 +46,7 @@ def test_more_inputs_get_more_evaluations():
     totals = [plan_evaluations(1.0, k, Emulation(), np.inf).total for k in (1, 3, 6, 12)]
     assert totals == sorted(totals)
     assert totals[0] == 600
-    assert totals[-1] == 2400
+    assert totals[-1] == 1920
 
 
 @pytest.mark.parametrize(
