@@ -1,6 +1,6 @@
 """Emulated fits of expensive simulators: shares, log Z and their errors against the truth.
 
-Every evaluation is counted. Draws cost none: ``Emulation(draws="weighted")``. The named simulators
+Every evaluation is counted, and the rounds that they take with 16 workers. Draws cost none: ``Emulation(draws="weighted")``. The named simulators
 have true values that are stored here; ``--truth`` computes them anew. The random ones have
 importance samples as their truth, whose errors are added to those of the fits. Run it with::
 
@@ -167,7 +167,7 @@ def row(name: str, runs: list[dict]) -> str:
         f"{sum(bool(r['lost']) for r in runs)} "
         f"({sum(bool(r['lost']) and not r['warnings'] for r in runs)}), "
         f"{sum(r['emulated'] for r in runs)}, {np.median(evals):.0f}; {max(evals)}, "
-        f"{np.median(rounds):.0f}, {np.median([r['cpu'] for r in runs]):.1f}"
+        f"{max(a / b for a, b in zip(rounds, evals, strict=True)):.3f}, {np.median([r['cpu'] for r in runs]):.1f}"
     )
 
 
@@ -177,7 +177,7 @@ def report(runs: list[dict]) -> str:
     head = (
         "name, runs, largest share error, largest log Z error, log Z in 95 %, weight in 95 %, "
         f"largest |z|, z above {WRONG:g}, errors unknown, lost a mode (unwarned), emulated, "
-        "evaluations (median; worst), rounds, CPU s"
+        "evaluations (median; worst), largest rounds / evaluations, CPU s"
     )
     lines = []
     for hidden, limit in sorted({(r["hidden"], r["max_evals"] or 0) for r in runs}):

@@ -102,14 +102,16 @@ class Emulated:
     rounds: int
     data: tuple[np.ndarray, np.ndarray, np.ndarray]
 
-    def with_points(self, x: np.ndarray, y: np.ndarray, logp: np.ndarray) -> Emulated:
+    def with_points(
+        self, x: np.ndarray, y: np.ndarray, logp: np.ndarray, *, refit: bool = True
+    ) -> Emulated:
         """Return the emulator of more points, those with judged draws among them."""
         data = (
             np.concatenate([self.data[0], x]),
             np.concatenate([self.data[1], y]),
             np.append(self.data[2], logp),
         )
-        return replace(self, emulator=self.emulator.updated(*data, refit=True), data=data)
+        return replace(self, emulator=self.emulator.updated(*data, refit=refit), data=data)
 
     @property
     def precise(self) -> bool:
