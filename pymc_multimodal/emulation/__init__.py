@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from pymc_multimodal.emulation.draws import EmulatedDraws, informed_draws
+from pymc_multimodal.emulation.draws import EmulatedDraws, corrected_draws
 from pymc_multimodal.emulation.integration import integrate
 from pymc_multimodal.emulation.judged import (
     EmulatedPosterior,
@@ -35,10 +35,10 @@ __all__ = [
     "LeftOut",
     "Plan",
     "Resampling",
+    "corrected_draws",
     "emulate",
     "emulate_surface",
     "evaluated",
-    "informed_draws",
     "integrate",
     "joined_draws",
     "judged_draws",

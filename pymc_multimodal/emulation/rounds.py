@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymc_multimodal.emulation.plan import Plan
+    from pymc_multimodal.proposals import RegionalMixture
     from pymc_multimodal.search import StartDistribution
 
 __all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine", "tempered_draws"]
@@ -24,9 +25,6 @@ __all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine", "tem
 # Particles of the emulated posterior among which points are chosen, and their moves at each
 # temperature. Conventional.
 PARTICLES, MOVES = 256, TemperedSettings(moves=2, steps=2, keep=0.5)
-# Root mean square of the emulated log density's standard deviation over the posterior at which
-# refinement ends: importance ratios then vary by as much. Conventional: an effective size of 98 %.
-PRECISE_SD = 0.15
 # Largest standard deviation that counts. Conventional: points of which nothing is known are alike.
 MAX_SD = 3.0
 # Evaluations of an earlier fit from which the emulator begins, at most: the first ones fill the
@@ -69,6 +67,12 @@ class Emulator(Protocol):
         """Return the emulator of more points, with their outputs (n, m) and log densities (n,)."""
         ...
 
+    def rebased(
+        self, density: RegionalMixture, x: np.ndarray, logp: np.ndarray, rng: np.random.Generator
+    ) -> Emulator:
+        """Return the emulator of all points relative to a density that was fitted to it."""
+        ...
+
 
 class Uncertainty(Protocol):
     """Uncertainty of the log density at candidates, which falls as candidates are chosen."""
@@ -102,21 +106,19 @@ class Emulated:
     rounds: int
     data: tuple[np.ndarray, np.ndarray, np.ndarray]
 
-    def with_points(
-        self, x: np.ndarray, y: np.ndarray, logp: np.ndarray, *, refit: bool = True
-    ) -> Emulated:
+    def with_points(self, x: np.ndarray, y: np.ndarray, logp: np.ndarray) -> Emulated:
         """Return the emulator of more points, those with judged draws among them."""
         data = (
             np.concatenate([self.data[0], x]),
             np.concatenate([self.data[1], y]),
             np.append(self.data[2], logp),
         )
-        return replace(self, emulator=self.emulator.updated(*data, refit=refit), data=data)
+        return replace(self, emulator=self.emulator.updated(*data, refit=True), data=data)
 
-    @property
-    def precise(self) -> bool:
-        """Whether refinement has ended."""
-        return self.sd <= PRECISE_SD
+    def rebased(self, density: RegionalMixture, rng: np.random.Generator) -> Emulated:
+        """Return the emulator relative to a density that was fitted to it."""
+        emulator = self.emulator.rebased(density, self.data[0], self.data[2], rng)
+        return replace(self, emulator=emulator)
 
 
 def emulated_density(density: Density, emulator: Emulator) -> Density:
@@ -237,7 +239,7 @@ def refine(
     while True:
         cloud = _cloud(density, emulator, starts, cloud, rng)
         left = plan.refinement - (len(x) - first)
-        if cloud.sd <= PRECISE_SD or left <= 0:
+        if cloud.sd <= plan.precise_sd or left <= 0:
             if cloud.age == 0:
                 break
             cloud = None

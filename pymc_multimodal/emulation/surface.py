@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from pymc_multimodal.approximation import first_mixture
 from pymc_multimodal.emulation.features import Features
@@ -13,20 +14,55 @@ from pymc_multimodal.emulation.outputs import OutputUncertainty
 from pymc_multimodal.emulation.process import Process, fit_process
 
 if TYPE_CHECKING:
-    from pymc_multimodal.approximation import ModeMixture
+    from pymc_multimodal.proposals import RegionalMixture
     from pymc_multimodal.search import Modes, StartDistribution
 
-__all__ = ["SurfaceEmulator", "emulate_surface"]
+__all__ = ["BaseDensity", "SurfaceEmulator", "emulate_surface"]
 
 # Nats below the highest point within which points count, and for each dimension: 8 + 3 d, which
 # holds all of a normal distribution but 1e-4. And the most points, for the time of a process.
 # Measured on seven kinds of simulators; conventional otherwise.
-BAND, BAND_PER_DIMENSION, MAX_POINTS = 8.0, 3.0, 450
+BAND, BAND_PER_DIMENSION, MAX_POINTS = 8.0, 3.0, 1200
+# Least distance of two points, in spreads and in units of sqrt(2 d), as long as others are left:
+# climbs end in crowds. Conventional.
+LEAST_DISTANCE = 0.05
+# Share of the mixture over the modes beside the one that an earlier emulation has found.
+# Conventional: a mode that it lost is 2 nats below what it was.
+MODES_SHARE = 0.1
 # Draws of the mixture whose spread is the unit of the coordinates. Conventional.
 SPREAD_DRAWS = 512
 # Largest variance that is added to the log density. Conventional: where nothing is known, the
 # emulated density is e times what its mean would make it.
 MAX_VARIANCE = 2.0
+
+
+class BaseDensity(Protocol):
+    """A density that is near the emulated one."""
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density at points (n, d), shape (n,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """A density, and a small share of another one.
+
+    Attributes
+    ----------
+    first, second : BaseDensity
+    """
+
+    first: BaseDensity
+    second: BaseDensity
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density at points (n, d), shape (n,)."""
+        out: np.ndarray = np.logaddexp(
+            np.log1p(-MODES_SHARE) + self.first.log_density(x),
+            np.log(MODES_SHARE) + self.second.log_density(x),
+        )
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +71,13 @@ class SurfaceEmulator:
 
     Attributes
     ----------
-    mixture : ModeMixture
+    mixture : BaseDensity
     features : Features
     process : Process
         Of the log density less that of the mixture.
     """
 
-    mixture: ModeMixture
+    mixture: BaseDensity
     features: Features
     process: Process
 
@@ -74,6 +110,25 @@ class SurfaceEmulator:
         process = fit_process(z, rest, self.process) if refit else self.process.with_data(z, rest)
         return replace(self, process=process)
 
+    def rebased(
+        self, density: RegionalMixture, x: np.ndarray, logp: np.ndarray, rng: np.random.Generator
+    ) -> SurfaceEmulator:
+        """Return the emulator relative to a density that was fitted to this one.
+
+        Parameters
+        ----------
+        density : RegionalMixture
+        x, logp : arrays of shape (n, d) and (n,)
+            Points that were evaluated.
+        rng : numpy.random.Generator
+        """
+        modes = self.mixture.second if isinstance(self.mixture, Beside) else self.mixture
+        mixture = Beside(density, modes)
+        features = _in_units_of(density.generate(SPREAD_DRAWS, rng), self.features.period)
+        return SurfaceEmulator(
+            mixture, features, fit_process(*_residuals(mixture, features, x, logp))
+        )
+
 
 def emulate_surface(
     modes: Modes,
@@ -100,22 +155,42 @@ def emulate_surface(
         None if fewer points than twice the dimension count.
     """
     mixture = first_mixture(modes, modes.log_mass, starts, period)
-    draws = mixture.sample(SPREAD_DRAWS, rng)
-    low, middle, high = np.percentile(draws, [16, 50, 84], axis=0)
-    spread = np.maximum(0.5 * (high - low), 1e-12 * (1.0 + np.abs(middle)))
-    features = Features(np.arange(x.shape[1]), middle, spread, period)
+    features = _in_units_of(mixture.sample(SPREAD_DRAWS, rng), period)
     z, rest = _residuals(mixture, features, x, logp)
     if len(rest) < 2 * x.shape[1]:
         return None
     return SurfaceEmulator(mixture, features, fit_process(z, rest))
 
 
+def _in_units_of(draws: np.ndarray, period: np.ndarray) -> Features:
+    """Coordinates in units of the spread of draws (n, d)."""
+    low, middle, high = np.percentile(draws, [16, 50, 84], axis=0)
+    spread = np.maximum(0.5 * (high - low), 1e-12 * (1.0 + np.abs(middle)))
+    return Features(np.arange(draws.shape[1]), middle, spread, period)
+
+
 def _residuals(
-    mixture: ModeMixture, features: Features, x: np.ndarray, logp: np.ndarray
+    mixture: BaseDensity, features: Features, x: np.ndarray, logp: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features of the points that count, and log densities, shape (n, 1), less the mixture's."""
     high = float(logp[np.isfinite(logp)].max(initial=-np.inf))
     rows = np.flatnonzero(logp > high - BAND - BAND_PER_DIMENSION * x.shape[1])
+    z = features(x[rows])
     if len(rows) > MAX_POINTS:
-        rows = rows[np.argsort(-logp[rows], kind="stable")[:MAX_POINTS]]
-    return features(x[rows]), (logp[rows] - mixture.log_density(x[rows]))[:, None]
+        own = _spread_out(z, logp[rows])
+        rows, z = rows[own], z[own]
+    return z, (logp[rows] - mixture.log_density(x[rows]))[:, None]
+
+
+def _spread_out(z: np.ndarray, logp: np.ndarray) -> np.ndarray:
+    """Rows of the highest points (n, f) that are no crowd, `MAX_POINTS` of them."""
+    order = np.argsort(-logp, kind="stable")
+    pairs = cKDTree(z[order]).query_pairs(LEAST_DISTANCE * np.sqrt(2.0 * z.shape[1]))
+    near: dict[int, list[int]] = {}
+    for i, j in pairs:
+        near.setdefault(max(i, j), []).append(min(i, j))
+    crowded = np.zeros(len(order), dtype=bool)
+    for i in sorted(near):
+        crowded[i] = any(not crowded[j] for j in near[i])
+    by_rank = np.concatenate([order[~crowded], order[crowded]])
+    return by_rank[:MAX_POINTS]

@@ -44,7 +44,6 @@ __all__ = [
     "exact_draws",
     "judge_outputs",
     "judge_surface",
-    "judged_points",
     "price_density",
 ]
 
@@ -54,13 +53,14 @@ EMULATED_SE = 0.4
 # Attempts: a verdict against the emulator adds the judged draws to its points, and as many
 # evaluations again. Conventional.
 ATTEMPTS = 3
-# Judged draws of a later attempt, in units of the plan. Conventional: the emulator knows the draws
-# that were judged before, so that ratios vary less.
-LATER_JUDGED = 0.25
+# Judged draws of a later attempt, in units of the evaluations beside the design. Conventional: the
+# emulator knows the draws that were judged before, so that ratios vary less.
+LATER_JUDGED = 0.33
 # What forbids to end the fit: as for the first answer, but with smaller effective sizes, since the
 # emulated posterior was found by tempering, and not by the modes alone. Measured:
 # examples/benchmarks/simulators.py
-RULES = FirstAnswer(min_ess=0.35, min_mode_ess=0.3)
+# Tail indices up to 0.7 are those of which importance sampling is reliable (Vehtari et al. 2024).
+RULES = FirstAnswer(min_ess=0.35, min_mode_ess=0.3, max_pareto_k=0.7)
 # Dimensions up to which a log density is emulated by its values. Measured:
 # examples/benchmarks/simulators.py
 MAX_SURFACE_DIM = 8
@@ -73,9 +73,9 @@ ROOM_WITHOUT = 5_000
 # Evaluations that a limit has to leave for exact draws: those of four chains of a thousand draws.
 # Conventional.
 ROOM_OF_DRAWS = 4_000
-# Effective size of the judged draws, where the planned evaluations allow. Conventional: that which
-# is asked of draws before their quantiles are trusted (Vehtari et al. 2021).
-MIN_EFFECTIVE = 400.0
+# Effective size of the judged draws, where the planned evaluations allow. Conventional: the log
+# evidence then has a standard error of a seventeenth of the ratios' spread.
+MIN_EFFECTIVE = 300.0
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
@@ -274,8 +274,9 @@ def _until_good(
     """Emulate, integrate and judge until the verdict is good, or a limit is near."""
     density, judged = run.density, None
     found: Emulated | None = None
-    further = replace(plan, refinement=plan.total // 2)
-    judging, later = plan, plan.with_judged(int(LATER_JUDGED * plan.total))
+    new = plan.refinement + plan.judged
+    further = replace(plan, refinement=new // 4)
+    judging, later = plan, plan.with_judged(int(LATER_JUDGED * new))
     last = run.evals + ATTEMPTS * plan.total
     for _ in range(ATTEMPTS):
         try:
@@ -301,9 +302,10 @@ def _until_good(
             break
         if not judged.verdict.reasons:
             return judged
-        found, judging = found.with_points(*judged_points(run, judged.sample)), later
-        if min(_room(run), last - run.evals) < plan.total // 2:
+        if min(_room(run), last - run.evals) < new // 2:
             break
+        found = found.with_points(*_judged_points(run, judged.sample))
+        found, judging = found.rebased(posterior.generator, run.rng("rebase")), later
     if _room(run) < ROOM_WITHOUT:
         return judged
     run.report(
@@ -320,10 +322,12 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
     n = max(2, min(plan.judged, room) // 2)
     sample = first = judged_draws(density, posterior, n, rng)
-    compared = False
+    compared = bool(_verdict(run, posterior, first, first)[0].reasons)
+    # Half of the draws may be enough to refuse an emulator.
     with suppress(LimitReached):
-        sample = joined_draws(posterior, first, judged_draws(density, posterior, n, rng), rng)
-        compared = True
+        if not compared:
+            sample = joined_draws(posterior, first, judged_draws(density, posterior, n, rng), rng)
+            compared = True
     verdict, weights = _verdict(run, posterior, sample, first)
     if not compared:
         verdict = replace(verdict, reasons=(*verdict.reasons, NOT_COMPARED))
@@ -345,7 +349,7 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     return Judged(found, posterior, sample, verdict, weights)
 
 
-def judged_points(run: Run, sample: WeightedSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _judged_points(run: Run, sample: WeightedSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points of the judged draws, their outputs and log densities; they are known."""
     x = sample.x[np.isfinite(sample.x).all(axis=1)]
     logp, y = evaluated(run.density, x)

@@ -12,10 +12,10 @@ from pymc_multimodal.emulation import (
     EmulatedGenerator,
     EmulatedJump,
     Resampling,
-    informed_draws,
+    corrected_draws,
     region_of,
 )
-from pymc_multimodal.fit.emulated import exact_draws, judged_points
+from pymc_multimodal.fit.emulated import exact_draws
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.kernel import Kernel
 from pymc_multimodal.proposals import Hybrid
@@ -23,7 +23,6 @@ from pymc_multimodal.regions import ChainDiagnostics
 from pymc_multimodal.status import LimitReached, Status, counted
 
 if TYPE_CHECKING:
-    from pymc_multimodal.emulation import EmulatedDraws
     from pymc_multimodal.fit.emulated import Judged
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.search import Modes
@@ -108,19 +107,22 @@ def _kernel(run: Run, judged: Judged, region: np.ndarray) -> tuple[Kernel, list[
     if exact_draws(run):
         jump = EmulatedJump(posterior.partition, generator, STEPS)
         return Kernel(posterior.partition, generator, (jump,), (1,)), []
-    drawn = _informed(run, judged)
+    weight, drawn = judged.weights.weight, None
+    if not judged.verdict.reasons:
+        drawn = corrected_draws(posterior, sample, weight, run.rng("corrected draws"))
     if drawn is not None:
         x, logp, share, own = drawn.x, drawn.log_density, drawn.share, drawn.region
         text = (
-            f"draws are those of {counted(len(drawn), 'point')} of the posterior that was emulated "
-            "from all evaluations, resampled by their weights; their log densities are emulated."
+            f"draws are resampled from {counted(len(drawn), 'draw')} of the emulated posterior, "
+            "each with the weight of the nearest draw that the true density judged; their log "
+            "densities are emulated."
         )
     else:
         rows = np.flatnonzero(sample.ratio > 0)
         x, logp, share, own = sample.x[rows], sample.logp[rows], sample.ratio[rows], region[rows]
         # Each region as often as its weight says.
-        total = np.bincount(own, share, minlength=len(judged.weights.weight))
-        share = share * judged.weights.weight[own] / total[own]
+        total = np.bincount(own, share, minlength=len(weight))
+        share = share * weight[own] / total[own]
         text = (
             f"draws are those of {counted(len(rows), 'evaluated point')}, resampled by their "
             "weights."
@@ -137,18 +139,6 @@ def _kernel(run: Run, judged: Judged, region: np.ndarray) -> tuple[Kernel, list[
         level="info",
     )
     return Kernel(posterior.partition, generator, (move,), (1,)), [status]
-
-
-def _informed(run: Run, judged: Judged) -> EmulatedDraws | None:
-    """Return draws by an emulator that knows the judged draws, too; None if it cannot be trusted.
-
-    Nothing is evaluated.
-    """
-    if judged.verdict.reasons:
-        return None
-    known = judged.found.with_points(*judged_points(run, judged.sample), refit=False)
-    weight = judged.weights.weight
-    return informed_draws(judged.posterior, known.emulator, weight, run.rng("informed draws"))
 
 
 def _emulated_status(judged: Judged) -> Status:
