@@ -34,6 +34,10 @@ PARTICLES, MOVES = 1024, TemperedSettings(moves=3, steps=2, keep=0.5)
 # Climbs, from some of these particles. Conventional: a mode of weight 0.05 is found with a
 # probability of 96 %.
 STARTS = 64
+# Climbs, from particles of higher temperatures and from evaluated points that are high and so far
+# apart, in spreads of the prior and in units of sqrt(2 d). Measured: of random simulator 46, which
+# has two narrow modes in seven dimensions, the particles had lost one.
+OTHER_STARTS, LEAST_DISTANCE = 32, 0.5
 # What ends the rounds of importance sampling: less than is asked of true evaluations, since large
 # samples are cheap and the draws are judged. Conventional.
 ANSWER = FirstAnswer(rounds=6, min_ess=0.3, min_mode_ess=0.15, max_pareto_k=0.7, max_ratio=100.0)
@@ -84,11 +88,14 @@ def integrate(
         None if it has no proper mode, or none of the importance ratios is positive.
     """
     cheap = emulated_density(density, found.emulator)
-    particles = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
-    particles = np.unique(particles, axis=0)
-    settings = ModeSearch(
-        starts=particles[rng.permutation(len(particles))[:STARTS]], optimiser="differences"
-    )
+    tempered = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
+    particles = np.unique(tempered.x, axis=0)
+    begun = [
+        particles[rng.permutation(len(particles))[:STARTS]],
+        tempered.intermediate[rng.permutation(len(tempered.intermediate))[:OTHER_STARTS]],
+        _high_and_apart(found, starts),
+    ]
+    settings = ModeSearch(starts=np.concatenate(begun), optimiser="differences")
     search = find_modes(cheap, begin_search(cheap, settings, False, rng), settings, rng)
     modes = modes_of(cheap, search, settings)
     if modes.runaway:
@@ -114,6 +121,21 @@ def integrate(
     return EmulatedPosterior(
         found.emulator, modes, partition, weights, sample.sample, region, sample.generator
     )
+
+
+def _high_and_apart(found: Emulated, starts: StartDistribution) -> np.ndarray:
+    """Return the highest evaluated points that lie far apart, shape (n, d)."""
+    x, _, logp = found.data
+    order = np.argsort(-logp, kind="stable")
+    scaled, chosen = x[order] / starts.spread, np.zeros(len(x), dtype=bool)
+    distance = LEAST_DISTANCE * np.sqrt(2.0 * x.shape[1])
+    for i in range(len(x)):
+        gap = np.sqrt(np.square(scaled[chosen] - scaled[i]).sum(axis=1))
+        chosen[i] = gap.min(initial=np.inf) >= distance
+        if chosen.sum() == OTHER_STARTS:
+            break
+    out: np.ndarray = x[order[chosen]]
+    return out
 
 
 def _effective(found: Approximation) -> float:

@@ -16,6 +16,7 @@ from pymc_multimodal.target import Density
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pymc_multimodal.challenge import Particles
     from pymc_multimodal.emulation.plan import Plan
     from pymc_multimodal.proposals import RegionalMixture
     from pymc_multimodal.search import StartDistribution
@@ -143,10 +144,10 @@ def tempered_draws(
     n: int,
     settings: TemperedSettings,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Draw n points of a cheap density by tempered sequential Monte Carlo, shape (n, d)."""
+) -> Particles:
+    """Draw n points of a cheap density by tempered sequential Monte Carlo."""
     reference = Reference(starts.centre, starts.spread, cheap.period)
-    return tempered_smc(cheap, reference, 1, n, rng, settings=settings).x
+    return tempered_smc(cheap, reference, 1, n, rng, settings=settings)
 
 
 def emulate(
@@ -342,7 +343,7 @@ def _cloud(
             return again
     cheap = emulated_density(density, emulator)
     drawn = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
-    x, counts = np.unique(drawn, axis=0, return_counts=True)
+    x, counts = np.unique(drawn.x, axis=0, return_counts=True)
     value, error = emulator.predict(x)
     return Cloud(x, counts * 1.0, value, counts / counts.sum(), error, 0)
 

@@ -15,10 +15,11 @@ from pymc_multimodal.emulation import (
 from pymc_multimodal.search import StartDistribution
 
 TARGET = two_modes()
+NOTHING = (np.empty((0, 2)), np.empty((0, 0)), np.empty(0))
 
 
 def posterior_of(error, rng):
-    found = Emulated(WrongEmulator(TARGET, error), 0.0, 0, ())
+    found = Emulated(WrongEmulator(TARGET, error), 0.0, 0, NOTHING)
     starts = StartDistribution(np.zeros(2), np.full(2, 5.0))
     return integrate(TARGET.density(gradient=False), found, starts, 0.002, rng)
 
