@@ -168,7 +168,8 @@ def row(name: str, runs: list[dict]) -> str:
     rounds = max(r["rounds"] / r["evals"] for r in runs)
     inside = ", ".join(f"{np.mean(v < 1.96):.0%}" if len(v) else "" for v in z.values())
     return (
-        f"{name}, {len(runs)} ({np.isnan(share).sum()}), {np.nanmax(share):.4f}, {max(log_z):.3f}, {inside}, "
+        f"{name}, {len(runs)} ({np.isnan(share).sum()}), {np.nanmax(share):.4f}, "
+        f"{max(log_z):.3f}, {inside}, "
         f"{max(both, default=float('nan')):.1f}, {np.sum(both > WRONG)}, {unknown}, "
         f"{sum(bool(r['lost']) for r in runs)} "
         f"({sum(bool(r['lost']) and not r['warnings'] for r in runs)}), "
@@ -181,7 +182,8 @@ def report(runs: list[dict]) -> str:
     """Return the table of all runs."""
     failed, runs = [r for r in runs if "error" in r], [r for r in runs if "error" not in r]
     head = (
-        "name, runs (truth not known), largest share error, largest log Z error, log Z in 95 %, weight in 95 %, "
+        "name, runs (truth not known), largest share error, largest log Z error, log Z in 95 %, "
+        "weight in 95 %, "
         f"largest |z|, z above {WRONG:g}, errors unknown, lost a mode (unwarned), emulated, "
         "evaluations (median; worst), largest rounds / evaluations, CPU s"
     )

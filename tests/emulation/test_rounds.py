@@ -44,7 +44,7 @@ def test_the_emulated_posterior_is_known_in_few_evaluations(rng):
     np.testing.assert_allclose(logp, model.log_density(x, y))
     assert found.rounds == len(reports)
     # Where the posterior is, the emulated log density is the true one.
-    draws = tempered_draws(density, STARTS, 300, TemperedSettings(), rng)
+    draws = tempered_draws(density, STARTS, 300, TemperedSettings(), rng).x
     value, _ = found.emulator.predict(draws)
     assert np.sqrt(np.mean((value - model.logp(draws)) ** 2)) < 0.2
 
