@@ -22,7 +22,7 @@ from pymc_multimodal.status import LimitReached
 if TYPE_CHECKING:
     from pymc_multimodal.emulation.rounds import Emulator
     from pymc_multimodal.evidence import Weights
-    from pymc_multimodal.proposals import RegionalMixture
+    from pymc_multimodal.proposals import Generator
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target import Density
@@ -69,7 +69,7 @@ class EmulatedPosterior:
         Draws of the mixture with the values of the emulated density.
     region : array of int, shape (n,)
         Region of each of them, -1 where the emulated density is zero.
-    generator : RegionalMixture
+    generator : Generator
         The density of all regions together.
     """
 
@@ -79,7 +79,7 @@ class EmulatedPosterior:
     weights: Weights
     sample: WeightedSample
     region: np.ndarray
-    generator: RegionalMixture
+    generator: Generator
 
     def counts(self, n: int) -> np.ndarray:
         """Numbers of judged draws of each region, and of the wide density, shape (K + 1,).

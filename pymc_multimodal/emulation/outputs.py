@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pymc_multimodal.emulation.features import Features
-    from pymc_multimodal.proposals import RegionalMixture
     from pymc_multimodal.target import OutputModel
 
 __all__ = ["OutputEmulator", "OutputUncertainty", "Scaling", "emulate_outputs"]
@@ -222,12 +221,6 @@ class OutputEmulator:
         parts = zip(self.processes, self.groups, strict=True)
         processes = tuple(p.with_data(z, f[:, group]) for p, group in parts)
         return replace(self, processes=processes, x=x[fine], y=y[fine])
-
-    def rebased(
-        self, density: RegionalMixture, x: np.ndarray, logp: np.ndarray, rng: np.random.Generator
-    ) -> OutputEmulator:
-        """Return the same: outputs are emulated relative to nothing."""
-        return self
 
     @property
     def described(self) -> str:

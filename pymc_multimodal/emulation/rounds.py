@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.challenge import Particles
     from pymc_multimodal.emulation.plan import Plan
-    from pymc_multimodal.proposals import RegionalMixture
     from pymc_multimodal.search import StartDistribution
 
 __all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine", "tempered_draws"]
@@ -68,12 +67,6 @@ class Emulator(Protocol):
         """Return the emulator of more points, with their outputs (n, m) and log densities (n,)."""
         ...
 
-    def rebased(
-        self, density: RegionalMixture, x: np.ndarray, logp: np.ndarray, rng: np.random.Generator
-    ) -> Emulator:
-        """Return the emulator of all points relative to a density that was fitted to it."""
-        ...
-
 
 class Uncertainty(Protocol):
     """Uncertainty of the log density at candidates, which falls as candidates are chosen."""
@@ -115,11 +108,6 @@ class Emulated:
             np.append(self.data[2], logp),
         )
         return replace(self, emulator=self.emulator.updated(*data, refit=True), data=data)
-
-    def rebased(self, density: RegionalMixture, rng: np.random.Generator) -> Emulated:
-        """Return the emulator relative to a density that was fitted to it."""
-        emulator = self.emulator.rebased(density, self.data[0], self.data[2], rng)
-        return replace(self, emulator=emulator)
 
 
 def emulated_density(density: Density, emulator: Emulator) -> Density:

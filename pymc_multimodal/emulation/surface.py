@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -14,10 +14,10 @@ from pymc_multimodal.emulation.outputs import OutputUncertainty
 from pymc_multimodal.emulation.process import Process, fit_process
 
 if TYPE_CHECKING:
-    from pymc_multimodal.proposals import RegionalMixture
+    from pymc_multimodal.approximation import ModeMixture
     from pymc_multimodal.search import Modes, StartDistribution
 
-__all__ = ["BaseDensity", "SurfaceEmulator", "emulate_surface"]
+__all__ = ["SurfaceEmulator", "emulate_surface"]
 
 # Nats below the highest point within which points count, and for each dimension: 8 + 3 d, which
 # holds all of a normal distribution but 1e-4. And the most points, for the time of a process.
@@ -26,43 +26,11 @@ BAND, BAND_PER_DIMENSION, MAX_POINTS = 8.0, 3.0, 1200
 # Least distance of two points, in spreads and in units of sqrt(2 d), as long as others are left:
 # climbs end in crowds. Conventional.
 LEAST_DISTANCE = 0.05
-# Share of the mixture over the modes beside the one that an earlier emulation has found.
-# Conventional: a mode that it lost is 2 nats below what it was.
-MODES_SHARE = 0.1
 # Draws of the mixture whose spread is the unit of the coordinates. Conventional.
 SPREAD_DRAWS = 512
 # Largest variance that is added to the log density. Conventional: where nothing is known, the
 # emulated density is e times what its mean would make it.
 MAX_VARIANCE = 2.0
-
-
-class BaseDensity(Protocol):
-    """A density that is near the emulated one."""
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density at points (n, d), shape (n,)."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Beside:
-    """A density, and a small share of another one.
-
-    Attributes
-    ----------
-    first, second : BaseDensity
-    """
-
-    first: BaseDensity
-    second: BaseDensity
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density at points (n, d), shape (n,)."""
-        out: np.ndarray = np.logaddexp(
-            np.log1p(-MODES_SHARE) + self.first.log_density(x),
-            np.log(MODES_SHARE) + self.second.log_density(x),
-        )
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +39,13 @@ class SurfaceEmulator:
 
     Attributes
     ----------
-    mixture : BaseDensity
+    mixture : ModeMixture
     features : Features
     process : Process
         Of the log density less that of the mixture.
     """
 
-    mixture: BaseDensity
+    mixture: ModeMixture
     features: Features
     process: Process
 
@@ -109,25 +77,6 @@ class SurfaceEmulator:
         z, rest = _residuals(self.mixture, self.features, x, logp)
         process = fit_process(z, rest, self.process) if refit else self.process.with_data(z, rest)
         return replace(self, process=process)
-
-    def rebased(
-        self, density: RegionalMixture, x: np.ndarray, logp: np.ndarray, rng: np.random.Generator
-    ) -> SurfaceEmulator:
-        """Return the emulator relative to a density that was fitted to this one.
-
-        Parameters
-        ----------
-        density : RegionalMixture
-        x, logp : arrays of shape (n, d) and (n,)
-            Points that were evaluated.
-        rng : numpy.random.Generator
-        """
-        modes = self.mixture.second if isinstance(self.mixture, Beside) else self.mixture
-        mixture = Beside(density, modes)
-        features = _in_units_of(density.generate(SPREAD_DRAWS, rng), self.features.period)
-        return SurfaceEmulator(
-            mixture, features, fit_process(*_residuals(mixture, features, x, logp))
-        )
 
 
 def emulate_surface(
@@ -170,7 +119,7 @@ def _in_units_of(draws: np.ndarray, period: np.ndarray) -> Features:
 
 
 def _residuals(
-    mixture: BaseDensity, features: Features, x: np.ndarray, logp: np.ndarray
+    mixture: ModeMixture, features: Features, x: np.ndarray, logp: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features of the points that count, and log densities, shape (n, 1), less the mixture's."""
     high = float(logp[np.isfinite(logp)].max(initial=-np.inf))

@@ -304,8 +304,7 @@ def _until_good(
             return judged
         if min(_room(run), last - run.evals) < new // 2:
             break
-        found = found.with_points(*_judged_points(run, judged.sample))
-        found, judging = found.rebased(posterior.generator, run.rng("rebase")), later
+        found, judging = found.with_points(*_judged_points(run, judged.sample)), later
     if _room(run) < ROOM_WITHOUT:
         return judged
     run.report(

@@ -144,7 +144,7 @@ def test_tempered_draws_are_those_of_the_density(rng):
     starts = StartDistribution(np.zeros(2), np.full(2, 4.0))
     share = [
         first_negative(tempered_draws(
-            target.density(gradient=False), starts, 200, TemperedSettings(), rng)).mean()
+            target.density(gradient=False), starts, 200, TemperedSettings(), rng).x).mean()
         for _ in range(6)
     ]  # fmt: skip
     # The component with weight 0.3 is on the negative side.
