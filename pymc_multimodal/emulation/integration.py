@@ -51,6 +51,9 @@ GOOD_ESS = 0.5
 # Measured: examples/benchmarks/simulators.py, where one raised it from 2 % to 81 % (random
 # simulator 0, with a tail of a uniform parameter that neither curvature nor particles had shown).
 RESAMPLED = 3
+# The same where the largest sample is not precise enough. Measured: as above, where one lowered the
+# error of the log evidence from 0.04 to 0.01 (pk_flip_flop, seed 3).
+REFITTED = 2
 # Effective size of the weighted sample from which draws are taken. Conventional: several draws for
 # each one that is judged.
 MIN_EFFECTIVE = 4000.0
@@ -109,6 +112,14 @@ def integrate(
         sample = max(sample, again, key=_effective)
     sample = _resampled(sample, target, loose, rng)
     sample = _redrawn(sample, target, target_se, rng)
+    for _ in range(REFITTED):
+        if sample.verdict.missing <= 1.0:
+            break
+        # A large sample may meet what smaller ones had missed.
+        fitted = _fitted_to_all(sample, target, loose, rng)
+        if fitted is not None:
+            fitted = _redrawn(fitted, target, target_se, rng)
+            sample = min(sample, fitted, key=lambda found: found.verdict.missing)
     if not sample.sample.ratio.any():
         return None
     partition = NearestMode(modes.locations, modes.scale, cheap.period)
@@ -155,14 +166,23 @@ def _resampled(
     for _ in range(RESAMPLED):
         if found.verdict.ess >= ANSWER.min_ess:
             break
-        joint = found.pool.joint()
-        if not joint.ratio.any():
+        again = _fitted_to_all(found, target, target_se, rng)
+        if again is None:
             break
-        rows = rng.choice(len(joint), size=2 * PARTICLES, p=joint.ratio / joint.ratio.sum())
-        own = _draws_by_mode(found.modes, joint.x[rows], target.density.period, rng)
-        again = approximate_again(replace(found, rounds=0), target, own, ANSWER, target_se, rng)
         found = max(found, again, key=_effective)
     return found
+
+
+def _fitted_to_all(
+    found: Approximation, target: Target, target_se: float, rng: np.random.Generator
+) -> Approximation | None:
+    """Fit the mixture to what all samples weigh; None if none of them has a positive ratio."""
+    joint = found.pool.joint()
+    if not joint.ratio.any():
+        return None
+    rows = rng.choice(len(joint), size=2 * PARTICLES, p=joint.ratio / joint.ratio.sum())
+    own = _draws_by_mode(found.modes, joint.x[rows], target.density.period, rng)
+    return approximate_again(replace(found, rounds=0), target, own, ANSWER, target_se, rng)
 
 
 def _draws_by_mode(

@@ -75,7 +75,7 @@ ROOM_WITHOUT = 5_000
 ROOM_OF_DRAWS = 4_000
 # Effective size of the judged draws, where the planned evaluations allow. Conventional: the log
 # evidence then has a standard error of a seventeenth of the ratios' spread.
-MIN_EFFECTIVE = 300.0
+MIN_EFFECTIVE = 350.0
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
