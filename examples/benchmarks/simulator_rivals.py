@@ -179,10 +179,12 @@ def by_smc(source: Source, seed: int) -> Answer:
 
     with model_of(source):
         idata = pm.sample_smc(1000, chains=2, cores=1, random_seed=seed, progressbar=False)
-    last = [np.ravel(v)[-1] for v in np.ravel(idata["sample_stats"]["log_marginal_likelihood"])]
-    values = np.array([np.ravel(v)[-1] for v in last], dtype=float)
+    values = []
+    for chain in np.asarray(idata["sample_stats"]["log_marginal_likelihood"]):
+        stages = np.concatenate([np.ravel(v) for v in chain]).astype(float)
+        values.append(stages[np.isfinite(stages)][-1])
     share = float((idata["posterior"]["north"].values > AXIS).mean())
-    return Answer(float(values.mean()), float(abs(np.diff(values)[0]) / 2), share, source.calls)
+    return Answer(float(np.mean(values)), float(np.std(values)), share, source.calls)
 
 
 METHODS: dict[str, Callable[[Source, int], Answer]] = {

@@ -37,8 +37,8 @@ class Emulation:
     draws : {"exact", "weighted"}, optional
         "exact": a chain proposes draws of the emulated posterior and accepts them by the true
         density; a draw costs one evaluation. "weighted": draws of the emulated posterior, weighted
-        by the judged ones, without evaluations; they are no more exact than the weights. By default "exact",
-        and "weighted" where a limit does not allow for the evaluations.
+        by the judged ones, without evaluations; they are no more exact than the weights. By default
+        "exact", and "weighted" where a limit does not allow for the evaluations.
 
     Raises
     ------
