@@ -55,7 +55,7 @@ RESAMPLED = 3
 # error of the log evidence from 0.04 to 0.01 (pk_flip_flop, seed 3).
 REFITTED = 2
 # Factor by which such a sample is too small, below which it is left as it is: a second fit takes as
-# long as the first. Measured: as above; without it slow_plume took 40 to 100 CPU s in place of 8.
+# long as the first. Measured: as above; without it slow_plume took up to 103 CPU s, a median of 40.
 REFIT_ABOVE = 4.0
 # Effective size of the weighted sample from which draws are taken. Conventional: several draws for
 # each one that is judged.
