@@ -18,6 +18,8 @@ LOG_2PI = float(np.log(2 * np.pi))
 # Points of the prior, and of the first mixture, by which the mixture of the truth is found.
 # Conventional.
 FIRST_POINTS = (200_000, 60_000)
+# Evaluations at the same time. Conventional.
+WORKERS = 16
 # Points of one call of a simulator, for its memory. Conventional.
 BLOCK = 20_000
 
@@ -144,7 +146,9 @@ class Simulator:
 
 
 class Counted(Density):
-    """A density that counts the rounds of its evaluations: calls that evaluate new points.
+    """A density that counts the rounds of its evaluations, with 16 of them at the same time.
+
+    A call that asks for n new points takes n / 16 rounds, rounded up.
 
     Parameters
     ----------
@@ -168,14 +172,14 @@ class Counted(Density):
         try:
             return super().logp(x, chunk=chunk)
         finally:
-            self.rounds += self.n_logp_evals > before
+            self.rounds += -(-(self.n_logp_evals - before) // WORKERS)
 
     def logp_and_outputs(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         before = self.n_logp_evals
         try:
             return super().logp_and_outputs(x)
         finally:
-            self.rounds += self.n_logp_evals > before
+            self.rounds += -(-(self.n_logp_evals - before) // WORKERS)
 
 
 # ------------------------------------------------------------------ named simulators

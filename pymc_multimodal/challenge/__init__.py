@@ -10,13 +10,14 @@ from pymc_multimodal.challenge.rounds import (
     extend_particles,
 )
 from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.challenge.tempered import TemperedSettings, tempered_smc
+from pymc_multimodal.challenge.tempered import Particles, TemperedSettings, tempered_smc
 
 __all__ = [
     "Challenge",
     "ChallengeResult",
     "ChallengeState",
     "FitCandidate",
+    "Particles",
     "Reference",
     "TemperedSettings",
     "begin_challenge",

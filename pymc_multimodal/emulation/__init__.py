@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pymc_multimodal.emulation.draws import EmulatedDraws, corrected_draws
 from pymc_multimodal.emulation.integration import integrate
 from pymc_multimodal.emulation.judged import (
     EmulatedPosterior,
@@ -25,6 +26,7 @@ from pymc_multimodal.emulation.surface import emulate_surface
 
 __all__ = [
     "Emulated",
+    "EmulatedDraws",
     "EmulatedGenerator",
     "EmulatedJump",
     "EmulatedPosterior",
@@ -33,6 +35,7 @@ __all__ = [
     "LeftOut",
     "Plan",
     "Resampling",
+    "corrected_draws",
     "emulate",
     "emulate_surface",
     "evaluated",

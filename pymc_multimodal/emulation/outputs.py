@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.emulation.process import JointProcess, Process, fit_process
+from pymc_multimodal.emulation.process import Process, fit_process, share_lengths
 from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pymc_multimodal.emulation.features import Features
     from pymc_multimodal.target import OutputModel
 
@@ -48,6 +50,8 @@ class Scaling:
     components : array of shape (m, r)
         Rows of outputs are ``mean + components @ f``; the identity where each has its own process.
     mean : array of shape (m,)
+    linear : array of bool, shape (m,)
+        Whether an output is emulated as it is.
     """
 
     centre: np.ndarray
@@ -55,6 +59,7 @@ class Scaling:
     unit: np.ndarray
     components: np.ndarray
     mean: np.ndarray
+    linear: np.ndarray
 
     def forward(self, y: np.ndarray) -> np.ndarray:
         """Coefficients of outputs (n, m), shape (n, r)."""
@@ -96,7 +101,9 @@ class OutputEmulator:
     model : OutputModel
     features : Features
     scaling : Scaling
-    processes : tuple of r Process
+    processes : tuple of Process
+    groups : tuple of arrays of int
+        Numbers of the r scaled outputs that each process describes.
     x, y : arrays of shape (n, d) and (n, m)
         Points with their outputs.
     separable : bool
@@ -107,21 +114,37 @@ class OutputEmulator:
     features: Features
     scaling: Scaling
     processes: tuple[Process, ...]
+    groups: tuple[np.ndarray, ...]
     x: np.ndarray
     y: np.ndarray
     separable: bool
 
     @cached_property
-    def _joint(self) -> JointProcess:
-        return JointProcess(self.processes)
+    def _places(self) -> np.ndarray:
+        """Place of each scaled output among those of all processes, shape (r,)."""
+        return np.argsort(np.concatenate(self.groups))
+
+    def _in_order(self, parts: Iterable[np.ndarray]) -> np.ndarray:
+        """Join what the processes say of their outputs, arrays (n, r_i), in shape (n, r)."""
+        return np.concatenate(list(parts), axis=1)[:, self._places]
+
+    def predict_scaled(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and variances of the scaled outputs at points (n, d), shapes (n, r) and (n, r)."""
+        z = self.features(x)
+        mean, variance = zip(*(p.predict(z) for p in self.processes), strict=True)
+        return self._in_order(mean), self._in_order(variance)
+
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Means and variances of the scaled outputs at each point given the others, as above."""
+        mean, variance = zip(*(p.left_out() for p in self.processes), strict=True)
+        return self._in_order(mean), self._in_order(variance)
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the log of the mean density at points (n, d), and its error; shapes (n,), (n,).
 
         The mean is over what the outputs may be; the error is a standard deviation.
         """
-        z = self.features(x)
-        mean, variance = self._joint(z)
+        mean, variance = self.predict_scaled(x)
         y, slope = self.scaling.backward(mean)
         with np.errstate(over="ignore", invalid="ignore"):
             value, _, grad = self.model.log_density_and_grad(x, y)
@@ -172,9 +195,7 @@ class OutputEmulator:
 
     def uncertainty(self, x: np.ndarray) -> OutputUncertainty:
         """Return the uncertainty of the log density at candidates, shape (n, d)."""
-        z = self.features(x)
-        mean, _ = self._joint(z)
-        y, slope = self.scaling.backward(mean)
+        y, slope = self.scaling.backward(self.predict_scaled(x)[0])
         _, _, grad = self.model.log_density_and_grad(x, y)
         step = STEP * self.scaling.unit
         _, _, beside = self.model.log_density_and_grad(x, y + step)
@@ -183,9 +204,10 @@ class OutputEmulator:
             by_component = np.einsum("nm,mr->nr", grad * slope, self.scaling.components)
             curvature = np.einsum("nm,mr->nr", c * slope**2, self.scaling.components**2)
         return OutputUncertainty(
-            [p.covariance(z) for p in self.processes],
-            np.nan_to_num(by_component, posinf=0.0, neginf=0.0),
-            np.nan_to_num(curvature, posinf=0.0, neginf=0.0),
+            [p.correlation(self.features(x)) for p in self.processes],
+            [p.variance for p in self.processes],
+            [np.nan_to_num(by_component[:, g], posinf=0.0, neginf=0.0) for g in self.groups],
+            [np.nan_to_num(curvature[:, g], posinf=0.0, neginf=0.0) for g in self.groups],
         )
 
     def updated(
@@ -196,7 +218,8 @@ class OutputEmulator:
             return emulate_outputs(self.model, self.features, x, y, logp, self)
         fine = np.isfinite(y).all(axis=1)
         z, f = self.features(x[fine]), self.scaling.forward(y[fine])
-        processes = tuple(p.with_data(z, f[:, i]) for i, p in enumerate(self.processes))
+        parts = zip(self.processes, self.groups, strict=True)
+        processes = tuple(p.with_data(z, f[:, group]) for p, group in parts)
         return replace(self, processes=processes, x=x[fine], y=y[fine])
 
     @property
@@ -207,8 +230,9 @@ class OutputEmulator:
     @cached_property
     def left_out_errors(self) -> np.ndarray:
         """Errors of the outputs at each point given the others, in standard deviations, (n, r)."""
-        parts = [(p.y - p.left_out()[0]) / np.sqrt(p.left_out()[1]) for p in self.processes]
-        return np.stack(parts, axis=1)
+        mean, variance = self.left_out()
+        out: np.ndarray = (self.scaling.forward(self.y) - mean) / np.sqrt(variance)
+        return out
 
 
 class OutputUncertainty:
@@ -216,28 +240,39 @@ class OutputUncertainty:
 
     Parameters
     ----------
-    covariance : list of r arrays of shape (n, n)
+    correlation : list of arrays of shape (n, n)
         Of the candidates, for each process.
-    grad, curvature : arrays of shape (n, r)
-        First and minus second derivatives of the log density by the processes.
+    variance : list of arrays of shape (r_i,)
+        Of the functions that each process describes: what correlations are multiplied with.
+    grad, curvature : lists of arrays of shape (n, r_i)
+        First and minus second derivatives of the log density by these functions.
     """
 
     def __init__(
-        self, covariance: list[np.ndarray], grad: np.ndarray, curvature: np.ndarray
+        self,
+        correlation: list[np.ndarray],
+        variance: list[np.ndarray],
+        grad: list[np.ndarray],
+        curvature: list[np.ndarray],
     ) -> None:
-        self.covariance, self.grad, self.curvature = covariance, grad, curvature
+        self.correlation = correlation
+        self._squared = [v * g**2 for v, g in zip(variance, grad, strict=True)]
+        self._bend = [v * c for v, c in zip(variance, curvature, strict=True)]
 
     def variance(self) -> np.ndarray:
         """Variance of the log density at each candidate, shape (n,)."""
-        v = np.stack([np.maximum(np.diagonal(c), 0.0) for c in self.covariance], axis=1)
-        own = v * self.curvature
-        return np.sum(v * self.grad**2 / (1.0 + own) + 0.5 * own**2, axis=1)
+        total = np.zeros(len(self.correlation[0]))
+        for k, squared, bend in zip(self.correlation, self._squared, self._bend, strict=True):
+            rest = np.maximum(np.diagonal(k), 0.0)[:, None]
+            own = rest * bend
+            total += np.sum(rest * squared / (1.0 + own) + 0.5 * own**2, axis=1)
+        return total
 
     def choose(self, i: int) -> None:
         """Condition the processes on the value at candidate i, which is not known yet."""
-        for c in self.covariance:
-            if c[i, i] > 0:
-                c -= np.outer(c[i], c[i]) / (c[i, i] * (1.0 + 1e-6))
+        for k in self.correlation:
+            if k[i, i] > 0:
+                k -= np.outer(k[i], k[i]) / (k[i, i] * (1.0 + 1e-6))
 
 
 def emulate_outputs(
@@ -267,50 +302,78 @@ def emulate_outputs(
     fine = np.isfinite(y).all(axis=1)
     x, y, logp = x[fine], y[fine], logp[fine]
     z = features(x)
-    scaling, separable = _scaling(model, x, z, y, logp)
+    noise, separable = _noise(model, x, y, logp)
+    alone: list[Process] = []
+    if before is not None:
+        linear = before.scaling.linear
+    else:
+        linear, alone = _linear(z, y, noise)
+    scaling = _scaling(y, noise, linear)
     f = scaling.forward(y)
-    known = before.processes if before is not None else ()
-    if len(known) != f.shape[1]:
-        known = ()
-    processes = tuple(
-        fit_process(z, f[:, i], known[i] if known else None) for i in range(f.shape[1])
-    )
-    return OutputEmulator(model, features, scaling, processes, x, y, separable)
+    if before is not None and sum(map(len, before.groups)) == f.shape[1]:
+        groups, known = before.groups, before.processes
+        processes = [fit_process(z, f[:, g], p) for g, p in zip(groups, known, strict=True)]
+        return OutputEmulator(model, features, scaling, tuple(processes), groups, x, y, separable)
+    begun = alone if len(alone) == f.shape[1] else [None] * f.shape[1]
+    each = [fit_process(z, f[:, i : i + 1], begun[i]) for i in range(f.shape[1])]
+    groups, processes = zip(*share_lengths(each), strict=True)
+    return OutputEmulator(model, features, scaling, processes, groups, x, y, separable)
 
 
-def _scaling(
-    model: OutputModel, x: np.ndarray, z: np.ndarray, y: np.ndarray, logp: np.ndarray
-) -> tuple[Scaling, bool]:
-    """Find the noise of the outputs by the log density, and whether they are emulated as it is."""
+def _noise(
+    model: OutputModel, x: np.ndarray, y: np.ndarray, logp: np.ndarray
+) -> tuple[np.ndarray, bool]:
+    """Find the noise of the outputs by the log density, shape (m,), and whether it is separable.
+
+    Where it is not known, or larger than the spread of the output, it is that spread.
+    """
     best = np.argsort(-logp, kind="stable")[:BEST_POINTS]
-    m, spread = y.shape[1], np.maximum(y.std(axis=0), 1e-12 * (1.0 + np.abs(y).max(axis=0)))
+    spread = _spread(y)
     hessian = _hessian(model, x[best], y[best], STEP * spread)
-    separable = _is_diagonal(hessian, spread)
     c = np.median(np.diagonal(hessian, axis1=1, axis2=2), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.where(c > 0, 1.0 / np.sqrt(c), np.inf)
     unit = np.where(np.isfinite(noise), np.minimum(noise, spread), spread)
-    linear = np.array([_is_linear(z, y[:, i], unit[i], spread[i]) for i in range(m)])
+    return unit, _is_diagonal(hessian, spread)
+
+
+def _spread(y: np.ndarray) -> np.ndarray:
+    out: np.ndarray = np.maximum(y.std(axis=0), 1e-12 * (1.0 + np.abs(y).max(axis=0)))
+    return out
+
+
+def _linear(z: np.ndarray, y: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, list[Process]]:
+    """Whether a process describes an output itself better than its inverse hyperbolic sine, (m,).
+
+    Also the processes of the better ones.
+    """
+    n, spread = min(len(y), SCALED_POINTS), _spread(y)
+    y, linear, better = y[:n], [], []
+    for i in range(y.shape[1]):
+        own = fit_process(z[:n], y[:, i : i + 1] / spread[i])
+        u = fit_process(z[:n], np.arcsinh(y[:, i : i + 1] / unit[i]))
+        by_own = float(own.log_likelihood[0]) - n * np.log(spread[i])
+        by_u = float(u.log_likelihood[0]) - 0.5 * np.log(unit[i] ** 2 + y[:, i] ** 2).sum()
+        linear.append(by_own > by_u)
+        better.append(own if linear[-1] else u)
+    return np.array(linear), better
+
+
+def _scaling(y: np.ndarray, unit: np.ndarray, linear: np.ndarray) -> Scaling:
+    """Return the scale of the outputs, of which some are emulated as they are."""
+    m = y.shape[1]
     centre = np.where(linear, np.median(y, axis=0), 0.0)
-    reach = np.where(linear, LINEAR * spread, unit)
-    plain = Scaling(centre, reach, unit, np.eye(m), np.zeros(m))
+    reach = np.where(linear, LINEAR * _spread(y), unit)
+    plain = Scaling(centre, reach, unit, np.eye(m), np.zeros(m), linear)
     if m <= MAX_SEPARATE:
-        return plain, separable
+        return plain
     u = plain.forward(y)
     mean = u.mean(axis=0)
     _, singular, rows = np.linalg.svd(u - mean, full_matrices=False)
     # Variance that is left, for each output, when r components are kept.
     left = np.append(np.cumsum(singular[::-1] ** 2)[::-1], 0.0) / u.size
     r = int(np.clip(np.argmax(left <= LEFT_OUT), 1, MAX_COMPONENTS))
-    return Scaling(centre, reach, unit, rows[:r].T, mean), separable
-
-
-def _is_linear(z: np.ndarray, y: np.ndarray, unit: float, spread: float) -> bool:
-    """Whether a process describes an output itself better than its inverse hyperbolic sine."""
-    n = min(len(y), SCALED_POINTS)
-    own = fit_process(z[:n], y[:n] / spread).log_likelihood - n * np.log(spread)
-    u = fit_process(z[:n], np.arcsinh(y[:n] / unit)).log_likelihood
-    return own > u - 0.5 * np.log(unit**2 + y[:n] ** 2).sum()
+    return replace(plain, components=rows[:r].T, mean=mean)
 
 
 def _hessian(model: OutputModel, x: np.ndarray, y: np.ndarray, step: np.ndarray) -> np.ndarray:

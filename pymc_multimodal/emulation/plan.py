@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +18,22 @@ __all__ = ["Plan", "Price", "plan_evaluations", "plan_surface", "price_of"]
 
 # Evaluations by default for each input of the simulator, and at least. Measured:
 # examples/benchmarks/simulators.py
-BUDGET_PER_INPUT, LEAST_BUDGET = 200, 600
+BUDGET_PER_INPUT, LEAST_BUDGET = 160, 600
 # The same where the log density itself is emulated, beside those of the search. Measured: as above.
-BUDGET_PER_DIMENSION = 250
+BUDGET_PER_DIMENSION, MAX_BUDGET = 400, 2_400
+# Judged draws of such a density at most: where it is smooth, points that refine it are not all
+# needed. Conventional.
+MAX_JUDGED = 350
 # Points of the prior for each input of the simulator. Measured: as above.
 DESIGN_PER_INPUT = 32
 # Parts of the budget: at most for the design and for points that refine the emulator, at least for
 # the judged draws. Conventional.
 DESIGN_SHARE, JUDGED_SHARE = 0.4, 0.35
+# Root mean square of the emulated log density's standard deviation over the posterior at which
+# refinement ends: importance ratios then vary by as much. Conventional for outputs: an effective
+# size of 98 %. Measured for a log density, of which ratios vary less than that:
+# examples/benchmarks/simulators.py
+PRECISE_SD, PRECISE_SURFACE_SD = 0.15, 0.25
 # Points at which the price of an evaluation is measured. Conventional.
 PRICED_POINTS = 3
 
@@ -46,6 +54,9 @@ class Plan:
         Points that refine the emulator, at most.
     batch : int
         Evaluations of one round.
+    precise_sd : float
+        Root mean square of the standard deviation of the emulated log density, over the posterior,
+        at which refinement ends.
     """
 
     seconds: float
@@ -53,11 +64,16 @@ class Plan:
     design: int
     refinement: int
     batch: int
+    precise_sd: float = PRECISE_SD
 
     @property
     def judged(self) -> int:
         """Evaluations that are left for judged draws, at least."""
         return self.total - self.design - self.refinement
+
+    def with_judged(self, n: int) -> Plan:
+        """Return the plan with n judged draws, and as many more or fewer points of refinement."""
+        return replace(self, refinement=self.total - self.design - n)
 
     @property
     def rounds(self) -> int:
@@ -158,10 +174,11 @@ def plan_surface(seconds: float, dim: int, settings: Emulation, spent: int, room
     Plan
         Its design are the points of the search.
     """
-    more = settings.budget or max(LEAST_BUDGET, BUDGET_PER_DIMENSION * dim)
+    more = settings.budget or min(max(LEAST_BUDGET, BUDGET_PER_DIMENSION * dim), MAX_BUDGET)
     more = int(min(more, max(room, 1.0)))
-    judged = int(np.ceil(JUDGED_SHARE * more))
-    return Plan(seconds, spent + more, spent, max(0, more - judged), settings.batch)
+    judged = min(int(np.ceil(JUDGED_SHARE * more)), MAX_JUDGED)
+    refinement = max(0, more - judged)
+    return Plan(seconds, spent + more, spent, refinement, settings.batch, PRECISE_SURFACE_SD)
 
 
 def _duration(seconds: float) -> str:

@@ -11,9 +11,6 @@ from pymc_multimodal.emulation.outputs import OutputEmulator
 from pymc_multimodal.emulation.surface import BAND, BAND_PER_DIMENSION, SurfaceEmulator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pymc_multimodal.emulation.process import Process
     from pymc_multimodal.emulation.rounds import Emulator
 
 __all__ = ["LeftOut", "left_out", "unseen_log_ratios"]
@@ -65,8 +62,8 @@ def left_out(emulator: Emulator) -> LeftOut:
     -------
     LeftOut
     """
-    mean, variance = _predicted(_processes(emulator))
     if isinstance(emulator, OutputEmulator):
+        mean, variance = emulator.left_out()
         scaling, model = emulator.scaling, emulator.model
         centre = scaling.mean + mean @ scaling.components.T
         reach = 2.0 * np.sqrt(variance @ scaling.components.T**2)
@@ -74,7 +71,8 @@ def left_out(emulator: Emulator) -> LeftOut:
         near = _near(model.log_density(emulator.x, emulator.y), emulator.x.shape[1])
         return LeftOut(model.names, emulator.y, mid, low, high, scaling.reach, near)
     assert isinstance(emulator, SurfaceEmulator)
-    reach, true = 2.0 * np.sqrt(variance), emulator.process.y[:, None]
+    mean, variance = emulator.process.left_out()
+    reach, true = 2.0 * np.sqrt(variance), emulator.process.y
     near, width = np.ones(len(true), dtype=bool), np.array([np.inf])
     name = ("log density less the mixture's",)
     return LeftOut(name, true, mean, mean - reach, mean + reach, width, near)
@@ -97,24 +95,19 @@ def unseen_log_ratios(emulator: Emulator, x: np.ndarray, logp: np.ndarray) -> np
     array of shape (k,)
     """
     assert isinstance(emulator, OutputEmulator | SurfaceEmulator)
-    told = {row.tobytes() for row in _processes(emulator)[0].x}
+    told = {row.tobytes() for row in _points(emulator)}
     new = np.array([row.tobytes() not in told for row in emulator.features(x)], dtype=bool)
     rows = np.flatnonzero(new & _near(logp, x.shape[1]))
     out: np.ndarray = logp[rows] - emulator.log_density(x[rows])
     return out[np.isfinite(out)]
 
 
-def _processes(emulator: Emulator) -> Sequence[Process]:
+def _points(emulator: Emulator) -> np.ndarray:
+    """Features of the points that the emulator was told, shape (n, f)."""
     if isinstance(emulator, OutputEmulator):
-        return emulator.processes
+        return emulator.processes[0].x
     assert isinstance(emulator, SurfaceEmulator)
-    return (emulator.process,)
-
-
-def _predicted(processes: Sequence[Process]) -> tuple[np.ndarray, np.ndarray]:
-    """Means and variances of each process at its points given the others, two arrays (n, r)."""
-    mean, variance = zip(*(p.left_out() for p in processes), strict=True)
-    return np.stack(mean, axis=1), np.stack(variance, axis=1)
+    return emulator.process.x
 
 
 def _near(logp: np.ndarray, dim: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from pymc_multimodal.target import Density
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pymc_multimodal.challenge import Particles
     from pymc_multimodal.emulation.plan import Plan
     from pymc_multimodal.search import StartDistribution
 
@@ -24,9 +25,6 @@ __all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine", "tem
 # Particles of the emulated posterior among which points are chosen, and their moves at each
 # temperature. Conventional.
 PARTICLES, MOVES = 256, TemperedSettings(moves=2, steps=2, keep=0.5)
-# Root mean square of the emulated log density's standard deviation over the posterior at which
-# refinement ends: importance ratios then vary by as much. Conventional: an effective size of 99 %.
-PRECISE_SD = 0.1
 # Largest standard deviation that counts. Conventional: points of which nothing is known are alike.
 MAX_SD = 3.0
 # Evaluations of an earlier fit from which the emulator begins, at most: the first ones fill the
@@ -39,6 +37,10 @@ POINTS_PER_CHOICE = 8
 EMULATED_CHUNK = 256
 # Growth of the number of points after which lengths are fitted anew. Conventional.
 REFIT_GROWTH = 1.3
+# Effective share of the particles down to which they are weighted by the next emulator in place of
+# being drawn anew, and rounds after which they are drawn anew. Conventional: a mode that appears is
+# seen some rounds later; the last look is at fresh particles.
+KEPT_SHARE, KEPT_ROUNDS = 0.5, 4
 
 
 class Emulator(Protocol):
@@ -107,11 +109,6 @@ class Emulated:
         )
         return replace(self, emulator=self.emulator.updated(*data, refit=True), data=data)
 
-    @property
-    def precise(self) -> bool:
-        """Whether refinement has ended."""
-        return self.sd <= PRECISE_SD
-
 
 def emulated_density(density: Density, emulator: Emulator) -> Density:
     """Return the emulated log density, with the coordinates and the prior of the true one."""
@@ -135,10 +132,10 @@ def tempered_draws(
     n: int,
     settings: TemperedSettings,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Draw n points of a cheap density by tempered sequential Monte Carlo, shape (n, d)."""
+) -> Particles:
+    """Draw n points of a cheap density by tempered sequential Monte Carlo."""
     reference = Reference(starts.centre, starts.spread, cheap.period)
-    return tempered_smc(cheap, reference, 1, n, rng, settings=settings).x
+    return tempered_smc(cheap, reference, 1, n, rng, settings=settings)
 
 
 def emulate(
@@ -227,22 +224,25 @@ def refine(
     """
     emulator, (x, y, logp), rounds = found.emulator, found.data, found.rounds
     first = fitted = len(x)
+    cloud: Cloud | None = None
     while True:
-        cheap = emulated_density(density, emulator)
-        particles = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
-        _, each = emulator.predict(particles)
-        sd = float(np.sqrt(np.mean(np.minimum(each, MAX_SD) ** 2)))
+        cloud = _cloud(density, emulator, starts, cloud, rng)
         left = plan.refinement - (len(x) - first)
-        if sd <= PRECISE_SD or left <= 0:
-            break
+        if cloud.sd <= plan.precise_sd or left <= 0:
+            if cloud.age == 0:
+                break
+            cloud = None
+            continue
         # Processes on many points take longer, and change less by a few more.
         n = min(left, max(plan.batch, len(x) // POINTS_PER_CHOICE))
-        chosen = _choose(emulator, particles, n, rng)
-        report(f"{len(x)} of {plan.total} evaluations, log density known to {sd:.2g}")
+        rows = _choose(emulator, cloud, n, rng)
+        chosen = cloud.x[rows]
+        report(f"{len(x)} of {plan.total} evaluations, log density known to {cloud.sd:.2g}")
         try:
             more, outputs = evaluated(density, chosen)
         except LimitReached:
             break
+        cloud = cloud.without(rows)
         x, y, logp = (
             np.concatenate([x, chosen]),
             np.concatenate([y, outputs]),
@@ -252,21 +252,99 @@ def refine(
         refit = len(x) >= REFIT_GROWTH * fitted
         emulator = emulator.updated(x, y, logp, refit=refit)
         fitted = len(x) if refit else fitted
-    return Emulated(emulator, sd, rounds, (x, y, logp))
+    return Emulated(emulator, cloud.sd, rounds, (x, y, logp))
 
 
-def _choose(
-    emulator: Emulator, particles: np.ndarray, n: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Choose particles at random, those with an uncertain log density more often, shape (n, d).
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Weighted particles of the emulated posterior.
+
+    Attributes
+    ----------
+    x : array of shape (n, d)
+        No two are the same.
+    weight, log_density : arrays of shape (n,)
+        Weights when the particles were drawn, and the emulated log density then.
+    share : array of shape (n,)
+        Weights now; their sum is one.
+    error : array of shape (n,)
+        Standard deviation of the log density now.
+    age : int
+        Rounds since the particles were drawn.
+    """
+
+    x: np.ndarray
+    weight: np.ndarray
+    log_density: np.ndarray
+    share: np.ndarray
+    error: np.ndarray
+    age: int
+
+    @property
+    def sd(self) -> float:
+        """Root mean square of the errors."""
+        return float(np.sqrt(self.share @ np.minimum(self.error, MAX_SD) ** 2))
+
+    @property
+    def effective_share(self) -> float:
+        """Effective number of the particles, in units of that when they were drawn."""
+        drawn = self.weight.sum() ** 2 / np.sum(self.weight**2)
+        return float(1.0 / np.sum(self.share**2) / drawn)
+
+    def without(self, rows: np.ndarray) -> Cloud:
+        """Return the particles that are not yet known."""
+        left = np.setdiff1d(np.arange(len(self.x)), rows)
+        return Cloud(
+            self.x[left],
+            self.weight[left],
+            self.log_density[left],
+            self.share[left],
+            self.error[left],
+            self.age,
+        )
+
+    def weighted(self, emulator: Emulator) -> Cloud | None:
+        """Return the particles with the weights of another emulator; None if all are zero."""
+        value, error = emulator.predict(self.x)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            log_weight = np.nan_to_num(
+                np.log(self.weight) + value - self.log_density, nan=-np.inf, neginf=-np.inf
+            )
+        high = log_weight.max(initial=-np.inf)
+        if not np.isfinite(high):
+            return None
+        weight = np.exp(log_weight - high)
+        return replace(self, share=weight / weight.sum(), error=error, age=self.age + 1)
+
+
+def _cloud(
+    density: Density,
+    emulator: Emulator,
+    starts: StartDistribution,
+    before: Cloud | None,
+    rng: np.random.Generator,
+) -> Cloud:
+    """Weigh the particles of the round before, or draw others."""
+    if before is not None and len(before.x) and before.age < KEPT_ROUNDS:
+        again = before.weighted(emulator)
+        if again is not None and again.effective_share >= KEPT_SHARE:
+            return again
+    cheap = emulated_density(density, emulator)
+    drawn = tempered_draws(cheap, starts, PARTICLES, MOVES, rng)
+    x, counts = np.unique(drawn.x, axis=0, return_counts=True)
+    value, error = emulator.predict(x)
+    return Cloud(x, counts * 1.0, value, counts / counts.sum(), error, 0)
+
+
+def _choose(emulator: Emulator, cloud: Cloud, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose particles at random, those with an uncertain log density more often: rows, shape (n,).
 
     After each choice the uncertainty of the others is what it will be when that point is known.
     """
-    particles = np.unique(particles, axis=0)
-    left = emulator.uncertainty(particles)
+    left = emulator.uncertainty(cloud.x)
     chosen: list[int] = []
-    for _ in range(min(n, len(particles))):
-        score = -np.expm1(-left.variance())
+    for _ in range(min(n, len(cloud.x))):
+        score = -np.expm1(-left.variance()) * cloud.share
         score[chosen] = 0.0
         total = score.sum()
         if not total > 0:
@@ -274,4 +352,4 @@ def _choose(
         i = int(rng.choice(len(score), p=score / total))
         chosen.append(i)
         left.choose(i)
-    return particles[chosen]
+    return np.array(chosen, dtype=int)

@@ -30,15 +30,15 @@ class Emulation:
     min_seconds : float
         Seconds of one evaluation from which on a density without gradient is emulated.
     budget : int, optional
-        Evaluations that are planned, those of the judged draws among them. By default 200 for each
+        Evaluations that are planned, those of the judged draws among them. By default 160 for each
         parameter of the simulator, 600 at least.
     batch : int
         Evaluations of one round: as many as can be made at the same time.
     draws : {"exact", "weighted"}, optional
         "exact": a chain proposes draws of the emulated posterior and accepts them by the true
-        density; a draw costs one evaluation. "weighted": the judged draws are resampled by their
-        weights, without evaluations; they are no more exact than the weights. By default "exact",
-        and "weighted" where a limit does not allow for the evaluations.
+        density; a draw costs one evaluation. "weighted": draws of the emulated posterior, weighted
+        by the judged ones, without evaluations; they are no more exact than the weights. By default
+        "exact", and "weighted" where a limit does not allow for the evaluations.
 
     Raises
     ------

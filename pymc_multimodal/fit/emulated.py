@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation import FirstAnswer, Verdict, WeightedSample, judge, region_draws
+from pymc_multimodal.approximation import FirstAnswer, Verdict, WeightedSample, judge
 from pymc_multimodal.emulation import (
     Emulated,
-    EmulatedGenerator,
-    EmulatedJump,
     EmulatedPosterior,
     Emulation,
     Plan,
-    Resampling,
     emulate,
     emulate_surface,
     evaluated,
@@ -32,21 +29,23 @@ from pymc_multimodal.emulation import (
     region_of,
     with_emulated_errors,
 )
-from pymc_multimodal.fit.result import Fit
-from pymc_multimodal.kernel import Kernel
-from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.regions import ChainDiagnostics
 from pymc_multimodal.search import ModeSearch, begin_search, modes_of
-from pymc_multimodal.status import LimitReached, ModelError, Status, counted
+from pymc_multimodal.status import LimitReached, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.run import Run
-    from pymc_multimodal.search import Modes, Search, StartDistribution
+    from pymc_multimodal.search import Search, StartDistribution
 
-__all__ = ["Judged", "emulated_fit", "judge_outputs", "judge_surface", "price_density"]
+__all__ = [
+    "Judged",
+    "exact_draws",
+    "judge_outputs",
+    "judge_surface",
+    "price_density",
+]
 
 # Error asked for of the emulated posterior's weights, relative to that asked for of the true
 # posterior's: it adds to the error of the judged draws, and costs no evaluations. Conventional.
@@ -54,10 +53,14 @@ EMULATED_SE = 0.4
 # Attempts: a verdict against the emulator adds the judged draws to its points, and as many
 # evaluations again. Conventional.
 ATTEMPTS = 3
+# Judged draws of a later attempt, in units of the evaluations beside the design. Conventional: the
+# emulator knows the draws that were judged before, so that ratios vary less.
+LATER_JUDGED = 0.33
 # What forbids to end the fit: as for the first answer, but with smaller effective sizes, since the
 # emulated posterior was found by tempering, and not by the modes alone. Measured:
 # examples/benchmarks/simulators.py
-RULES = FirstAnswer(min_ess=0.35, min_mode_ess=0.3)
+# Tail indices up to 0.7 are those of which importance sampling is reliable (Vehtari et al. 2024).
+RULES = FirstAnswer(min_ess=0.35, min_mode_ess=0.3, max_pareto_k=0.7)
 # Dimensions up to which a log density is emulated by its values. Measured:
 # examples/benchmarks/simulators.py
 MAX_SURFACE_DIM = 8
@@ -70,12 +73,9 @@ ROOM_WITHOUT = 5_000
 # Evaluations that a limit has to leave for exact draws: those of four chains of a thousand draws.
 # Conventional.
 ROOM_OF_DRAWS = 4_000
-# Steps on the emulated density for one draw. Conventional: with the acceptance of a poor mixture,
-# 0.2, a draw repeats its predecessor once in 36 times.
-STEPS = 16
-# Effective size of the judged draws, where the planned evaluations allow. Conventional: that which
-# is asked of draws before their quantiles are trusted (Vehtari et al. 2021).
-MIN_EFFECTIVE = 400.0
+# Effective size of the judged draws, where the planned evaluations allow. Conventional: the log
+# evidence then has a standard error of a seventeenth of the ratios' spread.
+MIN_EFFECTIVE = 350.0
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
@@ -235,12 +235,12 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
 def _tell(run: Run, plan: Plan) -> None:
     """Report the plan, and what the draws after the fit cost."""
     text = plan.described(run.density.workers)
-    if _exact_draws(run):
+    if exact_draws(run):
         text += '. Each draw then costs one evaluation, and none with Emulation(draws="weighted")'
     run.report("plan", text)
 
 
-def _exact_draws(run: Run) -> bool:
+def exact_draws(run: Run) -> bool:
     """Whether draws are exact: as asked, or as the limits allow."""
     settings = run.settings.emulation
     assert isinstance(settings, Emulation)
@@ -274,7 +274,9 @@ def _until_good(
     """Emulate, integrate and judge until the verdict is good, or a limit is near."""
     density, judged = run.density, None
     found: Emulated | None = None
-    further = replace(plan, refinement=plan.total // 2)
+    new = plan.refinement + plan.judged
+    further = replace(plan, refinement=new // 4)
+    judging, later = plan, plan.with_judged(int(LATER_JUDGED * new))
     last = run.evals + ATTEMPTS * plan.total
     for _ in range(ATTEMPTS):
         try:
@@ -295,16 +297,14 @@ def _until_good(
                 return None
             with run.recorded("judge"), run.limits(1.0, refuse=False):
                 run.report("judge", "true evaluations of emulated draws")
-                judged = _judge(run, plan, found, posterior)
+                judged = _judge(run, judging, found, posterior)
         except LimitReached:
             break
         if not judged.verdict.reasons:
             return judged
-        x = judged.sample.x[np.isfinite(judged.sample.x).all(axis=1)]
-        logp, y = evaluated(density, x)
-        found = found.with_points(x, y, logp)
-        if min(_room(run), last - run.evals) < plan.total // 2:
+        if min(_room(run), last - run.evals) < new // 2:
             break
+        found, judging = found.with_points(*_judged_points(run, judged.sample)), later
     if _room(run) < ROOM_WITHOUT:
         return judged
     run.report(
@@ -321,17 +321,21 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
     n = max(2, min(plan.judged, room) // 2)
     sample = first = judged_draws(density, posterior, n, rng)
-    compared = False
+    compared = bool(_verdict(run, posterior, first, first)[0].reasons)
+    # Half of the draws may be enough to refuse an emulator.
     with suppress(LimitReached):
-        sample = joined_draws(posterior, first, judged_draws(density, posterior, n, rng), rng)
-        compared = True
+        if not compared:
+            sample = joined_draws(posterior, first, judged_draws(density, posterior, n, rng), rng)
+            compared = True
     verdict, weights = _verdict(run, posterior, sample, first)
     if not compared:
         verdict = replace(verdict, reasons=(*verdict.reasons, NOT_COMPARED))
     missing = missing_draws(weights, target_se)
     factor = max(missing, MIN_EFFECTIVE / max(verdict.ess * len(sample), 1.0))
     more = int(len(sample) * (min(factor, MAX_GROWTH) - 1.0))
-    more = min(more, int(min(density.room(), plan.total - run.evals)))
+    # The modes are evaluated at the end.
+    planned = plan.total - run.evals - len(posterior.modes)
+    more = min(more, int(min(density.room(), planned)))
     if not verdict.reasons and more > 0:
         # What was judged is an answer, should a limit in seconds end this.
         with suppress(LimitReached):
@@ -344,134 +348,16 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     return Judged(found, posterior, sample, verdict, weights)
 
 
+def _judged_points(run: Run, sample: WeightedSample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points of the judged draws, their outputs and log densities; they are known."""
+    x = sample.x[np.isfinite(sample.x).all(axis=1)]
+    logp, y = evaluated(run.density, x)
+    return x, y, logp
+
+
 def _verdict(
     run: Run, posterior: EmulatedPosterior, sample: WeightedSample, first: WeightedSample
 ) -> tuple[Verdict, Weights]:
     regions = region_of(posterior, sample), region_of(posterior, first)
     verdict = judge(sample, first, *regions, RULES, run.settings.target_se)
     return verdict, judged_weights(sample, posterior)
-
-
-# ------------------------------------------------------------------ the result
-
-
-def emulated_fit(run: Run, judged: Judged) -> Fit:
-    """Return the fit of the true density.
-
-    Parameters
-    ----------
-    run : Run
-    judged : Judged
-
-    Returns
-    -------
-    Fit
-    """
-    density, posterior, sample = run.density, judged.posterior, judged.sample
-    region, weights = region_of(judged.posterior, sample), judged.weights
-    k = posterior.partition.n_regions
-    draws = region_draws(sample, region, posterior.modes.locations, 0, run.rng("draws"))
-    kernel, statuses = _kernel(run, judged, region)
-    modes = _true_modes(run, judged, region)
-    order = np.argsort(-weights.weight, kind="stable")
-    assert density.history is not None
-    return Fit(
-        config=replace(run.settings, generator=Hybrid(), evaluations=None),
-        names=density.names,
-        modes=modes.take(order),
-        draws=draws.take(order),
-        chains=ChainDiagnostics.unknown(k),
-        weights=weights.take(order),
-        kernel=kernel.take(order),
-        challenge=None,
-        screening=None,
-        statuses=(
-            _emulated_status(judged),
-            *statuses,
-            *run.statuses(float(np.max(weights.weight_se)) if k > 1 else 0.0, complete=True),
-        ),
-        n_logp_evals=run.evals,
-        n_grad_evals=run.gradient_evals,
-        seconds=run.seconds(),
-        evaluations=density.history.evaluations(density.names, outputs=density.outputs is not None),
-        emulator=judged.found.emulator,
-    )
-
-
-def _true_modes(run: Run, judged: Judged, region: np.ndarray) -> Modes:
-    """Return the modes with their true log density.
-
-    If a limit is reached, the highest judged draw of a region stands for its mode.
-    """
-    posterior, sample = judged.posterior, judged.sample
-    modes = replace(posterior.modes, statuses=())
-    try:
-        with run.limits(1.0, refuse=False):
-            return replace(modes, log_density=run.density.logp(modes.locations))
-    except LimitReached:
-        x = modes.locations.copy()
-        height = posterior.emulator.log_density(x)
-    for k in range(len(modes)):
-        rows = np.flatnonzero(region == k)
-        if len(rows):
-            best = rows[np.argmax(sample.logp[rows])]
-            x[k], height[k] = sample.x[best], sample.logp[best]
-    return replace(modes, locations=x, log_density=height)
-
-
-def _kernel(run: Run, judged: Judged, region: np.ndarray) -> tuple[Kernel, list[Status]]:
-    """Return the kernel of exact draws, or of resampled ones."""
-    sample, posterior = judged.sample, judged.posterior
-    generator = EmulatedGenerator(
-        posterior.emulator, posterior.generator, float(posterior.weights.total)
-    )
-    if _exact_draws(run):
-        jump = EmulatedJump(posterior.partition, generator, STEPS)
-        return Kernel(posterior.partition, generator, (jump,), (1,)), []
-    rows = np.flatnonzero(sample.ratio > 0)
-    ratio, own = sample.ratio[rows], region[rows]
-    # Each region as often as its weight says.
-    total = np.bincount(own, ratio, minlength=len(judged.weights.weight))
-    share = np.cumsum(ratio * judged.weights.weight[own] / total[own])
-    x = sample.x[rows]
-    move = Resampling(
-        x,
-        sample.logp[rows],
-        generator.minus_log_q(x, run.rng("kernel")),
-        share / share[-1],
-        region[rows],
-    )
-    status = Status(
-        "weighted_draws",
-        "emulation",
-        f"draws are those of {counted(len(rows), 'evaluated point')}, resampled by their weights.",
-        'Emulation(draws="exact"), and limits that allow for one evaluation a draw, give exact '
-        "draws.",
-        level="info",
-    )
-    return Kernel(posterior.partition, generator, (move,), (1,)), [status]
-
-
-def _emulated_status(judged: Judged) -> Status:
-    verdict, found = judged.verdict, judged.found
-    text = (
-        f"{found.emulator.described}: emulated from {counted(len(found.data[0]), 'evaluation')}; "
-        f"of {counted(len(judged.sample), 'draw')} of the emulated posterior, which the true "
-        f"density judged, the effective size is {verdict.ess:.0%}, and the largest ratio "
-        f"{verdict.largest:.1f} times the mean"
-    )
-    if verdict.reasons:
-        return Status(
-            "emulated",
-            "emulation",
-            f"{text}. The emulator is not precise ({verdict.reasons[0]}): errors of weights and "
-            "log evidence are not known.",
-            "Raise the limit, or Emulation(budget=...).",
-        )
-    return Status(
-        "emulated",
-        "emulation",
-        f"{text}. No chains were run.",
-        "emulation=False does without the emulator, and needs many more evaluations.",
-        level="info",
-    )

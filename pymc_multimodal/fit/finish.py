@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.fit.answer import answer_of, laplace_answer, sample_answer
-from pymc_multimodal.fit.emulated import emulated_fit
+from pymc_multimodal.fit.emulated_fit import emulated_fit
 from pymc_multimodal.fit.images import (
     Orbits,
     broken_status,

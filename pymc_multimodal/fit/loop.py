@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.fit.emulated import emulated_fit, judge_outputs, price_density
+from pymc_multimodal.fit.emulated import judge_outputs, price_density
+from pymc_multimodal.fit.emulated_fit import emulated_fit
 from pymc_multimodal.fit.finish import finish
 from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State

@@ -12,14 +12,18 @@ STARTS = StartDistribution(np.zeros(2), np.full(2, 5.0))
 
 
 def integrated(target, rng, target_se=0.004):
-    found = Emulated(WrongEmulator(target), 0.0, 0, (np.empty((0, 2)), np.empty((0, 0)), []))
+    found = Emulated(
+        WrongEmulator(target), 0.0, 0, (np.empty((0, 2)), np.empty((0, 0)), np.empty(0))
+    )
     return integrate(target.density(gradient=False), found, STARTS, target_se, rng)
 
 
 def test_evidences_and_shares_of_two_modes(rng):
     target = two_modes()
     density = target.density(gradient=False)
-    found = Emulated(WrongEmulator(target), 0.0, 0, (np.empty((0, 2)), np.empty((0, 0)), []))
+    found = Emulated(
+        WrongEmulator(target), 0.0, 0, (np.empty((0, 2)), np.empty((0, 0)), np.empty(0))
+    )
     posterior = integrate(density, found, STARTS, 0.004, rng)
     # The true density is not evaluated.
     assert density.n_logp_evals == 0

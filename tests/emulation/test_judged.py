@@ -21,6 +21,7 @@ from pymc_multimodal.search import StartDistribution
 from pymc_multimodal.target.limits import Limits
 
 TARGET = two_modes()
+NOTHING = (np.empty((0, 2)), np.empty((0, 0)), np.empty(0))
 ERRORS = {
     "exact": None,
     "bent": lambda x: 0.5 * np.sin(1.5 * x[:, 0]) - 0.2,
@@ -29,7 +30,7 @@ ERRORS = {
 
 
 def posterior_of(error, rng):
-    found = Emulated(WrongEmulator(TARGET, error), 0.0, 0, ())
+    found = Emulated(WrongEmulator(TARGET, error), 0.0, 0, NOTHING)
     starts = StartDistribution(np.zeros(2), np.full(2, 5.0))
     return integrate(TARGET.density(gradient=False), found, starts, 0.002, rng)
 

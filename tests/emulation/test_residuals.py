@@ -41,12 +41,12 @@ def test_predictions_are_those_of_the_processes(emulator, evaluated):
     points = left_out(emulator)
     assert points.names == emulator.model.names
     np.testing.assert_array_equal(points.true, evaluated[1][:N])
-    # Each output has its own process.
     u, high = (emulator.scaling.forward(y) for y in (points.mean, points.high))
-    for i, process in enumerate(emulator.processes):
+    for process, group in zip(emulator.processes, emulator.groups, strict=True):
         mean, variance = process.left_out()
-        np.testing.assert_allclose(u[:, i], mean, rtol=1e-7, atol=1e-9)
-        np.testing.assert_allclose((high - u)[:, i], 2.0 * np.sqrt(variance), rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(u[:, group], mean, rtol=1e-7, atol=1e-9)
+        reach = 2.0 * np.sqrt(variance)
+        np.testing.assert_allclose((high - u)[:, group], reach, rtol=1e-4, atol=1e-9)
     assert (points.low <= points.mean).all()
     assert (points.mean <= points.high).all()
 

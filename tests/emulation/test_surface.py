@@ -98,3 +98,16 @@ def test_values_without_density_do_not_count(rng):
     np.testing.assert_array_equal(with_far.log_density(new), without.log_density(new))
     assert emulate_surface(modes, STARTS, LINE, x[:3], logp[:3], rng) is None
     assert emulate_surface(modes, STARTS, LINE, far, np.full(20, -np.inf), rng) is None
+
+
+def test_crowds_of_points_do_not_displace_others(rng):
+    """Thousands of points at a mode leave room for those around it."""
+    target = two_modes()
+    modes = modes_found(target.density(), rng)
+    x = target.draws(300, rng)
+    crowd = target.means[:1] + 1e-3 * rng.standard_normal((3000, 2))
+    both = np.concatenate([crowd, x])
+    emulator = emulate_surface(modes, STARTS, LINE, both, target.logp(both), rng)
+    known = {row.tobytes() for row in emulator.process.x}
+    near = sum(row.tobytes() in known for row in emulator.features(x))
+    assert near > 150
