@@ -36,7 +36,7 @@ __all__ = [
 FIRST_STARTS = 16
 # Climbs of all coordinates together, whose ends tell modes of the hubs that the particles may have
 # lost: of two equal modes, tempering has lost one in one run of two. Conventional.
-HUB_CLIMBS, CLIMBS, MAX_OPTIMA = 48, ModeSearch(max_iter=60), 64
+HUB_CLIMBS, MAX_ITERATIONS, MAX_OPTIMA = 48, 60, 64
 # Starts of each unit at the modes of the hubs. Measured in a prototype: of 600 explanations 32
 # starts of the prior's width lost 82 (the largest of a share of 0.16), 64 of which half were twice
 # as wide lost 3 (in all a share of 0.009).
@@ -208,7 +208,12 @@ def explain_hubs(
         return Explained(None, of_hubs, anchors, np.zeros(0), spread)
     z = unit_starts(density, units, FIRST_STARTS, rng)
     if optima is None or not len(optima):
-        optima = climb_ends(density, starts, CLIMBS, density.prior_draws(HUB_CLIMBS, rng))
+        # By differences where there is no gradient: a trust-region method takes longer for its own
+        # work than the model, whose terms are cheap here.
+        settings = ModeSearch(
+            max_iter=MAX_ITERATIONS, optimiser="lbfgs" if density.has_gradient else "differences"
+        )
+        optima = climb_ends(density, starts, settings, density.prior_draws(HUB_CLIMBS, rng))
     particles, begun = optima[rng.permutation(len(optima))[:MAX_OPTIMA]][:, hubs], False
     for _ in range(SEARCHES):
         tempered = Tempering(density, units, of_hubs.spread, spread, z)

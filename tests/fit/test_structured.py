@@ -58,7 +58,7 @@ def test_draws_are_those_of_the_posterior(with_hub):
 
 
 def test_few_combinations_are_left_to_the_steps():
-    fit = fit_density(pairs(n_units=4), FitConfig(random_seed=0, max_evals=40_000))
+    fit = fit_density(pairs(n_units=4), FitConfig(random_seed=0, max_evals=4_000))
     assert fit.units is None
     assert "units" not in codes(fit)
 

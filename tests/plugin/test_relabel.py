@@ -130,7 +130,7 @@ def test_draws_from_a_file_can_be_relabelled(mixture, tmp_path):
 def test_draws_of_the_step_are_relabelled_without_the_fit(tmp_path):
     """A product of signs: of 64 modes, images stand for most, and draws lie in all of them."""
     with tilted_signs():
-        step = MultimodalDiffusion(random_seed=1, challenge=False, quiet=True)
+        step = MultimodalDiffusion(random_seed=1, challenge=False, structure=False, quiet=True)
         idata = pm.sample(
             60,
             tune=0,

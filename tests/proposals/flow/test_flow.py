@@ -191,7 +191,12 @@ def test_a_flow_learns_a_banana(banana):
 
 
 @pytest.mark.parametrize(
-    "target", [NealFunnel(4), SkewNormals(4, 5.0)], ids=["funnel", "skew_normals"]
+    "target",
+    [
+        NealFunnel(4),
+        pytest.param(SkewNormals(4, 5.0), marks=pytest.mark.slow),
+    ],
+    ids=["funnel", "skew_normals"],
 )
 def test_gradients_make_few_draws_go_a_long_way(target):
     test = target.draws(4_000, np.random.default_rng(8))
