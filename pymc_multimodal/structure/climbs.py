@@ -287,10 +287,13 @@ def _widths(
     values: np.ndarray, vectors: np.ndarray, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Factors of the inverse negative Hessians (n, N, b, b), and half of their log determinants."""
-    variance = 1.0 / np.maximum(values, MAX_WIDTH**-2)
-    covariance = (vectors * variance[..., None, :]) @ vectors.swapaxes(-1, -2)
-    both = inside[:, :, None] & inside[:, None, :]
-    covariance = np.where(both, covariance, np.eye(inside.shape[1]))
-    scale = np.sqrt(covariance) if len(inside[0]) == 1 else np.linalg.cholesky(covariance)
-    log_det = np.log(np.diagonal(scale, axis1=-2, axis2=-1)).sum(axis=-1)
-    return scale, log_det
+    width = 1.0 / np.sqrt(np.clip(values, MAX_WIDTH**-2, LEAST_WIDTH**-2))
+    # With W the eigenvectors times the widths, W W' = R' R. A coordinate that pads a unit has no
+    # curvature, and the width 1.
+    root = vectors * width[..., None, :]
+    if len(inside[0]) > 1:
+        _, triangle = np.linalg.qr(root.swapaxes(-1, -2))
+        sign = np.sign(np.diagonal(triangle, axis1=-2, axis2=-1))
+        root = (triangle * np.where(sign == 0, 1.0, sign)[..., None]).swapaxes(-1, -2)
+    diagonal = np.maximum(np.diagonal(root, axis1=-2, axis2=-1), LEAST_WIDTH)
+    return root, np.log(diagonal).sum(axis=-1)

@@ -76,3 +76,24 @@ def test_outside_of_the_support_no_climb_ends():
     ends = climb_units(density, units, np.zeros((1, 0)), starts, np.ones((3, 1)), 30)
     np.testing.assert_array_equal(ends.ended, [[False, True, True]])
     np.testing.assert_allclose(ends.z[0, 1:], np.sqrt(2), atol=1e-2)
+
+
+def test_widths_of_very_different_size_are_no_error(rng):
+    """One coordinate is a logarithm of a scale, whose slope far out is large, the other is flat."""
+
+    def function(x):
+        z = x.reshape(len(x), 3, 2)
+        return (
+            -np.exp(np.minimum(2 * z[..., 0], 600.0))
+            + z[..., 0]
+            - 0.5 * z[..., 1] ** 2 * z[..., 0] ** 2
+        )
+
+    density = density_of(
+        function, np.kron(np.eye(3), np.ones((1, 2))), lambda n, g: 4 * g.standard_normal((n, 6))
+    )
+    units = chosen_units(density, True)
+    starts = 10 * rng.standard_normal((8, 3, 2))
+    ends = climb_units(density, units, np.zeros((8, 0)), starts, np.full((3, 2), 4.0), 3)
+    assert np.isfinite(ends.scale).all()
+    assert (np.diagonal(ends.scale, axis1=-2, axis2=-1) > 0).all()
