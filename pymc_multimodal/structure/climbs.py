@@ -43,8 +43,9 @@ COARSE = 1.0
 # Looks by which the width is found with such differences. Conventional: each brings the logarithm
 # of the width at a kink twice as near to its limit.
 COARSE_STEPS = 3
-# Least width, in spreads of the starts. Conventional.
-LEAST_WIDTH = 1e-7
+# Least width, in spreads of the starts: optima that are narrower are not described, since rounding
+# hides their width. Conventional: a thousand times the rounding of a coordinate.
+LEAST_WIDTH = 1e-12
 # Numbers that are held at a time: 32 MB of float64. Conventional.
 MAX_NUMBERS = 4_000_000
 
@@ -189,6 +190,8 @@ class _Climb:
         log_det += np.sum(np.log(self.spread), axis=-1, where=units.inside)
         log_mass = self.value + log_det + 0.5 * units.sizes * np.log(2 * np.pi)
         ended = np.isfinite(self.value) & (gain < ENDED)
+        # The mass of what is narrower than the least width would be too large.
+        log_mass = np.where((self.principal[0] < LEAST_WIDTH**-2).all(axis=-1), log_mass, -np.inf)
         scale = self.spread[..., None] * width
         return UnitPoints(self.z, scale, log_mass, ended, self.log_hubs)
 

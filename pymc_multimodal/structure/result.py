@@ -23,6 +23,8 @@ LISTED_SHARE, LOOKED_AT = 0.01, 500
 COUNTED_WEIGHT = 1e-3
 # Share of an explanation from which on hubs show it well. Conventional.
 LOCATED_SHARE = 0.05
+# Errors of probabilities that are rounding. Conventional.
+ROUNDING = 1e-12
 # Decimal digits of a number of combinations that is written in full. Conventional.
 MAX_DIGITS = 6
 
@@ -198,4 +200,5 @@ def _combinations(
     ordered = sorted(kept, key=lambda c: -kept[c][0])
     values = np.array([kept[c] for c in ordered]).reshape(-1, 2)
     listed = np.array(ordered, dtype=int).reshape(-1, n_units)
-    return listed, values[:, 0], values[:, 1]
+    # What is left by rounding where there is one explanation is no error.
+    return listed, values[:, 0], np.where(values[:, 1] > ROUNDING, values[:, 1], 0.0)
