@@ -40,5 +40,6 @@ class FitUnits(Step):
 
     def __call__(self, state: State, run: Run) -> State:
         """Fit by units; without a precise answer the fit goes on with chains."""
-        fit = structured_fit(run, state.search.optima.x)
+        # All images where the density is symmetric: hubs are not folded.
+        fit = structured_fit(run, state.search.optima.images())
         return replace(state, units_sought=True, by_units=fit)
