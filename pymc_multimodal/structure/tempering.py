@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
-from scipy.stats import multivariate_t
 
 from pymc_multimodal.structure.explanations import Explanations, explain
 from pymc_multimodal.structure.marginal import LaplaceMarginal
@@ -68,6 +67,9 @@ class _Base:
 
     def log_density(self, g: np.ndarray) -> np.ndarray:
         """Log density at points (n, H), shape (n,)."""
+        # It is imported where it is needed: that takes half a second.
+        from scipy.stats import multivariate_t
+
         return np.atleast_1d(multivariate_t.logpdf(g, self.mean, self.scale, FIRST_DF))
 
 
