@@ -106,3 +106,26 @@ def test_one_normal_is_one_region(rng):
     draws = found.sample(4000, rng)
     np.testing.assert_allclose(draws.mean(axis=0), 0.0, atol=0.25)
     np.testing.assert_allclose(draws.std(axis=0), 1.0, atol=0.2)
+
+
+def test_a_mode_of_the_hubs_that_is_known_is_kept(rng):
+    """Two equal modes of the hub, far apart: the ends of climbs are put beside the particles."""
+    own = np.log(np.array([0.5, 0.5]))
+
+    def function(x):
+        g, z = x[:, :1], x[:, 1:]
+        hub = np.logaddexp(
+            *(w - 0.5 * ((g - m) / 0.1) ** 2 for w, m in zip(own, (-8, 8), strict=False))
+        )
+        sides = [-0.5 * ((z - s) / 0.3) ** 2 - 0.05 * (z - g / 4) ** 2 for s in (-1.0, 1.0)]
+        return np.concatenate([hub, np.logaddexp(*sides)], axis=1)
+
+    depends = np.concatenate([np.eye(7)[:1], np.eye(7)[1:] + np.eye(7)[:1]]) > 0
+    density = density_of(function, depends, lambda n, g: 6 * g.standard_normal((n, 7)))
+    units = chosen_units(density, True)
+    starts = begin_search(density, ModeSearch(), False, rng).distribution
+    optima = np.full((2, 7), 1.0)
+    optima[:, 0] = -8, 8
+    found = explain_hubs(density, units, starts, rng, optima)
+    assert found.clusters.n_regions == 2
+    np.testing.assert_allclose(np.sort(found.clusters.centre[:, 0])[[0, -1]], [-8, 8], atol=0.5)
