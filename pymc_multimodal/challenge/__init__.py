@@ -10,7 +10,12 @@ from pymc_multimodal.challenge.rounds import (
     extend_particles,
 )
 from pymc_multimodal.challenge.settings import Challenge
-from pymc_multimodal.challenge.tempered import Particles, TemperedSettings, tempered_smc
+from pymc_multimodal.challenge.tempered import (
+    Particles,
+    TemperedSettings,
+    next_beta,
+    tempered_smc,
+)
 
 __all__ = [
     "Challenge",
@@ -25,5 +30,6 @@ __all__ = [
     "climb_starts",
     "climb_within",
     "extend_particles",
+    "next_beta",
     "tempered_smc",
 ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.challenge.reference import Reference
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Particles", "TemperatureSchedule", "TemperedSettings", "tempered_smc"]
+__all__ = ["Particles", "TemperatureSchedule", "TemperedSettings", "next_beta", "tempered_smc"]
 
 # Acceptance that step sizes are adapted to where there is a gradient: between 0.574, the optimum of
 # Langevin moves (Roberts and Rosenthal 1998), and 0.8 of long trajectories (Hoffman and Gelman
@@ -248,7 +248,7 @@ def _following(
         return float(schedule.beta[t]) if t < len(schedule.beta) else None
     if t == settings.max_temperatures or not np.isfinite(ratio).any():
         return None
-    return _next_beta(ratio, beta, settings.keep)
+    return next_beta(ratio, beta, settings.keep)
 
 
 def _schedule(learned: list[tuple[float, np.ndarray, float]], d: int) -> TemperatureSchedule:
@@ -280,8 +280,18 @@ def _step_factor(acceptance: float, t: int, has_gradient: bool) -> float:
     return float(np.exp(log_step_change(acceptance, target, t)))
 
 
-def _next_beta(ratio: np.ndarray, beta: float, keep: float) -> float:
-    """Return the inverse temperature that leaves the effective share `keep` of all particles."""
+def next_beta(ratio: np.ndarray, beta: float, keep: float) -> float:
+    """Return the inverse temperature that leaves an effective share of all particles.
+
+    Parameters
+    ----------
+    ratio : array of shape (n,)
+        Log ratios of the last density to the first; some have to be finite.
+    beta : float
+        The present inverse temperature.
+    keep : float
+        The share, in (0, 1).
+    """
     # Particles outside of the support are lost at the first change, however small. With the others'
     # largest ratio subtracted no exponential overflows.
     alive = ratio[np.isfinite(ratio)]

@@ -16,14 +16,13 @@ from pymc_multimodal.emulation import (
     region_of,
 )
 from pymc_multimodal.fit.emulated import exact_draws
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit.result import fit_without_chains
 from pymc_multimodal.kernel import Kernel
-from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.regions import ChainDiagnostics
 from pymc_multimodal.status import LimitReached, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.emulated import Judged
+    from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.search import Modes
 
@@ -48,30 +47,17 @@ def emulated_fit(run: Run, judged: Judged) -> Fit:
     """
     density, posterior, sample = run.density, judged.posterior, judged.sample
     region, weights = region_of(judged.posterior, sample), judged.weights
-    k = posterior.partition.n_regions
     draws = region_draws(sample, region, posterior.modes.locations, 0, run.rng("draws"))
     kernel, statuses = _kernel(run, judged, region)
     modes = _true_modes(run, judged, region)
-    order = np.argsort(-weights.weight, kind="stable")
     assert density.history is not None
-    return Fit(
-        config=replace(run.settings, generator=Hybrid(), evaluations=None),
-        names=density.names,
-        modes=modes.take(order),
-        draws=draws.take(order),
-        chains=ChainDiagnostics.unknown(k),
-        weights=weights.take(order),
-        kernel=kernel.take(order),
-        challenge=None,
-        screening=None,
-        statuses=(
-            _emulated_status(judged),
-            *statuses,
-            *run.statuses(float(np.max(weights.weight_se)) if k > 1 else 0.0, complete=True),
-        ),
-        n_logp_evals=run.evals,
-        n_grad_evals=run.gradient_evals,
-        seconds=run.seconds(),
+    return fit_without_chains(
+        run,
+        modes,
+        draws,
+        weights,
+        kernel,
+        (_emulated_status(judged), *statuses),
         evaluations=density.history.evaluations(density.names, outputs=density.outputs is not None),
         emulator=judged.found.emulator,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,25 +13,30 @@ from pymc_multimodal.emulation import EmulatedGenerator, EmulatedJump
 from pymc_multimodal.fit.choose_kernel import draws_by_weight
 from pymc_multimodal.fit.saving import read_fit, write_fit
 from pymc_multimodal.kernel import MAX_JUMPS, Jump
+from pymc_multimodal.proposals import Hybrid
+from pymc_multimodal.regions import ChainDiagnostics
 from pymc_multimodal.status import FitError, Status, counted, with_error
 from pymc_multimodal.target.errors import equal_logp
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pymc_multimodal.challenge import ChallengeResult
     from pymc_multimodal.emulation import Emulator
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.images import Orbits
+    from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.kernel import Kernel
     from pymc_multimodal.moves.local import MoveState
-    from pymc_multimodal.regions import ChainDiagnostics, RegionDraws
+    from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.search import Modes, Screening
     from pymc_multimodal.structure import UnitModes
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.history import Evaluations
 
-__all__ = ["Fit"]
+__all__ = ["Fit", "fit_without_chains"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -263,6 +268,50 @@ class Fit:
                 f"{k} was {then[k]:.6f} and is {now[k]:.6f} now, a difference of "
                 f"{now[k] - then[k]:.3g} nats. Fit again."
             )
+
+
+def fit_without_chains(
+    run: Run,
+    modes: Modes,
+    draws: RegionDraws,
+    weights: Weights,
+    kernel: Kernel,
+    statuses: Sequence[Status],
+    **more: Any,
+) -> Fit:
+    """Return the fit of regions in which no chains ran, the heaviest first.
+
+    Parameters
+    ----------
+    run : Run
+        It gives the settings, the costs and further statuses.
+    modes, draws, weights, kernel
+        Of the regions, in any order.
+    statuses : sequence of Status
+    **more
+        Further attributes of the fit.
+
+    Returns
+    -------
+    Fit
+    """
+    order, k = np.argsort(-weights.weight, kind="stable"), len(weights.weight)
+    largest_se = float(np.max(weights.weight_se)) if k > 1 else 0.0
+    return Fit(
+        config=replace(run.settings, generator=Hybrid(), evaluations=None),
+        names=run.density.names,
+        modes=modes.take(order),
+        draws=draws.take(order),
+        chains=ChainDiagnostics.unknown(k),
+        weights=weights.take(order),
+        kernel=kernel.take(order),
+        challenge=None,
+        statuses=(*statuses, *run.statuses(largest_se, complete=True)),
+        n_logp_evals=run.evals,
+        n_grad_evals=run.gradient_evals,
+        seconds=run.seconds(),
+        **more,
+    )
 
 
 def without_emulator(fit: Fit) -> Fit:

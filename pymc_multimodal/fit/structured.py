@@ -16,14 +16,13 @@ from pymc_multimodal.approximation import (
     evidence_bounds,
     judge,
     region_draws,
+    region_of_draws,
     systematic_rows,
     weights_of_sample,
 )
 from pymc_multimodal.evidence import Weights
-from pymc_multimodal.fit.result import Fit
+from pymc_multimodal.fit.result import fit_without_chains
 from pymc_multimodal.kernel import Kernel, jump_acceptance
-from pymc_multimodal.proposals import Hybrid
-from pymc_multimodal.regions import ChainDiagnostics
 from pymc_multimodal.search import Modes, begin_search
 from pymc_multimodal.status import LimitReached, ModelError, Status, counted
 from pymc_multimodal.structure import (
@@ -52,6 +51,7 @@ from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation import Approximation
+    from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.search import StartDistribution
     from pymc_multimodal.target.units import Units
@@ -207,7 +207,9 @@ def _challenged(
     """Add the explanations that wider climbs find, until they find none that matters."""
     for _ in range(ATTEMPTS):
         proposals = _proposals(run, units, starts, explained)
-        g = _some_hubs(explained.clusters, CHALLENGED_HUBS, rng)
+        # Without hubs one look is all there is to see.
+        n_hubs = CHALLENGED_HUBS if explained.clusters is not None else 1
+        g = _some_hubs(explained.clusters, n_hubs, rng)
         missing, more = missing_explanations(run.density, proposals, g, rng)
         if missing.max() < MISSING_SHARE:
             break
@@ -269,7 +271,7 @@ def _draw(
     log_q[inside] = mixture.log_density(g[inside])
     sample = WeightedSample(g, logp, log_q, stratum, counts)
     partition = ClusterPartition(clusters)
-    now, before = _labels(partition, sample), _labels(partition, hubs.sample)
+    now, before = (region_of_draws(partition, s) for s in (sample, hubs.sample))
     verdict = judge(sample, hubs.sample, now, before, RULES, target_se)
     return _Found(proposals, clusters, drawn, sample, hubs, verdict, np.zeros(units.n_units))
 
@@ -285,22 +287,13 @@ def _judged(run: Run, found: _Found, rng: np.random.Generator) -> _Found:
     return replace(found, missing=missing)
 
 
-def _labels(partition: ClusterPartition, sample: WeightedSample) -> np.ndarray:
-    label = np.full(len(sample), -1)
-    rows = np.flatnonzero(np.isfinite(sample.log_ratio))
-    label[rows] = partition.label(sample.x[rows])
-    return label
-
-
 def _modes_of(clusters: Clusters) -> Modes:
     """Return the normals as modes, from which the hubs are approximated."""
-    spread = np.ones(clusters.centre.shape[1])
-    return _modes(clusters.centre, np.log(clusters.share), clusters.scale, spread, 0)
+    return _modes(clusters.centre, np.log(clusters.share), clusters.scale)
 
 
-def _modes(
-    x: np.ndarray, logp: np.ndarray, scale: np.ndarray, spread: np.ndarray, n_starts: int
-) -> Modes:
+def _modes(x: np.ndarray, logp: np.ndarray, scale: np.ndarray) -> Modes:
+    """Return points as modes that no search has found."""
     k, unknown = len(x), float("nan")
     return Modes(
         locations=x,
@@ -312,8 +305,8 @@ def _modes(
         optimum_ids=np.arange(k),
         points=x[:0],
         point_modes=np.zeros(0, dtype=int),
-        spread=spread,
-        n_starts=n_starts,
+        spread=np.ones(x.shape[1]),
+        n_starts=0,
         unseen_start_mass_upper=unknown,
         seen_basin_mass=unknown,
         singletons=np.zeros(k, dtype=bool),
@@ -326,25 +319,25 @@ def _modes(
 def _fit_of(run: Run, found: _Found, rng: np.random.Generator) -> Fit:
     density, proposals = run.density, found.proposals
     units = proposals.units
-    partition = ClusterPartition(found.clusters, units.hubs)
+    of_hubs = ClusterPartition(found.clusters)
+    partition = of_hubs.of_points(units.hubs)
     if found.sample is None:
         of_units = unit_modes(proposals, found.drawn, None)
         weights = _independent_weights(found.drawn)
-        log_mean = found.drawn.log_mean
-        ratio = np.ones(len(found.drawn))
+        n = len(found.drawn)
         # One draw of each row: all have the weight of the whole.
         weighted = WeightedSample(
             _independent_draws(units, found.drawn, rng),
-            np.zeros(len(log_mean)),
-            np.zeros(len(log_mean)),
-            np.zeros(len(log_mean), dtype=int),
-            np.array([len(log_mean)]),
+            np.zeros(n),
+            np.zeros(n),
+            np.zeros(n, dtype=int),
+            np.array([n]),
         )
-        region = np.zeros(len(ratio), dtype=int)
+        region = np.zeros(n, dtype=int)
     else:
         factor = error_factor(found.sample)
         of_units = unit_modes(proposals, found.drawn, found.sample.ratio, factor)
-        region = _labels(ClusterPartition(found.clusters), found.sample)
+        region = region_of_draws(of_hubs, found.sample)
         weights = weights_of_sample(found.sample, region, partition.n_regions)
         weighted = replace(found.sample, x=found.drawn.x)
     if found.verdict.reasons:
@@ -352,30 +345,10 @@ def _fit_of(run: Run, found: _Found, rng: np.random.Generator) -> Fit:
     n_grad = density.dim if density.has_gradient else 0
     best = _best_points(weighted, region, partition.n_regions)
     draws = region_draws(weighted, region, best, n_grad, rng)
-    modes = _located(run, best, draws.x, found)
+    modes = _located(run, best, draws.x)
     kernel = _kernel(found, partition, rng)
-    order = np.argsort(-weights.weight, kind="stable")
-    k = partition.n_regions
-    return Fit(
-        config=replace(run.settings, generator=Hybrid(), evaluations=None),
-        names=density.names,
-        modes=modes.take(order),
-        draws=draws.take(order),
-        chains=ChainDiagnostics.unknown(k),
-        weights=weights.take(order),
-        kernel=kernel.take(order),
-        challenge=None,
-        screening=None,
-        statuses=(
-            _status(found, of_units),
-            *_missing_status(found),
-            *run.statuses(float(np.max(weights.weight_se)) if k > 1 else 0.0, complete=True),
-        ),
-        n_logp_evals=run.evals,
-        n_grad_evals=run.gradient_evals,
-        seconds=run.seconds(),
-        units=of_units,
-    )
+    statuses = (_status(found, of_units), *_missing_status(found))
+    return fit_without_chains(run, modes, draws, weights, kernel, statuses, units=of_units)
 
 
 def _independent_weights(drawn: UnitSample) -> Weights:
@@ -425,13 +398,11 @@ def _best_points(weighted: WeightedSample, region: np.ndarray, k: int) -> np.nda
     return best
 
 
-def _located(run: Run, best: np.ndarray, draws: tuple[np.ndarray, ...], found: _Found) -> Modes:
+def _located(run: Run, best: np.ndarray, draws: tuple[np.ndarray, ...]) -> Modes:
     """Return the highest draw of each region as its mode, as wide as the draws."""
-    density = run.density
     flat = [x.reshape(-1, x.shape[-1]) for x in draws]
     scale = np.stack([np.diag(np.maximum(x.std(axis=0), 1e-12)) for x in flat])
-    spread = np.ones(density.dim)
-    return _modes(best, density.logp(best), scale, spread, 0)
+    return _modes(best, run.density.logp(best), scale)
 
 
 def _kernel(found: _Found, partition: ClusterPartition, rng: np.random.Generator) -> Kernel:

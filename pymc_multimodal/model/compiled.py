@@ -30,6 +30,7 @@ __all__ = [
     "CompiledDensity",
     "CompiledFunction",
     "compile_density",
+    "compile_rows",
     "compiling",
     "log_density_graph",
     "lowered",
@@ -202,20 +203,48 @@ def compile_density(
     logp, joined = graph
     outputs = _with_gradient(model, logp, joined)
     has_gradient = len(outputs) == 2
-    rows = pt.matrix("rows", shape=(None, len(flatten(model, point))), dtype=joined.dtype)
-    example = np.stack([flatten(model, point)] * 2).astype(joined.dtype)
+    example = flatten(model, point).astype(joined.dtype)
     kwargs = {"mode": "NUMBA", **compile_kwargs}
     with compiling():
-        try:
-            batched = pm.compile([rows], vectorize_graph(outputs, {joined: rows}), **kwargs)
-            batched.trust_input = True
-            batched(example)
-        except (Exception, SystemExit):
-            # Some Ops (IfElse) cannot be vectorised.
-            _log.debug("The model is evaluated point by point.", exc_info=True)
-            single = pm.compile([joined], outputs, **kwargs)
-            return CompiledDensity(single, has_gradient, joined.dtype, True, example)
-    return CompiledDensity(batched, has_gradient, joined.dtype, False, example)
+        function, batched = compile_rows(outputs, {joined: example}, kwargs)
+    if batched is not None:
+        function.trust_input = True
+    rows = np.stack([example, example])
+    return CompiledDensity(function, has_gradient, joined.dtype, batched is None, rows)
+
+
+def compile_rows(
+    graphs: Sequence[Any], examples: Mapping[Any, np.ndarray], kwargs: Mapping[str, Any]
+) -> tuple[Any, list[Any] | None]:
+    """Compile graphs of vectors as a function of rows, or of one row where that is not possible.
+
+    Parameters
+    ----------
+    graphs : sequence of variables
+    examples : mapping
+        A value of each vector that the graphs depend on, in the order of the arguments.
+    kwargs : mapping
+        Passed to ``pymc.compile``.
+
+    Returns
+    -------
+    function : compiled function
+    batched : list of variables, or None
+        The graphs of many rows; None if the function takes one row of each vector.
+    """
+    rows = {
+        v: pt.matrix(f"{v.name or 'x'}_rows", shape=(None, len(x)), dtype=v.dtype)
+        for v, x in examples.items()
+    }
+    try:
+        batched = vectorize_graph(list(graphs), rows)
+        function = pm.compile(list(rows.values()), batched, **kwargs)
+        function(*(np.stack([x, x]).astype(v.dtype) for v, x in examples.items()))
+        return function, list(batched)
+    except (Exception, SystemExit):
+        # Some Ops (IfElse) cannot be vectorised.
+        _log.debug("A graph is evaluated point by point.", exc_info=True)
+        return pm.compile(list(rows), list(graphs), **kwargs), None
 
 
 def rewritten(graphs: Sequence[Any], *more: str) -> list[Any]:

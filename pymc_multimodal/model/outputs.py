@@ -14,10 +14,10 @@ import pytensor
 import pytensor.tensor as pt
 from pymc.pytensorf import join_nonshared_inputs
 from pytensor.gradient import NullTypeGradError
-from pytensor.graph.replace import clone_replace, vectorize_graph
+from pytensor.graph.replace import clone_replace
 
 from pymc_multimodal.model.black_box import Cut, black_boxes, cut_at_black_boxes, cut_at_names
-from pymc_multimodal.model.compiled import CompiledFunction, compiling
+from pymc_multimodal.model.compiled import CompiledFunction, compile_rows, compiling
 from pymc_multimodal.model.layout import flatten
 from pymc_multimodal.model.reach import reaching
 from pymc_multimodal.status import ModelError
@@ -280,17 +280,8 @@ def _density(
     [logp] = clone_replace([cut.logp], given, rebuild_strict=False)
     [logp], x = join_nonshared_inputs(point=point, inputs=model.value_vars, outputs=[logp])
     graphs = [logp, *pytensor.grad(logp, [x, y], disconnected_inputs="ignore")]
-    xs = pt.matrix("xs", shape=(None, len(start)), dtype=x.dtype)
-    ys = pt.matrix("ys", shape=(None, len(first)), dtype=y.dtype)
-    try:
-        batch = vectorize_graph(graphs, {x: xs, y: ys})
-        function = CompiledFunction(pm.compile([xs, ys], batch, **kwargs), False)
-        function(*(np.stack([v, v]).astype(x.dtype) for v in (start, first)))
-        return function
-    except (Exception, SystemExit):
-        # Some Ops (IfElse) cannot be vectorised.
-        _log.debug("The split log density is evaluated point by point.", exc_info=True)
-        return CompiledFunction(pm.compile([x, y], graphs, **kwargs), True)
+    function, batched = compile_rows(graphs, {x: start, y: first}, kwargs)
+    return CompiledFunction(function, batched is None)
 
 
 def _parts(

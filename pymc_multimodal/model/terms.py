@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
-from pytensor.graph.replace import vectorize_graph
 
 from pymc_multimodal.model.check import check_model
-from pymc_multimodal.model.compiled import CompiledFunction, compiling, log_density_graph
+from pymc_multimodal.model.compiled import (
+    CompiledFunction,
+    compile_rows,
+    compiling,
+    log_density_graph,
+)
 from pymc_multimodal.model.dependence import depends_on
 from pymc_multimodal.model.discrete import marginal_of
 from pymc_multimodal.model.layout import flatten, layout
@@ -22,8 +24,6 @@ from pymc_multimodal.model.split import terms_in
 from pymc_multimodal.target import Place, Structure, units_of_terms
 
 __all__ = ["ModelTerms", "check_structure", "terms_of"]
-
-_log = logging.getLogger("pymc.multimodal")
 
 
 class ModelTerms:
@@ -118,20 +118,12 @@ class ModelTerms:
         assert self._graphs is not None
         graphs, row = self._graphs
         dim = self.depends.shape[1]
+        kwargs = {"on_unused_input": "ignore", **self._kwargs}
         with compiling():
-            try:
-                rows = pt.matrix("rows", shape=(None, dim), dtype=row.dtype)
-                several = vectorize_graph(graphs, {row: rows})
-                self._batched = [v.ndim > g.ndim for v, g in zip(several, graphs, strict=True)]
-                function = pm.compile([rows], several, on_unused_input="ignore", **self._kwargs)
-                function(np.zeros((2, dim), dtype=row.dtype))
-                return CompiledFunction(function, False)
-            except (Exception, SystemExit):
-                # Some Ops (IfElse) cannot be vectorised.
-                _log.debug("The model's terms are evaluated point by point.", exc_info=True)
-                self._batched = [False] * len(graphs)
-                function = pm.compile([row], graphs, on_unused_input="ignore", **self._kwargs)
-                return CompiledFunction(function, True)
+            function, batched = compile_rows(graphs, {row: np.zeros(dim)}, kwargs)
+        several = graphs if batched is None else batched
+        self._batched = [v.ndim > g.ndim for v, g in zip(several, graphs, strict=True)]
+        return CompiledFunction(function, batched is None)
 
 
 def terms_of(

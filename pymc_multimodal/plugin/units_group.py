@@ -25,9 +25,6 @@ UNCONSTRAINED = LOCATION + "unconstrained"
 # Elements of a variable for one unit, at most, of which locations are kept: as many as a unit has
 # coordinates (`target.units.MAX_UNIT`).
 MAX_ELEMENTS = 8
-# Share of an explanation from which on it is located at the most probable hubs. Conventional: as
-# `structure.result.COUNTED_WEIGHT`.
-LOCATED_SHARE = 1e-3
 
 
 def has_units(modes: xr.Dataset) -> bool:
@@ -227,13 +224,11 @@ def _points(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
     row = np.full((len(units), k_max), -1)
     points: list[np.ndarray] = []
     unit = np.arange(len(units))
-    with np.errstate(divide="ignore"):
-        score = np.minimum(np.log(anchors.share / LOCATED_SHARE), 0.0)
-    score += anchors.log_marginal[:, None, None]
+    best = anchors.best_hubs()
     for k in range(k_max):
         place = units.order[:, k]
-        own = score[:, unit, place]
-        at, there = np.argmax(own, axis=0), np.isfinite(own.max(axis=0))
+        at = best[unit, place]
+        there = at >= 0
         for a in np.unique(at[there]):
             chosen = there & (at == a)
             row[chosen, k] = len(points)

@@ -247,11 +247,7 @@ class UnitMixtures:
     def at(self, g: np.ndarray) -> Guess:
         """Return the explanations at the anchors nearest to hubs (n, H)."""
         own = self.anchors
-        if len(own) == 1:
-            nearest = np.zeros(len(g), dtype=int)
-        else:
-            apart = (g[:, None] - own.g) / self.hub_scale
-            nearest = np.argmin(np.einsum("nah,nah->na", apart, apart), axis=1)
+        nearest = own.nearest(g, self.hub_scale)
         return Guess(own.z[nearest], own.scale[nearest], own.log_mass[nearest])
 
     def conditional(self, guess: Guess) -> Conditional:

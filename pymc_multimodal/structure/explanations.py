@@ -36,6 +36,8 @@ APART_SHARE, PROBABLE = 0.5, 4.0
 ABSENT = 1e6
 # What is added to the lengths of edges: in a tree, no edge is none.
 SMALLEST_EDGE = 1e-12
+# Share of an explanation from which on hubs show it well. Conventional.
+LOCATED_SHARE = 0.05
 # Steps of climbs from far away, and of those from explanations at other hubs. Conventional: Newton
 # steps double the number of digits.
 STEPS, FEW_STEPS = 15, 8
@@ -81,6 +83,32 @@ class Explanations:
         mass = np.exp(self.log_mass - top)
         out: np.ndarray = mass / np.maximum(mass.sum(axis=2, keepdims=True), 1e-300)
         return out
+
+    @property
+    def width(self) -> np.ndarray:
+        """Width of each explanation along each coordinate, shape (m, N, K, b)."""
+        return np.linalg.norm(self.scale, axis=-1)
+
+    def height(self, sizes: np.ndarray) -> np.ndarray:
+        """Log density of each unit at its explanations, shape (m, N, K); sizes has shape (N,)."""
+        log_det = np.log(np.diagonal(self.scale, axis1=-2, axis2=-1)).sum(axis=-1)
+        out: np.ndarray = self.log_mass - log_det - 0.5 * sizes[:, None] * np.log(2 * np.pi)
+        return out
+
+    def nearest(self, g: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        """Index of the nearest hubs to each of g, (n, H), in a unit of length (H,); shape (n,)."""
+        apart = (g[:, None] - self.g) / unit
+        return np.argmin(np.einsum("nah,nah->na", apart, apart), axis=1)
+
+    def best_hubs(self) -> np.ndarray:
+        """Index of the most probable hubs that show each explanation well, shape (N, K).
+
+        It is -1 where none has the explanation.
+        """
+        with np.errstate(divide="ignore"):
+            score = np.minimum(np.log(self.share / LOCATED_SHARE), 0.0)
+        score += self.log_marginal[:, None, None]
+        return np.where(np.isfinite(score.max(axis=0)), np.argmax(score, axis=0), -1)
 
     def take(self, rows: np.ndarray) -> Explanations:
         """Return those at some hubs."""
@@ -272,11 +300,11 @@ def _completed(
     m, n_units, k, b = known.z.shape
     degree = np.bincount(child, minlength=m).max()
     starts = np.repeat(known.z.swapaxes(1, 2)[:, None], degree + 1, axis=1)
-    width = np.repeat(np.linalg.norm(known.scale, axis=-1).swapaxes(1, 2)[:, None], degree + 1, 1)
+    width = np.repeat(known.width.swapaxes(1, 2)[:, None], degree + 1, axis=1)
     filled = np.ones(m, dtype=int)
     for p, c in zip(parent, child, strict=True):
         starts[c, filled[c]] = known.z[p].swapaxes(0, 1)
-        width[c, filled[c]] = np.linalg.norm(known.scale[p], axis=-1).swapaxes(0, 1)
+        width[c, filled[c]] = known.width[p].swapaxes(0, 1)
         filled[c] += 1
     shape = (m, (degree + 1) * k, n_units, b)
     return explain(
@@ -308,7 +336,7 @@ def _matched(
     parent, child = edges
     m, n_units, k, b = known.z.shape
     starts = known.z[parent].swapaxes(1, 2).reshape(-1, n_units, b)
-    width = np.linalg.norm(known.scale[parent], axis=-1).swapaxes(1, 2).reshape(starts.shape)
+    width = known.width[parent].swapaxes(1, 2).reshape(starts.shape)
     rows = np.repeat(known.g[child], k, axis=0)
     ends = climb_units(density, units, rows, starts, spread, FEW_STEPS, width)
     followed = ends.z.reshape(len(child), k, n_units, b).swapaxes(1, 2)
@@ -362,8 +390,7 @@ def _groups(density: Density, units: Units, known: Explanations) -> np.ndarray:
     """Find the place that stands for each explanation, shape (N, K)."""
     _, n_units, k, _ = known.z.shape
     there = np.isfinite(known.log_mass)
-    value = known.log_mass - np.log(np.diagonal(known.scale, axis1=-2, axis2=-1)).sum(axis=-1)
-    value -= 0.5 * units.sizes[:, None] * np.log(2 * np.pi)
+    value = known.height(units.sizes)
     probable = known.log_marginal > known.log_marginal.max() - PROBABLE
     group = np.tile(np.arange(k), (n_units, 1))
     # The explanation of largest mass is the first of each unit.

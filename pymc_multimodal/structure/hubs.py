@@ -145,8 +145,6 @@ def density_of_hubs(
     units: Units,
     function: Callable[[np.ndarray], tuple[np.ndarray, None]],
     chunk: int,
-    *,
-    gradient: bool = False,
 ) -> Density:
     """Return a density of the hubs alone.
 
@@ -158,13 +156,11 @@ def density_of_hubs(
         Log densities of hubs (n, H).
     chunk : int
         Hubs of one call.
-    gradient : bool
-        Whether the function gives gradients.
     """
     return Density(
         function,
         len(units.hubs),
-        has_gradient=gradient,
+        has_gradient=False,
         period=density.period[units.hubs],
         names=[density.names[i] for i in units.hubs],
         prior=partial(_hub_draws, density, units),
@@ -294,10 +290,8 @@ def missing_explanations(
     # Where the weight of an optimum is far above the unit's mean, no known explanation covers it.
     at = proposals.mixtures.conditional(known)
     log_q = log_sum(at.log_parts(found.z.swapaxes(1, 2))).swapaxes(1, 2)
-    log_det = np.log(np.diagonal(found.scale, axis1=-2, axis2=-1)).sum(axis=-1)
-    value = found.log_mass - log_det - 0.5 * units.sizes[:, None] * np.log(2 * np.pi)
     with np.errstate(invalid="ignore"):
-        ratio = value - log_q - log_sum(found.log_mass)[..., None]
+        ratio = found.height(units.sizes) - log_q - log_sum(found.log_mass)[..., None]
     new = ratio > np.log(UNCOVERED_RATIO)
     share: np.ndarray = (found.share * new).sum(axis=2).mean(axis=0)
     return share, found

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
-# Step of the differences, in units of the hubs' spread. Conventional: their error is of the order
-# of its square, that of rounding and of climbs that end early of its inverse.
-DIFFERENCE = 1e-3
-
 __all__ = ["LaplaceMarginal"]
 
 
@@ -51,24 +47,8 @@ class LaplaceMarginal:
         self.density, self.units, self.known = density, units, known
         self.hub_spread, self.spread = hub_spread, spread
 
-    def __call__(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Evaluate hubs of shape (n, H): log densities (n,), and gradients (n, H) by differences.
-
-        The explanations at the points of a difference are followed from the same ones.
-        """
-        n, h = g.shape
-        moves = (
-            np.concatenate([np.zeros((1, h)), np.eye(h), -np.eye(h)]) * DIFFERENCE * self.hub_spread
-        )
-        nearest = np.repeat(self._nearest(g), 2 * h + 1)
-        points = (g[:, None] + moves).reshape(-1, h)
-        logp = self._explained(points, nearest).log_marginal.reshape(n, 2 * h + 1)
-        with np.errstate(invalid="ignore"):
-            grad = (logp[:, 1 : h + 1] - logp[:, h + 1 :]) / (2 * DIFFERENCE * self.hub_spread)
-        return logp[:, 0], grad
-
     def values(self, g: np.ndarray) -> np.ndarray:
-        """Log densities of hubs of shape (n, H), shape (n,), without gradients."""
+        """Log densities of hubs of shape (n, H), shape (n,)."""
         return self.explained(g).log_marginal
 
     def explained(self, g: np.ndarray, fresh: np.ndarray | None = None) -> Explanations:
@@ -80,18 +60,10 @@ class LaplaceMarginal:
         fresh : array of shape (S, N, b), optional
             Further starts.
         """
-        return self._explained(g, self._nearest(g), fresh)
-
-    def _nearest(self, g: np.ndarray) -> np.ndarray:
-        apart = (g[:, None] - self.known.g) / self.hub_spread
-        return np.argmin(np.einsum("nah,nah->na", apart, apart), axis=1)
-
-    def _explained(
-        self, g: np.ndarray, nearest: np.ndarray, fresh: np.ndarray | None = None
-    ) -> Explanations:
+        nearest = self.known.nearest(g, self.hub_spread)
         starts = self.known.z[nearest].swapaxes(1, 2)
         if fresh is None:
-            width = np.linalg.norm(self.known.scale[nearest], axis=-1).swapaxes(1, 2)
+            width = self.known.width[nearest].swapaxes(1, 2)
             return explain(self.density, self.units, g, starts, self.spread, FEW_STEPS, width)
         more = np.broadcast_to(fresh, (len(g), *fresh.shape))
         starts = np.concatenate([starts, more], axis=1)

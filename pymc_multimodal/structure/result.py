@@ -21,8 +21,6 @@ __all__ = ["UnitModes", "unit_modes"]
 LISTED_SHARE, LOOKED_AT = 0.01, 500
 # Explanations of a smaller weight are not counted. Conventional.
 COUNTED_WEIGHT = 1e-3
-# Share of an explanation from which on hubs show it well. Conventional.
-LOCATED_SHARE = 0.05
 # Errors of probabilities that are rounding. Conventional.
 ROUNDING = 1e-12
 # Decimal digits of a number of combinations that is written in full. Conventional.
@@ -151,10 +149,7 @@ def unit_modes(
 def _locations(proposals: UnitProposals) -> np.ndarray:
     """Return explanations at the most probable anchors that have them, shape (N, K, b)."""
     anchors = proposals.mixtures.anchors
-    with np.errstate(divide="ignore"):
-        score = np.minimum(np.log(anchors.share / LOCATED_SHARE), 0.0)
-    score += anchors.log_marginal[:, None, None]
-    best = np.argmax(score, axis=0)
+    best = anchors.best_hubs()
     unit, place = np.indices(best.shape)
     return anchors.z[best, unit, place]
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
 
+from pymc_multimodal.approximation import systematic_rows
+from pymc_multimodal.challenge import next_beta
 from pymc_multimodal.structure.explanations import Explanations, explain
 from pymc_multimodal.structure.marginal import LaplaceMarginal
 from pymc_multimodal.target.circle import wrap
@@ -164,10 +165,10 @@ class Tempering:
         logp, log_base = marginal.values(g), base.log_density(g)
         for _ in range(MAX_TEMPERATURES):
             gain = np.where(np.isfinite(logp), logp - log_base, -np.inf)
-            new = _next_temperature(gain, beta)
+            new = next_beta(gain, beta, ESS_SHARE)
             with np.errstate(invalid="ignore"):
                 weight = np.exp((new - beta) * (gain - gain.max()))
-            rows = _systematic(np.where(np.isfinite(gain), weight, 0.0), rng)
+            rows = systematic_rows(np.where(np.isfinite(gain), weight, 0.0), n, rng)
             g, beta = g[rows], new
             known = self._followed(g, marginal, rng)
             marginal = self._marginal(known)
@@ -205,30 +206,6 @@ def _usable(known: Explanations) -> Explanations:
     """Leave out hubs at which a unit has no explanation, if there are others."""
     rows = np.flatnonzero(np.isfinite(known.log_marginal))
     return known.take(rows) if len(rows) else known
-
-
-def _next_temperature(gain: np.ndarray, beta: float) -> float:
-    """Return the inverse temperature at which half of the particles are effective."""
-
-    def ess(new: float) -> float:
-        log_weight = (new - beta) * gain
-        log_weight = log_weight[np.isfinite(log_weight)]
-        return float(np.exp(2 * logsumexp(log_weight) - logsumexp(2 * log_weight)))
-
-    least = ESS_SHARE * np.isfinite(gain).sum()
-    if ess(1.0) >= least:
-        return 1.0
-    low, high = beta, 1.0
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if ess(middle) >= least else (low, middle)
-    return max(low, beta + 1e-9)
-
-
-def _systematic(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    cumulative = np.cumsum(weight)
-    place = (np.arange(len(weight)) + rng.random()) / len(weight) * cumulative[-1]
-    return np.minimum(np.searchsorted(cumulative, place), len(weight) - 1)
 
 
 def _trial(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 from pymc.pytensorf import join_nonshared_inputs
 from pytensor.compile.mode import Mode
-from pytensor.graph.replace import clone_replace, vectorize_graph
+from pytensor.graph.replace import clone_replace
 
-from pymc_multimodal.model.compiled import CompiledFunction
+from pymc_multimodal.model.compiled import CompiledFunction, compile_rows
 from pymc_multimodal.model.discrete.tables import Tables
 
 __all__ = ["Recovery", "compile_recovery"]
-
-_log = logging.getLogger("pymc.multimodal")
 
 # Numbers in the tables of the points that are evaluated at once. Conventional: 80 MB.
 NUMBERS_AT_ONCE = 10_000_000
@@ -146,17 +142,10 @@ def compile_recovery(
         point=start, inputs=inputs, outputs=clone_replace(graphs), make_inputs_shared=False
     )
     example = np.concatenate([np.ravel(value) for value in start.values()]).astype(joined.dtype)
-    rows = pt.matrix("rows", shape=(None, len(example)), dtype=joined.dtype)
     # Python is faster in total than a compiler for some thousand points.
     settings = {"mode": Mode(linker="py", optimizer="fast_compile"), "on_unused_input": "ignore"}
-    try:
-        batched = pm.compile([rows], vectorize_graph(graphs, {joined: rows}), **settings)
-        batched(np.stack([example] * 2))
-        function = CompiledFunction(batched, rowwise=False)
-    except (Exception, SystemExit):
-        # Some Ops (IfElse) cannot be vectorised.
-        _log.debug("Discrete variables are drawn point by point.", exc_info=True)
-        function = CompiledFunction(pm.compile([joined], graphs, **settings), rowwise=True)
+    compiled, batched = compile_rows(graphs, {joined: example}, settings)
+    function = CompiledFunction(compiled, batched is None)
     return Recovery(
         function,
         tuple(map(_sampled, tables)),
