@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from pymc_multimodal.target import Density, Place
+from pymc_multimodal.target.units import find_units
 
 LOG_2PI = np.log(2 * np.pi)
 # Distance of the explanations from the mean, and the share of the upper one.
@@ -78,3 +79,26 @@ def draws_of_pairs(n, rng, n_units=8, size=1, hub=True):
     z[..., 1:] = z[..., :1] + rng.standard_normal((n, n_units, size - 1))
     z = z.reshape(n, -1)
     return np.concatenate([g, z], axis=1) if hub else z
+
+
+def shifted_wells(slope, tilt=0.0):
+    """Units z_i around a hub g, with wells at 1 and -1 from a_i g, tilted by the hub.
+
+    Returns
+    -------
+    density : Density
+    units : Units
+    """
+    n_units = len(slope)
+
+    def function(x):
+        y = x[:, 1:] - slope * x[:, :1]
+        own = -4.0 * (y**2 - 1.0) ** 2 + tilt * x[:, :1] * y
+        return np.concatenate([-0.5 * x[:, :1] ** 2, own], axis=1)
+
+    depends = np.concatenate([np.ones((n_units + 1, 1)), np.eye(n_units + 1)[:, 1:]], axis=1)
+    density = density_of(
+        function, depends, lambda n, rng: 2.0 * rng.standard_normal((n, n_units + 1))
+    )
+    model = density.term_model
+    return density, find_units(model.depends, model.places)

@@ -72,6 +72,9 @@ DRAWS, DRAWS_OF_REGIONS, MAX_SHARES = 4000, 12_000, 64_000_000
 # Rules for the hubs' weighted sample, which units' noise makes less even. Measured:
 # examples/benchmarks/structure.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
+# Log ratio at the end of a climb above the largest of the sample that forbids an answer. Measured
+# for chains: `MAX_EXCESS` of `approximation.rounds`.
+MAX_EXCESS = 2.0
 # Points of each unit of a first sample. Conventional.
 FIRST_POINTS = 16
 # Times that the hubs are described anew by weighted draws, and the number of these. Conventional.
@@ -242,7 +245,7 @@ def _draw(
     density = run.density
     proposals, clusters = _proposals(run, units, starts, explained), explained.clusters
     trial = _some_hubs(clusters, TRIAL_HUBS, rng)
-    proposals = replace(proposals, points=choose_points(proposals.draw(density, trial, rng)))
+    proposals = replace(proposals, points=choose_points(density, proposals, trial, rng))
     mixtures = proposals.mixtures
     most = DRAWS if clusters is None or clusters.n_regions == 1 else DRAWS_OF_REGIONS
     n = int(min(most, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
@@ -252,28 +255,67 @@ def _draw(
         return _Found(proposals, None, drawn, None, None, verdict, np.zeros(units.n_units))
     marginal = UnbiasedMarginal(density, proposals, rng)
     target = Target(density_of_hubs(density, units, marginal, proposals.rows))
-    target_se = run.settings.target_se
-    hubs = approximate(target, _modes_of(clusters), explained.starts, RULES, target_se, rng)
-    for _ in range(REFITS):
-        if hubs.verdict.ess >= RULES.min_ess or not hubs.sample.ratio.any():
-            break
+    for refits_left in reversed(range(REFITS + 1)):
+        hubs = approximate(
+            target, _modes_of(clusters), explained.starts, RULES, run.settings.target_se, rng
+        )
+        weighted, may_refit = hubs.sample, refits_left and hubs.sample.ratio.any()
+        if hubs.verdict.ess >= RULES.min_ess or not may_refit:
+            found = _weighed(run, proposals, clusters, hubs, n, rng)
+            found = _met(found, marginal(explained.ends)[0], explained.ends)
+            if not (found.verdict.reasons and refits_left):
+                break
+            weighted = found.sample
         # The particles had described the hubs badly; the weighted draws do it better.
-        rows = systematic_rows(hubs.sample.ratio, CLUSTERED, rng)
-        clusters = cluster(hubs.sample.x[rows], target.period, rng)
-        hubs = approximate(target, _modes_of(clusters), explained.starts, RULES, target_se, rng)
+        rows = systematic_rows(weighted.ratio, CLUSTERED, rng)
+        clusters = cluster(weighted.x[rows], target.period, rng)
+    return found
+
+
+def _weighed(
+    run: Run,
+    proposals: UnitProposals,
+    clusters: Clusters,
+    hubs: Approximation,
+    n: int,
+    rng: np.random.Generator,
+) -> _Found:
+    """Draw at most n hubs and their units from what describes the hubs, and judge the weights."""
     n = int(np.clip(len(hubs.sample), 1, n))
     counts = np.maximum((hubs.sample.counts * (n / len(hubs.sample))).astype(int), 2)
     mixture = replace(hubs.mixture, shares=counts / counts.sum())
     g, stratum = mixture.stratified(counts, rng)
     inside = np.isfinite(g).all(axis=1)
-    drawn = draw_units(density, proposals, np.where(inside[:, None], g, 0.0), rng)
+    drawn = draw_units(run.density, proposals, np.where(inside[:, None], g, 0.0), rng)
     logp, log_q = np.where(inside, drawn.log_marginal, -np.inf), np.full(len(g), -np.inf)
     log_q[inside] = mixture.log_density(g[inside])
     sample = WeightedSample(g, logp, log_q, stratum, counts)
     partition = ClusterPartition(clusters)
     now, before = (region_of_draws(partition, s) for s in (sample, hubs.sample))
-    verdict = judge(sample, hubs.sample, now, before, RULES, target_se)
-    return _Found(proposals, clusters, drawn, sample, hubs, verdict, np.zeros(units.n_units))
+    verdict = judge(sample, hubs.sample, now, before, RULES, run.settings.target_se)
+    missing = np.zeros(proposals.units.n_units)
+    return _Found(proposals, clusters, drawn, sample, hubs, verdict, missing)
+
+
+def _met(found: _Found, log_marginal: np.ndarray, g: np.ndarray) -> _Found:
+    """Compare the draws with hubs at which climbs have ended: a mode of the hubs may be missing.
+
+    Parameters
+    ----------
+    found : _Found
+        With hubs.
+    log_marginal : array of shape (p,)
+    g : array of shape (p, H)
+    """
+    if found.hubs is None or found.sample is None:
+        return found
+    ratio = log_marginal - found.hubs.mixture.log_density(g)
+    excess = float(np.max(ratio[np.isfinite(ratio)], initial=-np.inf)) - found.sample.shift
+    if excess < MAX_EXCESS:
+        return found
+    reason = f"a climb has ended at a log ratio {excess:.1f} above the largest of the sample"
+    verdict = replace(found.verdict, reasons=(*found.verdict.reasons, reason))
+    return replace(found, verdict=verdict)
 
 
 def _judged(run: Run, found: _Found, rng: np.random.Generator) -> _Found:

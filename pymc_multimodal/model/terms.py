@@ -88,7 +88,10 @@ class ModelTerms:
             terms = np.concatenate([self._joined(function(row), 1) for row in x])
         else:
             terms = self._joined(function(x), len(x))
-        return np.where(np.isfinite(terms), terms, -np.inf)
+        finite = np.isfinite(terms)
+        if not finite.all():
+            terms[~finite] = -np.inf
+        return terms
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the graphs: a copy has the compiled function."""

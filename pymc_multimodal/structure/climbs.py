@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
-__all__ = ["UnitPoints", "climb_units", "rows_at_a_time"]
+__all__ = ["UnitPoints", "climb_units", "evaluations_of_look", "rows_at_a_time"]
 
 # Expected gain of a further Newton step (nats) below which a climb has ended, and from which on the
 # end of a climb that the number of steps has cut off is no optimum. Conventional: weights are asked
@@ -248,6 +248,11 @@ class _Climb:
         slope[~np.isfinite(slope)] = 0.0
         curvature[~np.isfinite(curvature)] = 0.0
         return here[:, 0], slope, curvature, log_hubs
+
+
+def evaluations_of_look(b: int) -> int:
+    """Return how many evaluations give the derivatives in units of b coordinates."""
+    return len(_stencil(b)[0])
 
 
 @lru_cache

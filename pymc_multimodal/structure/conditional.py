@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln
 
 if TYPE_CHECKING:
     from pymc_multimodal.structure.explanations import Explanations
 
 __all__ = ["Conditional", "Guess", "UnitMixtures", "log_sum"]
 
-# Shares of the normal of an explanation, of a t density with heavier tails around it, and of one
-# density over all of them, which covers what no explanation describes. Conventional: as for the
-# mixtures of the first answer (`approximation.mixture`).
-NORMAL_SHARE, TAIL_SHARE, WIDE_SHARE = 0.9, 0.1, 0.03
-TAIL_DF, TAIL_WIDTH = 5.0, 1.5
-WIDE_DF, WIDE_WIDTH = 3.0, 1.5
+# Scale of the t density around an explanation, in widths of it. Conventional: 0.9 would be best for
+# a normal, and others have heavier tails.
+WIDTH = 1.0
+# Width of the density over all explanations, in spreads of the prior. Conventional.
+WIDE_WIDTH = 1.5
+# Number of points that this density has a share of, so that it always gets one: a number that
+# varied would add to the variance.
+WIDE_POINTS = 1.0
+# Least uniform number: the rounding of one.
+LEAST_UNIFORM = 1.2e-16
 # Least share of an explanation in its unit's mixture: its mass may be larger than that of the
 # normal approximation. Conventional.
 LEAST_SHARE = 0.005
@@ -29,15 +32,18 @@ LEAST_SHARE = 0.005
 class Conditional:
     """The mixtures of all units at n values of the hubs.
 
+    An explanation has t densities with four degrees of freedom along the axes of its scale, whose
+    quantiles have a closed form (Shaw 2006, doi:10.21314/JCF.2006.150).
+
     Attributes
     ----------
     mean : array of shape (n, N, K, b)
     scale, inverse : arrays of shape (n, N, K, b, b)
         Lower-triangular factors of the explanations' covariances, and their inverses.
-    log_share : array of shape (n, N, 2 K + 1)
-        Of the normals, of the t densities, and of the wide one.
+    log_share : array of shape (n, N, K + 1)
+        Of the explanations, and of a wide density.
     wide : tuple of two arrays of shape (N, b)
-        Centre and width of the wide density.
+        Centre and width of the wide density, which covers what no explanation describes.
     inside : array of bool, shape (N, b)
     """
 
@@ -49,11 +55,10 @@ class Conditional:
     inside: np.ndarray
 
     @cached_property
-    def cumulative(self) -> np.ndarray:
-        """Sums of the shares, shape (n, N, 2 K + 1)."""
-        out: np.ndarray = np.cumsum(np.exp(self.log_share), axis=2)
-        out /= out[..., -1:]
-        return out
+    def _edges(self) -> np.ndarray:
+        """Borders between the components on the way from 0 to 1, shape (n, N, K + 2)."""
+        total = np.cumsum(np.exp(self.log_share), axis=2)
+        return np.concatenate([np.zeros((*total.shape[:2], 1)), total / total[..., -1:]], axis=2)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -64,7 +69,10 @@ class Conditional:
     def sample(
         self, m: int, rng: np.random.Generator, given: np.ndarray | None = None
     ) -> np.ndarray:
-        """Draw m points for each unit, by systematic sampling of the components.
+        """Draw m points for each unit: images of a lattice that is shifted at random.
+
+        Each point has the density of the mixture, and their mean a smaller variance than that of
+        independent points (Cranley and Patterson 1976, doi:10.1137/0713071).
 
         Parameters
         ----------
@@ -77,115 +85,137 @@ class Conditional:
         -------
         array of shape (n, m, N, b)
         """
-        n, n_units = self.mean.shape[:2]
-        offset, place = rng.random((n, n_units)), None
-        if given is not None:
-            at = self._uniform_of(given, rng) * m
-            place = np.minimum(at.astype(int), m - 1)
-            offset = at - place
-        v = (offset[:, None] + np.arange(m)[:, None]) / m
-        component = np.zeros((n, m, n_units), dtype=int)
-        for c in range(self.cumulative.shape[2] - 1):
-            component += v >= self.cumulative[:, None, :, c]
-        z = self._points(component, rng)
-        if given is not None and place is not None:
-            row, unit = np.indices(place.shape)
-            z[row, place, unit] = given
+        n, n_units, _, b = self.mean.shape
+        lattice = _lattice(m, b)
+        if given is None:
+            shift = rng.random((n, n_units, b))
+            return self._points((shift[:, None] + lattice[:, None]) % 1.0)
+        place = rng.integers(m, size=(n, n_units))
+        shift = self._uniform_of(given, rng) - lattice[place]
+        z = self._points((shift[:, None] + lattice[:, None]) % 1.0)
+        row, unit = np.indices(place.shape)
+        z[row, place, unit] = given
         return z
 
-    def _uniform_of(self, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw the uniform number that has chosen the component of each point, shape (n, N)."""
-        parts = self.log_parts(z[:, None])[:, 0]
-        share = np.exp(parts - parts.max(axis=2, keepdims=True))
-        share = np.cumsum(share, axis=2)
-        u = rng.random(share.shape[:2]) * share[..., -1]
-        component = np.minimum((u[..., None] >= share).sum(axis=2), share.shape[2] - 1)
-        last = np.take_along_axis(self.cumulative, component[..., None], axis=2)[..., 0]
-        before = np.take_along_axis(
-            np.concatenate([np.zeros((*last.shape, 1)), self.cumulative], axis=2),
-            component[..., None],
-            axis=2,
-        )[..., 0]
-        out: np.ndarray = before + (last - before) * rng.random(last.shape)
-        return np.minimum(out, np.nextafter(1.0, 0.0))
+    def _points(self, u: np.ndarray) -> np.ndarray:
+        """Map uniform numbers (n, m, N, b) to points; the first of each also tells the component.
 
-    def _points(self, component: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n, m, n_units = component.shape
-        k, b = self.mean.shape[2:]
-        wide, heavy = component == 2 * k, (component >= k) & (component < 2 * k)
-        noise = rng.standard_normal((n, m, n_units, b))
-        for which, df, width in ((wide, WIDE_DF, 1.0), (heavy, TAIL_DF, TAIL_WIDTH)):
-            radius = width * np.sqrt(df / rng.chisquare(df, size=int(which.sum())))
-            noise[which] *= radius[:, None]
-        which = np.where(wide, 0, component % k)
+        The array u is written over.
+        """
+        n, _, n_units, b = u.shape
+        k = self.mean.shape[2]
+        component = np.zeros(u.shape[:3], dtype=int)
+        for c in range(k):
+            component += u[..., 0] >= self._edges[:, None, :, c + 1]
         row, unit = np.arange(n)[:, None, None], np.arange(n_units)
+        low, high = self._edges[row, unit, component], self._edges[row, unit, component + 1]
+        u[..., 0] = (u[..., 0] - low) / np.maximum(high - low, LEAST_UNIFORM)
+        noise = _t_quantile(np.clip(u, LEAST_UNIFORM, 1.0 - LEAST_UNIFORM))
+        wide = component == k
+        which = np.where(wide, 0, component)
         if b == 1:
             step = self.scale[row, unit, which][..., 0] * noise
         else:
             step = np.einsum("nmuij,nmuj->nmui", self.scale[row, unit, which], noise)
-        z = np.where(
-            wide[..., None],
-            self.wide[0] + self.wide[1] * noise,
-            self.mean[row, unit, which] + step,
-        )
+        z = self.mean[row, unit, which] + WIDTH * step
+        z = np.where(wide[..., None], self.wide[0] + self.wide[1] * noise, z)
         return z * self.inside
+
+    def _uniform_of(self, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw uniform numbers that `_points` maps to points (n, N, b): the component is random."""
+        n, n_units, _ = z.shape
+        k = self.mean.shape[2]
+        parts = self.log_parts(z[:, None])[:, :, 0]
+        share = np.cumsum(np.exp(parts - parts.max(axis=0)), axis=0)
+        component = (rng.random((n, n_units)) * share[-1] >= share).sum(axis=0)
+        component = np.minimum(component, k)
+        row, unit = np.indices((n, n_units))
+        which = np.where(component == k, 0, component)
+        step = (z - self.mean[row, unit, which]) / WIDTH
+        noise = np.einsum("nuij,nuj->nui", self.inverse[row, unit, which], step)
+        wide = (z - self.wide[0]) / self.wide[1] * self.inside
+        u = _t_distribution(np.where((component == k)[..., None], wide, noise))
+        low, high = self._edges[row, unit, component], self._edges[row, unit, component + 1]
+        u[..., 0] = low + (high - low) * u[..., 0]
+        return u
 
     def log_parts(self, z: np.ndarray) -> np.ndarray:
         """Log of share times density of each component at points (n, m, N, b).
 
         Returns
         -------
-        array of shape (n, m, N, 2 K + 1)
+        array of shape (K + 1, n, m, N)
         """
         k, size = self.mean.shape[2], self.sizes
-        out = np.empty((*z.shape[:3], 2 * k + 1))
+        out = np.empty((k + 1, *z.shape[:3]))
         log_det = -np.log(np.diagonal(self.inverse, axis1=-2, axis2=-1)).sum(axis=-1)
-        normal = self.log_share[..., :k] - log_det - 0.5 * size[:, None] * np.log(2 * np.pi)
-        heavy = self.log_share[..., k : 2 * k] - log_det - size[:, None] * np.log(TAIL_WIDTH)
-        heavy += _log_t_constant(TAIL_DF, size)[:, None]
-        power = 0.5 * (TAIL_DF + size)
+        constant = self.log_share[..., :k] - log_det + (size * np.log(0.375 / WIDTH))[:, None]
         for j in range(k):
             step = z - self.mean[:, None, :, j]
             if z.shape[3] == 1:
-                r2 = np.square(step[..., 0] * self.inverse[:, None, :, j, 0, 0])
+                r = step * self.inverse[:, None, :, j, 0]
             else:
                 r = np.einsum("nuij,nmuj->nmui", self.inverse[:, :, j], step)
-                r2 = np.einsum("nmui,nmui->nmu", r, r)
-            out[..., j] = normal[:, None, :, j] - 0.5 * r2
-            out[..., k + j] = heavy[:, None, :, j] - power * np.log1p(
-                r2 / (TAIL_DF * TAIL_WIDTH**2)
-            )
+            out[j] = constant[:, None, :, j] + _log_t(r / WIDTH)
         r = (z - self.wide[0]) / self.wide[1] * self.inside
-        r2 = np.einsum("nmui,nmui->nmu", r, r)
-        constant = _log_t_constant(WIDE_DF, size)
-        constant -= np.sum(np.log(self.wide[1]), axis=1, where=self.inside)
-        out[..., 2 * k] = self.log_share[:, None, :, 2 * k] + constant
-        out[..., 2 * k] -= 0.5 * (WIDE_DF + size) * np.log1p(r2 / WIDE_DF)
+        of_wide = size * np.log(0.375) - np.sum(np.log(self.wide[1]), axis=1, where=self.inside)
+        out[k] = (self.log_share[:, None, :, k] + of_wide) + _log_t(r)
         return out
+
+
+def _t_quantile(u: np.ndarray) -> np.ndarray:
+    """Quantiles of the t distribution with four degrees of freedom (Shaw 2006, section 2.3)."""
+    root = np.sqrt(4.0 * u * (1.0 - u))
+    square = np.cos(np.arccos(root) / 3.0) / root - 1.0
+    return np.copysign(2.0 * np.sqrt(np.maximum(square, 0.0)), u - 0.5)
+
+
+def _t_distribution(x: np.ndarray) -> np.ndarray:
+    """Distribution function of the t distribution with four degrees of freedom."""
+    square = 1.0 + 0.25 * x**2
+    out: np.ndarray = 0.5 + 0.375 * x / np.sqrt(square) * (1.0 - x**2 / (12.0 * square))
+    return out
+
+
+def _log_t(r: np.ndarray) -> np.ndarray:
+    """Sum over coordinates of the log density of t variables, but for ``log(3 / 8)`` of each."""
+    out: np.ndarray = np.log1p(0.25 * r**2)
+    out = out[..., 0] if out.shape[-1] == 1 else out.sum(axis=-1)
+    out *= -2.5
+    return out
+
+
+@lru_cache
+def _lattice(m: int, b: int) -> np.ndarray:
+    """Return m points of the unit cube in b dimensions that are spread evenly, shape (m, b).
+
+    The first coordinate is divided evenly, the others by powers of the inverse of the root of
+    x^b = x + 1, which is the golden ratio for b = 2.
+    """
+    root = 2.0
+    for _ in range(64):
+        root = (1.0 + root) ** (1.0 / b) if b > 1 else root
+    step = np.append(1.0 / m, root ** -np.arange(1.0, b))
+    return np.arange(m)[:, None] * step % 1.0
 
 
 def _normalised(log_mass: np.ndarray) -> np.ndarray:
     """Return logs of shares along the last axis; -inf where there is no mass at all."""
-    total = log_sum(log_mass)[..., None]
+    total = log_sum(log_mass, axis=-1)[..., None]
     out: np.ndarray = log_mass - np.where(np.isfinite(total), total, 0.0)
     return out
 
 
-def log_sum(parts: np.ndarray) -> np.ndarray:
-    """Log of the sum of exponentials over the last axis; quicker than that of SciPy."""
-    top = parts.max(axis=-1)
+def log_sum(parts: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Log of the sum of exponentials over one axis; quicker than that of SciPy."""
+    top = parts.max(axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
+    out = np.exp(parts - top).sum(axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):
-        out: np.ndarray = np.log(np.exp(parts - top[..., None]).sum(axis=-1))
+        np.log(out, out=out)
     out += top
-    return out
-
-
-def _log_t_constant(df: float, size: np.ndarray) -> np.ndarray:
-    """Log of the constant of a standard multivariate t density, by the number of coordinates."""
-    out: np.ndarray = gammaln(0.5 * (df + size)) - gammaln(0.5 * df)
-    out -= 0.5 * size * np.log(df * np.pi)
-    return out
+    result: np.ndarray = out.squeeze(axis)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,27 +277,28 @@ class UnitMixtures:
     def at(self, g: np.ndarray) -> Guess:
         """Return the explanations at the anchors nearest to hubs (n, H)."""
         own = self.anchors
-        nearest = own.nearest(g, self.hub_scale)
-        return Guess(own.z[nearest], own.scale[nearest], own.log_mass[nearest])
+        nearest, z = own.expected(g, self.hub_scale)
+        return Guess(z, own.scale[nearest], own.log_mass[nearest])
 
-    def conditional(self, guess: Guess) -> Conditional:
+    def conditional(self, guess: Guess, points: int) -> Conditional:
         """Return the mixtures with given explanations.
 
         Parameters
         ----------
         guess : Guess
             At n values of the hubs.
+        points : int
+            Points that are drawn of each unit.
         """
         scale, log_mass = guess.scale, guess.log_mass
         with np.errstate(divide="ignore"):
             floor = np.log(np.isfinite(log_mass) * LEAST_SHARE)
         log_share = np.logaddexp(_normalised(log_mass), floor)
-        log_share = _normalised(log_share) + np.log1p(-WIDE_SHARE)
+        share = WIDE_POINTS / points
+        log_share = _normalised(log_share) + np.log1p(-share)
         # A unit without explanations has the wide density alone.
         none = ~np.isfinite(log_mass).any(axis=2, keepdims=True)
-        wide = np.where(none, 0.0, np.log(WIDE_SHARE))
-        shares = np.concatenate(
-            [log_share + np.log(NORMAL_SHARE), log_share + np.log(TAIL_SHARE), wide], axis=2
-        )
+        wide = np.where(none, 0.0, np.log(share))
         inverse = 1.0 / scale if scale.shape[-1] == 1 else np.linalg.inv(scale)
+        shares = np.concatenate([log_share, wide], axis=2)
         return Conditional(guess.mean, scale, inverse, shares, self.wide, self.inside)

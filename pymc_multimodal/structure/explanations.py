@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.special import logsumexp
 
 from pymc_multimodal.structure.climbs import climb_units
+from pymc_multimodal.structure.following import with_slopes
 
 if TYPE_CHECKING:
     from pymc_multimodal.structure.climbs import UnitPoints
@@ -58,6 +59,8 @@ class Explanations:
     log_hubs : array of shape (m,)
     group : array of int, shape (N, K), or None
         Place that stands for each one's explanation, where several places cannot be told apart.
+    slope : array of shape (m, N, K, b, H), or None
+        Derivatives of z with respect to the hubs.
     """
 
     g: np.ndarray
@@ -66,6 +69,7 @@ class Explanations:
     log_mass: np.ndarray
     log_hubs: np.ndarray
     group: np.ndarray | None = None
+    slope: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.g)
@@ -99,6 +103,20 @@ class Explanations:
         """Index of the nearest hubs to each of g, (n, H), in a unit of length (H,); shape (n,)."""
         apart = (g[:, None] - self.g) / unit
         return np.argmin(np.einsum("nah,nah->na", apart, apart), axis=1)
+
+    def expected(self, g: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Expect explanations at hubs (n, H) where the slopes lead to from the nearest hubs.
+
+        Returns
+        -------
+        nearest : array of int, shape (n,)
+        z : array of shape (n, N, K, b)
+        """
+        nearest = self.nearest(g, unit)
+        if self.slope is None:
+            return nearest, self.z[nearest]
+        move = np.einsum("nukbh,nh->nukb", self.slope[nearest], g - self.g[nearest])
+        return nearest, self.z[nearest] + move
 
     def best_hubs(self) -> np.ndarray:
         """Index of the most probable hubs that show each explanation well, shape (N, K).
@@ -271,8 +289,10 @@ def catalogued(
         parent = np.concatenate([edges.row, edges.col])
         child = np.concatenate([edges.col, edges.row])
         known = _completed(density, units, known, parent, child, spread)
+    known = with_slopes(density, units, known, hub_scale)
+    if m > 1:
         order, before = breadth_first_order(tree, 0, directed=False)
-        places = _matched(density, units, known, (before[order[1:]], order[1:]), spread)
+        places = _matched(known, (before[order[1:]], order[1:]))
     at, row, column = (
         np.maximum(places, 0),
         np.arange(m)[:, None, None],
@@ -284,6 +304,7 @@ def catalogued(
         known.scale[row, column, at],
         np.where(places >= 0, known.log_mass[row, column, at], -np.inf),
         known.log_hubs,
+        slope=known.slope[row, column, at],
     )
     return replace(out, group=_groups(density, units, out))
 
@@ -312,19 +333,13 @@ def _completed(
     )
 
 
-def _matched(
-    density: Density,
-    units: Units,
-    known: Explanations,
-    edges: tuple[np.ndarray, np.ndarray],
-    spread: np.ndarray,
-) -> np.ndarray:
+def _matched(known: Explanations, edges: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Match the explanations at the ends of edges, one to one.
 
     Parameters
     ----------
-    density, units, known, spread
-        As for `catalogued`.
+    known : Explanations
+        With slopes.
     edges : tuple of two arrays of int, shape (m - 1,)
         Parents and children, each parent before its children.
 
@@ -333,30 +348,16 @@ def _matched(
     array of int, shape (m, N, K)
         Explanation that is in each place; -1 where there is none.
     """
-    parent, child = edges
-    m, n_units, k, b = known.z.shape
-    starts = known.z[parent].swapaxes(1, 2).reshape(-1, n_units, b)
-    width = known.width[parent].swapaxes(1, 2).reshape(starts.shape)
-    rows = np.repeat(known.g[child], k, axis=0)
-    ends = climb_units(density, units, rows, starts, spread, FEW_STEPS, width)
-    followed = ends.z.reshape(len(child), k, n_units, b).swapaxes(1, 2)
+    m, n_units, k, _ = known.z.shape
     there = np.isfinite(known.log_mass)
     places = np.full((m, n_units, k), -1)
     places[0] = np.where(there[0], np.arange(k), -1)
-    # Where each place was seen last on the way from the first hubs.
-    last = np.repeat(known.z[:1], m, axis=0)
+    # Where each place was seen last on the way from the first hubs, moved along its slope.
+    last, slope = np.repeat(known.z[:1], m, axis=0), np.repeat(known.slope[:1], m, axis=0)
     unit = np.arange(n_units)
-    for e, (p, c) in enumerate(zip(parent, child, strict=True)):
-        expected = last[p].copy()
+    for p, c in zip(*edges, strict=True):
         present = places[p] >= 0
-        own = np.maximum(places[p], 0)
-        expected[present] = followed[e][unit[:, None], own][present]
-        # Hubs move all explanations of a unit alike: where there are as many at both ends, each is
-        # where the common shift leads to. A climb may have passed a kink.
-        alike = present.sum(axis=1) == there[c].sum(axis=1)
-        shift = _mean(known.z[c], there[c]) - _mean(known.z[p], there[p])
-        moved = known.z[p][unit[:, None], own] + shift[:, None]
-        expected = np.where((alike[:, None] & present)[..., None], moved, expected)
+        expected = last[p] + slope[p] @ (known.g[c] - known.g[p])
         step = expected[:, :, None] - known.z[c][:, None]
         r = np.linalg.solve(known.scale[c][:, None], step[..., None])[..., 0]
         distance = np.einsum("upjb,upjb->upj", r, r)
@@ -366,24 +367,18 @@ def _matched(
         for _ in range(k):
             flat = distance.reshape(n_units, -1)
             best = np.argmin(flat, axis=1)
-            rows_ = np.flatnonzero(np.isfinite(flat[unit, best]))
-            if not len(rows_):
+            rows = np.flatnonzero(np.isfinite(flat[unit, best]))
+            if not len(rows):
                 break
-            place, j = np.divmod(best[rows_], k)
-            places[c, rows_, place] = j
-            distance[rows_, place] = np.inf
-            distance[rows_, :, j] = np.inf
-        last[c] = expected
-        now = places[c] >= 0
-        last[c][now] = known.z[c][unit[:, None], np.maximum(places[c], 0)][now]
+            place, j = np.divmod(best[rows], k)
+            places[c, rows, place] = j
+            distance[rows, place] = np.inf
+            distance[rows, :, j] = np.inf
+        last[c], slope[c] = expected, slope[p]
+        now, own = places[c] >= 0, np.maximum(places[c], 0)
+        last[c][now] = known.z[c][unit[:, None], own][now]
+        slope[c][now] = known.slope[c][unit[:, None], own][now]
     return places
-
-
-def _mean(z: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Mean over the explanations that are there: (N, K, b) to (N, b)."""
-    count = np.maximum(there.sum(axis=1), 1)[:, None]
-    out: np.ndarray = np.where(there[..., None], z, 0.0).sum(axis=1) / count
-    return out
 
 
 def _groups(density: Density, units: Units, known: Explanations) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.structure.climbs import climb_units
+from pymc_multimodal.structure.climbs import climb_units, evaluations_of_look
 from pymc_multimodal.structure.conditional import Guess, log_sum
 from pymc_multimodal.structure.explanations import SAME_OPTIMUM
 
 if TYPE_CHECKING:
-    from pymc_multimodal.structure.conditional import UnitMixtures
+    from pymc_multimodal.structure.conditional import Conditional, UnitMixtures
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
@@ -22,8 +22,8 @@ __all__ = ["Extended", "UnitProposals"]
 # Numbers of an array at a time. Measured: smaller arrays, which stay in the processor's cache, are
 # three times quicker than larger ones.
 MAX_NUMBERS = 500_000
-# Newton steps from the explanations at an anchor. Measured: examples/benchmarks/structure.py
-NEWTON_STEPS = 2
+# Newton steps from where the slopes at an anchor lead. Measured: examples/benchmarks/structure.py
+NEWTON_STEPS = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Extended:
     log_value : array of shape (n, M, N)
         Log density of each unit.
     log_hubs : array of shape (n,)
-    log_parts : array of shape (n, M, N, 2 K + 1)
+    log_parts : array of shape (K + 1, n, M, N)
         Logs of the densities that the points were drawn from, by component.
     """
 
@@ -59,7 +59,7 @@ class Extended:
     @cached_property
     def log_mean(self) -> np.ndarray:
         """Log of the mean weight of each unit, shape (n, N)."""
-        out: np.ndarray = log_sum(self.log_weight.swapaxes(1, 2)) - np.log(self.z.shape[1])
+        out: np.ndarray = log_sum(self.log_weight, axis=1) - np.log(self.z.shape[1])
         return out
 
     @property
@@ -98,8 +98,7 @@ class Extended:
         A point belongs to the explanation of the largest density there.
         """
         share = self.share
-        parts = np.maximum(self.log_parts[..., :k], self.log_parts[..., k : 2 * k])
-        label = np.argmax(parts, axis=3)
+        label = np.argmax(self.log_parts[:k], axis=0)
         return np.stack([np.sum(share, axis=1, where=label == j) for j in range(k)], axis=2)
 
 
@@ -126,8 +125,15 @@ class UnitProposals:
     def rows(self) -> int:
         """Number of hubs that are treated at a time."""
         n, b = self.mixtures.inside.shape
-        parts = n * (2 * self.mixtures.n_explanations + 1 + 4 * b)
+        parts = n * (self.mixtures.n_explanations + 1 + 4 * b)
         return max(1, int(MAX_NUMBERS // (self.points * parts)))
+
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations for each of the hubs beside those of the points."""
+        b = self.mixtures.inside.shape[1]
+        looks = (NEWTON_STEPS + 1) * evaluations_of_look(b)
+        return looks * self.mixtures.n_explanations if self.units.n_hubs else 0
 
     def draw(
         self,
@@ -151,7 +157,7 @@ class UnitProposals:
         Extended
         """
         units, m = self.units, self.points
-        conditional = self.mixtures.conditional(self.explained(density, g))
+        conditional = self.conditional(self.explained(density, g))
         z = conditional.sample(m, rng, given)
         x = units.scatter(np.repeat(g, m, axis=0), z.reshape(-1, *z.shape[2:]))
         terms = density.terms(x)
@@ -161,6 +167,10 @@ class UnitProposals:
         hubs = units.of_hubs(terms).reshape(len(g), m)[:, 0]
         weight[np.isnan(weight)] = -np.inf
         return Extended(g, z, weight, value, hubs, parts)
+
+    def conditional(self, guess: Guess) -> Conditional:
+        """Return the mixtures with given explanations."""
+        return self.mixtures.conditional(guess, self.points)
 
     def explained(self, density: Density, g: np.ndarray) -> Guess:
         """Return the explanations at hubs: those at an anchor, followed by Newton steps."""

@@ -78,6 +78,8 @@ class Explained:
         Standard deviations of the hubs.
     spread : array of shape (N, b)
         Unit of length of the units' coordinates.
+    ends : array of shape (p, H)
+        Hubs at which climbs of all coordinates have ended.
     """
 
     clusters: Clusters | None
@@ -85,6 +87,7 @@ class Explained:
     anchors: Explanations
     hub_scale: np.ndarray
     spread: np.ndarray
+    ends: np.ndarray
 
     @property
     def n_explanations(self) -> np.ndarray:
@@ -201,7 +204,7 @@ def explain_hubs(
         z = unit_starts(density, units, STARTS, rng)
         anchors = explain(density, units, np.zeros((1, 0)), z, spread)
         anchors = catalogued(density, units, anchors, np.zeros(0), spread)
-        return Explained(None, of_hubs, anchors, np.zeros(0), spread)
+        return Explained(None, of_hubs, anchors, np.zeros(0), spread, np.zeros((0, 0)))
     z = unit_starts(density, units, FIRST_STARTS, rng)
     if optima is None or not len(optima):
         # By differences where there is no gradient: a trust-region method takes longer for its own
@@ -210,7 +213,8 @@ def explain_hubs(
             max_iter=MAX_ITERATIONS, optimiser="lbfgs" if density.has_gradient else "differences"
         )
         optima = climb_ends(density, starts, settings, density.prior_draws(HUB_CLIMBS, rng))
-    particles, begun = optima[rng.permutation(len(optima))[:MAX_OPTIMA]][:, hubs], False
+    ends = optima[rng.permutation(len(optima))[:MAX_OPTIMA]][:, hubs]
+    particles, begun = ends, False
     for _ in range(SEARCHES):
         tempered = Tempering(density, units, of_hubs.spread, spread, z)
         particles, known = tempered.run(particles, rng, begun=begun)
@@ -228,7 +232,7 @@ def explain_hubs(
     anchors = known.joined(at_modes)
     hub_scale = np.maximum(particles.std(axis=0), LEAST_SCALE * of_hubs.spread)
     anchors = catalogued(density, units, anchors, hub_scale, spread)
-    return Explained(clusters, of_hubs, anchors, hub_scale, spread)
+    return Explained(clusters, of_hubs, anchors, hub_scale, spread, ends)
 
 
 def several_explanations(
@@ -288,10 +292,10 @@ def missing_explanations(
     )
     found = explain(density, units, g, both, proposals.spread)
     # Where the weight of an optimum is far above the unit's mean, no known explanation covers it.
-    at = proposals.mixtures.conditional(known)
+    at = proposals.conditional(known)
     log_q = log_sum(at.log_parts(found.z.swapaxes(1, 2))).swapaxes(1, 2)
     with np.errstate(invalid="ignore"):
-        ratio = found.height(units.sizes) - log_q - log_sum(found.log_mass)[..., None]
+        ratio = found.height(units.sizes) - log_q - log_sum(found.log_mass, axis=-1)[..., None]
     new = ratio > np.log(UNCOVERED_RATIO)
     share: np.ndarray = (found.share * new).sum(axis=2).mean(axis=0)
     return share, found

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from pymc_multimodal.structure.extended import Extended, UnitProposals
+    from pymc_multimodal.structure.extended import UnitProposals
     from pymc_multimodal.target.density import Density
 
 __all__ = ["UnbiasedMarginal", "UnitSample", "choose_points", "draw_units"]
 
-# Variance of the log marginal density that M points of each unit leave, at most where this needs
-# no more than the largest M. Measured: Doucet et al. 2015 (doi:10.1093/biomet/asu075) find values
-# near 1 best for chains; importance sampling wants less.
-MAX_VARIANCE = 0.5
-LEAST_POINTS, MOST_POINTS = 12, 64
+# Numbers of points that are tried. Conventional.
+TRIED_POINTS = (8, 12, 16, 24, 32, 48, 64)
+# Variance of the log marginal density below which no more points are tried. Conventional: a tenth
+# of the effective size.
+LOW_VARIANCE = 0.1
+# Median of the square of a standard normal variable.
+MEDIAN_SQUARE = 0.4549
+# Evaluations that take as long as one point, whose density has to be found, too. Measured:
+# examples/benchmarks/structure.py
+EVALUATIONS_PER_POINT = 2.0
 
 
 class UnbiasedMarginal:
@@ -104,18 +109,36 @@ def _grouped(mass: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     return out
 
 
-def choose_points(drawn: Extended) -> int:
-    """Return how many points each unit needs, by the variance of some weights.
+def choose_points(
+    density: Density, proposals: UnitProposals, g: np.ndarray, rng: np.random.Generator
+) -> int:
+    r"""Return how many points of each unit give the largest effective size for their cost.
+
+    Estimates of the marginal density whose logarithm has the variance :math:`\sigma^2` reduce the
+    effective size by :math:`e^{-\sigma^2}`.
 
     Parameters
     ----------
-    drawn : Extended
-        At typical hubs.
+    density : Density
+    proposals : UnitProposals
+    g : array of shape (n, H)
+        Typical hubs.
+    rng : numpy.random.Generator
 
     Returns
     -------
     int
     """
-    weight = drawn.share * drawn.z.shape[1]
-    variance = np.median(weight.var(axis=1, ddof=1).sum(axis=1))
-    return int(np.clip(np.ceil(variance / MAX_VARIANCE), LEAST_POINTS, MOST_POINTS))
+    best, least = TRIED_POINTS[0], np.inf
+    for points in TRIED_POINTS:
+        tried = replace(proposals, points=points)
+        first, second = (tried.draw(density, g, rng).log_marginal for _ in range(2))
+        with np.errstate(invalid="ignore"):
+            square = np.square(first - second)
+        variance = 0.5 * float(np.nanmedian(square)) / MEDIAN_SQUARE
+        cost = points + proposals.evaluations / EVALUATIONS_PER_POINT
+        if np.log(cost) + variance < least:
+            best, least = points, np.log(cost) + variance
+        if variance < LOW_VARIANCE:
+            break
+    return best

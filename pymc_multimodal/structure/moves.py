@@ -62,14 +62,14 @@ class UnitGenerator(Generator):
         """Minus the log density of the product."""
         units, mixtures = self.proposals.units, self.proposals.mixtures
         g, z = x[:, units.hubs], units.gather(x)
-        at = mixtures.conditional(mixtures.at(g))
+        at = self.proposals.conditional(mixtures.at(g))
         log_q = log_sum(at.log_parts(z[:, None]))[:, 0].sum(axis=1)
         out: np.ndarray = -log_q
         return out if self.hubs is None else out + self.hubs.minus_log_q(g, rng)
 
     def _with_units(self, g: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         mixtures = self.proposals.mixtures
-        at = mixtures.conditional(mixtures.at(g))
+        at = self.proposals.conditional(mixtures.at(g))
         return self.proposals.units.scatter(g, at.sample(1, rng)[:, 0])
 
 

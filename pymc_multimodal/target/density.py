@@ -260,6 +260,8 @@ class Density:
         parts = [x[i : i + TERM_CHUNK] for i in range(0, len(x), TERM_CHUNK)]
         results = [self._counted(p, partial(self._here, p, function), False) for p in parts]
         self._tallied(results)
+        if len(results) == 1:
+            return results[0].grad
         none = np.empty((0, len(model.depends)))
         return np.concatenate([none, *(r.grad for r in results)])
 

@@ -21,6 +21,9 @@ MIN_UNITS = 3
 # about three units of up to eight coordinates, up to ten hubs".
 MAX_UNIT = 8
 MAX_HUBS = 10
+# Terms of a unit up to which they are added one by one. Measured: twice as quick as sums of runs
+# for one or two terms, and as quick for eight.
+FEW_TERMS = 8
 # Coordinates that the name of a unit shows, and units or hubs that a text lists. Conventional.
 SHOWN = 3
 LISTED = 6
@@ -118,7 +121,12 @@ class Units:
         """Sum the terms of each unit: (n, T) to (n, N)."""
         order, starts, filled = self._runs
         out = np.zeros((len(terms), self.n_units))
-        if len(order) and len(terms):
+        if not len(order) or not len(terms):
+            return out
+        if len(self._columns):
+            for own, column in self._columns:
+                out[:, own] += terms[:, column]
+        else:
             out[:, filled] = np.add.reduceat(terms[:, order], starts, axis=1)
         return out
 
@@ -137,12 +145,32 @@ class Units:
         return f"{self.n_units} units of {size} coordinate{plural}{along}, {hubs}"
 
     @cached_property
+    def _columns(self) -> list[tuple[slice | np.ndarray, slice | np.ndarray]]:
+        """Units that have a first, second, ... term, and which it is; empty if these are many."""
+        order, starts, filled = self._runs
+        count = np.diff(np.append(starts, len(order)))
+        if count.max(initial=0) > FEW_TERMS:
+            return []
+        several = [np.flatnonzero(count > j) for j in range(int(count.max(initial=0)))]
+        return [
+            (_slice(filled[own]), _slice(order[starts[own] + j])) for j, own in enumerate(several)
+        ]
+
+    @cached_property
     def _runs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The order of terms by unit, where each unit begins in it, and units that have terms."""
         order = np.argsort(self.unit_of_term, kind="stable")
         order = order[np.count_nonzero(self.unit_of_term < 0) :]
         filled, starts = np.unique(self.unit_of_term[order], return_index=True)
         return order, starts, filled
+
+
+def _slice(index: np.ndarray) -> slice | np.ndarray:
+    """Return a slice where indices follow one another: it needs no copy."""
+    first = int(index[0])
+    if np.array_equal(index, np.arange(first, first + len(index))):
+        return slice(first, first + len(index))
+    return index
 
 
 def find_units(depends: np.ndarray, places: Sequence[Place]) -> Units | None:

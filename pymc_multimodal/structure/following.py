@@ -1,0 +1,68 @@
+"""How explanations move with the hubs: they are followed from one value of the hubs to others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymc_multimodal.structure.explanations import Explanations
+    from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.units import Units
+
+__all__ = ["with_slopes"]
+
+# Step of the hubs in differences, in their standard deviations. Conventional: explanations move by
+# less than their width over it.
+HUB_STEP = 0.02
+
+
+def with_slopes(
+    density: Density, units: Units, known: Explanations, hub_scale: np.ndarray
+) -> Explanations:
+    r"""Return the explanations with the derivatives of their places with respect to the hubs.
+
+    At an optimum :math:`\partial_z \gamma_i = 0`, so that with the covariance :math:`C` of the
+    normal approximation :math:`\mathrm dz / \mathrm dg = C \, \partial_z \partial_g \gamma_i`.
+
+    Parameters
+    ----------
+    density : Density
+    units : Units
+    known : Explanations
+        At m values of the hubs.
+    hub_scale : array of shape (H,)
+        Unit of length of the hubs.
+
+    Returns
+    -------
+    Explanations
+    """
+    m, n_units, k, b = known.z.shape
+    h, step = known.g.shape[1], HUB_STEP * hub_scale
+    z, width = known.z.swapaxes(1, 2), known.width.swapaxes(1, 2)
+    mixed = np.empty((m, k, n_units, b, h))
+    for i in range(b):
+        for j in range(h):
+            move, shift = width * (np.arange(b) == i), step * (np.arange(h) == j)
+            corners = [
+                s * t * _value(density, units, known.g + t * shift, z + s * move)
+                for s in (1, -1)
+                for t in (1, -1)
+            ]
+            with np.errstate(invalid="ignore"):
+                mixed[..., i, j] = sum(corners) / (4.0 * width[..., i] * step[j])
+    # Outside of the support there is no derivative.
+    mixed[~np.isfinite(mixed).all(axis=(3, 4))] = 0.0
+    scale = known.scale
+    slope = scale @ (scale.swapaxes(-1, -2) @ mixed.swapaxes(1, 2))
+    return replace(known, slope=slope)
+
+
+def _value(density: Density, units: Units, g: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Log density of each unit: hubs (m, H) and units (m, K, N, b) to (m, K, N)."""
+    m, k = z.shape[:2]
+    x = units.scatter(np.repeat(g, k, axis=0), z.reshape(m * k, *z.shape[2:]))
+    return units.by_unit(density.terms(x)).reshape(m, k, -1)

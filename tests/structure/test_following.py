@@ -1,0 +1,49 @@
+"""How explanations move with the hubs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pymc_multimodal.structure.explanations import catalogued, explain
+from pymc_multimodal.structure.following import with_slopes
+from unit_targets import shifted_wells
+
+
+def test_slopes_are_the_derivatives_of_the_explanations(rng):
+    # The wells of unit i are at +-1 + a_i g.
+    slope = np.array([0.5, -1.0, 2.0])
+    density, units = shifted_wells(slope)
+    g = np.array([[0.0], [0.3]])
+    starts = np.concatenate([np.full((1, 3, 1), s) for s in (-1.5, 1.5)])
+    known = explain(density, units, g, starts, np.ones((3, 1)))
+    found = with_slopes(density, units, known, np.ones(1))
+    expected = np.broadcast_to(slope[:, None, None, None], found.slope.shape[1:])
+    np.testing.assert_allclose(found.slope, np.broadcast_to(expected, found.slope.shape), atol=0.02)
+
+
+def test_explanations_are_expected_where_the_slopes_lead_to():
+    slope = np.array([0.5, -1.0, 2.0])
+    density, units = shifted_wells(slope)
+    starts = np.concatenate([np.full((1, 3, 1), s) for s in (-1.5, 1.5)])
+    known = explain(density, units, np.zeros((1, 1)), starts, np.ones((3, 1)))
+    found = with_slopes(density, units, known, np.ones(1))
+    nearest, z = found.expected(np.array([[2.0]]), np.ones(1))
+    assert nearest.tolist() == [0]
+    at = found.z[0] + 2.0 * slope[:, None, None]
+    np.testing.assert_allclose(z[0], at, atol=0.05)
+
+
+def test_an_explanation_keeps_its_place_where_the_other_is_gone():
+    # Far from zero, the hub tilts all units so much that one well of two is no optimum.
+    density, units = shifted_wells(np.zeros(3), tilt=2.5)
+    g = np.array([[0.0], [-3.0], [3.0]])
+    starts = np.concatenate([np.full((1, 3, 1), s) for s in (-1.5, 1.5)])
+    known = explain(density, units, g, starts, np.ones((3, 1)))
+    places = catalogued(density, units, known, np.ones(1), np.ones((3, 1)))
+    there = np.isfinite(places.log_mass)
+    alone = there.sum(axis=2) == 1
+    assert alone.any()
+    above = places.z[..., 0] > 0
+    of_place = [np.unique(above[:, :, k][there[:, :, k]]) for k in range(2)]
+    assert [len(v) for v in of_place] == [1, 1]
+    assert of_place[0] != of_place[1]
