@@ -10,6 +10,7 @@ from __future__ import annotations
 from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture, first_mixture
 from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
 from pymc_multimodal.approximation.rounds import (
+    MAX_EXCESS,
     MAX_GROWTH,
     Approximation,
     approximate,
@@ -30,6 +31,7 @@ from pymc_multimodal.approximation.weigh import (
 
 __all__ = [
     "DRAWS_OF_MODE",
+    "MAX_EXCESS",
     "MAX_GROWTH",
     "Approximation",
     "FirstAnswer",

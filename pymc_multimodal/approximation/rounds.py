@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes, StartDistribution
     from pymc_multimodal.target.target import Target
 
-__all__ = ["MAX_GROWTH", "Approximation", "approximate", "approximate_again"]
+__all__ = ["MAX_EXCESS", "MAX_GROWTH", "Approximation", "approximate", "approximate_again"]
 
 # Draws of the first sample and of the later ones: at least, for each mode, and for each dimension.
 # Measured: examples/benchmarks/exits.py

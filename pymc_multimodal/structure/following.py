@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,17 +11,17 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
-__all__ = ["with_slopes"]
+__all__ = ["slopes_of"]
 
 # Step of the hubs in differences, in their standard deviations. Conventional: explanations move by
 # less than their width over it.
 HUB_STEP = 0.02
 
 
-def with_slopes(
+def slopes_of(
     density: Density, units: Units, known: Explanations, hub_scale: np.ndarray
-) -> Explanations:
-    r"""Return the explanations with the derivatives of their places with respect to the hubs.
+) -> np.ndarray:
+    r"""Return the derivatives of the places of explanations with respect to the hubs.
 
     At an optimum :math:`\partial_z \gamma_i = 0`, so that with the covariance :math:`C` of the
     normal approximation :math:`\mathrm dz / \mathrm dg = C \, \partial_z \partial_g \gamma_i`.
@@ -38,7 +37,7 @@ def with_slopes(
 
     Returns
     -------
-    Explanations
+    array of shape (m, N, K, b, H)
     """
     m, n_units, k, b = known.z.shape
     h, step = known.g.shape[1], HUB_STEP * hub_scale
@@ -57,8 +56,8 @@ def with_slopes(
     # Outside of the support there is no derivative.
     mixed[~np.isfinite(mixed).all(axis=(3, 4))] = 0.0
     scale = known.scale
-    slope = scale @ (scale.swapaxes(-1, -2) @ mixed.swapaxes(1, 2))
-    return replace(known, slope=slope)
+    out: np.ndarray = scale @ (scale.swapaxes(-1, -2) @ mixed.swapaxes(1, 2))
+    return out
 
 
 def _value(density: Density, units: Units, g: np.ndarray, z: np.ndarray) -> np.ndarray:

@@ -10,9 +10,10 @@ import numpy as np
 
 from pymc_multimodal.search import ModeSearch, StartDistribution, climb_ends
 from pymc_multimodal.status import counted
+from pymc_multimodal.structure.catalogue import catalogued
 from pymc_multimodal.structure.clusters import Clusters, cluster
 from pymc_multimodal.structure.conditional import log_sum
-from pymc_multimodal.structure.explanations import Explanations, catalogued, explain
+from pymc_multimodal.structure.explanations import Explanations, explain
 from pymc_multimodal.structure.marginal import LaplaceMarginal
 from pymc_multimodal.structure.tempering import Tempering
 from pymc_multimodal.target import Density

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-
-from pymc_multimodal.structure.explanations import catalogued, explain
-from pymc_multimodal.structure.following import with_slopes
 from unit_targets import shifted_wells
+
+from pymc_multimodal.structure.catalogue import catalogued
+from pymc_multimodal.structure.explanations import explain
+from pymc_multimodal.structure.following import slopes_of
 
 
 def test_slopes_are_the_derivatives_of_the_explanations(rng):
@@ -16,9 +17,9 @@ def test_slopes_are_the_derivatives_of_the_explanations(rng):
     g = np.array([[0.0], [0.3]])
     starts = np.concatenate([np.full((1, 3, 1), s) for s in (-1.5, 1.5)])
     known = explain(density, units, g, starts, np.ones((3, 1)))
-    found = with_slopes(density, units, known, np.ones(1))
-    expected = np.broadcast_to(slope[:, None, None, None], found.slope.shape[1:])
-    np.testing.assert_allclose(found.slope, np.broadcast_to(expected, found.slope.shape), atol=0.02)
+    found = slopes_of(density, units, known, np.ones(1))
+    expected = np.broadcast_to(slope[:, None, None, None], found.shape[1:])
+    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=0.02)
 
 
 def test_explanations_are_expected_where_the_slopes_lead_to():
@@ -26,7 +27,7 @@ def test_explanations_are_expected_where_the_slopes_lead_to():
     density, units = shifted_wells(slope)
     starts = np.concatenate([np.full((1, 3, 1), s) for s in (-1.5, 1.5)])
     known = explain(density, units, np.zeros((1, 1)), starts, np.ones((3, 1)))
-    found = with_slopes(density, units, known, np.ones(1))
+    found = catalogued(density, units, known, np.ones(1), np.ones((3, 1)))
     nearest, z = found.expected(np.array([[2.0]]), np.ones(1))
     assert nearest.tolist() == [0]
     at = found.z[0] + 2.0 * slope[:, None, None]
