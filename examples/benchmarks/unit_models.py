@@ -23,12 +23,16 @@ class UnitModel:
         Posterior probability that the coordinate `above` of each unit is above the border.
     above : callable
         ``above(fit)`` tells for each unit, and each of its explanations, whether it is there.
+    is_upper : callable
+        ``is_upper(draws)`` tells for each draw, and each unit, whether it is there, (n, N), from
+        arrays of draws by variable, each of shape (n, ...).
     """
 
     model: pm.Model
     log_evidence: float
     upper: np.ndarray = field(default_factory=lambda: np.zeros(0))
     above: object = None
+    is_upper: object = None
 
 
 def wells(pairs: int = 16) -> UnitModel:
@@ -43,7 +47,13 @@ def wells(pairs: int = 16) -> UnitModel:
     total = logsumexp(one)
     upper = np.full(pairs, np.exp(logsumexp(one[x > 0]) - total))
     log_z = pairs * float(total + np.log(x[1] - x[0]))
-    return UnitModel(model, log_z, upper, lambda fit: fit.units.location[:pairs, :, 0] > 0)
+    return UnitModel(
+        model,
+        log_z,
+        upper,
+        lambda fit: fit.units.location[:pairs, :, 0] > 0,
+        lambda draws: draws["d"] > 0,
+    )
 
 
 def population(n: int = 20, seed: int = 11) -> UnitModel:
@@ -81,7 +91,11 @@ def population(n: int = 20, seed: int = 11) -> UnitModel:
         return z == np.nanmax(z, axis=1, keepdims=True)
 
     shares = np.array([(weight * u).sum() for u in upper])
-    return UnitModel(model, float(total + np.log(cell)), shares, above)
+
+    def is_upper(draws):
+        return draws["mu"][:, None] + draws["tau"][:, None] * draws["z"] > 1.2
+
+    return UnitModel(model, float(total + np.log(cell)), shares, above, is_upper)
 
 
 def shifts(n: int = 200, seed: int = 3) -> UnitModel:
@@ -131,7 +145,15 @@ def groups(n: int = 30) -> UnitModel:
     for value, s in zip(y, sd, strict=True):
         joint = joint + norm.logpdf(value, x**2 / 2, np.sqrt(s**2 + np.exp(2 * log_tau)))
     cell = 17 / 1200 * 12 / 2400
-    return UnitModel(model, float(logsumexp(joint) + np.log(cell)))
+    total = logsumexp(joint)
+    upper = np.exp(logsumexp(joint[:, x[0] > 0]) - total)
+    return UnitModel(
+        model,
+        float(total + np.log(cell)),
+        np.array([upper]),
+        lambda fit: np.empty((1, 0)),
+        lambda draws: draws["g"][:, None] > 0,
+    )
 
 
 def missing() -> UnitModel:
