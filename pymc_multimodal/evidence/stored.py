@@ -16,6 +16,7 @@ chains have in the modes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from scipy.special import logsumexp
 
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal._diagnostics import rank_diagnostics
+from pymc_multimodal._text import html_list
 from pymc_multimodal.evidence.bridge import (
     LOG_MARKOV,
     bridge,
@@ -110,6 +112,11 @@ class LogEvidence:
             )
         lines += [f"  {s.level}: {s}" for s in self.statuses]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Write the text for a notebook."""
+        first, *rest = repr(self).strip("<>").splitlines()
+        return f"<p><b>{escape(first.rstrip('>'))}</b></p>{html_list([s.strip() for s in rest])}"
 
 
 def evidence_of_draws(
