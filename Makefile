@@ -31,7 +31,7 @@ help:
 	@echo "make build      sdist and wheel into dist, checked"
 	@echo "make clean      remove what was built, and caches; make distclean: environments too"
 
-demo: $(VENV)/.installed-examples
+demo: $(VENV)/.installed-demo
 	@MPLBACKEND=Agg $(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.installed-dev
@@ -54,10 +54,12 @@ docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# sdist, and the wheel made from it, with what it must contain.
 build: $(VENV)/.installed-dev
 	@rm -rf dist
 	@$(BIN)/python -m build
 	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/python .ci/check_wheel.py dist/*.whl
 
 clean:
 	@rm -rf build dist docs/_build examples/output .hypothesis .import_linter_cache \
@@ -80,6 +82,17 @@ $(VENV)/.python: FORCE
 		$(PYTHON) -m venv $(VENV); \
 		echo "$$want in $(CURDIR)" > $@; \
 	fi
+
+# The demo needs no torch, which on Linux brings gigabytes of libraries for GPUs with it. An
+# environment that has an extra has all that the demo needs.
+$(VENV)/.installed-demo: $(VENV)/.python pyproject.toml constraints.txt pymc_multimodal/_version.py
+	@if ! compgen -G "$(VENV)/.installed-*" > /dev/null; then \
+		echo "Installing pymc-multimodal without torch into $(VENV); from nothing this takes some minutes"; \
+		$(BIN)/python .ci/dependencies.py --without torch zuko > $(VENV)/demo.txt; \
+		$(BIN)/python -m pip install -qq -c constraints.txt -r $(VENV)/demo.txt; \
+		$(BIN)/python -m pip install -qq --no-deps -e .; \
+	fi
+	@touch $@
 
 # One stamp per extra.
 $(VENV)/.installed-%: $(VENV)/.python pyproject.toml constraints.txt pymc_multimodal/_version.py

@@ -6,13 +6,17 @@ from pymc_multimodal._version import __version__
 from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.emulation import Emulation
+from pymc_multimodal.evidence import LogEvidence
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin import (
     FitSettings,
     MultimodalDiffusion,
     attach,
+    compare,
     fit,
+    log_evidence,
     mode_table,
+    plot_compare,
     plot_emulator,
     plot_modes,
     relabel,
@@ -46,6 +50,7 @@ __all__ = [
     "FitSettings",
     "Hybrid",
     "LocalSampling",
+    "LogEvidence",
     "ModeSearch",
     "ModelError",
     "MultimodalDiffusion",
@@ -59,8 +64,11 @@ __all__ = [
     "Symmetry",
     "__version__",
     "attach",
+    "compare",
     "fit",
+    "log_evidence",
     "mode_table",
+    "plot_compare",
     "plot_emulator",
     "plot_modes",
     "relabel",

@@ -10,6 +10,7 @@ import numpy as np
 from pymc_multimodal.moves.delayed import delayed_move
 from pymc_multimodal.moves.local import MoveParameters, MoveState, state_at
 from pymc_multimodal.regions import PermutedPartition
+from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals import Generator
@@ -209,6 +210,19 @@ class Kernel:
     generator: Generator
     moves: tuple[Move, ...]
     every: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        """Name the moves and the generator; the arrays are in the attributes."""
+        moves = ", ".join(
+            f"{type(move).__name__} with every draw"
+            if n == 1
+            else f"{type(move).__name__} with one draw in {n}"
+            for move, n in zip(self.moves, self.every, strict=True)
+        )
+        return (
+            f"<Kernel: {moves}; {counted(self.jumps, 'proposal')} for each draw, from "
+            f"{type(self.generator).__name__}>"
+        )
 
     @property
     def jumps(self) -> int:

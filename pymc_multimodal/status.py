@@ -83,7 +83,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "unit_modes": StatusKind(("structure",), _WARNING),
     # Regions and their chains
     "overlap": StatusKind(("regions", "evidence"), _EITHER),
-    "r_hat": StatusKind(("regions",), _WARNING),
+    "r_hat": StatusKind(("regions", "evidence"), _WARNING),
     "away": StatusKind(("regions",), _WARNING),
     "negligible_region": StatusKind(("regions",), _INFO),
     # Evidences and weights
@@ -91,6 +91,8 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "pareto_k": StatusKind(("evidence",), _EITHER),
     "bridge": StatusKind(("evidence",), _WARNING),
     "border": StatusKind(("evidence",), _WARNING),
+    "improper": StatusKind(("evidence",), _WARNING),
+    "support": StatusKind(("evidence",), _INFO),
     "challenge": StatusKind(("challenge",), _EITHER),
     # The fit as a whole
     "budget": StatusKind(("fit",), _WARNING),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.challenge.statuses import inconclusive_status
+from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +100,16 @@ class ChallengeResult:
     inconclusive: str
     n_climbs: int
     statuses: tuple[Status, ...]
+
+    def __repr__(self) -> str:
+        """Say whether the fit stands; the arrays are in the attributes."""
+        found = "no counterexample"
+        if len(self.counterexamples):
+            found = counted(len(self.counterexamples), "counterexample")
+        particles = f"{self.effective:.0f} effective particles"
+        if self.inconclusive:
+            particles = f"tempered search inconclusive: {self.inconclusive.rstrip('.')}"
+        return f"<ChallengeResult: {found}, {counted(self.n_climbs, 'climb')}, {particles}>"
 
     @classmethod
     def unknown(cls, n_regions: int, dim: int, cause: str) -> ChallengeResult:

@@ -1,7 +1,7 @@
 """The evidence of each region, and the weights of the modes, with their errors.
 
-The log density is evaluated by `extend_samples`, `cross_check` and `leaked_mass` alone. No function
-changes a record that it is given.
+The log density is evaluated by `extend_samples`, `cross_check`, `leaked_mass` and
+`evidence_of_draws` alone. No function changes a record that it is given.
 """
 
 from pymc_multimodal.evidence.allocation import (
@@ -36,6 +36,7 @@ from pymc_multimodal.evidence.samples import (
     replace_densities,
 )
 from pymc_multimodal.evidence.statuses import unmixed_status
+from pymc_multimodal.evidence.stored import LogEvidence, evidence_of_draws
 
 __all__ = [
     "FIRST_PROPOSALS",
@@ -47,12 +48,14 @@ __all__ = [
     "Bridge",
     "BridgeSamples",
     "CrossCheck",
+    "LogEvidence",
     "Weights",
     "begin_samples",
     "bridge",
     "cross_check",
     "draw_ratios",
     "estimate",
+    "evidence_of_draws",
     "extend_samples",
     "leaked_mass",
     "logit_interval",

@@ -10,7 +10,7 @@ from scipy.special import expit
 from pymc_multimodal._diagnostics import ess
 from pymc_multimodal.regions import watched_columns
 
-__all__ = ["Bridge", "bridge", "slowest_moment"]
+__all__ = ["Bridge", "bridge", "influences", "slowest_moment", "variance_of_mean"]
 
 # Change of the log evidence, in nats, at which the iteration ends; and its most steps.
 # Conventional: far below any standard error that matters; the iteration converges linearly.
@@ -178,6 +178,38 @@ def _variances(
     draws: np.ndarray, proposals: np.ndarray, log_r: float, s1: float, max_effective: float
 ) -> tuple[float, float]:
     """Variance of the log evidence from the draws and from the proposals, by linearisation."""
+    by_draws, by_proposals = influences(draws, proposals, log_r, s1)
+    if not np.isfinite(by_draws).all():
+        return np.inf, np.inf
+    var_a = np.var(by_proposals, ddof=1) / len(by_proposals)
+    return variance_of_mean(by_draws, max_effective), float(var_a)
+
+
+def influences(
+    draws: np.ndarray, proposals: np.ndarray, log_r: float, s1: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each draw and each proposal adds to the error of the log evidence.
+
+    The error is, by linearisation of the estimating equation at its solution, the mean of the
+    draws' influences plus the mean of the proposals'.
+
+    Parameters
+    ----------
+    draws : array of shape (chains, n)
+        Log ratios at draws of the target.
+    proposals : array of shape (m,)
+        Log ratios at draws of q.
+    log_r : float
+        The solution (nats).
+    s1 : float
+        Share of the draws among all effective points.
+
+    Returns
+    -------
+    by_draws : array of shape (chains, n)
+    by_proposals : array of shape (m,)
+        In nats, each of mean zero; infinite where draws and proposals do not overlap at all.
+    """
     s2 = 1.0 - s1
     # The terms a and b have equal means at the solution.
     with np.errstate(over="ignore"):
@@ -188,15 +220,28 @@ def _variances(
     # Slope of the difference of their means in log r.
     slope = np.mean(a * (1.0 - share_a)) + np.mean(b * share_b)
     if not slope > 0:
-        return np.inf, np.inf
-    # The variance of the draws' mean is estimated twice, and the larger estimate is taken. The
-    # spread of a few chains' means is noisy. The autocorrelation within chains misses differences
-    # between chains that hardly ever change places.
-    own = np.nan_to_num(ess(b[:, :, None], "mean")[0], nan=1.0)
-    independent = float(np.clip(min(own, max_effective), 1.0, b.size))
-    var_b = max(np.var(b, ddof=1) / independent, np.var(b.mean(axis=1), ddof=1) / len(b))
-    var_a = np.var(a, ddof=1) / len(a)
-    return float(var_b / slope**2), float(var_a / slope**2)
+        return np.full(draws.shape, np.inf), np.full(proposals.shape, np.inf)
+    return (np.mean(b) - b) / slope, (a - np.mean(a)) / slope
+
+
+def variance_of_mean(values: np.ndarray, max_effective: float) -> float:
+    """Return the variance of the mean of autocorrelated values.
+
+    It is estimated twice, and the larger estimate is taken. The spread of a few chains' means is
+    noisy. The autocorrelation within chains misses differences between chains that hardly ever
+    change places.
+
+    Parameters
+    ----------
+    values : array of shape (chains, n)
+    max_effective : float
+        Upper bound of the number of values that count as independent.
+    """
+    own = np.nan_to_num(ess(values[:, :, None], "mean")[0], nan=1.0)
+    independent = float(np.clip(min(own, max_effective), 1.0, values.size))
+    within = np.var(values, ddof=1) / independent
+    between = np.var(values.mean(axis=1), ddof=1) / len(values) if len(values) > 1 else 0.0
+    return float(max(within, between))
 
 
 def slowest_moment(x: np.ndarray) -> float:

@@ -9,10 +9,12 @@ import numpy as np
 from scipy.special import expit, logit, logsumexp
 
 from pymc_multimodal._compat import pareto_k
+from pymc_multimodal._text import html_table
 from pymc_multimodal.evidence.bridge import bridge, slowest_moment
 from pymc_multimodal.evidence.samples import draw_ratios
 from pymc_multimodal.evidence.statuses import TRUSTED_ERROR, bridge_statuses
 from pymc_multimodal.proposals.base import split_chains
+from pymc_multimodal.status import counted, with_error
 
 if TYPE_CHECKING:
     from pymc_multimodal.evidence.bridge import Bridge
@@ -48,6 +50,8 @@ NORMAL_QUANTILE = 1.96
 # Posterior mass of the regions without a known error up to which it is added to the errors of the
 # other regions. Conventional: the error asked for is of this size.
 MAX_UNKNOWN_MASS = 0.01
+# Weights that the text shows. Conventional.
+MAX_IN_TEXT = 5
 # Smallest weight, and smallest distance of a weight from 1, on the logit scale: rounding.
 SMALLEST_WEIGHT, SMALLEST_REST = 1e-300, 1e-16
 
@@ -91,6 +95,35 @@ class Weights:
     bounds: np.ndarray
     iterations: tuple[np.ndarray, ...]
     statuses: tuple[Status, ...] = ()
+
+    def __repr__(self) -> str:
+        """Write the heaviest weights and the evidence; the arrays are in the attributes."""
+        pairs = list(zip(self.weight, self.weight_se, strict=True))
+        shown = ", ".join(with_error(x, se) for x, se in pairs[:MAX_IN_TEXT])
+        more = f", and {len(pairs) - MAX_IN_TEXT} smaller" if len(pairs) > MAX_IN_TEXT else ""
+        return (
+            f"<Weights of {counted(len(pairs), 'region')}: {shown}{more}; log evidence "
+            f"{with_error(self.total, self.total_se)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Write a row for each region."""
+        rows = [
+            (str(k), with_error(x, se), f"{low:.3g} to {high:.3g}", with_error(z, z_se))
+            for k, (x, se, (low, high), z, z_se) in enumerate(
+                zip(
+                    self.weight,
+                    self.weight_se,
+                    self.interval,
+                    self.log_evidence,
+                    self.log_evidence_se,
+                    strict=True,
+                )
+            )
+        ]
+        total = with_error(self.total, self.total_se)
+        header = ("region", "weight", "95 %", "log evidence")
+        return f"{html_table(header, rows)}<p>Log evidence of the model: {total}</p>"
 
     def take(self, order: np.ndarray) -> Weights:
         """Renumber the regions: new region i is old region ``order[i]``; statuses stay."""

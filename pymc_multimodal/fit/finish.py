@@ -105,6 +105,7 @@ def finish(state: State, run: Run) -> Fit:
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),
+        evals_by_step=run.evals_by_step(),
         orbits=orbits,
         evaluations=evaluations,
     )

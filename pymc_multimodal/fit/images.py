@@ -172,6 +172,11 @@ class Orbits:
     partition: Partition
     modes: np.ndarray
 
+    def __repr__(self) -> str:
+        """Say how many there are; the arrays are in the attributes."""
+        total = counted(int(self.images.sum()), "mode")
+        return f"<Orbits: {counted(len(self.modes), 'region')} for {total}>"
+
     def take(self, order: np.ndarray) -> Orbits:
         """Renumber the regions: new region i is old region ``order[i]``."""
         return Orbits(self.cells, PermutedPartition(self.partition, order), self.modes[order])

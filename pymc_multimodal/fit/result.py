@@ -11,6 +11,7 @@ import numpy as np
 from pymc_multimodal import checks
 from pymc_multimodal.emulation import EmulatedGenerator, EmulatedJump
 from pymc_multimodal.fit.choose_kernel import draws_by_weight
+from pymc_multimodal.fit.report import FitReport, report_of
 from pymc_multimodal.fit.saving import read_fit, write_fit
 from pymc_multimodal.kernel import MAX_JUMPS, Jump
 from pymc_multimodal.proposals import Hybrid
@@ -75,6 +76,8 @@ class Fit:
         saved.
     units : UnitModes or None
         Where the posterior falls apart into units: the explanations of each, with their weights.
+    evals_by_step : dict or None
+        Evaluations of the log density in each stage; None in a fit that an earlier version saved.
     """
 
     config: FitConfig
@@ -94,14 +97,35 @@ class Fit:
     evaluations: Evaluations | None = None
     emulator: Emulator | None = None
     units: UnitModes | None = None
+    evals_by_step: dict[str, int] | None = None
 
     def __repr__(self) -> str:
-        """Say in one line what was found; the arrays are in the attributes."""
+        """Write the report of `summary`; the arrays are in the attributes."""
+        return repr(self.summary())
+
+    def _repr_html_(self) -> str:
+        """Write the report for a notebook."""
+        return self.summary()._repr_html_()
+
+    def summary(self) -> FitReport:
+        """Return a report: what was found, whether to trust it, and what to do if not.
+
+        It has the modes with their weights, the stages with their cost, a verdict, and the
+        remedies of all warnings. ``print`` writes it as text, a notebook as tables.
+
+        Returns
+        -------
+        FitReport
+        """
+        return report_of(self)
+
+    @property
+    def described(self) -> str:
+        """What was found, in one line."""
         w = self.weights
         return (
-            f"<Fit of {counted(len(self.names), 'coordinate')}: {self.described_modes}, log "
-            f"evidence {with_error(w.total, w.total_se)}, "
-            f"{self.described_cost}>"
+            f"{counted(len(self.names), 'coordinate')}: {self.described_modes}, log "
+            f"evidence {with_error(w.total, w.total_se)}, {self.described_cost}"
         )
 
     @property
@@ -310,6 +334,7 @@ def fit_without_chains(
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),
+        evals_by_step=run.evals_by_step(),
         **more,
     )
 

@@ -210,6 +210,13 @@ class Run:
             total[entry.step] = total.get(entry.step, 0.0) + entry.seconds
         return total
 
+    def evals_by_step(self) -> dict[str, int]:
+        """Return the evaluations of the log density of each step."""
+        total: dict[str, int] = {}
+        for entry in self.journal:
+            total[entry.step] = total.get(entry.step, 0) + entry.evals
+        return total
+
     # ------------------------------------------------------------ statuses
 
     def statuses(self, largest_se: float, *, complete: bool) -> list[Status]:

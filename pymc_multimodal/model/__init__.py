@@ -13,6 +13,12 @@ from pymc_multimodal.model.discrete import (
 )
 from pymc_multimodal.model.layout import dimension, layout, unflatten
 from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
+from pymc_multimodal.model.stored import (
+    improper_variables,
+    observed_values,
+    unconstrained_rows,
+    variables_of,
+)
 from pymc_multimodal.model.terms import ModelTerms, check_structure, terms_of
 
 __all__ = [
@@ -25,11 +31,15 @@ __all__ = [
     "density_of",
     "dimension",
     "discrete_names",
+    "improper_variables",
     "imputed",
     "layout",
     "marginal_of",
+    "observed_values",
     "split_at_outputs",
     "terms_of",
+    "unconstrained_rows",
     "unflatten",
+    "variables_of",
     "whole_model",
 ]

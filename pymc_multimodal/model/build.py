@@ -29,6 +29,7 @@ def density_of(
     *,
     workers: int = 1,
     compile_kwargs: Mapping[str, Any] | None = None,
+    gradient: bool = True,
 ) -> Density:
     """Compile a model's log density.
 
@@ -40,6 +41,8 @@ def density_of(
         Processes that share a batch of evaluations.
     compile_kwargs : mapping, optional
         Passed to ``pymc.compile`` (``mode`` and the like).
+    gradient : bool
+        Whether the gradient is compiled, where there is one.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def density_of(
     model = marginal_of(model)
     point = layout(model)
     graph = log_density_graph(model, point)
-    function = compile_density(model, point, graph, compile_kwargs or {})
+    function = compile_density(model, point, graph, compile_kwargs or {}, gradient=gradient)
     names, period = _coordinates(model, point)
     split = partial(split_at_outputs, model, point, compile_kwargs or {})
     return Density(

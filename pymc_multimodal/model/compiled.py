@@ -177,6 +177,8 @@ def compile_density(
     point: Mapping[str, np.ndarray],
     graph: tuple[Any, Any],
     compile_kwargs: Mapping[str, Any],
+    *,
+    gradient: bool = True,
 ) -> CompiledDensity:
     """Compile the log density and, where there is one, its gradient.
 
@@ -190,6 +192,8 @@ def compile_density(
     compile_kwargs : mapping
         Passed to ``pymc.compile``. The mode is Numba's by default: the default linker of PyMC 5 has
         no fast matrix product without an external BLAS.
+    gradient : bool
+        Whether the gradient is wanted.
 
     Returns
     -------
@@ -201,7 +205,7 @@ def compile_density(
         If the log density does not depend on the variables.
     """
     logp, joined = graph
-    outputs = _with_gradient(model, logp, joined)
+    outputs = _with_gradient(model, logp, joined) if gradient else [logp]
     has_gradient = len(outputs) == 2
     example = flatten(model, point).astype(joined.dtype)
     kwargs = {"mode": "NUMBA", **compile_kwargs}

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from pymc_multimodal.plugin.emulator_plot import plot_emulator
 from pymc_multimodal.plugin.inference_data import attach
+from pymc_multimodal.plugin.model_comparison import compare, plot_compare
 from pymc_multimodal.plugin.plots import plot_modes
 from pymc_multimodal.plugin.relabel import relabel
 from pymc_multimodal.plugin.sampler import fit, sample
 from pymc_multimodal.plugin.settings import FitSettings
 from pymc_multimodal.plugin.step import MultimodalDiffusion
+from pymc_multimodal.plugin.stored_evidence import log_evidence
 from pymc_multimodal.plugin.tables import mode_table
 
 __all__ = [
     "FitSettings",
     "MultimodalDiffusion",
     "attach",
+    "compare",
     "fit",
+    "log_evidence",
     "mode_table",
+    "plot_compare",
     "plot_emulator",
     "plot_modes",
     "relabel",

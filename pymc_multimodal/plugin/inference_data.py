@@ -23,6 +23,7 @@ from pymc_multimodal.plugin.modes_group import (
     RECORD,
     drop_record,
     fit_record,
+    group_attributes,
     modes_from_draws,
     modes_from_fit,
     modes_from_record,
@@ -36,8 +37,11 @@ __all__ = ["KeptDraws", "attach", "record_with_symmetry", "to_inference_data", "
 
 _log = logging.getLogger("pymc.multimodal")
 
-# Draws of each mode in the group `mode_posterior`. Conventional: enough for a histogram.
-MODE_DRAWS = 500
+# Draws of each mode in the group `mode_posterior`, and the chains that they are divided into, so
+# that ArviZ compares them. Conventional: enough for a histogram; PyMC's number of chains.
+MODE_DRAWS, MODE_CHAINS = 500, 4
+# What the group `mode_posterior` says of itself.
+MODE_POSTERIOR = "Draws within each mode; how much a mode weighs is in the group modes."
 # Draws at which the action of a symmetry on the variables is checked, after it was read off the
 # first. Conventional: an accidental agreement at six independent draws has probability zero.
 ACTION_DRAWS = 6
@@ -255,10 +259,30 @@ def _within_modes(
     records = chain_records(model, chains, var_names=names, template=template)
     made = pm.to_inference_data(MultiTrace(records), model=whole_model(model), log_likelihood=False)
     posterior = rename_clashes(get_dataset(made, "posterior")[names], {"mode"})
+    # ArviZ 1 reads from here which dimensions are those of the draws.
+    kept = {k: v for k, v in posterior.attrs.items() if k == "sample_dims"}
     posterior = posterior.rename(chain="mode")
     posterior.attrs = {}
-    draws = posterior.isel(draw=slice(1, None))
-    return draws.assign_coords(draw=np.arange(MODE_DRAWS)), posterior.isel(draw=0, drop=True)
+    draws = _in_chains(posterior.isel(draw=slice(1, None)))
+    draws.attrs = {**group_attributes(MODE_POSTERIOR), **kept}
+    return draws, posterior.isel(draw=0, drop=True)
+
+
+def _in_chains(draws: xr.Dataset) -> xr.Dataset:
+    """Divide the draws of each mode into chains: (mode, draw, ...) to (chain, draw, mode, ...).
+
+    The draws of a mode are those of one of its chains after the other.
+    """
+    n = MODE_DRAWS // MODE_CHAINS
+    variables = {}
+    for name, variable in draws.data_vars.items():
+        rest = [d for d in variable.dims if d not in ("mode", "draw")]
+        values = variable.transpose("mode", "draw", *rest).values
+        values = values.reshape(len(values), MODE_CHAINS, n, *values.shape[2:])
+        values = np.moveaxis(values, 0, 2)
+        variables[name] = (("chain", "draw", "mode", *rest), values, variable.attrs)
+    coords = {d: c for d, c in draws.coords.items() if d != "draw"}
+    return xr.Dataset(variables, {**coords, "chain": np.arange(MODE_CHAINS), "draw": np.arange(n)})
 
 
 def _units(

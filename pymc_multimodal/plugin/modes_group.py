@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names, json_ready
+from pymc_multimodal._version import __version__
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.units_group import beside, labelled, units_from_fit
 from pymc_multimodal.status import worst
@@ -19,6 +20,7 @@ __all__ = [
     "RECORD",
     "drop_record",
     "fit_record",
+    "group_attributes",
     "modes_from_draws",
     "modes_from_fit",
     "modes_from_record",
@@ -35,12 +37,26 @@ ZARR_PREFIX = "sampler_0__"
 _INTERVAL, _BOUND = "weight_interval", "bound"
 # What the record holds where there are units.
 _UNITS = "units"
+# What the group says of itself.
+DESCRIPTION = (
+    "One entry for each mode: weight, evidence, errors, diagnostics and location. The attributes "
+    "are those of the whole fit."
+)
 # Why the attribute `missed_mass` is NaN.
 NO_MISSED_MASS = (
     "No estimate of the missed posterior mass was found to be calibrated: the search for modes "
     "and the challenge miss the same narrow modes. seen_basin_mass and unseen_start_mass_upper "
     "say what was searched."
 )
+
+
+def group_attributes(description: str) -> dict[str, str]:
+    """Return the attributes that every group of this package has, as those of PyMC have them."""
+    return {
+        "description": description,
+        "inference_library": "pymc_multimodal",
+        "inference_library_version": __version__,
+    }
 
 
 def modes_group(idata: Any) -> xr.Dataset:
@@ -253,7 +269,11 @@ def _group(
     dataset = dataset.assign_coords(mode=np.arange(len(columns["weight"])))
     dataset[_INTERVAL] = (("mode", _BOUND), interval)
     dataset = dataset.assign_coords({_BOUND: ["lower", "upper"]})
-    dataset.attrs = {**attributes, **(units.attrs if units is not None else {})}
+    dataset.attrs = {
+        **group_attributes(DESCRIPTION),
+        **attributes,
+        **(units.attrs if units is not None else {}),
+    }
     return dataset
 
 

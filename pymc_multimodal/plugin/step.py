@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -141,6 +142,16 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         """Check the model, which PyMC asks for its variables."""
         kwargs["model"] = model_given(cls.__name__, kwargs.get("model"))
         return super().__new__(cls, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        """Name the variables, and say what the fit has found."""
+        names = ", ".join(str(v.name) for v in self.model.value_vars)
+        return f"<MultimodalDiffusion for {names}; {self.fit.described}>"
+
+    def _repr_html_(self) -> str:
+        """Write the report of the fit for a notebook."""
+        names = ", ".join(str(v.name) for v in self.model.value_vars)
+        return f"<p><b>MultimodalDiffusion</b> for {escape(names)}</p>{self.fit._repr_html_()}"
 
     @staticmethod
     def competence(var: Any, has_grad: bool = False) -> Competence:

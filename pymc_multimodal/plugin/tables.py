@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import xarray as xr
 
 from pymc_multimodal import checks
+from pymc_multimodal._text import html_list
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.modes_group import modes_from_fit, modes_group
 from pymc_multimodal.plugin.unit_table import TEXT_WIDTH, elements, formatted, unit_table
 from pymc_multimodal.plugin.units_group import has_units
-from pymc_multimodal.status import counted, with_error
+from pymc_multimodal.status import Status, counted, told, with_error
 
 __all__ = ["ModeTable", "mode_table", "modes_given", "summary_line"]
 
@@ -41,7 +44,15 @@ class ModeTable(pd.DataFrame):
     """A table of modes, whose text fits into 80 columns and leaves no column out.
 
     What is computed from it is an ordinary DataFrame.
+
+    Attributes
+    ----------
+    statuses : tuple of str
+        The warnings of the fit in words, each with its remedy; the text shows them.
     """
+
+    _metadata: ClassVar[list[str]] = ["statuses"]
+    statuses: tuple[str, ...] = ()
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -49,10 +60,16 @@ class ModeTable(pd.DataFrame):
 
     def __repr__(self) -> str:
         """Write numbers to the digits that their errors leave, in blocks of columns."""
-        text = formatted(self)
-        return text.to_string(line_width=TEXT_WIDTH, max_rows=pd.get_option("display.max_rows"))
+        table = formatted(self)
+        text = table.to_string(line_width=TEXT_WIDTH, max_rows=pd.get_option("display.max_rows"))
+        said = [textwrap.fill(s, TEXT_WIDTH, subsequent_indent="    ") for s in self.statuses]
+        return "\n".join([text, *said])
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Write the table for a notebook, with the warnings below it."""
+        return f"{formatted(self)._repr_html_()}{html_list(self.statuses)}"
 
 
 def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
@@ -102,7 +119,14 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
             for label, column in elements(name, values):
                 table[label] = column
     regions = ModeTable(table)
+    regions.statuses = _in_words(modes)
     return unit_table(modes, regions, max_elements) if has_units(modes) else regions
+
+
+def _in_words(modes: xr.Dataset) -> tuple[str, ...]:
+    """Return the warnings that the group `modes` holds, in words."""
+    found = [Status(**s) for s in json.loads(modes.attrs.get("statuses", "[]"))]
+    return tuple(told([s for s in found if s.level == "warning"]))
 
 
 def modes_given(owner: str, idata: Any, max_elements: int | None = None) -> xr.Dataset:

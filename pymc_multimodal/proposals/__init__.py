@@ -28,6 +28,7 @@ from pymc_multimodal.proposals.many import log_mixture
 from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
+from pymc_multimodal.proposals.stored_fit import fit_stored
 
 __all__ = [
     "LRDS",
@@ -55,6 +56,7 @@ __all__ = [
     "expected_acceptance",
     "factor",
     "fit_em",
+    "fit_stored",
     "laplace",
     "log_mixture",
     "resolve",

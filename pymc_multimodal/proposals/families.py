@@ -219,8 +219,8 @@ def _train_networks(
                 baseline=float(np.mean(fitted[k].log_density(sample.held_out))),
             )
             _check_useful(sample, flow)
-        except (FlowError, RuntimeError, MemoryError) as error:
-            # torch raises a RuntimeError where a GPU has no memory left.
+        except (FlowError, RuntimeError, MemoryError, ImportError) as error:
+            # torch raises a RuntimeError where a GPU has no memory left, and may be missing.
             statuses.append(_no_network(k, error))
         else:
             if sample.better(fitted[k], flow, settings.min_gain):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal._diagnostics import rank_diagnostics
+from pymc_multimodal._text import span
+from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +62,14 @@ class RegionDraws:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        """Say how many there are; the arrays are in the attributes."""
+        sizes = np.array([x.shape[0] * x.shape[1] for x in self.x])
+        return (
+            f"<RegionDraws of {counted(len(self), 'region')}: {span(sizes, 'd')} draws each in "
+            f"{counted(self.centre.shape[1], 'coordinate')}, ESS {span(self.ess, '.0f')}>"
+        )
+
     def take(self, rows: np.ndarray) -> RegionDraws:
         """Return some regions, in the order of `rows`: new region i is old region ``rows[i]``."""
         x, logp, grad = (tuple(part[i] for i in rows) for part in (self.x, self.logp, self.grad))
@@ -86,6 +96,16 @@ class ChainDiagnostics:
     crossings: np.ndarray
     regime: np.ndarray
     statuses: tuple[Status, ...] = ()
+
+    def __repr__(self) -> str:
+        """Say how the chains ran; the arrays are in the attributes."""
+        regions = counted(len(self.r_hat), "region")
+        if np.isnan(self.r_hat).all():
+            return f"<ChainDiagnostics of {regions}: no chains were run>"
+        return (
+            f"<ChainDiagnostics of {regions}: R-hat {span(self.r_hat, '.3f')}, acceptance "
+            f"{span(self.acceptance, '.2f')}, crossings {span(self.crossings, '.2f')}>"
+        )
 
     @classmethod
     def unknown(cls, k: int) -> ChainDiagnostics:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal._text import span
 from pymc_multimodal.search.statuses import (
     cut_short_statuses,
     search_statuses,
@@ -91,6 +92,14 @@ class Modes:
 
     def __len__(self) -> int:
         return len(self.locations)
+
+    def __repr__(self) -> str:
+        """Say how many there are; the arrays are in the attributes."""
+        k, d = self.locations.shape
+        return (
+            f"<Modes: {counted(k, 'mode')} in {counted(d, 'coordinate')} from "
+            f"{counted(self.n_starts, 'start')}, log density {span(self.log_density)}>"
+        )
 
     @property
     def log_mass(self) -> np.ndarray:

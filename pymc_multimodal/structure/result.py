@@ -59,6 +59,10 @@ class UnitModes:
     def __len__(self) -> int:
         return len(self.weight)
 
+    def __repr__(self) -> str:
+        """Say how many there are; the arrays are in the attributes."""
+        return f"<UnitModes: {self.found}>"
+
     @property
     def n_explanations(self) -> np.ndarray:
         """Explanations of each unit that hold a thousandth of its probability, shape (N,)."""

@@ -57,14 +57,59 @@ def test_summary(idata):
     assert (table["ess_bulk"].astype(float) > 100).all()
 
 
+PLOTS = ["plot_trace", "plot_rank", "plot_forest", "plot_autocorr", "plot_ess", "plot_mcse"]
+if PYMC6:
+    PLOTS += ["plot_dist", "plot_ridge", "plot_trace_dist", "plot_rank_dist", "plot_ess_evolution"]
+else:
+    PLOTS += ["plot_posterior", "plot_density", "plot_violin"]
+
+
 # ArviZ 0.23 calls Matplotlib in a way that the latter has deprecated.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", ["plot_trace", "plot_rank", "plot_pair"])
+@pytest.mark.parametrize("name", [*PLOTS, "plot_pair"])
 def test_plots(idata, figures, name):
-    plot = getattr(az, name)
     kwargs = {"backend": "matplotlib"} if PYMC6 else {}
-    plot(idata, var_names=["x"], **kwargs)
+    getattr(az, name)(idata, var_names=["x"], **kwargs)
     assert figures.get_fignums()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", PLOTS)
+def test_plots_of_the_draws_within_modes(idata, figures, name):
+    if PYMC6:
+        getattr(az, name)(idata, group="mode_posterior", var_names=["x"], backend="matplotlib")
+    else:
+        getattr(az, name)(get_dataset(idata, "mode_posterior"), var_names=["x"])
+    assert figures.get_fignums()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(PYMC6, reason="plot_dist of ArviZ 1 is among the plots of groups")
+def test_plot_dist_of_a_variable_within_a_mode(idata, figures):
+    inside = get_dataset(idata, "mode_posterior")
+    az.plot_dist(inside["x"].sel(mode=0, axis="east"))
+    assert figures.get_fignums()
+
+
+def test_summary_and_extract_of_the_draws_within_modes(idata):
+    inside = get_dataset(idata, "mode_posterior")
+    table = az.summary(inside)
+    assert len(table) == 16, "two variables of two elements in four modes"
+    assert (table["r_hat"].astype(float) < 1.1).all()
+    assert abs(float(table.loc["x[1, east]", "mean"])) == pytest.approx(1.9, abs=0.1)
+    for flat in (az.extract(inside), az.extract(idata, group="mode_posterior")):
+        assert flat["x"].sizes["sample"] == 500
+        assert flat.sizes["mode"] == 4
+
+
+def test_every_group_says_what_it_is(idata):
+    for group in group_names(idata):
+        attributes = get_dataset(idata, group).attrs
+        assert attributes["inference_library"] in ("pymc", "pymc_multimodal"), group
+    for group in ("modes", "mode_posterior"):
+        attributes = get_dataset(idata, group).attrs
+        assert attributes["inference_library_version"] == mm.__version__
+        assert attributes["description"].endswith(".")
 
 
 # -------------------------------------------------------------- PyMC
@@ -105,6 +150,7 @@ def test_round_trip(idata, tmp_path):
     for group in ("posterior", "sample_stats", "modes", "mode_posterior"):
         before, after = get_dataset(idata, group), get_dataset(loaded, group)
         assert set(after.data_vars) == set(before.data_vars)
+        assert set(after.attrs) == set(before.attrs)
         for name in before.data_vars:
             assert after[name].dims == before[name].dims
             np.testing.assert_array_equal(after[name].values, before[name].values)
@@ -150,7 +196,7 @@ def test_a_variable_called_weight(one_dimensional):
     table = mm.mode_table(one_dimensional)
     assert {"weight", "weight_location"} <= set(table.columns)
     draws = get_dataset(one_dimensional, "mode_posterior")["weight"].values
-    np.testing.assert_allclose(draws.mean(axis=1), [3.0, -3.0], atol=0.2)
+    np.testing.assert_allclose(draws.mean(axis=(0, 1)), [3.0, -3.0], atol=0.2)
 
 
 def test_a_variable_called_weight_from_stats_alone(one_dimensional, tmp_path):
@@ -179,16 +225,16 @@ def test_attach_can_be_repeated(model, fit):
 def test_mode_posterior_stays_in_its_mode(idata, fit):
     inside = get_dataset(idata, "mode_posterior")
     assert set(inside.data_vars) == {"x", "square"}
-    assert inside["x"].dims == ("mode", "draw", "axis")
+    assert inside["x"].dims == ("chain", "draw", "mode", "axis")
     np.testing.assert_allclose(inside["square"].values, inside["x"].values ** 2)
-    for k, x in enumerate(inside["x"].values):
+    for k, x in enumerate(np.moveaxis(inside["x"].values, 2, 0).reshape(4, -1, 2)):
         assert (fit.label(x) == k).all()
         assert np.isfinite(x).all()
         assert len(np.unique(x[:, 0])) > 100
     locations = get_dataset(idata, "modes")["x"].values
     np.testing.assert_array_equal(fit.label(locations), np.arange(4))
     # Draws of a mode, not of a fraction of it: about the mean of x given x**2 near 4.
-    np.testing.assert_allclose(inside["x"].values.std(axis=1), 0.26, atol=0.06)
+    np.testing.assert_allclose(inside["x"].values.std(axis=(0, 1)), 0.26, atol=0.06)
 
 
 def test_draws_are_labelled_by_the_fit(idata, fit):
@@ -257,7 +303,7 @@ def test_names_of_the_model_that_are_ours_too():
         assert modes["weight_location"].shape == (1, 2)
         assert modes["sample" if made is whole else "sample_of_model"].shape == (1, 3)
         mm.mode_table(made)
-    assert get_dataset(whole, "mode_posterior")["hits"].shape == (1, 500, 1)
+    assert get_dataset(whole, "mode_posterior")["hits"].shape == (4, 125, 1, 1)
 
 
 def test_only_what_is_derived_may_be_kept(model, fit):

@@ -159,7 +159,7 @@ def test_the_step_draws_discrete_variables_too(model, fit):
     mm.attach(idata)
     assert get_dataset(idata, "modes")["z"].dims == ("mode", "datum")
     assert step.attach(idata) is idata
-    assert get_dataset(idata, "mode_posterior")["z"].dims == ("mode", "draw", "datum")
+    assert get_dataset(idata, "mode_posterior")["z"].dims == ("chain", "draw", "mode", "datum")
 
 
 def test_a_shorter_run_is_the_beginning_of_a_longer_one(model, fit):
