@@ -197,7 +197,14 @@ class UnitProposals:
             for i in range(j):
                 step = (mean[:, :, j] - mean[:, :, i]) / np.linalg.norm(scale[:, :, i], axis=-1)
                 there[:, :, j] &= ~there[:, :, i] | ((step**2).sum(axis=-1) > SAME_OPTIMUM)
-        none = ~there.any(axis=2, keepdims=True)
+        # One that was lost on the way stays where it was expected, with its share at the anchor.
+        known = np.isfinite(guess.log_mass)
+        with np.errstate(invalid="ignore"):
+            relative = guess.log_mass - guess.log_mass.max(axis=2, keepdims=True)
+        top = np.where(there, log_mass, -np.inf).max(axis=2, keepdims=True)
+        expected = np.where(known, np.where(np.isfinite(top), top, 0.0) + relative, -np.inf)
         return Guess(
-            mean, scale, np.where(none, guess.log_mass, np.where(there, log_mass, -np.inf))
+            np.where(there[..., None], mean, guess.mean),
+            np.where(there[..., None, None], scale, guess.scale),
+            np.where(there, log_mass, expected),
         )
