@@ -140,11 +140,11 @@ def log_evidence(
             return recorded
     whole = model_given(owner, model)
     model = marginal_of(whole)
-    values, shape = _draws_of(idata, model, max_draws)
+    values, shape, step = _draws_of(idata, model, max_draws)
     _check_data(idata, whole)
     if not quiet:
         _log.info(
-            "Evidence by bridge sampling, from %s of %s.",
+            "Compiling the log density of the model; then bridge sampling with %s of %s.",
             counted(shape[0] * shape[1], "draw"), counted(shape[0], "chain"),
         )  # fmt: skip
     with compiling():
@@ -152,7 +152,8 @@ def log_evidence(
         density = density_of(model, workers=workers, compile_kwargs=compile_kwargs, gradient=False)
     try:
         rows, on_border = _inside(rows.reshape(*shape, -1))
-        _check_density(idata, density, rows, discrete=model is not whole)
+        if model is whole:
+            _check_density(idata, density, rows, step)
         density.start_workers()
         found = evidence_of_draws(density, rows, rng, n_proposals)
     finally:
@@ -192,8 +193,11 @@ def _recorded(
 
 def _draws_of(
     idata: Any, model: pm.Model, max_draws: int
-) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Return the draws of each variable, (chains * draws, ...), and the numbers of both."""
+) -> tuple[dict[str, np.ndarray], tuple[int, int], int]:
+    """Return the draws of each variable, (chains * draws, ...), the numbers of both, and the step.
+
+    Every so many-th draw is taken.
+    """
     groups = group_names(idata)
     if "posterior" not in groups:
         raise ValueError(
@@ -233,7 +237,7 @@ def _draws_of(
             )
         kept = array.shape[:2]
         values[name] = array.reshape(-1, *array.shape[2:])
-    return values, (kept[0], kept[1])
+    return values, (kept[0], kept[1]), step
 
 
 def _plain(variable: xr.DataArray) -> np.ndarray:
@@ -287,16 +291,18 @@ def _inside(x: np.ndarray) -> tuple[np.ndarray, float]:
     return x, share
 
 
-def _check_density(idata: Any, density: Density, x: np.ndarray, *, discrete: bool) -> None:
-    """Raise ValueError if the sampler's own log density at some draws is another one."""
-    if discrete or "sample_stats" not in group_names(idata):
+def _check_density(idata: Any, density: Density, x: np.ndarray, step: int) -> None:
+    """Raise ValueError if the sampler's own log density at some draws is another one.
+
+    Of a model with discrete variables it is that of all variables together, and not compared.
+    """
+    if "sample_stats" not in group_names(idata):
         return
     stats, posterior = get_dataset(idata, "sample_stats"), get_dataset(idata, "posterior")
     ours = posterior.attrs.get("inference_library", "pymc") == "pymc"
     names = {str(n) for n in stats.data_vars}
     if not ours or "lp" not in names or names & _OTHER_STEPS:
         return
-    step = -(-stats["lp"].sizes["draw"] // x.shape[1])
     there = _plain(stats["lp"])[:, ::step]
     if there.shape != x.shape[:2]:
         return
