@@ -280,6 +280,10 @@ class UnitMixtures:
         nearest, z = own.expected(g, self.hub_scale)
         return Guess(z, own.scale[nearest], own.log_mass[nearest])
 
+    def at_anchor(self, g: np.ndarray) -> np.ndarray:
+        """Return where explanations are at the anchors nearest to hubs (n, H): (n, N, K, b)."""
+        return self.anchors.z[self.anchors.nearest(g, self.hub_scale)]
+
     def conditional(self, guess: Guess, points: int) -> Conditional:
         """Return the mixtures with given explanations.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -172,12 +172,27 @@ class UnitProposals:
         """Return the mixtures with given explanations."""
         return self.mixtures.conditional(guess, self.points)
 
+    def _nearer(self, density: Density, g: np.ndarray, guess: Guess) -> Guess:
+        """Leave explanations at their anchor where the density is larger than at the place expected.
+
+        The slope of one that has just parted from another leads astray.
+        """
+        n, n_units, k, b = guess.mean.shape
+        both = np.stack([guess.mean, self.mixtures.at_anchor(g)]).transpose(1, 0, 3, 2, 4)
+        x = self.units.scatter(np.repeat(g, 2 * k, axis=0), both.reshape(-1, n_units, b))
+        value = self.units.by_unit(density.terms(x)).reshape(n, 2, k, n_units).swapaxes(2, 3)
+        stay = value[:, 1] > value[:, 0]
+        return replace(
+            guess, mean=np.where(stay[..., None], self.mixtures.at_anchor(g), guess.mean)
+        )
+
     def explained(self, density: Density, g: np.ndarray) -> Guess:
         """Return the explanations at hubs: those at an anchor, followed by Newton steps."""
         guess = self.mixtures.at(g)
         n, n_units, k, b = guess.mean.shape
         if not g.shape[1]:
             return guess
+        guess = self._nearer(density, g, guess)
         rows, begun = (n * k, n_units, b), guess.mean.swapaxes(1, 2)
         width = np.linalg.norm(guess.scale, axis=-1).swapaxes(1, 2)
         ends = climb_units(
