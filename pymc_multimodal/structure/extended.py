@@ -173,7 +173,7 @@ class UnitProposals:
         return self.mixtures.conditional(guess, self.points)
 
     def _nearer(self, density: Density, g: np.ndarray, guess: Guess) -> Guess:
-        """Leave explanations at their anchor where the density is larger than at the place expected.
+        """Leave explanations at their anchor where the density is larger than where expected.
 
         The slope of one that has just parted from another leads astray.
         """
