@@ -12,6 +12,7 @@ from pymc_multimodal.model.discrete import (
     whole_model,
 )
 from pymc_multimodal.model.layout import dimension, layout, unflatten
+from pymc_multimodal.model.locations import rows_of
 from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
 from pymc_multimodal.model.terms import ModelTerms, check_structure, terms_of
 
@@ -28,6 +29,7 @@ __all__ = [
     "imputed",
     "layout",
     "marginal_of",
+    "rows_of",
     "split_at_outputs",
     "terms_of",
     "unflatten",
