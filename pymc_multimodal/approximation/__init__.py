@@ -7,13 +7,15 @@ True
 
 from __future__ import annotations
 
+from pymc_multimodal.approximation.answer import Approximation
 from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture, first_mixture
 from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
-    Approximation,
     approximate,
     approximate_again,
+    approximate_further,
+    first_round,
 )
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
@@ -39,9 +41,11 @@ __all__ = [
     "WeightedSample",
     "approximate",
     "approximate_again",
+    "approximate_further",
     "error_factor",
     "evidence_bounds",
     "first_mixture",
+    "first_round",
     "judge",
     "negligible_modes",
     "region_draws",
