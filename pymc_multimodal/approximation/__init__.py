@@ -7,14 +7,15 @@ True
 
 from __future__ import annotations
 
+from pymc_multimodal.approximation.answer import MAX_EXCESS, Approximation
 from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture, first_mixture
 from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
 from pymc_multimodal.approximation.rounds import (
-    MAX_EXCESS,
     MAX_GROWTH,
-    Approximation,
     approximate,
     approximate_again,
+    approximate_further,
+    first_round,
 )
 from pymc_multimodal.approximation.sample import WeightedSample
 from pymc_multimodal.approximation.settings import FirstAnswer
@@ -41,9 +42,11 @@ __all__ = [
     "WeightedSample",
     "approximate",
     "approximate_again",
+    "approximate_further",
     "error_factor",
     "evidence_bounds",
     "first_mixture",
+    "first_round",
     "judge",
     "negligible_modes",
     "region_draws",

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, log_mixture
+from pymc_multimodal.proposals import (
+    EllipticalMixture,
+    GaussianMixture,
+    largest_terms,
+    log_mixture,
+    log_terms,
+)
 
 if TYPE_CHECKING:
+    from pymc_multimodal.proposals import Terms
     from pymc_multimodal.search import Modes, OptimumSet, StartDistribution
 
 __all__ = ["LeftOut", "ModeMixture", "first_mixture", "heavy_tailed"]
@@ -104,22 +111,23 @@ class ModeMixture:
         """Log density of the mixture at points of shape (n, d), shape (n,)."""
         return log_mixture(self.densities, self.log_shares, x)
 
-    def log_parts(self, x: np.ndarray) -> np.ndarray:
-        """Log of share times density of each member at points (n, d), shape (n, K + 1)."""
-        logs = np.stack([q.log_density(x) for q in self.densities], axis=1)
-        out: np.ndarray = logs + self.log_shares
-        return out
+    def terms(self, x: np.ndarray, left_out: float) -> Terms:
+        """Share times density of members at points of shape (n, d).
+
+        Members which are left out have together at most the share `left_out` of the density.
+        """
+        return log_terms(self.densities, self.log_shares, x, left_out)
 
     def label(self, x: np.ndarray) -> np.ndarray:
         """Mode whose share of the density is largest at each row, shape (n,).
 
         It is -1 where that of the modes that are left out is larger.
         """
-        parts, left_out = self.log_parts(x)[:, :-1], self.densities[-1].base
-        out: np.ndarray = parts.argmax(axis=1)
+        left_out = self.densities[-1].base
+        out, top = largest_terms(self.densities[:-1], self.log_shares[:-1], x)
         if left_out is not None:
             others = left_out.log_density(x) + np.log(LEFT_OUT_SHARE) + self.log_shares[-1]
-            out[others > parts.max(axis=1)] = -1
+            out = np.where(others > top, -1, out)
         return out
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -147,6 +155,28 @@ class ModeMixture:
         """
         parts = [q.sample(int(c), rng) for q, c in zip(self.densities, counts, strict=True)]
         return np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
+
+    def stratified_by_component(
+        self, counts: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw given numbers from the members, and of each its components' shares of them.
+
+        Parameters
+        ----------
+        counts : array of int, shape (K + 1,)
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        x : array of shape (n, d)
+        stratum, component : arrays of int, shape (n,)
+            Member, and component of the member counted from the last, that each row was drawn
+            from: 0 and 1 are the tails of a mode.
+        """
+        parts = [q.sample_evenly(int(c), rng) for q, c in zip(self.densities, counts, strict=True)]
+        stratum = np.repeat(np.arange(len(counts)), counts)
+        last = [len(q.df) - 1 - j for q, (_, j) in zip(self.densities, parts, strict=True)]
+        return np.concatenate([x for x, _ in parts]), stratum, np.concatenate(last)
 
 
 def first_mixture(

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWS_OF_MODE", "negligible_modes"]
 
-# Part of the error asked for that modes which are left out hold together, with three standard
-# errors. Conventional: it adds a twentieth to an error.
+# Part of the error asked for, in units of the largest mode's mass, that modes which are left out
+# hold together, with three standard errors. Conventional: it adds a twentieth to an error. Of many
+# modes none is large: what is next to nothing beside all of them may be half of one.
 NEGLIGIBLE = 0.3
 # Draws of each mode. Conventional: half of what the first sample of a mixture has.
 DRAWS_OF_MODE = 30
@@ -36,7 +37,9 @@ def negligible_modes(
     rng: np.random.Generator,
     left_out: LeftOut | None = None,
 ) -> np.ndarray:
-    """Tell which modes hold next to no mass: together 0.3 of the error asked for at most.
+    """Tell which modes hold next to no mass.
+
+    Together it is at most 0.3 of the error asked for, times the mass of the largest mode.
 
     Masses are estimated by importance sampling from Laplace's approximations, with equally many
     draws of each. The modes are taken from the smallest on, as long as their joint mass, with three
@@ -75,8 +78,8 @@ def negligible_modes(
     most = share + ERRORS * se
     rows = np.flatnonzero(asked)
     order = rows[np.argsort(most[rows], kind="stable")]
-    out = np.zeros(k, dtype=bool)
-    out[order[: _length(sample, mode, order, NEGLIGIBLE * target_se)]] = True
+    out, limit = np.zeros(k, dtype=bool), NEGLIGIBLE * target_se * share.max()
+    out[order[: _length(sample, mode, order, limit)]] = True
     return out
 
 

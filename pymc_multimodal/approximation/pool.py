@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,28 +25,39 @@ class Pool:
     samples : tuple of WeightedSample
     mixtures : tuple of ModeMixture
         Of the same modes.
-    log_q : array of shape (n,)
-        Log density, at all draws, of the mixture of all mixtures by the sizes of their samples.
+    before : Pool or None
+        The pool without the last sample.
     """
 
     samples: tuple[WeightedSample, ...]
     mixtures: tuple[ModeMixture, ...]
-    log_q: np.ndarray
+    before: Pool | None = None
 
     @classmethod
     def begun(cls, sample: WeightedSample, mixture: ModeMixture) -> Pool:
         """Return the pool of one sample."""
-        return cls((sample,), (mixture,), sample.log_q)
+        return cls((sample,), (mixture,))
 
     def with_sample(self, sample: WeightedSample, mixture: ModeMixture) -> Pool:
-        """Return the pool with one more sample; each density is evaluated once at each draw."""
-        n, more = len(self.log_q), len(sample)
-        share = n / (n + more)
-        before = np.concatenate([self.log_q, self._log_density(sample.x)])
-        x = np.concatenate([s.x for s in self.samples])
-        own = np.concatenate([log_density_at(mixture, x), sample.log_q])
-        log_q = np.logaddexp(before + np.log(share), own + np.log1p(-share))
-        return Pool((*self.samples, sample), (*self.mixtures, mixture), log_q)
+        """Return the pool with one more sample."""
+        return Pool((*self.samples, sample), (*self.mixtures, mixture), self)
+
+    @cached_property
+    def log_q(self) -> np.ndarray:
+        """Log density, at all draws, of the mixture of all mixtures by the sizes of their samples.
+
+        It is computed when it is asked for: each density is then evaluated once at each draw.
+        """
+        sample, before = self.samples[-1], self.before
+        if before is None:
+            return sample.log_q
+        n = len(before.log_q)
+        share = n / (n + len(sample))
+        earlier = np.concatenate([before.log_q, before._log_density(sample.x)])
+        x = np.concatenate([s.x for s in before.samples])
+        own = np.concatenate([log_density_at(self.mixtures[-1], x), sample.log_q])
+        out: np.ndarray = np.logaddexp(earlier + np.log(share), own + np.log1p(-share))
+        return out
 
     def joint(self) -> WeightedSample:
         """Join the samples: draws of the mixture of all mixtures.

@@ -29,6 +29,10 @@ MIN_EFFECTIVE = 10.0
 # Parts of the draws' covariance in place of the one before, of which held-out draws choose.
 # Conventional.
 BLENDS = (0.0, 0.3, 0.6, 0.9)
+# Standard errors that the gain in held-out log density exceeds where the draws' moments are used:
+# two for one mode. Of K normal variables the largest grows as sqrt(2 log K): of hundreds of modes
+# some have draws whose halves agree by chance. Conventional.
+MIN_GAIN_ERRORS = 2.0
 # Degrees of freedom, of which held-out draws choose: from the Cauchy to the normal distribution.
 # Conventional.
 DFS = (1.0, 2.0, 3.0, 5.0, 8.0, 16.0, 64.0, np.inf)
@@ -39,6 +43,9 @@ PARTS, DRAWS_PER_PART, FLOOR = (2, 4, 8, 16, 32), 4.0, 1e-4
 # Parts of all modes' densities at most: with more, the time of the fits exceeds that of chains.
 # Measured: examples/benchmarks/exits.py
 MAX_PARTS = 128
+# Part of a draw's weight that is not given to the modes to which it hardly belongs. Conventional:
+# far below the errors of moments.
+LEFT_OUT = 1e-3
 # Gain in mean log density of held-out draws (nats) from which on parts are used.
 # Conventional: as `RegionalFamilies.min_gain`.
 MIN_GAIN = 0.02
@@ -104,23 +111,29 @@ def refitted(
     ratio = sample.ratio
     ratio = np.minimum(ratio, np.sqrt(len(ratio)) * ratio.mean())
     rows = np.flatnonzero(ratio > 0)
-    x, logs = sample.x[rows], q.log_parts(sample.x[rows])
-    member = np.exp(logs - np.logaddexp.reduce(logs, axis=1)[:, None]) * ratio[rows, None]
-    mass = member.sum(axis=0)
+    x, terms = sample.x[rows], q.terms(sample.x[rows], LEFT_OUT)
+    belonging = terms.share * ratio[rows][terms.row]
+    mass = np.bincount(terms.member, belonging, minlength=q.n_modes + 1)
+    # The terms of each member, one member after the other.
+    order = np.argsort(terms.member, kind="stable")
+    ends = np.cumsum(np.bincount(terms.member, minlength=q.n_modes + 1))
     streams = rng.spawn(q.n_modes)
     most = MAX_PARTS // q.n_modes if parts else 1
     densities = []
     for k in range(q.n_modes):
+        own = order[ends[k - 1] if k else 0 : ends[k]]
         # Weights that are far below the largest change no moment.
-        own = np.flatnonzero(member[:, k] > 1e-12 * member[:, k].max(initial=0.0))
-        weight = member[own, k]
+        own = own[belonging[own] > 1e-12 * belonging[own].max(initial=0.0)]
+        weight = belonging[own]
         if not weight.sum() > 0 or weight.sum() ** 2 < MIN_EFFECTIVE * np.sum(weight**2):
             densities.append(q.densities[k])
             continue
-        there = unroll(x[own], q.densities[k].centre, q.densities[k].period)
+        there = unroll(x[terms.row[own]], q.densities[k].centre, q.densities[k].period)
         # Rows are in the order of the strata: in random order, halves are alike.
         draws = _Draws(there, weight / weight.sum()).take(streams[k].permutation(len(own)))
-        densities.append(_refit_mode(q.densities[k], draws, streams[k], most=most))
+        densities.append(
+            _refit_mode(q.densities[k], draws, streams[k], most=most, n_modes=q.n_modes)
+        )
     weight = mass[:-1] / max(mass[:-1].sum(), 1e-300)
     shares = (1.0 - EQUAL_SHARE) * weight + EQUAL_SHARE / q.n_modes
     shares = np.append((1.0 - STARTS_SHARE) * shares, STARTS_SHARE)
@@ -145,7 +158,8 @@ def with_draws(q: ModeMixture, draws: np.ndarray, rng: np.random.Generator) -> M
     for old, x, stream in zip(q.densities[:-1], draws, rng.spawn(q.n_modes), strict=True):
         there = unroll(x, old.centre, old.period)
         own = _Draws(there, np.full(len(there), 1.0 / len(there)))
-        new = _refit_mode(old, own, stream, most=MAX_PARTS // q.n_modes)
+        most = MAX_PARTS // q.n_modes
+        new = _refit_mode(old, own, stream, most=most, n_modes=q.n_modes)
         both = [old.undefended, new.undefended]
         inner = GaussianMixture(
             0.5 * np.concatenate([part.weights for part in both]),
@@ -159,13 +173,16 @@ def with_draws(q: ModeMixture, draws: np.ndarray, rng: np.random.Generator) -> M
 
 
 def _refit_mode(
-    old: EllipticalMixture, draws: _Draws, rng: np.random.Generator, *, most: int
+    old: EllipticalMixture, draws: _Draws, rng: np.random.Generator, *, most: int, n_modes: int
 ) -> EllipticalMixture:
-    """Fit one density, or a mixture of at most so many parts where held-out draws gain by it."""
+    """Fit the density of one of K modes.
+
+    It may be a mixture of at most so many parts where held-out draws gain by it.
+    """
     split = draws.halves()
     if min(s.effective for s in split) < MIN_EFFECTIVE / 2:
         return old
-    blend, df = _choose(old, split)
+    blend, df = _choose(old, split, np.hypot(MIN_GAIN_ERRORS, np.sqrt(2 * np.log(n_modes))))
     mean, scale = _blended(old, draws, blend)
     period, centre = old.period, old.centre
     best = EllipticalMixture.single(mean, scale * _shrinkage(df), df, period, centre)
@@ -175,23 +192,39 @@ def _refit_mode(
     return heavy_tailed(best, mean, scale)
 
 
-def _choose(old: EllipticalMixture, split: tuple[_Draws, _Draws]) -> tuple[float, float]:
-    """Choose how much of the draws' moments, and how heavy tails, each half finds for the other."""
-    total = np.zeros((len(BLENDS), len(DFS)))
-    d = len(old.centre)
-    for fitted, held_out in (split, split[::-1]):
-        for i, blend in enumerate(BLENDS):
-            if blend and fitted.effective * blend < np.sqrt(d):
-                total[i] = -np.inf
-                continue
+def _choose(
+    old: EllipticalMixture, split: tuple[_Draws, _Draws], errors: float
+) -> tuple[float, float]:
+    """Choose how much of the draws' moments, and how heavy tails, each half finds for the other.
+
+    The moments are used only where that gains more than so many of its own errors.
+    """
+    d, n = len(old.centre), len(split[0].x) + len(split[1].x)
+    # Log density of each draw by the fit to the other half; -inf where a half is too small.
+    score = np.full((len(BLENDS), len(DFS), n), -np.inf)
+    least = min(part.effective for part in split)
+    for i, blend in enumerate(BLENDS):
+        if blend and least * blend < np.sqrt(d):
+            continue
+        first = 0
+        for held_out, fitted in (split, split[::-1]):
             mean, scale = _blended(old, fitted, blend)
             z = solve_triangular(scale, (held_out.x - mean).T, lower=True)
             squared = np.einsum("in,in->n", z, z)
+            last = first + len(squared)
             for j, df in enumerate(DFS):
-                total[i, j] += held_out.weight @ _log_student(squared, df, d)
-            total[i] -= np.log(np.diagonal(scale)).sum()
-    i, j = map(int, np.unravel_index(np.argmax(total), total.shape))
-    return BLENDS[i], DFS[j]
+                score[i, j, first:last] = _log_student(squared, df, d)
+            score[i, :, first:last] -= np.log(np.diagonal(scale)).sum()
+            first = last
+    weight = 0.5 * np.concatenate([part.weight for part in split])
+    total = score @ weight
+    best = total.argmax(axis=1)
+    i = int(total.max(axis=1).argmax())
+    if i:
+        gain = score[i, best[i]] - score[0, best[0]]
+        error = np.sqrt(np.sum((weight * (gain - weight @ gain)) ** 2))
+        i = i if weight @ gain > errors * error else 0
+    return BLENDS[i], DFS[best[i]]
 
 
 def _blended(old: EllipticalMixture, draws: _Draws, blend: float) -> tuple[np.ndarray, np.ndarray]:

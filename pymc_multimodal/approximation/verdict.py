@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal._compat import pareto_k
+from pymc_multimodal.approximation.sample import rows_of_groups
 from pymc_multimodal.evidence import LOG_EVIDENCE_FACTOR, MAX_LOG_EVIDENCE_SE
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ def judge(
         reasons.append(f"the tail index of the importance ratios is {tail:.2f}")
     k = len(sample.counts) - 1
     share, se = mode_errors(sample, mode, k)
-    for i in np.flatnonzero(share + 3 * se >= NEGLIGIBLE * target_se):
-        reasons += _of_mode(sample.log_ratio[mode == i], int(i), settings)
+    rows = rows_of_groups(mode, k)
+    for i in np.flatnonzero(share + 3 * se >= NEGLIGIBLE * target_se).tolist():
+        reasons += _of_mode(sample.log_ratio[rows[i]], i, int(sample.counts[i]), settings)
     reasons += _differences(sample, before, (share, se), mode_errors(before, mode_before, k))
     return Verdict(tuple(reasons), _missing(sample, share, se, mode, target_se), ess, tail, largest)
 
@@ -114,11 +116,9 @@ def mode_errors(sample: WeightedSample, mode: np.ndarray, k: int) -> tuple[np.nd
 
     The errors are doubled if a ratio is more than 5 times the mean.
     """
-    ratio = sample.ratio
-    mean = max(float(ratio.mean()), 1e-300)
-    inside = mode[:, None] == np.arange(k)
-    share = (ratio[:, None] * inside).mean(axis=0) / mean
-    se = sample.standard_error(ratio[:, None] * (inside - share)) / mean
+    mean = max(float(sample.ratio.mean()), 1e-300)
+    share = sample.group_means(mode, k) / mean
+    se = sample.group_errors(mode, share) / mean
     return share, se * error_factor(sample)
 
 
@@ -128,19 +128,22 @@ def error_factor(sample: WeightedSample) -> float:
     return ERROR_FACTOR if large else 1.0
 
 
-def _of_mode(log_ratio: np.ndarray, i: int, settings: FirstAnswer) -> list[str]:
-    """Return what speaks against one mode, by the log ratios of its draws."""
+def _of_mode(log_ratio: np.ndarray, i: int, n: int, settings: FirstAnswer) -> list[str]:
+    """Return what speaks against one mode, by the log ratios of its draws.
+
+    `n` draws are of the density of the mode. Further ones are of the wide density: where that has
+    none of the mass, they say nothing of the mode.
+    """
     ratio = np.exp(log_ratio - log_ratio.max(initial=-np.inf)) if len(log_ratio) else np.zeros(0)
     if not ratio.sum() > 0:
         return [f"mode {i} has no draw"]
-    mean, out = ratio.mean(), []
-    ess, largest = float(mean**2 / np.mean(ratio**2)), float(ratio.max() / mean)
+    n, out = min(n, len(ratio)), []
+    ess, largest = float(ratio.sum() ** 2 / np.sum(ratio**2)) / n, float(n / ratio.sum())
     if ess < settings.min_mode_ess:
         out.append(f"the effective sample size in mode {i} is {ess:.2f} of its draws")
     if largest > settings.max_ratio:
         out.append(f"one draw in mode {i} weighs {largest:.0f} times the mean")
-    tail = pareto_k(log_ratio)
-    if largest > BOUNDED_RATIO and not tail < settings.max_pareto_k:
+    if largest > BOUNDED_RATIO and not (tail := pareto_k(log_ratio)) < settings.max_pareto_k:
         out.append(f"the tail index in mode {i} is {tail:.2f}")
     return out
 
@@ -178,7 +181,6 @@ def _missing(
     total = factor * float(sample.standard_error(sample.ratio)[0]) / mean
     worst = max(float(se.max()) / target_se, total / (LOG_EVIDENCE_FACTOR * target_se))
     counted = np.flatnonzero(share > NEGLIGIBLE * target_se)
-    inside = mode[:, None] == counted
-    each = sample.standard_error(sample.ratio[:, None] * inside) / mean / share[counted]
+    each = sample.group_errors(mode, np.zeros(len(share)))[counted] / mean / share[counted]
     worst = max(worst, float(each.max(initial=0.0)) * factor / MAX_LOG_EVIDENCE_SE)
     return max(1.0, worst**2)

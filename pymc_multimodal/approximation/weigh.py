@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal._compat import pareto_k
+from pymc_multimodal.approximation.sample import rows_of_groups
 from pymc_multimodal.approximation.verdict import error_factor, mode_errors
 from pymc_multimodal.evidence import (
     NORMAL_QUANTILE,
@@ -58,11 +59,10 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
     ratio, shift = sample.ratio, sample.shift
     share, se = mode_errors(sample, region, k)
     mean = ratio.mean()
-    inside = region[:, None] == np.arange(k)
-    mass = (ratio[:, None] * inside).mean(axis=0)
+    mass = sample.group_means(region, k)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_z = np.log(mass) + shift
-        log_se = sample.standard_error(ratio[:, None] * inside) / mass
+        log_se = sample.group_errors(region, np.zeros(k)) / mass
     factor = error_factor(sample)
     log_se = np.where(mass > 0, log_se * factor, np.inf)
     total_se = float(sample.standard_error(ratio)[0] / mean * factor)
@@ -76,7 +76,7 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
         interval=weight_intervals(share, se),
         total=sample.log_evidence,
         total_se=total_se,
-        pareto_k=np.array([pareto_k(sample.log_ratio[region == i]) for i in range(k)]),
+        pareto_k=np.array([pareto_k(sample.log_ratio[rows]) for rows in rows_of_groups(region, k)]),
         from_draws=np.zeros(k),
         from_proposals=log_se**2,
         bounds=evidence_bounds(log_z, log_se),
@@ -158,8 +158,8 @@ def region_draws(
     """
     x, logp, ess = [], [], []
     d, n = centre.shape[1], CHAINS * DRAWS
-    for k in range(len(centre)):
-        rows = np.flatnonzero((region == k) & (sample.ratio > 0))
+    for k, rows in enumerate(rows_of_groups(region, len(centre))):
+        rows = rows[sample.ratio[rows] > 0]
         if not len(rows):
             # A limit has left the region without a draw: its centre stands for it.
             x.append(np.tile(centre[k], (CHAINS, DRAWS, 1)))

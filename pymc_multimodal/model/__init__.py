@@ -12,6 +12,7 @@ from pymc_multimodal.model.discrete import (
     whole_model,
 )
 from pymc_multimodal.model.layout import dimension, layout, unflatten
+from pymc_multimodal.model.locations import rows_of
 from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
 from pymc_multimodal.model.stored import (
     improper_variables,
@@ -36,6 +37,7 @@ __all__ = [
     "layout",
     "marginal_of",
     "observed_values",
+    "rows_of",
     "split_at_outputs",
     "terms_of",
     "unconstrained_rows",

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pymc as pm
 from pymc.distributions.transforms import CircularTransform
-from pymc.initial_point import make_initial_point_fn
 
 from pymc_multimodal.model.check import check_model
 from pymc_multimodal.model.compiled import compile_density, log_density_graph
 from pymc_multimodal.model.discrete import MarginalModel, marginal_of
-from pymc_multimodal.model.layout import flatten, layout
+from pymc_multimodal.model.layout import layout
+from pymc_multimodal.model.locations import rows_of
 from pymc_multimodal.model.outputs import split_at_outputs
 from pymc_multimodal.model.prior import PriorDraws
 from pymc_multimodal.model.terms import terms_of
-from pymc_multimodal.status import ModelError
 from pymc_multimodal.target import Density
 
 __all__ = ["density_of"]
@@ -68,7 +67,7 @@ def density_of(
         period=period,
         names=names,
         prior=PriorDraws(model, point),
-        points_by_name=partial(_rows_of, model),
+        points_by_name=partial(rows_of, model),
         # The outputs of a simulator may depend on the discrete variables.
         split=None if isinstance(model, MarginalModel) else split,
         terms=partial(terms_of, model, point, compile_kwargs or {}, graph),
@@ -90,18 +89,3 @@ def _coordinates(model: pm.Model, point: Mapping[str, np.ndarray]) -> tuple[list
             for index in np.ndindex(*shape)
         ]
     return names, np.array(period)
-
-
-def _rows_of(model: pm.Model, points: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Turn points in the model's own variables into unconstrained rows, shape (n, d)."""
-    known = {rv.name for rv in model.free_RVs}
-    rows = []
-    for point in points:
-        if unknown := set(point) - known:
-            raise ModelError(
-                f"A mode location names {sorted(unknown)}, which the model does not have; "
-                f"its free variables are {sorted(known)}."
-            )
-        start = make_initial_point_fn(model=model, overrides=dict(point))(None)
-        rows.append(flatten(model, start))
-    return np.array(rows, dtype=float)

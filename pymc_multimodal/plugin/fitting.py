@@ -20,12 +20,13 @@ from pymc_multimodal.model import (
     dimension,
     imputed,
     marginal_of,
+    rows_of,
 )
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
-from pymc_multimodal.search import check_points, given_by_array
+from pymc_multimodal.search import check_points, given_by_array, given_by_name
 from pymc_multimodal.status import counted, told
 from pymc_multimodal.target import Density, Structure
 
@@ -94,6 +95,8 @@ def fit_model(
     model = continuous_model(model, run)
     if given_by_array(config.modes):
         check_points(config.modes, dimension(model))
+    elif named := given_by_name(config.modes):
+        rows_of(model, named)
     if isinstance(config.structure, Structure):
         check_structure(model, config.structure)
     with _compiling(run):

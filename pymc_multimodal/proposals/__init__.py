@@ -24,7 +24,7 @@ from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.flow import FlowDensity, Network
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
-from pymc_multimodal.proposals.many import log_mixture
+from pymc_multimodal.proposals.many import Terms, largest_terms, log_mixture, log_terms
 from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
@@ -52,13 +52,16 @@ __all__ = [
     "RegionalMixture",
     "ScoreGenerator",
     "ScoreLangevin",
+    "Terms",
     "defensive_mixture",
     "expected_acceptance",
     "factor",
     "fit_em",
     "fit_stored",
     "laplace",
+    "largest_terms",
     "log_mixture",
+    "log_terms",
     "resolve",
     "split_chains",
 ]

@@ -127,9 +127,31 @@ class EllipticalMixture:
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draws of shape (n, d), wrapped; rows outside the window are NaN."""
-        d = self.gaussian.dim
-        counts = rng.multinomial(n, self._shares)
-        out, first = np.empty((n, d)), 0
+        out = self._sample(rng.multinomial(n, self._shares), rng)
+        # Rows must be exchangeable: callers give row i to chain i.
+        out = rng.permutation(out)
+        return into_window(out, self.centre, self.period) if self._circular else out
+
+    def sample_evenly(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw from each component its share of n, rounded up or down at random.
+
+        Returns
+        -------
+        x : array of shape (n, d)
+            One component after the other; rows outside the window are NaN.
+        component : array of int, shape (n,)
+        """
+        ends = np.floor(n * np.cumsum(self._shares) + rng.random()).astype(int)
+        ends[-1] = n
+        counts = np.diff(ends, prepend=0)
+        x = self._sample(counts, rng)
+        x = into_window(x, self.centre, self.period) if self._circular else x
+        return x, np.repeat(np.arange(len(counts)), counts)
+
+    def _sample(self, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw given numbers from the components, one after the other."""
+        n, d, first = int(counts.sum()), self.gaussian.dim, 0
+        out = np.empty((n, d))
         for j, count in enumerate(counts):
             if not count:
                 continue
@@ -138,9 +160,7 @@ class EllipticalMixture:
                 step /= np.sqrt(rng.chisquare(self.df[j], count) / self.df[j])[:, None]
             out[first : first + count] = self.means[j] + step
             first += count
-        # Rows must be exchangeable: callers give row i to chain i.
-        out = rng.permutation(out)
-        return into_window(out, self.centre, self.period) if self._circular else out
+        return out
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""

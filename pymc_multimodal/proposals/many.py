@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,28 +14,133 @@ from pymc_multimodal.target.circle import is_circular
 from pymc_multimodal.target.radii import RadiusBounds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pymc_multimodal.moves import JumpDensity
 
-__all__ = ["log_mixture"]
+__all__ = ["Terms", "largest_terms", "log_mixture", "log_terms"]
 
 # Densities up to which all are computed: bounds gain nothing then. Conventional.
 FEW_DENSITIES = 16
 # Share of a sum that all terms which are left out have together at most: far below any standard
-# error, and near the rounding error of log densities. Conventional.
-LEFT_OUT = 1e-10
-# Terms that are held at a time: 8 MB of float64. Conventional.
-MAX_TERMS = 1_000_000
+# error. With 1e-10 the heavy tails of far densities would count. Conventional.
+LEFT_OUT = 1e-7
+# Width of the classes of rows that share a limit of the distance (nats): the limit is that of the
+# lowest row. Conventional.
+LEVEL = 4.0
+# Exponents are cut off here, where exp is 1e304.
+LARGEST_EXPONENT = 700.0
+# Relative difference of factors that are proportional but for rounding: the squared distance is off
+# by as much. Conventional.
+ROUNDING = 1e-12
+# Terms, and points, that are held at a time: 8 MB of float64. A term that counts takes a point, so
+# that few terms of many points would take much more. Conventional.
+MAX_TERMS, MAX_ROWS = 1_000_000, 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """Terms of the sums over the members of a mixture at n points, in the order of the points.
+
+    Attributes
+    ----------
+    row, member : arrays of int, shape (m,)
+        Point and member of each term; members of a point are in increasing order, and every point
+        has one.
+    log_term : array of shape (m,)
+        Log of weight times density.
+    """
+
+    row: np.ndarray
+    member: np.ndarray
+    log_term: np.ndarray
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """Place of the first term of each point."""
+        return np.flatnonzero(np.diff(self.row, prepend=-1))
+
+    @cached_property
+    def log_sum(self) -> np.ndarray:
+        """Log of the sum of each point's terms, shape (n,)."""
+        out: np.ndarray = np.logaddexp.reduceat(self.log_term, self._first)
+        return out
+
+    @property
+    def share(self) -> np.ndarray:
+        """Terms as shares of their points' sums, shape (m,)."""
+        out: np.ndarray = np.exp(self.log_term - self.log_sum[self.row])
+        return out
+
+    @property
+    def largest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Member of the largest term of each point, the first of equal ones, and the log term."""
+        top = np.maximum.reduceat(self.log_term, self._first)
+        rows = np.flatnonzero(self.log_term == top[self.row])
+        return self.member[rows[np.flatnonzero(np.diff(self.row[rows], prepend=-1))]], top
+
+
+def log_terms(
+    densities: Sequence[JumpDensity],
+    log_weights: np.ndarray,
+    x: np.ndarray,
+    left_out: float = LEFT_OUT,
+) -> Terms:
+    """Compute ``log_weights[k] + log q_k(x)`` for the members k that count at x.
+
+    With more than 16 elliptical densities, those of which a bound shows that they add next to
+    nothing are left out: the cost of a point is then that of its near densities.
+
+    Parameters
+    ----------
+    densities : sequence of K JumpDensity
+        Normalised densities on R^d.
+    log_weights : array of shape (K,)
+    x : array of shape (n, d)
+    left_out : float
+        Share of a sum that all members which are left out have together at most.
+
+    Returns
+    -------
+    Terms
+    """
+    near = _near(densities, log_weights)
+    if near is None:
+        parts = [_all_terms(densities, log_weights, rows) for rows in _chunks(x, len(densities))]
+    else:
+        cut = np.log(len(near.df) / left_out)
+        parts = [near.terms(rows, cut) for rows in _chunks(x, near.n_places)]
+    first = np.cumsum([0, *(len(part.log_sum) for part in parts[:-1])])
+    return Terms(
+        np.concatenate([part.row + n for part, n in zip(parts, first, strict=True)]),
+        np.concatenate([part.member for part in parts]),
+        np.concatenate([part.log_term for part in parts]),
+    )
+
+
+def largest_terms(
+    densities: Sequence[JumpDensity], log_weights: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Member with the largest ``log_weights[k] + log q_k(x)``, and that value; of shape (n,).
+
+    Parameters
+    ----------
+    densities : sequence of K JumpDensity
+        Normalised densities on R^d.
+    log_weights : array of shape (K,)
+    x : array of shape (n, d)
+    """
+    sizes = [len(q.df) if isinstance(q, EllipticalMixture) else 1 for q in densities]
+    # A component that is smaller than a member by more than this factor can be left out: all of its
+    # member are then smaller together.
+    left_out = sum(sizes) / max(sizes)
+    return log_terms(densities, log_weights, x, left_out).largest
 
 
 def log_mixture(
     densities: Sequence[JumpDensity], log_weights: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-    """Compute ``log sum_k exp(log_weights[k] + log q_k(x))``.
-
-    With more than 16 elliptical densities, those of which a bound shows that they add next to
-    nothing are left out: the cost of a point is then that of its near densities.
+    """Compute ``log sum_k exp(log_weights[k] + log q_k(x))``, as `log_terms` does.
 
     Parameters
     ----------
@@ -46,26 +153,46 @@ def log_mixture(
     -------
     array of shape (n,)
     """
-    near = None
-    if len(densities) > FEW_DENSITIES:
-        elliptical = [q for q in densities if isinstance(q, EllipticalMixture)]
-        if len(elliptical) == len(densities) and not is_circular(elliptical[0].period).any():
-            near = _Components(elliptical, log_weights)
-    items = len(densities) if near is None else len(near.constant)
-    size = max(1, MAX_TERMS // items)
-    out = np.empty(len(x))
-    for first in range(0, len(x), size):
-        rows = x[first : first + size]
+    near = _near(densities, log_weights)
+    items = len(densities) if near is None else near.n_places
+    parts = [np.empty(0)]
+    for rows in _chunks(x, items):
         if near is None:
             logs = np.stack([q.log_density(rows) for q in densities], axis=1)
-            out[first : first + size] = np.logaddexp.reduce(logs + log_weights, axis=1)
+            parts.append(np.logaddexp.reduce(logs + log_weights, axis=1))
         else:
-            out[first : first + size] = near.log_sum(rows)
-    return out
+            parts.append(near.terms(rows, np.log(len(near.df) / LEFT_OUT)).log_sum)
+    return np.concatenate(parts)
+
+
+def _near(densities: Sequence[JumpDensity], log_weights: np.ndarray) -> _Components | None:
+    """Return the components of many elliptical densities; None if all are to be computed."""
+    if len(densities) <= FEW_DENSITIES:
+        return None
+    elliptical = [q for q in densities if isinstance(q, EllipticalMixture)]
+    if len(elliptical) < len(densities) or is_circular(elliptical[0].period).any():
+        return None
+    return _Components(elliptical, log_weights)
+
+
+def _chunks(x: np.ndarray, items: int) -> Iterator[np.ndarray]:
+    """Rows of which so many items each are held at a time; there is at least one chunk."""
+    size = min(max(1, MAX_TERMS // items), MAX_ROWS)
+    for first in range(0, max(len(x), 1), size):
+        yield x[first : first + size]
+
+
+def _all_terms(densities: Sequence[JumpDensity], log_weights: np.ndarray, x: np.ndarray) -> Terms:
+    logs = np.stack([q.log_density(x) for q in densities], axis=1) + log_weights
+    row, member = np.divmod(np.arange(logs.size), len(densities))
+    return Terms(row, member, logs.ravel())
 
 
 class _Components:
-    """The components of elliptical densities, with bounds of what each adds at a point.
+    """The components of elliptical densities, with bounds of what those at each place can add.
+
+    Components of a member with one mean and proportional scales share a distance: they are at one
+    place.
 
     Parameters
     ----------
@@ -75,58 +202,99 @@ class _Components:
     """
 
     def __init__(self, densities: Sequence[EllipticalMixture], log_weights: np.ndarray) -> None:
-        means = np.concatenate([q.means for q in densities])
-        scales = np.concatenate([q.scales for q in densities])
-        self.dim = means.shape[1]
+        self.means = np.concatenate([q.means for q in densities])
         self.df = np.concatenate([q.df for q in densities])
+        self.member = np.repeat(np.arange(len(densities)), [len(q.df) for q in densities])
         self.constant = np.concatenate(
             [q.log_constants + w for q, w in zip(densities, log_weights, strict=True)]
         )
-        self.means = means
+        scales = np.concatenate([q.scales for q in densities])
         inverse = np.concatenate([q.gaussian.inverse_factors for q in densities])
-        self.inverse = inverse.swapaxes(1, 2)
-        self.bounds = RadiusBounds(means, scales, inverse)
-        self.heavy = np.flatnonzero(np.isfinite(self.df))
-        self.cut = np.log(len(self.df) / LEFT_OUT)
+        # A component is at the place of the one before it if the distances are proportional.
+        width = inverse[:, 0, 0]
+        gap = np.abs(inverse[1:] - (width[1:] / width[:-1])[:, None, None] * inverse[:-1])
+        apart = gap.max(axis=(1, 2)) > ROUNDING * np.abs(inverse[1:]).max(axis=(1, 2))
+        moved = np.any(self.means[1:] != self.means[:-1], axis=1)
+        other = self.member[1:] != self.member[:-1]
+        self.first = np.append(0, 1 + np.flatnonzero(apart | moved | other))
+        self.count = np.diff(self.first, append=len(self.df))
+        place = np.repeat(np.arange(len(self.first)), self.count)
+        self.first_place = np.flatnonzero(np.diff(self.member[self.first], prepend=-1))
+        self.places_of_member = np.diff(self.first_place, append=len(self.first))
+        self.inverse = inverse[self.first].swapaxes(1, 2)
+        # The squared distance from a component, in units of that from the first of its place.
+        self.relative = (width / width[self.first][place]) ** 2
+        # The component with the highest peak at each place.
+        self.main = np.lexsort((-self.constant, place))[self.first]
+        self.bounds = RadiusBounds(self.means[self.first], scales[self.first], inverse[self.first])
 
-    def log_sum(self, x: np.ndarray) -> np.ndarray:
-        """Log of the sum of the components at rows of shape (n, d), shape (n,)."""
-        bound = self._bounds(x)
-        row = np.arange(len(x))
-        best = np.argmax(bound, axis=1)
-        top = self._terms(x, best)
-        more = bound > (top - self.cut)[:, None]
-        more[row, best] = False
-        other, component = np.nonzero(more)
-        terms = self._terms(x[other], component)
-        largest = top.copy()
-        np.maximum.at(largest, other, terms)
-        largest = np.where(np.isfinite(largest), largest, 0.0)
-        total = np.exp(top - largest) + np.bincount(
-            other, np.exp(terms - largest[other]), minlength=len(x)
-        )
-        with np.errstate(divide="ignore"):
-            out: np.ndarray = largest + np.log(total)
+    @property
+    def n_places(self) -> int:
+        """Number of means."""
+        return len(self.first)
+
+    def terms(self, x: np.ndarray, cut: float) -> Terms:
+        """Terms of members at rows of shape (n, d).
+
+        Members are left out if all their components are lower than one component by more than
+        `cut`.
+        """
+        squared = self.bounds.squared(x)
+        peak, steepness = self.constant[self.main], 0.5 * self.relative[self.main]
+        best = np.argmax(peak - steepness * squared, axis=1)
+        top = self._logs(self._squared(x, best), self.main[best])
+        near = np.zeros(squared.shape, dtype=bool)
+        levels, which = np.unique(np.floor((top - cut) / LEVEL), return_inverse=True)
+        for i, level in enumerate(levels):
+            rows = np.flatnonzero(which == i)
+            near[rows] = squared[rows] < self._largest_squared(level * LEVEL)
+        near[np.arange(len(x)), best] = True
+        if self.n_places > len(self.first_place):
+            # A member that counts has all of its components.
+            near = np.logical_or.reduceat(near, self.first_place, axis=1)
+            near = np.repeat(near, self.places_of_member, axis=1)
+        row, place = np.nonzero(near)
+        exact, count = self._squared(x[row], place), self.count[place]
+        # All components at these places.
+        offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        row, component = np.repeat(row, count), np.repeat(self.first[place], count) + offset
+        log_term = self._logs(np.repeat(exact, count), component)
+        member = self.member[component]
+        new = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(member, prepend=-1))
+        if not len(new):
+            return Terms(row, member, log_term)
+        return Terms(row[new], member[new], np.logaddexp.reduceat(log_term, new))
+
+    def _largest_squared(self, level: float) -> np.ndarray:
+        """Squared distance, for each place, from which on no component exceeds a log density."""
+        heavy, excess = np.isfinite(self.df), 2.0 * (self.constant - level)
+        squared = np.where(heavy, 0.0, excess)
+        df = self.df[heavy]
+        exponent = np.minimum(excess[heavy] / (df + self.dim), LARGEST_EXPONENT)
+        squared[heavy] = df * np.expm1(exponent)
+        # Weights of zero have a constant of -inf.
+        squared = np.maximum(squared, 0.0) / self.relative
+        out: np.ndarray = np.maximum.reduceat(squared, self.first)
         return out
 
-    def _bounds(self, x: np.ndarray) -> np.ndarray:
-        """Upper bounds of the log terms at rows of shape (n, d), shape (n, components)."""
-        radius = self.bounds.squared(x)
-        bound = -0.5 * radius
-        df = self.df[self.heavy]
-        bound[:, self.heavy] = -0.5 * (df + self.dim) * np.log1p(radius[:, self.heavy] / df)
-        bound += self.constant
-        return bound
+    @property
+    def dim(self) -> int:
+        """Dimension d."""
+        return self.means.shape[1]
 
-    def _terms(self, x: np.ndarray, component: np.ndarray) -> np.ndarray:
-        """Log term of one component at each row, shape (n,)."""
-        blocks = Blocks(component, len(self.df))
-        z = blocks.times(x - self.means[component], self.inverse)
-        radius = np.einsum("ni,ni->n", z, z)
-        out = -0.5 * radius
-        df = self.df[component]
-        heavy = np.isfinite(df)
+    def _squared(self, x: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Squared distance of each row from a place of its own, shape (n,)."""
+        steps = x - self.means[self.first[place]]
+        z = Blocks(place, self.n_places).times(steps, self.inverse)
+        out: np.ndarray = np.einsum("ni,ni->n", z, z)
+        return out
+
+    def _logs(self, squared: np.ndarray, component: np.ndarray) -> np.ndarray:
+        """Log terms of components at squared distances from their places, shape (n,)."""
+        squared, df = squared * self.relative[component], self.df[component]
+        out = -0.5 * squared
+        heavy = np.flatnonzero(np.isfinite(df))
         df = df[heavy]
-        out[heavy] = -0.5 * (df + self.dim) * np.log1p(radius[heavy] / df)
+        out[heavy] = -0.5 * (df + self.dim) * np.log1p(squared[heavy] / df)
         out += self.constant[component]
         return out

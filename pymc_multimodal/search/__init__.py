@@ -17,6 +17,7 @@ from pymc_multimodal.search.starts import (
     StartDistribution,
     check_points,
     given_by_array,
+    given_by_name,
     start_distribution,
 )
 from pymc_multimodal.search.state import Search
@@ -37,6 +38,7 @@ __all__ = [
     "dropped_gradient_status",
     "find_modes",
     "given_by_array",
+    "given_by_name",
     "highest_point",
     "modes_of",
     "screen",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ from pymc_multimodal.search.starts import (
     start_distribution,
 )
 from pymc_multimodal.search.state import Search
+from pymc_multimodal.search.stopping import is_settled, next_size
 from pymc_multimodal.search.symmetries import check_symmetry, find_symmetry
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.density import CHUNK
@@ -35,20 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["begin_search", "climb_ends", "climb_from", "find_modes"]
 
-# Starts that every mode is to be found by; of this many starts and more, 2 starts. A basin that one
-# start in fifty falls into may have a neighbour that one in a few hundred falls into.
-# Measured: examples/benchmarks/constants.py
-MIN_HITS, MANY_STARTS, MIN_HITS_OF_MANY = 10, 1024, 2
-# Fewest starts of a search by L-BFGS, as long as the search has cost fewer evaluations than this, a
-# small part of a fit: climbs to known optima of nearly normal modes cost one or two evaluations.
-# Measured: examples/benchmarks/missed.py; docs/calibration.rst says what 128 starts had missed.
-MIN_STARTS, CHEAP_EVALS = 512, 5_000
-# The same where modes have several optima each, as ridges have, of which more starts tell whether
-# they are one mode. Measured: as above.
-RIDGE_EVALS = 20_000
-# Fewest batches, in sizes of the first one. Conventional: a second batch tells whether the first
-# one found everything.
-MIN_BATCHES = 2
 # Climbs of the first batch that are made first: they find the curvature of modes, which makes the
 # other climbs shorter (by differences each gradient costs d + 1 evaluations), and they tell what a
 # climb costs where the fit has a limit.
@@ -57,13 +43,6 @@ SCOUTS = 4
 # Part of the first batch that is climbed from where starts are selected, which is where climbs are
 # dear. Conventional: the aim is some hundred to 1,500 evaluations.
 SELECTED_PART = 5
-# Fewest starts of such a search, as long as it has cost fewer evaluations than this. Measured: of
-# two normals in 4 and 8 dimensions, 24 to 48 starts had missed one in 4 of 10 searches.
-SELECTED_STARTS, SELECTED_EVALS = 96, 1_000
-# The number does not matter where there are several modes, each found by so many starts. Measured:
-# in 25 random simulators (examples/benchmarks/simulator_random.py) and 40 searches of two modes,
-# every mode was found by the first 14 starts, and the rarest of two by 5 of 24.
-SELECTED_HITS = 5
 # Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
 # barriers, symmetries and later batches. Conventional.
 CLIMB_SHARE = 0.5
@@ -150,7 +129,7 @@ def find_modes(
     search = replace(search, n_evals=search.n_evals + density.n_logp_evals - evals)
     if not starts:
         search = replace(search, first_size=search.counts.starts)
-    return replace(search, settled=_is_settled(density, search, settings, before))
+    return replace(search, settled=is_settled(density, search, settings, before))
 
 
 def _first_batch(
@@ -207,7 +186,7 @@ def _next_batch(
     density: Density, search: Search, settings: ModeSearch, rng: np.random.Generator
 ) -> Search:
     """Climb from a later batch of starts."""
-    size = _next_size(search, settings)
+    size = next_size(search, settings)
     size = max(1, _affordable(density, size, search.n_evals / search.counts.starts))
     images = search.optima.images()
     starts = draw_starts(density, search.distribution, settings, size, rng, images)
@@ -374,41 +353,3 @@ def _seek_symmetry(density: Density, search: Search, settings: ModeSearch) -> Se
         saddle_logp=search.saddle_logp[:0],
     )
     return join_optima(density, search, settings.barrier)
-
-
-# ---------------------------------------------------------- the stop rule
-
-
-def _next_size(search: Search, settings: ModeSearch) -> int:
-    """Return the size of the next batch: as many starts as there were so far."""
-    return min(search.counts.starts, settings.max_starts - search.counts.starts)
-
-
-def _is_settled(density: Density, search: Search, settings: ModeSearch, before: int) -> bool:
-    """Tell whether no further batch is needed.
-
-    Parameters
-    ----------
-    density, search, settings
-        As for `find_modes`.
-    before : int
-        Number of modes before the last batch.
-    """
-    n = search.counts.starts
-    given = search.distribution.points is not None or isinstance(settings.starts, Integral)
-    if given or _next_size(search, settings) <= 0:
-        return True
-    summits = search.optima.summits(settings.negligible)
-    enough = n >= MIN_BATCHES * search.first_size and len(summits) <= before
-    ridges = 1 < len(summits) < len(search.optima)
-    cheap = search.n_evals < (RIDGE_EVALS if ridges else CHEAP_EVALS)
-    if optimiser_for(density, settings) == "lbfgs" and cheap:
-        enough &= n >= MIN_STARTS
-    modes = search.optima.mode_of(summits)[search.start_optima]
-    hits = np.bincount(modes[modes >= 0], minlength=len(summits))
-    dear = are_selected(density, settings, search.distribution)
-    rare = len(summits) < 2 or int(hits.min()) < SELECTED_HITS
-    if dear and rare and search.n_evals < SELECTED_EVALS:
-        enough &= n >= SELECTED_STARTS
-    wanted = MIN_HITS_OF_MANY if dear or n >= MANY_STARTS else MIN_HITS
-    return enough and int(hits.min(initial=n)) >= wanted

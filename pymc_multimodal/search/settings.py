@@ -45,8 +45,9 @@ class ModeSearch:
         Size of the first batch of starts; each later one doubles their number. By "cobyqa" a fifth
         of it: starts selected from a sample of the prior, high and far apart, of eight times as
         many points.
-    max_starts : int
-        Most starting points to use.
+    max_starts : int, optional
+        Most starting points to use. By default 4,096; if fewer than one in ten of these led to a
+        mode that no other led to, up to 16 for each mode.
     max_iter : int
         Most iterations of one climb.
     stretch : float
@@ -84,9 +85,9 @@ class ModeSearch:
     locations: Any = None
     radius: float | None = None
     optimiser: Optimiser | None = None
-    # Conventional: two chunks of evaluations (`target.density.CHUNK`), doubled six times at most.
+    # Conventional: two chunks of evaluations (`target.density.CHUNK`).
     batch: int = 64
-    max_starts: int = 4096
+    max_starts: int | None = None
     # Conventional: a bound that climbs which converge do not reach.
     max_iter: int = 300
     # Measured: examples/benchmarks/constants.py (stretch, barrier, negligible)
@@ -112,8 +113,10 @@ class ModeSearch:
                 )
         if self.optimiser is not None:
             checks.choice(owner, "optimiser", self.optimiser, OPTIMISERS)
-        for name in ("batch", "max_starts", "max_iter"):
+        for name in ("batch", "max_iter"):
             checks.count(owner, name, getattr(self, name))
+        if self.max_starts is not None:
+            checks.count(owner, "max_starts", self.max_starts)
         if self.screening is not None:
             checks.count(owner, "screening", self.screening, 0)
         for name in ("stretch", "barrier", "negligible", "screening_seconds"):

@@ -23,6 +23,7 @@ __all__ = [
     "first_size",
     "first_starts",
     "given_by_array",
+    "given_by_name",
     "start_distribution",
 ]
 
@@ -167,6 +168,14 @@ def given_by_array(settings: ModeSearch) -> bool:
     return not isinstance(where, Mapping) and not isinstance(where[0], Mapping)
 
 
+def given_by_name(settings: ModeSearch) -> list[Mapping[str, Any]]:
+    """Return the locations that the settings give by the names of variables; none if by array."""
+    where = settings.locations
+    if where is None or given_by_array(settings):
+        return []
+    return [where] if isinstance(where, Mapping) else list(where)
+
+
 def check_points(settings: ModeSearch, dim: int) -> None:
     """Raise ValueError if points that are given by an array do not fit a model, or are not finite.
 
@@ -190,11 +199,8 @@ def _given_points(
         if settings.starts is None or isinstance(settings.starts, Integral):
             return None
         return density.wrap(_rows(settings.starts, density.dim, "starts"))
-    where = settings.locations
-    if isinstance(where, Mapping):
-        where = [where]
-    if isinstance(where[0], Mapping):
-        where = density.to_unconstrained(where)
+    named = given_by_name(settings)
+    where = density.to_unconstrained(named) if named else settings.locations
     where = _rows(where, density.dim, "locations")
     if settings.radius:
         noise = settings.radius * rng.standard_normal((STARTS_PER_LOCATION, *where.shape))
@@ -208,7 +214,8 @@ def first_size(distribution: StartDistribution, settings: ModeSearch) -> int:
         return len(distribution.points)
     if isinstance(settings.starts, Integral):
         return int(settings.starts)
-    return min(settings.batch, settings.max_starts)
+    most = settings.max_starts
+    return settings.batch if most is None else min(settings.batch, most)
 
 
 def first_starts(

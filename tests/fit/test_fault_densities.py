@@ -20,6 +20,7 @@ from densities import (
     gaussian,
     two_modes,
 )
+from scipy.special import logsumexp
 
 import pymc_multimodal as mm
 from pymc_multimodal.evidence import begin_samples, estimate, extend_samples
@@ -29,6 +30,7 @@ from pymc_multimodal.kernel import make_kernel
 from pymc_multimodal.moves.local import MoveParameters
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
 from pymc_multimodal.proposals.base import RegionFit
+from pymc_multimodal.search import ModeSearch
 from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.target import Target as SampledTarget
 
@@ -344,6 +346,35 @@ def test_many_modes(sizes):
     noise = 4.0 * (fit.weights.weight_se / fit.weights.weight).max()
     assert np.median(off) < 0.05
     assert off.max() < (0.2 if many > 100 else 0.0) + noise
+
+
+@pytest.mark.slow
+def test_hundreds_of_normals_in_ten_dimensions():
+    """Errors are those of about 150 draws for each; a thousand are in the growth benchmark."""
+    k, dim = 400, 10
+    rng = np.random.default_rng(42)
+    means, weights = 10.0 * rng.standard_normal((k, dim)), np.geomspace(3.0, 1.0, k)
+    weights /= weights.sum()
+    constants = np.log(weights) - 0.5 * dim * np.log(2 * np.pi) - 0.5 * np.sum(means**2, axis=1)
+
+    def logs(x):
+        return x @ means.T + constants - 0.5 * np.sum(x**2, axis=1)[:, None]
+
+    def function(x):
+        share = logs(x)
+        total = logsumexp(share, axis=1)
+        share = np.exp(share - total[:, None])
+        return total, share @ means - x
+
+    density = Density(function, dim, prior=lambda n, rng: 10.0 * rng.standard_normal((n, dim)))
+    fit = fit_density(density, FitConfig(random_seed=1, modes=ModeSearch(screening=0)))
+    assert fit.n_modes > 0.995 * k
+    assert fit.n_modes == k or "singletons" in codes(fit)
+    component = logs(fit.modes.locations).argmax(axis=1)
+    z = (fit.weights.weight - weights[component]) / fit.weights.weight_se
+    # Of 400 normal variables the largest is about 3; their mean square is 1 within 4 sqrt(2 / 400).
+    assert np.abs(z).max() < 4.5
+    assert abs(np.mean(z**2) - 1) < 4 * np.sqrt(2 / k)
 
 
 def test_modes_beyond_the_budget_are_said_to_be_missing():

@@ -102,6 +102,27 @@ def test_points_that_do_not_fit_the_model_are_refused_before_compiling(monkeypat
         mm.fit(model, modes=mm.ModeSearch(**given), random_seed=1, quiet=True)
 
 
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ({"y": 1.0}, r"names \['y'\], which the model does not have; .* \['s', 'x'\]"),
+        ({"x": 1.0}, r"'x' a value of shape \(\), but the variable has the shape \(2,\)"),
+        ({"x": [1.0, float("nan")]}, r"'x' the value .*: give finite numbers of shape \(2,\)"),
+        ({"x": "far"}, r"'x' the value 'far': give finite numbers"),
+        ({"s": -1.0}, r"'s' the value -1.0, which is outside of its support"),
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_locations_by_name_are_checked_before_compiling(monkeypatch, location, says, several):
+    monkeypatch.setattr(fitting, "density_of", lambda *a, **k: pytest.fail("compiled"))
+    with pm.Model() as model:
+        pm.Normal("x", shape=2)
+        pm.HalfNormal("s")
+    locations = [{"s": 1.0}, location] if several else location
+    with pytest.raises(mm.ModelError, match=says):
+        mm.fit(model, modes=mm.ModeSearch(locations=locations), random_seed=1, quiet=True)
+
+
 def test_warnings_that_all_images_share_are_told_once(
     four_modes, four_modes_fit, monkeypatch, caplog
 ):

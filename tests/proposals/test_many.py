@@ -10,7 +10,9 @@ from pymc_multimodal.proposals import (
     EllipticalMixture,
     GaussianMixture,
     defensive_mixture,
+    largest_terms,
     log_mixture,
+    log_terms,
 )
 
 LINE = np.full(3, np.inf)
@@ -40,7 +42,15 @@ def test_the_sum_is_that_of_all_densities(n, spread, period, rng):
     x = np.concatenate([x[np.isfinite(x).all(axis=1)], 1e4 * rng.standard_normal((5, 3))])
     log_weights = np.log(rng.dirichlet(np.ones(n)))
     expected = logsumexp([w + q.log_density(x) for q, w in zip(qs, log_weights, strict=True)], 0)
-    np.testing.assert_allclose(log_mixture(qs, log_weights, x), expected, rtol=0, atol=2e-10)
+    np.testing.assert_allclose(log_mixture(qs, log_weights, x), expected, rtol=0, atol=2e-7)
+    terms = log_terms(qs, log_weights, x)
+    np.testing.assert_allclose(terms.log_sum, expected, rtol=0, atol=2e-7)
+    each = np.array([w + q.log_density(x) for q, w in zip(qs, log_weights, strict=True)])
+    np.testing.assert_allclose(each[terms.member, terms.row], terms.log_term, rtol=1e-9)
+    np.testing.assert_allclose(np.bincount(terms.row, terms.share), 1.0)
+    member, top = largest_terms(qs, log_weights, x)
+    np.testing.assert_array_equal(member, each.argmax(axis=0))
+    np.testing.assert_allclose(top, each.max(axis=0), rtol=1e-9)
 
 
 def test_rows_with_densities_of_their_own_are_computed_together(rng):

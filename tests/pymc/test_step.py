@@ -133,6 +133,27 @@ def test_statistics_of_a_draw_do_not_grow_with_the_number_of_modes(n_modes):
         assert np.zeros(3, dtype).nbytes == 3 * 8
 
 
+@pytest.mark.filterwarnings("ignore:`return_inferencedata=False` is deprecated:FutureWarning")
+@pytest.mark.parametrize("draws_per_chunk", [1, 7])
+def test_draws_travel_through_a_zarr_trace(model, step, draws_per_chunk):
+    """Runs where zarr is installed: PyMC needs a version below 3, and numcodecs below 0.16.
+
+    The arrays are read by zarr, because later versions of xarray do not read such stores.
+    """
+    zarr = pytest.importorskip("zarr", exc_type=ImportError)
+    trace = pm.backends.ZarrTrace(store=zarr.MemoryStore(), draws_per_chunk=draws_per_chunk)
+    settings = {"draws": 30, "tune": 2, "chains": 2}
+    draw(model, step, trace=trace, return_inferencedata=False, **settings)
+    plain = draw(model, step, **settings)
+    for name, values in get_dataset(plain, "posterior").data_vars.items():
+        np.testing.assert_array_equal(trace.posterior[name][:], values)
+    stats = get_dataset(plain, "sample_stats")
+    for name in (*SCALARS, "fit_record"):
+        stored = trace.sample_stats[f"sampler_0__{name}"][:]
+        np.testing.assert_array_equal(stored, stats[name].values)
+    assert stored[0, 0, 0] != ""
+
+
 def test_lp_and_mode_belong_to_the_draw(model, step, idata):
     stats, posterior = get_dataset(idata, "sample_stats"), get_dataset(idata, "posterior")
     x = np.stack([posterior["x"].values.ravel(), np.log(posterior["sigma"].values.ravel())], axis=1)

@@ -12,9 +12,10 @@ from pymc_multimodal.approximation import (
     MAX_GROWTH,
     FirstAnswer,
     LeftOut,
-    approximate,
     approximate_again,
+    approximate_further,
     first_mixture,
+    first_round,
     region_draws,
     region_weights,
 )
@@ -22,26 +23,27 @@ from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import new_modes_of_mass, without_negligible
-from pymc_multimodal.search import modes_of, screen
+from pymc_multimodal.search import climb_from, modes_of, screen
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
-    from pymc_multimodal.approximation import ModeMixture
+    from pymc_multimodal.approximation import Approximation, ModeMixture
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
-    from pymc_multimodal.search import Modes
+    from pymc_multimodal.search import Modes, Search
     from pymc_multimodal.target.density import Density
 
 __all__ = ["Approximate", "CompareWithChains", "Screen", "WeighSample"]
 
 # Screenings at most: each follows new modes that the one before has found. Conventional.
 MAX_SCREENINGS = 3
-# Modes up to which there is a first answer. Of 300 modes, each with some hundred draws, one had a
-# weight that was wrong by 8 standard errors, and the fit took longer than chains. Measured:
-# examples/benchmarks/growth.py (normals_300)
-MAX_MODES = 64
+# Modes up to which there is a first answer. Conventional: as many as the search has starts.
+MAX_MODES = 4096
+# Climbs at most from draws of a first answer that weigh too much, and samples at most that follow
+# new modes which such climbs found. Conventional.
+MAX_CLIMBS, MAX_FURTHER_CLIMBS = 16, 3
 # Modes from which on those of next to no mass are left out first. Conventional.
 FEW_MODES = 16
 
@@ -72,18 +74,54 @@ class Approximate(Step):
             search = without_negligible(search, modes, np.ones(len(modes), dtype=bool), run, rng)
             modes = modes_of(density, search, run.settings.modes)
         state = replace(state, search=search, approximated=True)
-        if modes.runaway or len(modes) > MAX_MODES:
-            return state
-        found = approximate(
-            Target(density, cells_of(search.optima, modes)),
-            modes,
-            search.distribution,
-            run.settings.first_answer,
-            run.settings.target_se,
-            rng,
-            LeftOut.of(search.optima),
-        )
-        return replace(state, approximation=found)
+        for i in range(MAX_FURTHER_CLIMBS + 1):
+            modes = modes_of(density, state.search, run.settings.modes)
+            if modes.runaway or len(modes) > MAX_MODES:
+                return replace(state, approximation=None)
+            try:
+                found, more = self._sample(state.search, modes, run, rng)
+            except LimitReached:
+                if state.approximation is None:
+                    raise
+                break
+            state = replace(state, approximation=found)
+            if more is None or i == MAX_FURTHER_CLIMBS:
+                break
+            state = replace(state, search=more)
+        return state
+
+    @staticmethod
+    def _sample(
+        search: Search, modes: Modes, run: Run, rng: np.random.Generator
+    ) -> tuple[Approximation, Search | None]:
+        """Approximate, and climb from the draws that weigh most.
+
+        Returns the approximation, and the search with new modes, if climbs have led to any.
+        """
+        assert isinstance(run.settings.first_answer, FirstAnswer)
+        target = Target(run.density, cells_of(search.optima, modes))
+        settings, target_se = run.settings.first_answer, run.settings.target_se
+        left_out = LeftOut.of(search.optima)
+        found = first_round(target, modes, search.distribution, settings, target_se, rng, left_out)
+        more = _with_climbs(found, search, run, rng)
+        if more is None and not found.verdict.precise:
+            found = approximate_further(found, target, settings, target_se, rng)
+            more = _with_climbs(found, search, run, rng)
+        return found, more
+
+
+def _with_climbs(
+    found: Approximation, search: Search, run: Run, rng: np.random.Generator
+) -> Search | None:
+    """Climb from the heavy draws of a sample: return the search with new modes; None without."""
+    points = found.heavy_draws[:MAX_CLIMBS]
+    if not len(points):
+        return None
+    with suppress(LimitReached), run.density.limited():
+        search, _ = climb_from(run.density, search, run.settings.modes, points)
+        search = new_modes_of_mass(search, found.modes, run, rng)
+    modes = modes_of(run.density, search, run.settings.modes)
+    return search if matching_modes(modes, found.modes) is None else None
 
 
 class CompareWithChains(NeededStep):
