@@ -42,7 +42,7 @@ from pymc_multimodal.regions.partition import (
     expected_labels,
     mixing_groups,
 )
-from pymc_multimodal.regions.pilot import Pilot, explore, first_parameters
+from pymc_multimodal.regions.pilot import Pilot, explore, first_parameters, prolonged
 from pymc_multimodal.regions.regimes import (
     advance_chains,
     connect_regions,
@@ -80,6 +80,7 @@ __all__ = [
     "explore",
     "extend_chains",
     "first_parameters",
+    "prolonged",
     "jumps_of",
     "mixing_groups",
     "n_draws",
