@@ -136,7 +136,9 @@ def main() -> None:
         print(json.dumps(run(options.one, options.first_seed, options.max_seconds)))
         return
     if options.reference:
-        print("share of the positive effect: {:.5f} +- {:.5f}".format(*reference(options.reference)))
+        print(
+            "share of the positive effect: {:.5f} +- {:.5f}".format(*reference(options.reference))
+        )
         return
     runs = Runs(options.out)
     if not options.report:

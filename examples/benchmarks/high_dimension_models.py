@@ -147,8 +147,10 @@ def normal_evidence(p: int, n: int, seed: int = DATA_SEED) -> tuple[float, float
     parts = [np.einsum("abn,n->ab", 1.0 / v, z) for z in (y * y, y * w, w * w)]
     base = -0.5 * np.log(2 * np.pi * v).sum(axis=-1)
     prior = (
-        halfnorm.logpdf(np.exp(log_spread), scale=SPREAD_SD) + log_spread
-    )[:, None] + halfnorm.logpdf(np.exp(log_noise), scale=NOISE_SD) + log_noise
+        (halfnorm.logpdf(np.exp(log_spread), scale=SPREAD_SD) + log_spread)[:, None]
+        + halfnorm.logpdf(np.exp(log_noise), scale=NOISE_SD)
+        + log_noise
+    )
     h = effect**2
     by_square = [
         logsumexp(base + prior - 0.5 * (parts[0] - 2 * a * parts[1] + a * a * parts[2])) for a in h

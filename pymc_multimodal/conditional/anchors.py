@@ -9,8 +9,8 @@ taken as quadratic in :math:`\delta = u - u_0`:
 
 with all monomials :math:`\varphi` of the first and second degree. V is the basis in which P and its
 change along a random direction of the hubs are diagonal. P is then diagonal in it for all hubs if
-its changes commute in the metric P: those by a spread of coefficients and by a noise do, however the
-coefficients are correlated.
+its changes commute in the metric P: those by a spread of coefficients and by a noise do, however
+the coefficients are correlated.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ LEAST_CURVATURE = 1e-12
 # Logarithm by which a variance may change with the hubs, at most: linear extrapolation is not
 # trusted beyond. Conventional.
 MAX_CHANGE = 3.0
-# Newton steps by which an optimum of the rest is polished, and followed to other hubs. Conventional.
+# Newton steps by which an optimum of the rest is polished, and followed to other hubs.
+# Conventional.
 POLISHING, FOLLOWING = 6, 5
 # Least curvature along a direction, relative to that at the anchor. Conventional.
 LEAST_PRECISION = 1e-3
@@ -62,6 +63,9 @@ NARROWEST, WIDEST = 1e-5, 1.0
 # Climbs whose marginal density is lower than the highest by more than this (nats) are left out,
 # unless there are no others. Conventional: their mass is next to nothing.
 NEGLIGIBLE = 20.0
+# Distinct ends of climbs at most: posteriors with more modes are left to the search for modes.
+# Conventional: an anchor of 2,000 coordinates takes 64 MB and some ten seconds.
+MAX_ENDS = 8
 # Ends of climbs are one mode if they are nearer than this to one another (spreads of the starts) or
 # to an anchor (standard deviations of the hubs, and of the rest per square root of a coordinate).
 # Conventional.
@@ -164,13 +168,16 @@ def find_anchors(
     Returns
     -------
     anchors : list of Anchor
-        The highest end first.
+        The highest end first; none if there are many distinct ends.
     hits : array of int
         Climbs that ended at each.
     """
     order = np.argsort(-climbed.value)
     order = order[climbed.value[order] > climbed.value[order[0]] - NEGLIGIBLE]
     ends = split.join(climbed.u, climbed.v)[order] / spread
+    distinct = [i for i, end in enumerate(ends) if _same_end(split, end, ends[:i]) is None]
+    if len(distinct) > MAX_ENDS:
+        return [], np.zeros(0, dtype=int)
     anchors: list[Anchor] = []
     # Anchor of each end, -1 for none.
     of_end: list[int] = []
@@ -183,7 +190,10 @@ def find_anchors(
         k = _same_anchor(anchors, u, v)
         if k is None:
             found = _anchor_near(density, split, (u, v), spread, rng)
-            k = -1 if found is None else _same_anchor(anchors, found.mode, found.optimum(found.mode[None])[0])
+            if found is None:
+                of_end.append(-1)
+                continue
+            k = _same_anchor(anchors, found.mode, found.optimum(found.mode[None])[0])
             if k is None:
                 k = len(anchors)
                 anchors.append(found)
@@ -268,8 +278,8 @@ def _anchor(
     optima, logs = [], []
     for step in steps:
         own = u + step
-        # The optimum is followed by steps with the curvature at the anchor, whose errors fall by the
-        # relative change of the curvature each time.
+        # The optimum is followed by steps with the curvature at the anchor, whose errors fall by
+        # the relative change of the curvature each time.
         to = v
         for _ in range(FOLLOWING):
             grad = density.logp_and_grad(split.join(own[None], to[None]))[1][0, split.rest]

@@ -64,7 +64,7 @@ class AnchorMixture:
         self.split, self.anchors = split, tuple(anchors)
 
     def log_shares(self, u: np.ndarray) -> np.ndarray:
-        """Log shares of the anchors at hubs (n, H), shape (n, K); -inf where one is next to none."""
+        """Log shares of the anchors at hubs (n, H), shape (n, K); -inf for next to none."""
         out = np.empty((len(u), len(self.anchors)))
         for k, anchor in enumerate(self.anchors):
             r = solve_triangular(anchor.scale, (u - anchor.mode).T, lower=True)

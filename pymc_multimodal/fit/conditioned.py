@@ -26,6 +26,8 @@ from pymc_multimodal.conditional import (
 )
 from pymc_multimodal.fit.result import fit_without_chains
 from pymc_multimodal.kernel import MAX_JUMPS, Jump, Kernel, choose_jumps, jump_acceptance
+from pymc_multimodal.moves import Window, adapt_step_sizes, state_at
+from pymc_multimodal.regions import first_parameters
 from pymc_multimodal.search import Modes, StartDistribution, begin_search
 from pymc_multimodal.status import LimitReached, Status, counted
 from pymc_multimodal.target import Density
@@ -48,6 +50,12 @@ CLIMBS, BATCHES = 16, 2
 # Rules for the sample, of which each of the hubs has one draw of the rest. Measured:
 # examples/benchmarks/high_dimension.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
+# Chains from draws of each mode, their moves, the leapfrog steps of a move and the acceptance that
+# step sizes are adapted to; and the log ratio above the largest of the sample that refutes it, as
+# for other first answers. Conventional.
+CHAINS, MOVES, LEAPFROG, ACCEPT, MAX_EXCESS = 8, 20, 8, 0.8, 2.0
+# Least standard deviation of a coordinate in its region. Conventional.
+LEAST_SCALE = 1e-12
 # Draws whose acceptance gives the number of jumps. Conventional.
 TRIALS = 500
 
@@ -102,9 +110,9 @@ def conditioned_fit(run: Run) -> Fit | None:
         with run.recorded("conditional"), run.limits(SHARE, refuse=True):
             run.report("conditional", f"normal densities of {split}")
             found = _found(run, split, rng)
+            if found is None or found.verdict.reasons or _refuted(density, found, rng):
+                return None
     except LimitReached:
-        return None
-    if found is None or found.verdict.reasons:
         return None
     return _fit_of(run, split, found, rng)
 
@@ -113,7 +121,8 @@ def _found(run: Run, split: Split, rng: np.random.Generator) -> _Found | None:
     density = run.density
     starts = begin_search(density, run.settings.modes, False, rng).distribution
     anchors, hits = _anchors(density, split, starts, rng)
-    if not anchors:
+    # Where modes were found by one climb alone there may be others: the search looks for them.
+    if not len(hits) or (hits < 2).any():
         return None
     mixture = AnchorMixture(split, anchors)
     of_hubs = _density_of_hubs(density, split, UnbiasedHubs(density, mixture, rng))
@@ -192,6 +201,33 @@ def _modes(x: np.ndarray, logp: np.ndarray, scale: np.ndarray, hits: np.ndarray)
     )
 
 
+def _refuted(density: Density, found: _Found, rng: np.random.Generator) -> bool:
+    """Tell whether short chains from draws meet ratios far above the largest of the sample."""
+    sample, k = found.sample, len(found.mixture.anchors)
+    generator = HubGenerator(found.hubs.generator, found.mixture)
+    partition = AnchorPartition(found.mixture)
+    share = sample.ratio / sample.ratio.sum()
+    region = np.where(sample.ratio > 0, partition.label(found.x), -1)
+    starts, scale = [], []
+    for r in range(k):
+        own = np.flatnonzero((region == r) & (share > 0))
+        if len(own):
+            p = share[own] / share[own].sum()
+            starts.append(found.x[rng.choice(own, size=CHAINS, p=p)])
+            variance = p @ (found.x[own] - p @ found.x[own]) ** 2
+            scale.append(np.maximum(np.sqrt(variance), LEAST_SCALE))
+    chain_of = np.repeat(np.arange(len(starts)), CHAINS)
+    parameters = first_parameters(density, np.stack(scale))
+    parameters = replace(parameters, leapfrog=np.full(len(starts), LEAPFROG))
+    state, window = state_at(density, np.concatenate(starts), chain_of), Window(MOVES, ACCEPT)
+    _, record, _ = adapt_step_sizes(density, state, parameters, window, rng, label=None)
+    half = len(record.x) // 2
+    late, logp = record.x[half:].reshape(-1, density.dim), record.logp[half:].ravel()
+    excess = logp + generator.minus_log_q(late, rng)
+    before = sample.logp + found.hubs.generator.minus_log_q(sample.x, rng)
+    return bool(excess.max() > before[sample.ratio > 0].max() + MAX_EXCESS)
+
+
 # ------------------------------------------------------------------ the result
 
 
@@ -205,10 +241,10 @@ def _fit_of(run: Run, split: Split, found: _Found, rng: np.random.Generator) -> 
     at = np.stack([split.join(a.mode[None], a.optimum(a.mode[None]))[0] for a in anchors])
     draws = region_draws(weighted, region, at, density.dim, rng)
     flat = [x.reshape(-1, density.dim) for x in draws.x]
-    scale = np.stack([np.diag(np.maximum(x.std(axis=0), 1e-12)) for x in flat])
+    scale = np.stack([np.diag(np.maximum(x.std(axis=0), LEAST_SCALE)) for x in flat])
     modes = _modes(at, density.logp(at), scale, found.hits)
     kernel = _kernel(found, partition, rng)
-    statuses = (_status(split, found), *_singletons(found))
+    statuses = (_status(split, found),)
     return fit_without_chains(run, modes, draws, weights, kernel, statuses)
 
 
@@ -229,18 +265,6 @@ def _status(split: Split, found: _Found) -> Status:
     text = (
         f"{split}, by normal densities around {counted(k, 'mode')} of these hubs. Importance "
         f"sampling: effective size {v.ess:.0%} of {counted(len(found.sample), 'draw')}, largest "
-        f"ratio {v.largest:.1f} times the mean. No chains were run."
+        f"ratio {v.largest:.1f} times the mean."
     )
     return Status("conditional", "conditional", text, "structure=False does without.", level="info")
-
-
-def _singletons(found: _Found) -> list[Status]:
-    """Say if a mode was found by one climb alone: then there may be others."""
-    single = np.flatnonzero(found.hits == 1)
-    if not len(single):
-        return []
-    text = (
-        f"{counted(len(single), 'mode')} of the hubs was found by one climb of "
-        f"{int(found.hits.sum())} only: others may be missing."
-    )
-    return [Status("singletons", "conditional", text, "Give priors nearer to the posterior.")]
