@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hierarchy import Hierarchy
 
-from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.kernel import init, propose, step
 from pymc_multimodal.target.target import Target
 
@@ -47,3 +47,15 @@ def test_structure_false_does_without():
     settings = FitConfig(random_seed=1, structure=False, max_evals=3000)
     fit = fit_density(model.density, settings)
     assert "conditional" not in {s.code for s in fit.statuses}
+
+
+def test_such_a_fit_survives_a_file(fitted, tmp_path):
+    _, density, fit = fitted
+    fit.save(tmp_path / "hubs.fit")
+    again = Fit.load(tmp_path / "hubs.fit")
+    again.check_density(density)
+    x = np.concatenate([draws.reshape(-1, density.dim)[:50] for draws in fit.draws.x])
+    np.testing.assert_array_equal(fit.label(x), again.label(x))
+    proposed = [f.kernel.generator.propose(50, np.random.default_rng(4)) for f in (fit, again)]
+    np.testing.assert_array_equal(proposed[0].x, proposed[1].x)
+    np.testing.assert_array_equal(proposed[0].minus_log_q, proposed[1].minus_log_q)
