@@ -29,8 +29,8 @@ __all__ = [
 
 Level: TypeAlias = Literal["info", "warning"]
 Stage: TypeAlias = Literal[
-    "approximation", "challenge", "density", "emulation", "evidence", "fit", "kernel", "proposals",
-    "regions", "search", "structure",
+    "approximation", "challenge", "conditional", "density", "emulation", "evidence", "fit",
+    "kernel", "proposals", "regions", "search", "structure",
 ]  # fmt: skip
 
 
@@ -80,6 +80,8 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "weighted_draws": StatusKind(("emulation",), _INFO),
     # Units that share nothing but a few coordinates
     "units": StatusKind(("structure",), _EITHER),
+    # Many coordinates that are nearly normal given a few
+    "conditional": StatusKind(("conditional",), _INFO),
     "unit_modes": StatusKind(("structure",), _WARNING),
     # Regions and their chains
     "overlap": StatusKind(("regions", "evidence"), _EITHER),

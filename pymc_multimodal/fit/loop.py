@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.fit.conditioned import conditioned_fit
 from pymc_multimodal.fit.emulated import judge_outputs, price_density
 from pymc_multimodal.fit.emulated_fit import emulated_fit
 from pymc_multimodal.fit.finish import finish
@@ -88,6 +89,9 @@ def _fit(run: Run) -> Fit:
         by_units = structured_fit(run)
         if by_units is not None:
             return by_units
+        by_hubs = conditioned_fit(run)
+        if by_hubs is not None:
+            return by_hubs
     return _run_steps(run, price)
 
 

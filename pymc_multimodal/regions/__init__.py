@@ -42,7 +42,7 @@ from pymc_multimodal.regions.partition import (
     expected_labels,
     mixing_groups,
 )
-from pymc_multimodal.regions.pilot import Pilot, explore, first_parameters
+from pymc_multimodal.regions.pilot import Pilot, explore, first_parameters, prolonged
 from pymc_multimodal.regions.regimes import (
     advance_chains,
     connect_regions,
@@ -84,6 +84,7 @@ __all__ = [
     "mixing_groups",
     "n_draws",
     "positions",
+    "prolonged",
     "short_regions",
     "skip_regions",
     "unknown_spread",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target.protocol import LogDensity
 
-__all__ = ["Pilot", "explore", "first_parameters", "starting_points"]
+__all__ = ["Pilot", "explore", "first_parameters", "prolonged", "starting_points"]
 
 # Smallest random factor of step sizes in regime 0. Measured: examples/benchmarks/constants.py
 EVEN_STEPS = 0.75
@@ -36,6 +36,8 @@ SCATTER, SCATTER_DIVISOR, SCATTER_TRIALS = 0.7, 3, 6
 # Log share of a Gaussian's draws that are lower than first points may be: exp(-4) is 2 %, so that
 # step sizes are adapted to the bulk from the first move on. Conventional.
 SCATTER_LOG_SHARE = 4.0
+# Length of chains that are continued, in units of the first ones. Conventional.
+LONGER = 4
 # Every so many chains one starts at a point that is to be visited: a piece that was missed then has
 # chains in each part of the divided chains. Conventional.
 VISIT_STRIDE = 4
@@ -114,6 +116,34 @@ def explore(
     parameters = replace(parameters, leapfrog=leapfrog)
     rest = Window(settings.explore_moves - half, accept)
     state, record, parameters = adapt_step_sizes(target, state, parameters, rest, rng, label=None)
+    draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
+    logp = record.logp.reshape(-1, k, chains).transpose(1, 2, 0)
+    return Pilot(draws, logp, parameters)
+
+
+def prolonged(
+    target: LogDensity, pilot: Pilot, settings: LocalSampling, rng: np.random.Generator
+) -> Pilot:
+    """Continue the chains of every mode.
+
+    Parameters
+    ----------
+    target : LogDensity
+    pilot : Pilot
+    settings : LocalSampling
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Pilot
+        With the further draws alone.
+    """
+    k, chains, _, d = pilot.draws.shape
+    state = state_at(target, pilot.draws[:, :, -1].reshape(-1, d), np.repeat(np.arange(k), chains))
+    window = Window(LONGER * settings.explore_moves, settings.target_accept)
+    _, record, parameters = adapt_step_sizes(
+        target, state, pilot.parameters, window, rng, label=None
+    )
     draws = record.x.reshape(len(record.x), k, chains, d).transpose(1, 2, 0, 3)
     logp = record.logp.reshape(-1, k, chains).transpose(1, 2, 0)
     return Pilot(draws, logp, parameters)

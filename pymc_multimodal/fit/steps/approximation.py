@@ -23,6 +23,7 @@ from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import new_modes_of_mass, without_negligible
+from pymc_multimodal.regions import prolonged
 from pymc_multimodal.search import climb_from, modes_of, screen
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.target import Target
@@ -149,7 +150,14 @@ class CompareWithChains(NeededStep):
         k, _, d = late.shape
         x, logp = late.reshape(-1, d), logp.ravel()
         left_out = LeftOut.of(state.search.optima)
-        found = found.met(target, x, logp, left_out)
+        before, found = found, found.met(target, x, logp, left_out)
+        if before.verdict.precise and not found.verdict.precise:
+            # In many dimensions chains need longer than this to come down from a place of next to
+            # no mass: what holds part of the posterior holds chains that go on as well.
+            with suppress(LimitReached), run.density.limited():
+                longer = prolonged(target, pilot, run.settings.local, run.rng(self.name))
+                late, logs = _late(longer.draws), _late(longer.logp[..., None])[..., 0]
+                found = before.met(target, late.reshape(-1, d), logs.ravel(), left_out)
         if not found.verdict.precise:
             folded = target.fold(x).reshape(k, -1, d)
             settings, target_se = run.settings.first_answer, run.settings.target_se

@@ -1,0 +1,270 @@
+"""The fit of a posterior of many coordinates that are nearly normal given a few hubs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.approximation import (
+    FirstAnswer,
+    WeightedSample,
+    approximate,
+    judge,
+    region_draws,
+    weights_of_sample,
+)
+from pymc_multimodal.conditional import (
+    AnchorMixture,
+    AnchorPartition,
+    HubGenerator,
+    UnbiasedHubs,
+    climb_hubs,
+    find_anchors,
+    find_split,
+)
+from pymc_multimodal.fit.result import fit_without_chains
+from pymc_multimodal.kernel import MAX_JUMPS, Jump, Kernel, choose_jumps, jump_acceptance
+from pymc_multimodal.moves import Window, adapt_step_sizes, state_at
+from pymc_multimodal.regions import first_parameters
+from pymc_multimodal.search import Modes, StartDistribution, begin_search
+from pymc_multimodal.status import LimitReached, Status, counted
+from pymc_multimodal.target import Density
+from pymc_multimodal.target.target import Target
+
+if TYPE_CHECKING:
+    from pymc_multimodal.approximation import Approximation, Verdict
+    from pymc_multimodal.conditional import Anchor, Split
+    from pymc_multimodal.fit.result import Fit
+    from pymc_multimodal.fit.run import Run
+
+__all__ = ["conditioned_fit"]
+
+# Part of a limit that such a fit may use: the rest is for the steps, if it ends there.
+# Conventional.
+SHARE = 0.7
+# Climbs of one batch, and batches at most: another one follows where one climb alone has ended at a
+# mode. Conventional.
+CLIMBS, BATCHES = 16, 2
+# Rules for the sample, of which each of the hubs has one draw of the rest. Measured:
+# examples/benchmarks/high_dimension.py
+RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
+# Chains from draws of each mode, their moves, the leapfrog steps of a move and the acceptance that
+# step sizes are adapted to; and the log ratio above the largest of the sample that refutes it, as
+# for other first answers. Conventional.
+CHAINS, MOVES, LEAPFROG, ACCEPT, MAX_EXCESS = 8, 20, 8, 0.8, 2.0
+# Least standard deviation of a coordinate in its region. Conventional.
+LEAST_SCALE = 1e-12
+# Draws whose acceptance gives the number of jumps. Conventional.
+TRIALS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Weighted draws.
+
+    Attributes
+    ----------
+    mixture : AnchorMixture
+    hits : array of int
+        Climbs that ended at each anchor.
+    hubs : Approximation
+    sample : WeightedSample
+        Of the hubs.
+    x : array of shape (n, d)
+        With a draw of the rest for each.
+    verdict : Verdict
+    """
+
+    mixture: AnchorMixture
+    hits: np.ndarray
+    hubs: Approximation
+    sample: WeightedSample
+    x: np.ndarray
+    verdict: Verdict
+
+
+def conditioned_fit(run: Run) -> Fit | None:
+    """Fit by hubs, with the rest described by normal densities given these, if that is precise.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    Fit or None
+        None if the density has no such hubs, or the answer is not precise, or a limit is reached.
+    """
+    density, settings = run.density, run.settings
+    if settings.structure is not True or not settings.may_end_early or density.prior is None:
+        return None
+    if density.history is not None or not isinstance(settings.first_answer, FirstAnswer):
+        return None
+    split = find_split(density)
+    if split is None:
+        return None
+    rng = run.rng("conditional")
+    try:
+        with run.recorded("conditional"), run.limits(SHARE, refuse=True):
+            run.report("conditional", f"normal densities of {split}")
+            found = _found(run, split, rng)
+            if found is None or found.verdict.reasons or _refuted(density, found, rng):
+                return None
+    except LimitReached:
+        return None
+    return _fit_of(run, split, found, rng)
+
+
+def _found(run: Run, split: Split, rng: np.random.Generator) -> _Found | None:
+    density = run.density
+    starts = begin_search(density, run.settings.modes, False, rng).distribution
+    anchors, hits = _anchors(density, split, starts, rng)
+    # Where modes were found by one climb alone there may be others: the search looks for them.
+    if not len(hits) or (hits < 2).any():
+        return None
+    mixture = AnchorMixture(split, anchors)
+    of_hubs = _density_of_hubs(density, split, UnbiasedHubs(density, mixture, rng))
+    modes = _modes_of(anchors, hits)
+    around = StartDistribution(starts.centre[split.hubs], starts.spread[split.hubs])
+    target_se = run.settings.target_se
+    hubs = approximate(Target(of_hubs), modes, around, RULES, target_se, rng)
+    if hubs.verdict.ess < RULES.min_ess:
+        return None
+    # A fresh sample, of which the draws of the rest are kept.
+    counts = hubs.sample.counts
+    u, stratum = hubs.mixture.stratified(counts, rng)
+    drawn = mixture.complete(density, u, rng)
+    log_q = hubs.mixture.log_density(u)
+    sample = WeightedSample(u, drawn.logp + drawn.minus_log_q, log_q, stratum, counts)
+    partition = AnchorPartition(mixture)
+    region = partition.label(drawn.x)
+    before = np.where(np.isfinite(hubs.sample.log_ratio), hubs.mixture.label(hubs.sample.x), -1)
+    verdict = judge(sample, hubs.sample, region, before, RULES, target_se)
+    return _Found(mixture, hits, hubs, sample, drawn.x, verdict)
+
+
+def _anchors(
+    density: Density, split: Split, starts: StartDistribution, rng: np.random.Generator
+) -> tuple[list[Anchor], np.ndarray]:
+    """Climb from prior draws, until no mode was hit by one climb alone."""
+    climbed = None
+    for _ in range(BATCHES):
+        x = density.prior_draws(CLIMBS, rng)
+        more = climb_hubs(density, split, (x, starts.spread), rng)
+        climbed = more if climbed is None else climbed.joined(more)
+        anchors, hits = find_anchors(density, split, climbed, starts.spread, rng)
+        if len(anchors) and (hits > 1).all():
+            break
+    return anchors, hits
+
+
+def _density_of_hubs(density: Density, split: Split, function: UnbiasedHubs) -> Density:
+    return Density(
+        function,
+        len(split.hubs),
+        has_gradient=False,
+        period=density.period[split.hubs],
+        names=[density.names[i] for i in split.hubs],
+        chunk=1024,
+    )
+
+
+def _modes_of(anchors: list[Anchor], hits: np.ndarray) -> Modes:
+    return _modes(
+        np.stack([a.mode for a in anchors]),
+        np.array([a.value for a in anchors]),
+        np.stack([a.scale for a in anchors]),
+        hits,
+    )
+
+
+def _modes(x: np.ndarray, logp: np.ndarray, scale: np.ndarray, hits: np.ndarray) -> Modes:
+    """Return points as modes that the search of all coordinates has not found."""
+    k, unknown = len(x), float("nan")
+    return Modes(
+        locations=x,
+        log_density=logp,
+        scale=scale,
+        hits=hits,
+        optima=x,
+        optimum_modes=np.arange(k),
+        optimum_ids=np.arange(k),
+        points=x[:0],
+        point_modes=np.zeros(0, dtype=int),
+        spread=np.ones(x.shape[1]),
+        n_starts=int(hits.sum()),
+        unseen_start_mass_upper=unknown,
+        seen_basin_mass=unknown,
+        singletons=hits == 1,
+    )
+
+
+def _refuted(density: Density, found: _Found, rng: np.random.Generator) -> bool:
+    """Tell whether short chains from draws meet ratios far above the largest of the sample."""
+    sample, k = found.sample, len(found.mixture.anchors)
+    generator = HubGenerator(found.hubs.generator, found.mixture)
+    partition = AnchorPartition(found.mixture)
+    share = sample.ratio / sample.ratio.sum()
+    region = np.where(sample.ratio > 0, partition.label(found.x), -1)
+    starts, scale = [], []
+    for r in range(k):
+        own = np.flatnonzero((region == r) & (share > 0))
+        if len(own):
+            p = share[own] / share[own].sum()
+            starts.append(found.x[rng.choice(own, size=CHAINS, p=p)])
+            variance = p @ (found.x[own] - p @ found.x[own]) ** 2
+            scale.append(np.maximum(np.sqrt(variance), LEAST_SCALE))
+    chain_of = np.repeat(np.arange(len(starts)), CHAINS)
+    parameters = first_parameters(density, np.stack(scale))
+    parameters = replace(parameters, leapfrog=np.full(len(starts), LEAPFROG))
+    state, window = state_at(density, np.concatenate(starts), chain_of), Window(MOVES, ACCEPT)
+    _, record, _ = adapt_step_sizes(density, state, parameters, window, rng, label=None)
+    half = len(record.x) // 2
+    late, logp = record.x[half:].reshape(-1, density.dim), record.logp[half:].ravel()
+    excess = logp + generator.minus_log_q(late, rng)
+    before = sample.logp + found.hubs.generator.minus_log_q(sample.x, rng)
+    return bool(excess.max() > before[sample.ratio > 0].max() + MAX_EXCESS)
+
+
+# ------------------------------------------------------------------ the result
+
+
+def _fit_of(run: Run, split: Split, found: _Found, rng: np.random.Generator) -> Fit:
+    density, anchors = run.density, found.mixture.anchors
+    partition = AnchorPartition(found.mixture)
+    k = partition.n_regions
+    region = np.where(np.isfinite(found.sample.log_ratio), partition.label(found.x), -1)
+    weights = weights_of_sample(found.sample, region, k)
+    weighted = replace(found.sample, x=found.x)
+    at = np.stack([split.join(a.mode[None], a.optimum(a.mode[None]))[0] for a in anchors])
+    draws = region_draws(weighted, region, at, density.dim, rng)
+    flat = [x.reshape(-1, density.dim) for x in draws.x]
+    scale = np.stack([np.diag(np.maximum(x.std(axis=0), LEAST_SCALE)) for x in flat])
+    modes = _modes(at, density.logp(at), scale, found.hits)
+    kernel = _kernel(found, partition, rng)
+    statuses = (_status(split, found),)
+    return fit_without_chains(run, modes, draws, weights, kernel, statuses)
+
+
+def _kernel(found: _Found, partition: AnchorPartition, rng: np.random.Generator) -> Kernel:
+    """Jumps alone: they are to hubs and rest together, and independent of where a chain is."""
+    hubs, sample = found.hubs.generator, found.sample
+    rows = np.flatnonzero(np.isfinite(sample.logp))
+    ratio = sample.logp[rows] + hubs.minus_log_q(sample.x[rows], rng)
+    share = sample.ratio[rows]
+    draws = ratio[rng.choice(len(rows), size=TRIALS, p=share / share.sum())]
+    proposed = found.hubs.proposed_ratios(TRIALS, rng)
+    kernel = Kernel(partition, HubGenerator(hubs, found.mixture), (Jump(MAX_JUMPS),), (1,))
+    return choose_jumps(kernel, jump_acceptance(draws, proposed))
+
+
+def _status(split: Split, found: _Found) -> Status:
+    v, k = found.verdict, len(found.mixture.anchors)
+    text = (
+        f"{split}, by normal densities around {counted(k, 'mode')} of these hubs. Importance "
+        f"sampling: effective size {v.ess:.0%} of {counted(len(found.sample), 'draw')}, largest "
+        f"ratio {v.largest:.1f} times the mean."
+    )
+    return Status("conditional", "conditional", text, "structure=False does without.", level="info")
