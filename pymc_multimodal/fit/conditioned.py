@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.approximation import (
+    MAX_EXCESS,
     FirstAnswer,
     WeightedSample,
     approximate,
@@ -51,9 +52,8 @@ CLIMBS, BATCHES = 16, 2
 # examples/benchmarks/high_dimension.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
 # Chains from draws of each mode, their moves, the leapfrog steps of a move and the acceptance that
-# step sizes are adapted to; and the log ratio above the largest of the sample that refutes it, as
-# for other first answers. Conventional.
-CHAINS, MOVES, LEAPFROG, ACCEPT, MAX_EXCESS = 8, 20, 8, 0.8, 2.0
+# step sizes are adapted to. Conventional.
+CHAINS, MOVES, LEAPFROG, ACCEPT = 8, 20, 8, 0.8
 # Least standard deviation of a coordinate in its region. Conventional.
 LEAST_SCALE = 1e-12
 # Draws whose acceptance gives the number of jumps. Conventional.
@@ -172,32 +172,11 @@ def _density_of_hubs(density: Density, split: Split, function: UnbiasedHubs) -> 
 
 
 def _modes_of(anchors: list[Anchor], hits: np.ndarray) -> Modes:
-    return _modes(
+    return Modes.described(
         np.stack([a.mode for a in anchors]),
         np.array([a.value for a in anchors]),
         np.stack([a.scale for a in anchors]),
         hits,
-    )
-
-
-def _modes(x: np.ndarray, logp: np.ndarray, scale: np.ndarray, hits: np.ndarray) -> Modes:
-    """Return points as modes that the search of all coordinates has not found."""
-    k, unknown = len(x), float("nan")
-    return Modes(
-        locations=x,
-        log_density=logp,
-        scale=scale,
-        hits=hits,
-        optima=x,
-        optimum_modes=np.arange(k),
-        optimum_ids=np.arange(k),
-        points=x[:0],
-        point_modes=np.zeros(0, dtype=int),
-        spread=np.ones(x.shape[1]),
-        n_starts=int(hits.sum()),
-        unseen_start_mass_upper=unknown,
-        seen_basin_mass=unknown,
-        singletons=hits == 1,
     )
 
 
@@ -242,7 +221,7 @@ def _fit_of(run: Run, split: Split, found: _Found, rng: np.random.Generator) -> 
     draws = region_draws(weighted, region, at, density.dim, rng)
     flat = [x.reshape(-1, density.dim) for x in draws.x]
     scale = np.stack([np.diag(np.maximum(x.std(axis=0), LEAST_SCALE)) for x in flat])
-    modes = _modes(at, density.logp(at), scale, found.hits)
+    modes = Modes.described(at, density.logp(at), scale, found.hits)
     kernel = _kernel(found, partition, rng)
     statuses = (_status(split, found),)
     return fit_without_chains(run, modes, draws, weights, kernel, statuses)

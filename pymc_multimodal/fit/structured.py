@@ -21,7 +21,6 @@ from pymc_multimodal.fit.structured_fit import (
     MISSING_SHARE,
     WeightedUnits,
     fit_of_units,
-    modes_at,
 )
 from pymc_multimodal.search import Modes, begin_search
 from pymc_multimodal.status import LimitReached, ModelError
@@ -295,4 +294,4 @@ def _judged(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Weighte
 
 def _modes_of(clusters: Clusters) -> Modes:
     """Return the normals as modes, from which the hubs are approximated."""
-    return modes_at(clusters.centre, np.log(clusters.share), clusters.scale)
+    return Modes.described(clusters.centre, np.log(clusters.share), clusters.scale)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.target.units import Units
 
-__all__ = ["MISSING_SHARE", "WeightedUnits", "fit_of_units", "modes_at"]
+__all__ = ["MISSING_SHARE", "WeightedUnits", "fit_of_units"]
 
 # Share from which on an explanation that a challenge finds is added, and told if it is found late.
 # Conventional: the error asked for.
@@ -72,35 +72,6 @@ class WeightedUnits:
     hubs: Approximation | None
     verdict: Verdict
     missing: np.ndarray
-
-
-def modes_at(x: np.ndarray, logp: np.ndarray, scale: np.ndarray) -> Modes:
-    """Return points as modes that no search has found.
-
-    Parameters
-    ----------
-    x : array of shape (K, d)
-    logp : array of shape (K,)
-    scale : array of shape (K, d, d)
-        Lower-triangular factors of covariances.
-    """
-    k, unknown = len(x), float("nan")
-    return Modes(
-        locations=x,
-        log_density=logp,
-        scale=scale,
-        hits=np.ones(k, dtype=int),
-        optima=x,
-        optimum_modes=np.arange(k),
-        optimum_ids=np.arange(k),
-        points=x[:0],
-        point_modes=np.zeros(0, dtype=int),
-        spread=np.ones(x.shape[1]),
-        n_starts=0,
-        unseen_start_mass_upper=unknown,
-        seen_basin_mass=unknown,
-        singletons=np.zeros(k, dtype=bool),
-    )
 
 
 def fit_of_units(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Fit:
@@ -201,7 +172,7 @@ def _located(run: Run, best: np.ndarray, draws: tuple[np.ndarray, ...]) -> Modes
     """Return the highest draw of each region as its mode, as wide as the draws."""
     flat = [x.reshape(-1, x.shape[-1]) for x in draws]
     scale = np.stack([np.diag(np.maximum(x.std(axis=0), 1e-12)) for x in flat])
-    return modes_at(best, run.density.logp(best), scale)
+    return Modes.described(best, run.density.logp(best), scale)
 
 
 def _kernel(found: WeightedUnits, partition: ClusterPartition, rng: np.random.Generator) -> Kernel:

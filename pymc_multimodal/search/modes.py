@@ -90,6 +90,39 @@ class Modes:
     runaway: bool = False
     statuses: tuple[Status, ...] = field(default=())
 
+    @classmethod
+    def described(
+        cls, x: np.ndarray, logp: np.ndarray, scale: np.ndarray, hits: np.ndarray | None = None
+    ) -> Modes:
+        """Return points as modes, each with a normal density around it, that no search has found.
+
+        Parameters
+        ----------
+        x : array of shape (K, d)
+        logp : array of shape (K,)
+        scale : array of shape (K, d, d)
+            Lower-triangular factors of covariances.
+        hits : array of int, shape (K,), optional
+            Climbs that ended at each; by default nothing is known of them.
+        """
+        k, unknown = len(x), float("nan")
+        return cls(
+            locations=x,
+            log_density=logp,
+            scale=scale,
+            hits=np.ones(k, dtype=int) if hits is None else hits,
+            optima=x,
+            optimum_modes=np.arange(k),
+            optimum_ids=np.arange(k),
+            points=x[:0],
+            point_modes=np.zeros(0, dtype=int),
+            spread=np.ones(x.shape[1]),
+            n_starts=0 if hits is None else int(hits.sum()),
+            unseen_start_mass_upper=unknown,
+            seen_basin_mass=unknown,
+            singletons=np.zeros(k, dtype=bool) if hits is None else hits == 1,
+        )
+
     def __len__(self) -> int:
         return len(self.locations)
 
