@@ -56,9 +56,6 @@ MAX_GROWTH = 20.0
 # Log ratio of a draw of the chains above the largest of the sample that forbids an exit: it is
 # 7 times as large. Measured: examples/benchmarks/exits.py
 MAX_EXCESS = 2.0
-# Mass by all samples of the draws with such a ratio, from which on it forbids an exit. Conventional:
-# the error asked for.
-THIN_SHARE = 0.01
 # Share of the wide density among the proposals of the kept draws. Conventional: next to nothing.
 WIDE_PROPOSALS = 0.01
 # Rounds before chains have explored the modes' surroundings, which give better densities than more
@@ -165,24 +162,6 @@ class Approximation:
         if excess < MAX_EXCESS:
             return self
         reason = f"chains met a log ratio {excess:.1f} above the largest of the sample"
-        reasons = (*self.verdict.reasons, reason)
-        return replace(self, verdict=replace(self.verdict, reasons=reasons))
-
-    def compared_with_pool(self) -> Approximation:
-        """Return the approximation with what earlier samples have found that the last one has not.
-
-        A density that was fitted to few draws may have left its mode. The last sample then has
-        hardly a draw there, and nothing in it shows that.
-        """
-        joint = self.pool.joint()
-        rows = np.flatnonzero(joint.ratio > 0)
-        x = joint.x[rows]
-        ratio = joint.logp[rows] - self.mixture.log_density(x)
-        excess = ratio - self.sample.shift > MAX_EXCESS
-        share = float(joint.ratio[rows][excess].sum() / max(joint.ratio.sum(), 1e-300))
-        if share < THIN_SHARE:
-            return self
-        reason = f"{share:.0%} of all samples' mass is where the densities are too low"
         reasons = (*self.verdict.reasons, reason)
         return replace(self, verdict=replace(self.verdict, reasons=reasons))
 

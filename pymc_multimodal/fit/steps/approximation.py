@@ -133,7 +133,7 @@ class CompareWithChains(NeededStep):
         return replace(
             state,
             exploration=exploration,
-            approximation=found.compared_with_pool(),
+            approximation=found,
             compared=True,
         )
 
