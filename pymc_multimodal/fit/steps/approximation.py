@@ -151,13 +151,15 @@ class CompareWithChains(NeededStep):
         x, logp = late.reshape(-1, d), logp.ravel()
         left_out = LeftOut.of(state.search.optima)
         before, found = found, found.met(target, x, logp, left_out)
-        if before.verdict.precise and not found.verdict.precise:
+        if len(found.verdict.reasons) > len(before.verdict.reasons):
             # In many dimensions chains need longer than this to come down from a place of next to
             # no mass: what holds part of the posterior holds chains that go on as well.
             with suppress(LimitReached), run.density.limited():
-                longer = prolonged(target, pilot, run.settings.local, run.rng(self.name))
-                late, logs = _late(longer.draws), _late(longer.logp[..., None])[..., 0]
-                found = before.met(target, late.reshape(-1, d), logs.ravel(), left_out)
+                pilot = prolonged(target, pilot, run.settings.local, run.rng(self.name))
+                late, logs = _late(pilot.draws), _late(pilot.logp[..., None])[..., 0]
+                x, logp = late.reshape(-1, d), logs.ravel()
+                found = before.met(target, x, logp, left_out)
+                exploration = replace(exploration, pilot=pilot)
         if not found.verdict.precise:
             folded = target.fold(x).reshape(k, -1, d)
             settings, target_se = run.settings.first_answer, run.settings.target_se
@@ -166,7 +168,12 @@ class CompareWithChains(NeededStep):
                 found = approximate_again(
                     found, target, folded, settings, target_se, run.rng(self.name)
                 ).met(target, x, logp, left_out)
-        return replace(state, approximation=found, compared=True)
+        return replace(
+            state,
+            exploration=exploration,
+            approximation=found,
+            compared=True,
+        )
 
 
 def _late(draws: np.ndarray) -> np.ndarray:
