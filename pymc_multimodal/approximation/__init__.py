@@ -17,7 +17,7 @@ from pymc_multimodal.approximation.rounds import (
     approximate_further,
     first_round,
 )
-from pymc_multimodal.approximation.sample import WeightedSample
+from pymc_multimodal.approximation.sample import WeightedSample, mode_of_draws, rows_of_groups
 from pymc_multimodal.approximation.settings import FirstAnswer
 from pymc_multimodal.approximation.verdict import Verdict, error_factor, judge
 from pymc_multimodal.approximation.weigh import (
@@ -48,10 +48,12 @@ __all__ = [
     "first_mixture",
     "first_round",
     "judge",
+    "mode_of_draws",
     "negligible_modes",
     "region_draws",
     "region_of_draws",
     "region_weights",
+    "rows_of_groups",
     "systematic_rows",
     "weight_intervals",
     "weights_of_sample",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.approximation import mode_of_draws, rows_of_groups, systematic_rows
 from pymc_multimodal.fit.images import fold_pilot
 from pymc_multimodal.fit.state import Division, Exploration, known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
@@ -16,6 +17,7 @@ from pymc_multimodal.search import climb_from, find_modes, modes_of
 from pymc_multimodal.status import GradientMisleads
 
 if TYPE_CHECKING:
+    from pymc_multimodal.approximation import Approximation
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
@@ -111,15 +113,38 @@ class Divide(NeededStep):
             modes, pilot = found.merged(group), pilot.merged(group)
         where = exploration.misplaced_modes
         region = np.where(where >= 0, group[where], -1)
+        training = _training_draws(pilot.draws)
+        if state.ends_early:
+            sampled = _sampled_draws(known(state.approximation), group, training.shape[1], run)
+            training = training if sampled is None else sampled
         partition = divide(
             target,
-            _training_draws(pilot.draws),
+            training,
             run.settings.regions,
             extra=LabelledPoints(modes.points, modes.point_modes),
             corrections=LabelledPoints(target.fold(state.misplaced), region),
         )
         division = Division(target.cells, found, modes, group, pilot, partition)
         return replace(state, division=division)
+
+
+def _sampled_draws(found: Approximation, group: np.ndarray, m: int, run: Run) -> np.ndarray | None:
+    """Resample m draws of each region from a precise sample, shape (K, m, d).
+
+    Short chains may not have come down from where they began, and regions that are learned from
+    them cut through the mass. None if the sample has no draw of a region, or knows other modes.
+    """
+    if found.mixture.n_modes != len(group):
+        return None
+    mode = mode_of_draws(found.mixture, found.sample)
+    region = np.where(mode >= 0, group[mode], -1)
+    rng, out = run.rng("divide"), []
+    for rows in rows_of_groups(region, int(group.max()) + 1):
+        ratio = found.sample.ratio[rows]
+        if not ratio.any():
+            return None
+        out.append(found.sample.x[rows[systematic_rows(ratio, m, rng)]])
+    return np.stack(out)
 
 
 def _training_draws(draws: np.ndarray) -> np.ndarray:
