@@ -101,6 +101,27 @@ class Extended:
         label = np.argmax(self.log_parts[:k], axis=0)
         return np.stack([np.sum(share, axis=1, where=label == j) for j in range(k)], axis=2)
 
+    def doubt(self, k: int, group: np.ndarray | None) -> np.ndarray:
+        """Share of each unit's weight of which the explanation is not clear, shape (n, N).
+
+        It is the mean probability, by the densities at a point, of all explanations but the most
+        probable one.
+
+        Parameters
+        ----------
+        k : int
+            Explanations.
+        group : array of int, shape (N, k), or None
+            As in `Explanations`.
+        """
+        parts = self.log_parts[:k]
+        p = np.exp(parts - np.maximum(parts.max(axis=0), -1e300))
+        total = np.maximum(p.sum(axis=0), 1e-300)
+        if group is not None:
+            p = np.stack([sum(p[i] * (group[:, i] == j) for i in range(k)) for j in range(k)])
+        out: np.ndarray = (self.share * (1.0 - p.max(axis=0) / total)).sum(axis=1)
+        return out
+
 
 @dataclass(frozen=True, eq=False)
 class UnitProposals:

@@ -60,6 +60,8 @@ class UnitSample:
         Log mean weight of each unit.
     share : array of float32, shape (n, N, K)
         Share of each explanation in its unit's weight.
+    doubt : array of float32, shape (n, N)
+        Share of which the explanation is not clear: `Extended.doubt`.
     """
 
     x: np.ndarray
@@ -67,6 +69,7 @@ class UnitSample:
     log_marginal: np.ndarray
     log_mean: np.ndarray
     share: np.ndarray
+    doubt: np.ndarray
 
     def __len__(self) -> int:
         return len(self.logp)
@@ -74,7 +77,7 @@ class UnitSample:
     @classmethod
     def joined(cls, parts: list[UnitSample]) -> UnitSample:
         """Join samples."""
-        names = ("x", "logp", "log_marginal", "log_mean", "share")
+        names = ("x", "logp", "log_marginal", "log_mean", "share", "doubt")
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
@@ -83,6 +86,7 @@ def draw_units(
 ) -> UnitSample:
     """Draw and weigh units at hubs (n, H)."""
     parts, k = [], proposals.mixtures.n_explanations
+    group = proposals.mixtures.anchors.group
     for first in range(0, len(g), proposals.rows):
         own = proposals.draw(density, g[first : first + proposals.rows], rng)
         z, logp = own.chosen(rng)
@@ -92,7 +96,8 @@ def draw_units(
                 logp,
                 own.log_marginal,
                 own.log_mean,
-                _grouped(own.mass(k), proposals.mixtures.anchors.group).astype(np.float32),
+                _grouped(own.mass(k), group).astype(np.float32),
+                own.doubt(k, group).astype(np.float32),
             )
         )
     return UnitSample.joined(parts)

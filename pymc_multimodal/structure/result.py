@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["UnitModes", "unit_modes"]
 
+# Part of the share in doubt that counts as an error, since the border of overlapping explanations
+# may be elsewhere. Measured: examples/benchmarks/structure.py (population_200); errors were up to a
+# fifth of that share.
+BORDER_SHARE = 0.25
 # Share of the posterior from which on a combination of explanations is listed, and draws at which
 # combinations are looked for. Conventional.
 LISTED_SHARE, LOOKED_AT = 0.01, 500
@@ -131,6 +135,9 @@ def unit_modes(
     cross = np.einsum("nu,nuk->uk", weight**2, share)
     se = np.sqrt(np.maximum(squared - 2 * mean * cross + deviation, 0.0)) / total[:, None]
     se *= factor
+    # Where explanations overlap, their border may be elsewhere.
+    doubt = np.einsum("nu,nu->u", weight, sample.doubt[rows]) / total
+    se = np.hypot(se, np.where(mean > 0, BORDER_SHARE * doubt[:, None], 0.0))
     order = np.argsort(-mean, axis=1, kind="stable")
     combinations, probability, error = _combinations(mean, se, share, ratio, rows)
     rank = np.argsort(order, axis=1)
