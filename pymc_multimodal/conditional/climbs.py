@@ -31,7 +31,7 @@ __all__ = ["Climbed", "climb_hubs", "curvature_product", "rest_optimum"]
 # of rounding.
 DIFFERENCE = 1e-2
 # Vectors of the quadrature, and the dimensions of the Krylov spaces for them and for Newton steps.
-# Measured: examples/benchmarks/high_dimension.py
+# Conventional.
 PROBES, PROBE_STEPS, NEWTON_SPACE = 3, 32, 32
 # Newton steps of the rest at most, at first and later, and the decrement (nats) that ends them.
 # Conventional.

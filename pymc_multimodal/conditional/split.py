@@ -19,7 +19,7 @@ __all__ = ["MAX_HUBS", "MIN_REST", "Split", "find_split"]
 # hubs' density is described by importance sampling, whose cost grows with each.
 MAX_ELEMENTS, MAX_HUBS = 4, 10
 # Coordinates of the rest at least: fewer are described by normal densities of all coordinates.
-# Measured: examples/benchmarks/high_dimension.py
+# Conventional.
 MIN_REST = 100
 
 
