@@ -48,7 +48,7 @@ SHARE = 0.7
 # Climbs of one batch, and batches at most: another one follows where one climb alone has ended at a
 # mode. Conventional.
 CLIMBS, BATCHES = 16, 2
-# Rules for the sample: each of the hubs has one draw of the rest, whose noise makes ratios less even.
+# Rules for the sample: each of the hubs has one draw of the rest, whose noise makes ratios uneven.
 # Conventional: as for units (`fit.structured`).
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
 # Chains from draws of each mode, their moves, the leapfrog steps of a move and the acceptance that
