@@ -41,7 +41,7 @@ def run(name: str, seed: int, density: Density, truth: UnitModel) -> dict:
         "se": fit.weights.total_se,
         "warnings": [s.code for s in fit.statuses if s.level == "warning"],
     }
-    if fit.units is not None and len(truth.upper):
+    if fit.units is not None and len(truth.upper) and fit.units.weight.shape[1] > 1:
         n = len(truth.upper)
         several = fit.units.weight[:n, 1] > 0.05
         above = np.where(several[:, None], truth.above(fit), False)
