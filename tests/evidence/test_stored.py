@@ -50,8 +50,15 @@ def lazy_chains(draw, chains, n, stay, rng):
     return x
 
 
-@pytest.mark.parametrize("stay", [0.0, 0.6], ids=["independent", "autocorrelated"])
-@pytest.mark.parametrize("make", [skewed, bimodal])
+@pytest.mark.parametrize(
+    ("make", "stay"),
+    [
+        pytest.param(bimodal, 0.6, id="bimodal-autocorrelated"),
+        pytest.param(bimodal, 0.0, id="bimodal-independent", marks=pytest.mark.slow),
+        pytest.param(skewed, 0.6, id="skewed-autocorrelated", marks=pytest.mark.slow),
+        pytest.param(skewed, 0.0, id="skewed-independent", marks=pytest.mark.slow),
+    ],
+)
 def test_errors_cover_the_truth_as_often_as_they_say(make, stay):
     density, draw = make()
     z, covered = [], []
