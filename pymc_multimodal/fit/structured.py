@@ -25,6 +25,7 @@ from pymc_multimodal.fit.structured_fit import (
 from pymc_multimodal.search import Modes, begin_search
 from pymc_multimodal.status import LimitReached, ModelError
 from pymc_multimodal.structure import (
+    MOST_POINTS,
     ClusterPartition,
     Clusters,
     Explained,
@@ -214,9 +215,9 @@ def _draw(
         drawn = draw_units(density, proposals, np.zeros((n // 4, 0)), rng)
         verdict = Verdict((), 1.0, 1.0, float("nan"), 1.0)
         return WeightedUnits(proposals, None, drawn, None, None, verdict, np.zeros(units.n_units))
-    marginal = UnbiasedMarginal(density, proposals, rng)
-    target = Target(density_of_hubs(density, units, marginal, proposals.rows))
     for refits_left in reversed(range(REFITS + 1)):
+        marginal = UnbiasedMarginal(density, proposals, rng)
+        target = Target(density_of_hubs(density, units, marginal, proposals.rows))
         hubs = approximate(
             target, _modes_of(clusters), explained.starts, RULES, run.settings.target_se, rng
         )
@@ -229,7 +230,9 @@ def _draw(
                 break
             weighted = found.sample
         assert weighted is not None
-        # The particles had described the hubs badly; the weighted draws do it better.
+        # The particles had described the hubs badly, or units add too much noise: weighted draws
+        # and more points do better.
+        proposals = replace(proposals, points=min(2 * proposals.points, MOST_POINTS))
         rows = systematic_rows(weighted.ratio, CLUSTERED, rng)
         clusters = cluster(weighted.x[rows], target.period, rng)
     return found

@@ -18,6 +18,7 @@ from pymc_multimodal.structure.hubs import (
     several_explanations,
 )
 from pymc_multimodal.structure.integration import (
+    MOST_POINTS,
     UnbiasedMarginal,
     UnitSample,
     choose_points,
@@ -27,6 +28,7 @@ from pymc_multimodal.structure.moves import UnitGenerator, UnitMove
 from pymc_multimodal.structure.result import UnitModes, unit_modes
 
 __all__ = [
+    "MOST_POINTS",
     "ClusterPartition",
     "Clusters",
     "Explained",

@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from pymc_multimodal.structure.extended import UnitProposals
     from pymc_multimodal.target.density import Density
 
-__all__ = ["UnbiasedMarginal", "UnitSample", "choose_points", "draw_units"]
+__all__ = ["MOST_POINTS", "UnbiasedMarginal", "UnitSample", "choose_points", "draw_units"]
 
 # Numbers of points that are tried. Conventional.
 TRIED_POINTS = (8, 12, 16, 24, 32, 48, 64)
+MOST_POINTS = TRIED_POINTS[-1]
 # Variance of the log marginal density below which no more points are tried. Conventional: a tenth
 # of the effective size.
 LOW_VARIANCE = 0.1
+# Loss by the variance (nats): that of effective size, and as much for tails of the estimate that
+# are heavier than those of a lognormal one. Conventional.
+VARIANCE_FACTOR = 2.0
 # Median of the square of a standard normal variable.
 MEDIAN_SQUARE = 0.4549
 # Evaluations that take as long as one point, whose density has to be found, too. Measured:
@@ -142,8 +146,9 @@ def choose_points(
             square = np.square(first - second)
         variance = 0.5 * float(np.nanmedian(square)) / MEDIAN_SQUARE
         cost = points + proposals.evaluations / EVALUATIONS_PER_POINT
-        if np.log(cost) + variance < least:
-            best, least = points, np.log(cost) + variance
+        loss = np.log(cost) + VARIANCE_FACTOR * variance
+        if loss < least:
+            best, least = points, loss
         if variance < LOW_VARIANCE:
             break
     return best
