@@ -21,6 +21,8 @@ import numpy as np
 from pymc_multimodal.conditional.lanczos import krylov
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pymc_multimodal.conditional.split import Split
     from pymc_multimodal.target.density import Density
 
@@ -224,7 +226,7 @@ def curvature_product(
     split: Split,
     at: tuple[np.ndarray, np.ndarray],
     spread: np.ndarray,
-) -> _Product:
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return the products of the rest's negative Hessians at n points with a vector each.
 
     Parameters
@@ -235,27 +237,17 @@ def curvature_product(
     spread : array of shape (D,)
         Unit of length.
     """
-    return _Product(density, split, at, spread)
+    u, v = at
 
-
-class _Product:
-    def __init__(
-        self,
-        density: Density,
-        split: Split,
-        at: tuple[np.ndarray, np.ndarray],
-        spread: np.ndarray,
-    ) -> None:
-        self.density, self.split, self.at, self.spread = density, split, at, spread
-
-    def __call__(self, w: np.ndarray) -> np.ndarray:
-        u, v = self.at
-        step = DIFFERENCE * w * self.spread
-        x = np.concatenate([self.split.join(u, v + step), self.split.join(u, v - step)])
-        _, grad = self.density.logp_and_grad(x)
-        up, down = grad[: len(w), self.split.rest], grad[len(w) :, self.split.rest]
-        out: np.ndarray = (down - up) * self.spread / (2.0 * DIFFERENCE)
+    def product(w: np.ndarray) -> np.ndarray:
+        step = DIFFERENCE * w * spread
+        x = np.concatenate([split.join(u, v + step), split.join(u, v - step)])
+        _, grad = density.logp_and_grad(x)
+        up, down = grad[: len(w), split.rest], grad[len(w) :, split.rest]
+        out: np.ndarray = (down - up) * spread / (2.0 * DIFFERENCE)
         return out
+
+    return product
 
 
 def _floored(values: np.ndarray) -> np.ndarray:

@@ -199,13 +199,12 @@ class UnitProposals:
         The slope of one that has just parted from another leads astray.
         """
         n, n_units, k, b = guess.mean.shape
-        both = np.stack([guess.mean, self.mixtures.at_anchor(g)]).transpose(1, 0, 3, 2, 4)
+        at_anchor = self.mixtures.at_anchor(g)
+        both = np.stack([guess.mean, at_anchor]).transpose(1, 0, 3, 2, 4)
         x = self.units.scatter(np.repeat(g, 2 * k, axis=0), both.reshape(-1, n_units, b))
         value = self.units.by_unit(density.terms(x)).reshape(n, 2, k, n_units).swapaxes(2, 3)
         stay = value[:, 1] > value[:, 0]
-        return replace(
-            guess, mean=np.where(stay[..., None], self.mixtures.at_anchor(g), guess.mean)
-        )
+        return replace(guess, mean=np.where(stay[..., None], at_anchor, guess.mean))
 
     def explained(self, density: Density, g: np.ndarray) -> Guess:
         """Return the explanations at hubs: those at an anchor, followed by Newton steps."""
