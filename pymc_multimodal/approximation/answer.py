@@ -101,6 +101,22 @@ class Approximation:
         out[inside] = logp[inside] + generator.minus_log_q(self.sample.x[rows[inside]], rng)
         return out
 
+    def drawn_ratios(self, sample: WeightedSample, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Log ratios of the target to `generator` at n draws of the target, shape (n,).
+
+        Parameters
+        ----------
+        sample : WeightedSample
+            The draws are resampled from it by weight.
+        n : int
+        rng : numpy.random.Generator
+        """
+        rows = np.flatnonzero(np.isfinite(sample.logp))
+        ratio = sample.logp[rows] + self.generator.minus_log_q(sample.x[rows], rng)
+        share = sample.ratio[rows]
+        out: np.ndarray = ratio[rng.choice(len(rows), size=n, p=share / share.sum())]
+        return out
+
     def met(
         self, target: Target, x: np.ndarray, logp: np.ndarray, left_out: LeftOut | None = None
     ) -> Approximation:

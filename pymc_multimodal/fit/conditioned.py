@@ -229,13 +229,11 @@ def _fit_of(run: Run, split: Split, found: _Found, rng: np.random.Generator) -> 
 
 def _kernel(found: _Found, partition: AnchorPartition, rng: np.random.Generator) -> Kernel:
     """Jumps alone: they are to hubs and rest together, and independent of where a chain is."""
-    hubs, sample = found.hubs.generator, found.sample
-    rows = np.flatnonzero(np.isfinite(sample.logp))
-    ratio = sample.logp[rows] + hubs.minus_log_q(sample.x[rows], rng)
-    share = sample.ratio[rows]
-    draws = ratio[rng.choice(len(rows), size=TRIALS, p=share / share.sum())]
+    draws = found.hubs.drawn_ratios(found.sample, TRIALS, rng)
     proposed = found.hubs.proposed_ratios(TRIALS, rng)
-    kernel = Kernel(partition, HubGenerator(hubs, found.mixture), (Jump(MAX_JUMPS),), (1,))
+    kernel = Kernel(
+        partition, HubGenerator(found.hubs.generator, found.mixture), (Jump(MAX_JUMPS),), (1,)
+    )
     return choose_jumps(kernel, jump_acceptance(draws, proposed))
 
 

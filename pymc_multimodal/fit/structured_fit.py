@@ -46,6 +46,8 @@ MISSING_SHARE = 0.01
 # Probability that no jump of one draw is accepted, at the mean acceptance, and most jumps. As for
 # other kernels, with fewer jumps, since each costs some tens of evaluations. Conventional.
 REPEATED_SHARE, MAX_ATTEMPTS = 0.25, 4
+# Draws whose acceptance gives the number of jumps. Conventional.
+TRIALS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,14 +181,9 @@ def _kernel(found: WeightedUnits, partition: ClusterPartition, rng: np.random.Ge
     if found.hubs is None or found.sample is None:
         generator = UnitGenerator(None, found.proposals)
         return Kernel(partition, generator, (UnitMove(partition, generator, 0),), (1,))
-    hubs = found.hubs.generator
-    generator = UnitGenerator(hubs, found.proposals)
-    sample = found.sample
-    rows = np.flatnonzero(np.isfinite(sample.logp))
-    ratio = sample.logp[rows] + hubs.minus_log_q(sample.x[rows], rng)
-    share = sample.ratio[rows]
-    draws = ratio[rng.choice(len(rows), size=500, p=share / share.sum())]
-    proposed = found.hubs.proposed_ratios(500, rng)
+    generator = UnitGenerator(found.hubs.generator, found.proposals)
+    draws = found.hubs.drawn_ratios(found.sample, TRIALS, rng)
+    proposed = found.hubs.proposed_ratios(TRIALS, rng)
     a = float(np.clip(jump_acceptance(draws, proposed).mean(), 1e-3, 0.999))
     attempts = int(np.clip(np.ceil(np.log(REPEATED_SHARE) / np.log1p(-a)), 1, MAX_ATTEMPTS))
     return Kernel(partition, generator, (UnitMove(partition, generator, attempts),), (1,))
