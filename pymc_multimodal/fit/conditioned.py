@@ -31,7 +31,7 @@ from pymc_multimodal.moves import Window, adapt_step_sizes, state_at
 from pymc_multimodal.regions import first_parameters
 from pymc_multimodal.search import Modes, StartDistribution, begin_search
 from pymc_multimodal.status import LimitReached, Status, counted
-from pymc_multimodal.target import Density
+from pymc_multimodal.structure import density_of_hubs
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.conditional import Anchor, Split
     from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.target import Density
 
 __all__ = ["conditioned_fit"]
 
@@ -56,6 +57,8 @@ RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
 CHAINS, MOVES, LEAPFROG, ACCEPT = 8, 20, 8, 0.8
 # Least standard deviation of a coordinate in its region. Conventional.
 LEAST_SCALE = 1e-12
+# Hubs of one call. Conventional.
+CHUNK = 1024
 # Draws whose acceptance gives the number of jumps. Conventional.
 TRIALS = 500
 
@@ -125,7 +128,8 @@ def _found(run: Run, split: Split, rng: np.random.Generator) -> _Found | None:
     if not len(hits) or (hits < 2).any():
         return None
     mixture = AnchorMixture(split, anchors)
-    of_hubs = _density_of_hubs(density, split, UnbiasedHubs(density, mixture, rng))
+    marginal = UnbiasedHubs(density, mixture, rng)
+    of_hubs = density_of_hubs(density, split.hubs, marginal, CHUNK)
     modes = _modes_of(anchors, hits)
     around = StartDistribution(starts.centre[split.hubs], starts.spread[split.hubs])
     target_se = run.settings.target_se
@@ -158,17 +162,6 @@ def _anchors(
         if len(anchors) and (hits > 1).all():
             break
     return anchors, hits
-
-
-def _density_of_hubs(density: Density, split: Split, function: UnbiasedHubs) -> Density:
-    return Density(
-        function,
-        len(split.hubs),
-        has_gradient=False,
-        period=density.period[split.hubs],
-        names=[density.names[i] for i in split.hubs],
-        chunk=1024,
-    )
 
 
 def _modes_of(anchors: list[Anchor], hits: np.ndarray) -> Modes:

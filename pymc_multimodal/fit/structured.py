@@ -217,7 +217,7 @@ def _draw(
         return WeightedUnits(proposals, None, drawn, None, None, verdict, np.zeros(units.n_units))
     for refits_left in reversed(range(REFITS + 1)):
         marginal = UnbiasedMarginal(density, proposals, rng)
-        target = Target(density_of_hubs(density, units, marginal, proposals.rows))
+        target = Target(density_of_hubs(density, units.hubs, marginal, proposals.rows))
         hubs = approximate(
             target, _modes_of(clusters), explained.starts, RULES, run.settings.target_se, rng
         )

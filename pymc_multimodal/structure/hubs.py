@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -146,7 +145,7 @@ def unit_starts(
 
 def density_of_hubs(
     density: Density,
-    units: Units,
+    hubs: np.ndarray,
     function: Callable[[np.ndarray], tuple[np.ndarray, None]],
     chunk: int,
 ) -> Density:
@@ -155,7 +154,8 @@ def density_of_hubs(
     Parameters
     ----------
     density : Density
-    units : Units
+    hubs : array of int, shape (H,)
+        Their coordinates.
     function : callable
         Log densities of hubs (n, H).
     chunk : int
@@ -163,17 +163,12 @@ def density_of_hubs(
     """
     return Density(
         function,
-        len(units.hubs),
+        len(hubs),
         has_gradient=False,
-        period=density.period[units.hubs],
-        names=[density.names[i] for i in units.hubs],
-        prior=partial(_hub_draws, density, units),
+        period=density.period[hubs],
+        names=[density.names[i] for i in hubs],
         chunk=chunk,
     )
-
-
-def _hub_draws(density: Density, units: Units, n: int, rng: np.random.Generator) -> np.ndarray:
-    return density.prior_draws(n, rng)[:, units.hubs]
 
 
 def explain_hubs(
