@@ -154,7 +154,7 @@ class Approximation:
     def enlarged(
         self,
         target: Target,
-        factor: float,
+        factor: float | np.ndarray,
         before: WeightedSample,
         settings: FirstAnswer,
         target_se: float,
@@ -165,16 +165,18 @@ class Approximation:
         Parameters
         ----------
         target : Target
-        factor : float
-            By which the sample is too small.
+        factor : float or array of shape (K + 1,)
+            By which the draws of each member of the mixture are too few.
         before : WeightedSample
             An earlier sample to compare with.
         settings : FirstAnswer
         target_se : float
         rng : numpy.random.Generator
         """
-        n = int(len(self.sample) * (SURPLUS * factor - 1.0))
-        more, more_mixture = draw(target, self.mixture, n, rng)
+        wanted = self.sample.counts * (SURPLUS * np.asarray(factor) - 1.0)
+        counts = np.maximum(np.ceil(wanted), 1).astype(int)
+        more_mixture = replace(self.mixture, shares=counts / counts.sum())
+        more = draw_sample(target, more_mixture, counts, rng)
         sample, mixture = _joined(more_mixture, self.sample, more)
         verdict = judged(mixture, sample, before, settings, target_se)
         pool = self.pool.with_sample(more, more_mixture)

@@ -40,7 +40,8 @@ DFS = (1.0, 2.0, 3.0, 5.0, 8.0, 16.0, 64.0, np.inf)
 # floor of a part's variances relative to the mode's, as for densities of the regions
 # (`proposals.elliptical_fit`). Conventional.
 PARTS, DRAWS_PER_PART, FLOOR = (2, 4, 8, 16, 32), 4.0, 1e-4
-# Parts of all modes' densities at most: with more, the time of the fits exceeds that of chains.
+# Parts of all modes' densities at most, of which each mode has an equal number or one by its mass,
+# whichever is larger: with more, the time of the fits exceeds that of chains.
 # Measured: examples/benchmarks/exits.py
 MAX_PARTS = 128
 # Part of a draw's weight that is not given to the modes to which it hardly belongs. Conventional:
@@ -118,7 +119,10 @@ def refitted(
     order = np.argsort(terms.member, kind="stable")
     ends = np.cumsum(np.bincount(terms.member, minlength=q.n_modes + 1))
     streams = rng.spawn(q.n_modes)
-    most = MAX_PARTS // q.n_modes if parts else 1
+    most = np.ones(q.n_modes, dtype=int)
+    if parts:
+        share = mass[:-1] / max(mass[:-1].sum(), 1e-300)
+        most = np.maximum(MAX_PARTS // q.n_modes, (MAX_PARTS * share).astype(int))
     densities = []
     for k in range(q.n_modes):
         own = order[ends[k - 1] if k else 0 : ends[k]]
@@ -132,7 +136,7 @@ def refitted(
         # Rows are in the order of the strata: in random order, halves are alike.
         draws = _Draws(there, weight / weight.sum()).take(streams[k].permutation(len(own)))
         densities.append(
-            _refit_mode(q.densities[k], draws, streams[k], most=most, n_modes=q.n_modes)
+            _refit_mode(q.densities[k], draws, streams[k], most=int(most[k]), n_modes=q.n_modes)
         )
     weight = mass[:-1] / max(mass[:-1].sum(), 1e-300)
     shares = (1.0 - EQUAL_SHARE) * weight + EQUAL_SHARE / q.n_modes

@@ -46,13 +46,16 @@ MAX_GROWTH = 20.0
 # Rounds before chains have explored the modes' surroundings, which give better densities than more
 # rounds do. Measured: examples/benchmarks/exits.py
 FIRST_ROUNDS = 3
-# Growth of the samples from round to round: later mixtures have more parts to be fitted. Measured:
-# examples/benchmarks/exits.py
-GROWTH = 1.25
-# Gain in effective size, as a share of a sample, that is expected of each round in the mean; no
-# further sample is drawn where it is less. Measured: examples/benchmarks/exits.py; of 14 models
-# this ended 7 that would not have come to an exit, and none that would.
-GAIN_PER_ROUND = 0.08
+# Growth of the samples from round to round, and rounds in which they grow: later mixtures have more
+# parts to be fitted. Measured: examples/benchmarks/exits.py
+GROWTH, GROWING_ROUNDS = 1.25, 10
+# Rounds go on while the perplexity of one of the last three samples exceeds those of all before by
+# this factor, or this part of a sample: its parts then describe the modes, and fewer and fewer
+# draws are too heavy. Measured: examples/benchmarks/hard_kinds.py
+PATIENCE, MIN_PROGRESS, NEARLY_PRECISE = 3, 1.1, 0.6
+# Effective size, as a share of a sample, below which no further sample is drawn before chains have
+# explored. Measured: examples/benchmarks/exits.py
+MIN_FIRST_ESS = 0.08
 
 
 def approximate(
@@ -142,7 +145,7 @@ def approximate_further(
     Approximation
     """
     rounds = min(FIRST_ROUNDS, settings.rounds)
-    if found.verdict.precise or found.rounds >= rounds or found.verdict.ess < GAIN_PER_ROUND:
+    if found.verdict.precise or found.rounds >= rounds or found.verdict.ess < MIN_FIRST_ESS:
         return found
     joint = found.pool.joint()
     mixture = patched(refitted(found.mixture, joint, rng, parts=True), joint)
@@ -153,7 +156,6 @@ def approximate_further(
             replace(settings, rounds=rounds),
             target_se,
             rng,
-            since=0,
         )
     return found
 
@@ -200,21 +202,17 @@ def _rounds(
     settings: FirstAnswer,
     target_se: float,
     rng: np.random.Generator,
-    since: int | None = None,
 ) -> Approximation:
-    """Draw, judge and refit until a sample is precise, or rounds no longer help.
-
-    `since` is the round from which on gains count; by default the next one.
-    """
-    mixture, first = found.mixture, found.rounds if since is None else since
-    best = 0.0 if since is None else found.verdict.ess
+    """Draw, judge and refit until a sample is precise, or rounds no longer help."""
+    mixture, first, perplexities = found.mixture, found.rounds, []
     k, d = found.modes.locations.shape
     n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
     for i in range(found.rounds, settings.rounds):
         before = found.sample
         room = max(target.density.room() - LEAST_OF_MODE * k, LEAST_DRAWS)
         try:
-            sample, mixture = draw(target, mixture, int(min(n * GROWTH**i, room)), rng)
+            size = min(n * GROWTH ** min(i, GROWING_ROUNDS), room)
+            sample, mixture = draw(target, mixture, int(size), rng)
         except LimitReached:
             if i == first:
                 raise
@@ -224,12 +222,20 @@ def _rounds(
         found = Approximation(found.modes, mixture, sample, verdict, pool, i + 1)
         if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
             with suppress(LimitReached):
-                found = found.enlarged(target, verdict.missing, before, settings, target_se, rng)
-        best = max(best, found.verdict.ess)
-        if found.verdict.precise or best < GAIN_PER_ROUND * (i + 1 - first):
-            break
-        if i + 1 == settings.rounds:
+                assert verdict.missing_of is not None
+                found = found.enlarged(
+                    target, verdict.missing_of, before, settings, target_se, rng
+                )
+        perplexities.append(sample.perplexity)
+        if found.verdict.precise or i + 1 == settings.rounds or not _progress(perplexities):
             break
         joint = found.pool.joint()
         mixture = patched(refitted(mixture, joint, rng, parts=True), joint)
     return found
+
+
+def _progress(perplexities: list[float]) -> bool:
+    """Tell whether the last rounds have come nearer to a precise sample."""
+    last = max(perplexities[-PATIENCE:])
+    before = max(perplexities[:-PATIENCE], default=0.0)
+    return last > MIN_PROGRESS * before or last > NEARLY_PRECISE

@@ -90,6 +90,18 @@ class WeightedSample:
         mean = float(self.ratio.mean())
         return float(np.log(mean)) + self.shift if mean > 0 else float("-inf")
 
+    @property
+    def perplexity(self) -> float:
+        """Exponential of the entropy of the normalised ratios, as a share of the sample.
+
+        One draw with a large ratio lowers the effective sample size to nothing, and this hardly
+        (Cappe et al. 2008, doi:10.1007/s11222-008-9059-x, section 2.2). It is 0 if no ratio is
+        positive.
+        """
+        share = self.ratio / max(self.ratio.sum(), 1e-300)
+        share = share[share > 0]
+        return float(np.exp(-share @ np.log(share))) / len(self) if len(share) else 0.0
+
     def standard_error(self, values: np.ndarray) -> np.ndarray:
         """Return the standard error of the mean of values, shape (n,) or (n, m), by strata."""
         values = values.reshape(len(self), -1)

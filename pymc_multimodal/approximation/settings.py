@@ -39,7 +39,7 @@ class FirstAnswer:
     """
 
     # Measured: examples/benchmarks/exits.py
-    rounds: int = 8
+    rounds: int = 16
     # Measured: examples/benchmarks/exits.py (all limits).
     min_ess: float = 0.5
     min_mode_ess: float = 0.4

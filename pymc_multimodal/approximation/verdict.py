@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import logsumexp
 
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.approximation.sample import rows_of_groups
 from pymc_multimodal.evidence import LOG_EVIDENCE_FACTOR, MAX_LOG_EVIDENCE_SE
+from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.sample import WeightedSample
@@ -28,6 +30,11 @@ ROUNDING = 1e-9
 # A mode that holds less than this part of the error asked for, with three standard errors, is not
 # judged. Conventional.
 NEGLIGIBLE = 0.1
+# Tail index from which on ratios have no mean (Vehtari et al. 2024). That is all that is asked of
+# modes which hold less than the error asked for, with three standard errors, and of all of them
+# together, since of many indices of few ratios some are large by chance: a part of their mass that
+# their draws have not met is smaller still, and the errors of weights allow for the rest.
+NO_MEAN = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Verdict:
         What forbids to end the fit here; empty if nothing does.
     missing : float
         By how much the sample is too small for the errors asked for; 1 if it is large enough.
+    missing_of : array of shape (K + 1,) or None
+        The same for the draws of each member of the mixture.
     ess : float
         Effective sample size, as a share of the sample.
     pareto_k : float
@@ -53,6 +62,7 @@ class Verdict:
     ess: float
     pareto_k: float
     largest: float
+    missing_of: np.ndarray | None = None
 
     @classmethod
     def unknown(cls) -> Verdict:
@@ -104,11 +114,15 @@ def judge(
         reasons.append(f"the tail index of the importance ratios is {tail:.2f}")
     k = len(sample.counts) - 1
     share, se = mode_errors(sample, mode, k)
-    rows = rows_of_groups(mode, k)
-    for i in np.flatnonzero(share + 3 * se >= NEGLIGIBLE * target_se).tolist():
+    rows, most = rows_of_groups(mode, k), share + 3 * se
+    for i in np.flatnonzero(most >= target_se).tolist():
         reasons += _of_mode(sample.log_ratio[rows[i]], i, int(sample.counts[i]), settings)
+    small = np.flatnonzero((most >= NEGLIGIBLE * target_se) & (most < target_se))
+    reasons += _of_small_modes([sample.log_ratio[rows[i]] for i in small])
     reasons += _differences(sample, before, (share, se), mode_errors(before, mode_before, k))
-    return Verdict(tuple(reasons), _missing(sample, share, se, mode, target_se), ess, tail, largest)
+    missing_of = _missing(sample, share, se, mode, target_se)
+    missing = float(missing_of @ sample.counts) / len(sample)
+    return Verdict(tuple(reasons), missing, ess, tail, largest, missing_of)
 
 
 def mode_errors(sample: WeightedSample, mode: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,6 +140,15 @@ def error_factor(sample: WeightedSample) -> float:
     """Factor of the standard errors of a sample: 2 if a ratio is more than 5 times the mean."""
     large = sample.ratio.max() > BOUNDED_RATIO * sample.ratio.mean()
     return ERROR_FACTOR if large else 1.0
+
+
+def _of_small_modes(log_ratios: list[np.ndarray]) -> list[str]:
+    """Return what speaks against modes of little mass, by the log ratios of the draws of each."""
+    # Each relative to its mean: one mode may have more draws for its mass than another.
+    centred = [r - logsumexp(r) + np.log(len(r)) for r in log_ratios if np.isfinite(r).any()]
+    if not centred or (tail := pareto_k(np.concatenate(centred))) < NO_MEAN:
+        return []
+    return [f"the tail index in {counted(len(centred), 'small mode')} is {tail:.2f}"]
 
 
 def _of_mode(log_ratio: np.ndarray, i: int, n: int, settings: FirstAnswer) -> list[str]:
@@ -174,13 +197,15 @@ def _missing(
     se: np.ndarray,
     mode: np.ndarray,
     target_se: float,
-) -> float:
-    """Return by which factor the sample is too small for the errors that are asked for."""
+) -> np.ndarray:
+    """Return by which factors the draws of each member are too few for the errors asked for."""
     mean = sample.ratio.mean()
     factor = error_factor(sample)
     total = factor * float(sample.standard_error(sample.ratio)[0]) / mean
     worst = max(float(se.max()) / target_se, total / (LOG_EVIDENCE_FACTOR * target_se))
-    counted = np.flatnonzero(share > NEGLIGIBLE * target_se)
-    each = sample.group_errors(mode, np.zeros(len(share)))[counted] / mean / share[counted]
-    worst = max(worst, float(each.max(initial=0.0)) * factor / MAX_LOG_EVIDENCE_SE)
-    return max(1.0, worst**2)
+    rows = np.flatnonzero(share > NEGLIGIBLE * target_se)
+    each = sample.group_errors(mode, np.zeros(len(share)))[rows] / mean / share[rows]
+    out = np.full(len(share) + 1, max(1.0, worst**2))
+    # The evidence of one mode needs more draws of this mode only.
+    out[rows] = np.maximum(out[rows], (each * factor / MAX_LOG_EVIDENCE_SE) ** 2)
+    return out

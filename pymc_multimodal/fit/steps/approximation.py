@@ -151,7 +151,16 @@ class CompareWithChains(NeededStep):
         x, logp = late.reshape(-1, d), logp.ravel()
         left_out = LeftOut.of(state.search.optima)
         before, found = found, found.met(target, x, logp, left_out)
-        if len(found.verdict.reasons) > len(before.verdict.reasons):
+        if not before.verdict.precise:
+            folded = target.fold(x).reshape(k, -1, d)
+            settings, target_se = run.settings.first_answer, run.settings.target_se
+            # Near a limit the answer stays refuted.
+            with suppress(LimitReached), run.density.limited():
+                before = approximate_again(
+                    before, target, folded, settings, target_se, run.rng(self.name)
+                )
+                found = before.met(target, x, logp, left_out)
+        if before.verdict.precise and not found.verdict.precise:
             # In many dimensions chains need longer than this to come down from a place of next to
             # no mass: what holds part of the posterior holds chains that go on as well.
             with suppress(LimitReached), run.density.limited():
@@ -160,14 +169,6 @@ class CompareWithChains(NeededStep):
                 x, logp = late.reshape(-1, d), logs.ravel()
                 found = before.met(target, x, logp, left_out)
                 exploration = replace(exploration, pilot=pilot)
-        if not found.verdict.precise:
-            folded = target.fold(x).reshape(k, -1, d)
-            settings, target_se = run.settings.first_answer, run.settings.target_se
-            # Near a limit the answer stays refuted.
-            with suppress(LimitReached), run.density.limited():
-                found = approximate_again(
-                    found, target, folded, settings, target_se, run.rng(self.name)
-                ).met(target, x, logp, left_out)
         return replace(
             state,
             exploration=exploration,
