@@ -8,13 +8,20 @@ True
 from __future__ import annotations
 
 from pymc_multimodal.approximation.answer import MAX_EXCESS, Approximation
-from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture, first_mixture
+from pymc_multimodal.approximation.mixture import (
+    LeftOut,
+    ModeMixture,
+    first_mixture,
+    region_mixture,
+    wide_density,
+)
 from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
     approximate,
     approximate_again,
     approximate_further,
+    approximate_regions,
     first_round,
 )
 from pymc_multimodal.approximation.sample import WeightedSample, mode_of_draws, rows_of_groups
@@ -43,6 +50,7 @@ __all__ = [
     "approximate",
     "approximate_again",
     "approximate_further",
+    "approximate_regions",
     "error_factor",
     "evidence_bounds",
     "first_mixture",
@@ -51,10 +59,12 @@ __all__ = [
     "mode_of_draws",
     "negligible_modes",
     "region_draws",
+    "region_mixture",
     "region_of_draws",
     "region_weights",
     "rows_of_groups",
     "systematic_rows",
     "weight_intervals",
     "weights_of_sample",
+    "wide_density",
 ]

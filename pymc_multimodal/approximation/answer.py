@@ -57,6 +57,8 @@ class Approximation:
         All samples.
     rounds : int
         Samples that were judged.
+    by_chains : bool
+        Whether the densities were fitted to draws of chains inside of the regions.
     """
 
     modes: Modes
@@ -65,6 +67,7 @@ class Approximation:
     verdict: Verdict
     pool: Pool
     rounds: int
+    by_chains: bool = False
 
     @property
     def weights(self) -> Weights:
@@ -229,12 +232,15 @@ class Approximation:
         """What ended the fit, in numbers."""
         v = self.verdict
         tail = "" if np.isnan(v.pareto_k) else f", tail index {v.pareto_k:.2f}"
+        where, chains = "at the modes", "No chains were run in the regions."
+        if self.by_chains:
+            where, chains = "of the regions", "The chains in the regions need not have mixed."
         return Status(
             "first_answer",
             "approximation",
-            f"importance sampling from densities at the modes was precise: effective size "
+            f"importance sampling from densities {where} was precise: effective size "
             f"{v.ess:.0%} of {counted(len(self.sample), 'draw')}{tail}, largest ratio "
-            f"{v.largest:.1f} times the mean. No chains were run in the regions.",
+            f"{v.largest:.1f} times the mean. {chains}",
             "first_answer=False runs them, and the challenge.",
             level="info",
         )

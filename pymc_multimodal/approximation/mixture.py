@@ -12,16 +12,26 @@ from scipy.special import logsumexp
 from pymc_multimodal.proposals import (
     EllipticalMixture,
     GaussianMixture,
+    factor,
     largest_terms,
     log_mixture,
     log_terms,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pymc_multimodal.proposals import Terms
     from pymc_multimodal.search import Modes, OptimumSet, StartDistribution
 
-__all__ = ["LeftOut", "ModeMixture", "first_mixture", "heavy_tailed"]
+__all__ = [
+    "LeftOut",
+    "ModeMixture",
+    "first_mixture",
+    "heavy_tailed",
+    "region_mixture",
+    "wide_density",
+]
 
 # Shares of the fitted component of a mode and of two with heavier tails, the second of them wider:
 # both bound the importance ratios where the fit is too light or too narrow. Measured:
@@ -213,11 +223,7 @@ def first_mixture(
         )
         for x, scale in zip(modes.locations, modes.scale, strict=True)
     ]
-    wide = EllipticalMixture.single(
-        starts.centre, np.diag(starts.spread), TAIL_DF, period, starts.centre
-    )
-    if left_out is not None and len(left_out):
-        wide = _covering(wide, left_out)
+    wide = wide_density(starts, period, left_out)
     shares = (1.0 - STARTS_SHARE) * 0.5 * (mass + 1.0 / k)
     return ModeMixture((*densities, wide), np.append(shares, STARTS_SHARE))
 
@@ -231,6 +237,52 @@ def _covering(wide: EllipticalMixture, left_out: LeftOut) -> EllipticalMixture:
         np.concatenate([more.scales, wide.scales]),
     )
     return EllipticalMixture(inner, np.append(more.df, wide.df), wide.period, wide.centre, more)
+
+
+def region_mixture(
+    densities: Sequence[EllipticalMixture],
+    draws: Sequence[np.ndarray],
+    weight: np.ndarray,
+    wide: EllipticalMixture,
+) -> ModeMixture:
+    """Return the mixture of densities that were fitted to draws inside of the regions.
+
+    Half of the shares are by `weight`, half are equal.
+
+    Parameters
+    ----------
+    densities : sequence of K EllipticalMixture
+    draws : sequence of K arrays of shape (n, d)
+        Unrolled.
+    weight : array of shape (K,)
+        Guesses of the regions' weights.
+    wide : EllipticalMixture
+        The density that sees mass away from all regions.
+    """
+    members = []
+    for q, x in zip(densities, draws, strict=True):
+        mean, covariance = x.mean(axis=0), np.atleast_2d(np.cov(x.T))
+        members.append(heavy_tailed(q.undefended, mean, factor(covariance)))
+    shares = (1.0 - STARTS_SHARE) * 0.5 * (weight / weight.sum() + 1.0 / len(members))
+    return ModeMixture((*members, wide), np.append(shares, STARTS_SHARE))
+
+
+def wide_density(
+    starts: StartDistribution, period: np.ndarray, left_out: LeftOut | None = None
+) -> EllipticalMixture:
+    """Return the density that is as wide as the starts, and covers modes that are left out.
+
+    Parameters
+    ----------
+    starts : StartDistribution
+    period : array of shape (d,)
+        Periods of circular coordinates, ``inf`` elsewhere.
+    left_out : LeftOut, optional
+    """
+    wide = EllipticalMixture.single(
+        starts.centre, np.diag(starts.spread), TAIL_DF, period, starts.centre
+    )
+    return _covering(wide, left_out) if left_out is not None and len(left_out) else wide
 
 
 def heavy_tailed(

@@ -21,6 +21,7 @@ from pymc_multimodal.approximation.verdict import Verdict
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
+    from pymc_multimodal.approximation.mixture import ModeMixture
     from pymc_multimodal.approximation.settings import FirstAnswer
     from pymc_multimodal.search import Modes, StartDistribution
     from pymc_multimodal.target.target import Target
@@ -30,6 +31,7 @@ __all__ = [
     "approximate",
     "approximate_again",
     "approximate_further",
+    "approximate_regions",
     "first_round",
 ]
 
@@ -44,8 +46,9 @@ FIRST_SHARE, LEAST_DRAWS = 0.25, 200
 # examples/benchmarks/exits.py
 MAX_GROWTH = 20.0
 # Rounds before chains have explored the modes' surroundings, which give better densities than more
-# rounds do. Measured: examples/benchmarks/exits.py
-FIRST_ROUNDS = 3
+# rounds do. There are more, up to a number, while the perplexity is larger than this part of a
+# sample. Measured: examples/benchmarks/exits.py; examples/benchmarks/hard_kinds.py
+FIRST_ROUNDS, MAX_FIRST_ROUNDS, PROMISING = 3, 10, 0.45
 # Growth of the samples from round to round, and rounds in which they grow: later mixtures have more
 # parts to be fitted. Measured: examples/benchmarks/exits.py
 GROWTH, GROWING_ROUNDS = 1.25, 10
@@ -53,6 +56,8 @@ GROWTH, GROWING_ROUNDS = 1.25, 10
 # this factor, or this part of a sample: its parts then describe the modes, and fewer and fewer
 # draws are too heavy. Measured: examples/benchmarks/hard_kinds.py
 PATIENCE, MIN_PROGRESS, NEARLY_PRECISE = 3, 1.1, 0.6
+# Rounds with densities of the chains inside of the regions at most. Conventional: half of the others.
+REGION_ROUNDS = 8
 # Effective size, as a share of a sample, below which no further sample is drawn before chains have
 # explored. Measured: examples/benchmarks/exits.py
 MIN_FIRST_ESS = 0.08
@@ -144,19 +149,18 @@ def approximate_further(
     -------
     Approximation
     """
-    rounds = min(FIRST_ROUNDS, settings.rounds)
-    if found.verdict.precise or found.rounds >= rounds or found.verdict.ess < MIN_FIRST_ESS:
+    if found.verdict.ess < MIN_FIRST_ESS:
         return found
-    joint = found.pool.joint()
-    mixture = patched(refitted(found.mixture, joint, rng, parts=True), joint)
-    with suppress(LimitReached):
-        found = _rounds(
-            replace(found, mixture=mixture),
-            target,
-            replace(settings, rounds=rounds),
-            target_se,
-            rng,
-        )
+    for rounds in (FIRST_ROUNDS, MAX_FIRST_ROUNDS):
+        rounds = min(rounds, settings.rounds)
+        promising = rounds <= FIRST_ROUNDS or found.sample.perplexity > PROMISING
+        if found.verdict.precise or found.rounds >= rounds or not promising:
+            break
+        joint = found.pool.joint()
+        mixture = patched(refitted(found.mixture, joint, rng, parts=True), joint)
+        begun, few = replace(found, mixture=mixture), replace(settings, rounds=rounds)
+        with suppress(LimitReached):
+            found = _rounds(begun, target, few, target_se, rng)
     return found
 
 
@@ -196,6 +200,47 @@ def approximate_again(
     return _rounds(replace(found, mixture=mixture), target, settings, target_se, rng)
 
 
+def approximate_regions(
+    modes: Modes,
+    regions: ModeMixture,
+    target: Target,
+    settings: FirstAnswer,
+    target_se: float,
+    rng: np.random.Generator,
+) -> Approximation:
+    """Begin anew with densities that were fitted to chains inside of the regions.
+
+    Parameters
+    ----------
+    modes : Modes
+        One of each region.
+    regions : ModeMixture
+        Of the densities of the regions.
+    target : Target
+    settings : FirstAnswer
+    target_se : float
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Approximation
+
+    Raises
+    ------
+    LimitReached
+        If a limit of the fit was reached before a sample was judged.
+    """
+    k, d = modes.locations.shape
+    n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
+    sample, mixture = draw(target, regions, int(min(n, max(target.density.room(), 1))), rng)
+    pool = Pool.begun(sample, mixture)
+    joint = pool.joint()
+    mixture = patched(refitted(mixture, joint, rng, parts=True), joint)
+    begun = Approximation(modes, mixture, sample, Verdict.unknown(), pool, 0, by_chains=True)
+    settings = replace(settings, rounds=min(settings.rounds, REGION_ROUNDS))
+    return _rounds(begun, target, settings, target_se, rng)
+
+
 def _rounds(
     found: Approximation,
     target: Target,
@@ -219,7 +264,9 @@ def _rounds(
             break
         verdict = judged(mixture, sample, before, settings, target_se)
         pool = found.pool.with_sample(sample, mixture)
-        found = Approximation(found.modes, mixture, sample, verdict, pool, i + 1)
+        found = replace(
+            found, mixture=mixture, sample=sample, verdict=verdict, pool=pool, rounds=i + 1
+        )
         if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
             with suppress(LimitReached):
                 assert verdict.missing_of is not None

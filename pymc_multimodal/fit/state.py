@@ -96,6 +96,8 @@ class State:
         The mixture over these modes, with its sample.
     compared : bool
         Whether the mixture was compared with chains that explored.
+    regions_approximated : bool
+        Whether densities of the regions' chains were judged by importance sampling.
     explorations : int
         How often chains have explored the space since the last challenge.
     exploration : Exploration or None
@@ -149,6 +151,7 @@ class State:
     approximated: bool = False
     approximation: Approximation | None = None
     compared: bool = False
+    regions_approximated: bool = False
     explorations: int = 0
     exploration: Exploration | None = None
     division: Division | None = None

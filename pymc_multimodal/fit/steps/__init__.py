@@ -18,6 +18,7 @@ from pymc_multimodal.fit.steps.draws import ChooseKernel, LearnGenerator
 from pymc_multimodal.fit.steps.emulation import EmulateDensity
 from pymc_multimodal.fit.steps.modes import Divide, Explore, FindModes
 from pymc_multimodal.fit.steps.sampling import (
+    ApproximateRegions,
     BeginChains,
     CheckLabels,
     ConfirmSymmetry,
@@ -41,6 +42,7 @@ STEPS: tuple[Step, ...] = (
     WeighSample(),
     BeginChains(),
     RunChains(),
+    ApproximateRegions(),
     ConnectRegions(),
     CheckLabels(),
     ConfirmSymmetry(),

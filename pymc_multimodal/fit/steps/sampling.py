@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.approximation import (
+    FirstAnswer,
+    LeftOut,
+    approximate_regions,
+    region_mixture,
+    wide_density,
+)
 from pymc_multimodal.evidence import (
     leaked_mass,
     negligible_regions,
@@ -31,6 +39,8 @@ from pymc_multimodal.regions import (
     unmixed,
 )
 from pymc_multimodal.search import climb_from, modes_of
+from pymc_multimodal.status import LimitReached
+from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
@@ -38,7 +48,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.state import State
     from pymc_multimodal.proposals import EllipticalMixture
 
-__all__ = ["BeginChains", "CheckLabels", "ConfirmSymmetry", "ConnectRegions", "RunChains"]
+__all__ = ["ApproximateRegions", "BeginChains", "CheckLabels", "ConfirmSymmetry", "ConnectRegions", "RunChains"]
 
 # How often the regions are compared with their neighbours: before long runs, and again when the
 # shapes of the regions are known well.
@@ -96,6 +106,49 @@ class RunChains(Step):
         until = _until(state, run.settings)
         chains = advance_chains(sampler, known(state.chains), rng, until)
         return replace(state, chains=chains)
+
+
+class ApproximateRegions(Step):
+    """Judge densities of the chains' draws by importance sampling, before chains go on."""
+
+    name = "approximate regions"
+    text = "importance sampling from the regions"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True once for each division, after the first draws of several regions."""
+        if state.division is None or state.chains is None or state.weights is not None:
+            return False
+        if state.regions_approximated or state.division.modes.runaway:
+            return False
+        several = state.division.partition.n_regions > 1
+        return several and isinstance(settings.first_answer, FirstAnswer) and settings.may_end_early
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Approximate; what the chains have met and the sample has not is a reason to go on."""
+        assert isinstance(run.settings.first_answer, FirstAnswer)
+        sampler, rng, period = region_sampler(state, run), run.rng(self.name), run.density.period
+        state = replace(state, regions_approximated=True)
+        draws = draws_of(sampler, known(state.chains))
+        densities = RegionalFamilies().without_network().fit_regions(draws, period, rng).densities
+        weight, _ = quick_weights(draws, densities)
+        x = [part.reshape(-1, part.shape[-1]) for part in draws.x]
+        there = [unroll(part, q.centre, q.period) for part, q in zip(x, densities, strict=True)]
+        left_out = LeftOut.of(state.search.optima)
+        wide = wide_density(state.search.distribution, period, left_out)
+        with suppress(LimitReached), run.density.limited():
+            found = approximate_regions(
+                known(state.division).modes,
+                region_mixture(densities, there, weight, wide),
+                sampler.target,
+                run.settings.first_answer,
+                run.settings.target_se,
+                rng,
+            )
+            logp = np.concatenate([part.ravel() for part in draws.logp])
+            found = found.met(sampler.target, np.concatenate(x), logp, left_out)
+            if found.verdict.precise:
+                return replace(state, approximation=found)
+        return state
 
 
 class ConnectRegions(Step):
