@@ -36,6 +36,9 @@ SURPLUS = 1.15
 # Log ratio of a draw of the chains above the largest of the sample that forbids an exit: it is
 # 7 times as large. Measured: examples/benchmarks/exits.py
 MAX_EXCESS = 2.0
+# Perplexity of a sample from which on its mixture describes most of the target. Measured:
+# examples/benchmarks/hard_kinds.py
+PROMISING = 0.45
 # Share of the wide density among the proposals of the kept draws. Conventional: next to nothing.
 WIDE_PROPOSALS = 0.01
 
@@ -74,6 +77,11 @@ class Approximation:
         """Weights of the modes, if each draw belongs to the mode of the largest density."""
         mode = mode_of_draws(self.mixture, self.sample)
         return weights_of_sample(self.sample, mode, self.mixture.n_modes)
+
+    @property
+    def promising(self) -> bool:
+        """Whether the mixture describes most of the target: further rounds may make it precise."""
+        return self.sample.perplexity > PROMISING
 
     @cached_property
     def generator(self) -> RegionalMixture:

@@ -46,12 +46,12 @@ FIRST_SHARE, LEAST_DRAWS = 0.25, 200
 # examples/benchmarks/exits.py
 MAX_GROWTH = 20.0
 # Rounds before chains have explored the modes' surroundings, which give better densities than more
-# rounds do. There are more, up to a number, while the perplexity is larger than this part of a
-# sample. Measured: examples/benchmarks/exits.py; examples/benchmarks/hard_kinds.py
-FIRST_ROUNDS, MAX_FIRST_ROUNDS, PROMISING = 3, 10, 0.45
-# Growth of the samples from round to round, and rounds in which they grow: later mixtures have more
-# parts to be fitted. Measured: examples/benchmarks/exits.py
-GROWTH, GROWING_ROUNDS = 1.25, 10
+# rounds do. There are more, up to a number, where the mixture is promising. Measured:
+# examples/benchmarks/exits.py; examples/benchmarks/hard_kinds.py
+FIRST_ROUNDS, MAX_FIRST_ROUNDS = 3, 10
+# Growth of the samples from round to round, up to a number of draws if there are no more modes than
+# need more: later mixtures have more parts to be fitted. Measured: examples/benchmarks/exits.py
+GROWTH, MAX_DRAWS = 1.25, 15_000
 # Rounds go on while the perplexity of one of the last three samples exceeds those of all before by
 # this factor, or this part of a sample: its parts then describe the modes, and fewer and fewer
 # draws are too heavy. Measured: examples/benchmarks/hard_kinds.py
@@ -153,7 +153,7 @@ def approximate_further(
         return found
     for rounds in (FIRST_ROUNDS, MAX_FIRST_ROUNDS):
         rounds = min(rounds, settings.rounds)
-        promising = rounds <= FIRST_ROUNDS or found.sample.perplexity > PROMISING
+        promising = rounds <= FIRST_ROUNDS or found.promising
         if found.verdict.precise or found.rounds >= rounds or not promising:
             break
         joint = found.pool.joint()
@@ -256,7 +256,7 @@ def _rounds(
         before = found.sample
         room = max(target.density.room() - LEAST_OF_MODE * k, LEAST_DRAWS)
         try:
-            size = min(n * GROWTH ** min(i, GROWING_ROUNDS), room)
+            size = min(max(n, min(n * GROWTH**i, MAX_DRAWS)), room)
             sample, mixture = draw(target, mixture, int(size), rng)
         except LimitReached:
             if i == first:

@@ -23,13 +23,20 @@ class FitUnits(Step):
     text = "fitting by units"
 
     def due(self, state: State, settings: FitConfig) -> bool:
-        """Return True once, after the first answer, if that does not end the fit."""
+        """Return True once, after the first answer, if that does not end the fit.
+
+        A promising one is first compared with chains, which may make it precise for less.
+        """
+        found = state.approximation
+        waits = found is not None and found.promising and not state.compared
         return (
             settings.structure is not False
             and not state.units_sought
             and state.price is None
             and state.approximated
-            and state.exploration is None
+            and state.division is None
+            and (state.exploration is None or state.compared)
+            and not waits
             and not state.ends_early
             and not state.must_visit.size
         )
