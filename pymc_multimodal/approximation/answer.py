@@ -193,6 +193,30 @@ class Approximation:
         pool = self.pool.with_sample(more, more_mixture)
         return replace(self, mixture=mixture, sample=sample, verdict=verdict, pool=pool)
 
+    def confirmed(
+        self,
+        target: Target,
+        before: WeightedSample,
+        settings: FirstAnswer,
+        target_se: float,
+        rng: np.random.Generator,
+    ) -> Approximation:
+        """Return the approximation with as many draws again, judged anew.
+
+        Of many samples one looks precise at last if its draws happen to miss what is too heavy:
+        further draws, which nothing was chosen by, do not miss the same.
+
+        Parameters
+        ----------
+        target : Target
+        before : WeightedSample
+            An earlier sample to compare with.
+        settings : FirstAnswer
+        target_se : float
+        rng : numpy.random.Generator
+        """
+        return self.enlarged(target, 2.0 / SURPLUS, before, settings, target_se, rng)
+
     def redrawn(
         self,
         target: Target,

@@ -56,7 +56,7 @@ GROWTH, MAX_DRAWS = 1.25, 15_000
 # this factor, or this part of a sample: its parts then describe the modes, and fewer and fewer
 # draws are too heavy. Measured: examples/benchmarks/hard_kinds.py
 PATIENCE, MIN_PROGRESS, NEARLY_PRECISE = 3, 1.1, 0.6
-# Rounds with densities of the chains inside of the regions at most. Conventional: half of the others.
+# Rounds at most with densities of the chains inside of the regions. Conventional: half of all.
 REGION_ROUNDS = 8
 # Effective size, as a share of a sample, below which no further sample is drawn before chains have
 # explored. Measured: examples/benchmarks/exits.py
@@ -270,9 +270,10 @@ def _rounds(
         if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
             with suppress(LimitReached):
                 assert verdict.missing_of is not None
-                found = found.enlarged(
-                    target, verdict.missing_of, before, settings, target_se, rng
-                )
+                found = found.enlarged(target, verdict.missing_of, before, settings, target_se, rng)
+        if found.verdict.precise and (found.by_chains or i >= FIRST_ROUNDS):
+            with suppress(LimitReached):
+                found = found.confirmed(target, before, settings, target_se, rng)
         perplexities.append(sample.perplexity)
         if found.verdict.precise or i + 1 == settings.rounds or not _progress(perplexities):
             break

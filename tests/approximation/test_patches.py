@@ -58,12 +58,14 @@ def test_a_mixture_with_parts_is_normalised(rng):
 
 
 def test_the_joint_density_of_a_pool_is_that_of_all_its_mixtures(rng):
+    """It keeps the last four samples."""
     density, mixture = begun(Banana(3), rng)
     mixtures, pool = [mixture], Pool.begun(sampled(density, mixture, 500, rng), mixture)
-    for n in (800, 1300):
+    for n in (800, 1300, 500, 700):
         mixtures.append(patched(mixtures[-1], pool.joint()))
         pool = pool.with_sample(sampled(density, mixtures[-1], n, rng), mixtures[-1])
-    joint = pool.joint()
+    joint, mixtures = pool.joint(), mixtures[-4:]
+    assert len(pool.samples) == 4
     sizes = np.array([len(s) for s in pool.samples])
     q = sum(n * np.exp(m.log_density(joint.x)) for n, m in zip(sizes, mixtures, strict=True))
     np.testing.assert_allclose(joint.log_q, np.log(q / sizes.sum()), rtol=1e-10)

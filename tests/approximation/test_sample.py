@@ -12,6 +12,7 @@ from pymc_multimodal.approximation import (
     LeftOut,
     WeightedSample,
     first_round,
+    judge,
     negligible_modes,
 )
 from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture
@@ -87,3 +88,51 @@ def test_of_many_modes_none_is_negligible_for_being_small_beside_all(rng):
         folded, modes, search.distribution, every, 0.02, rng, LeftOut.of(search.optima)
     )
     assert not small.any()
+
+
+@pytest.mark.parametrize(("share", "precise"), [(0.004, True), (0.05, False)])
+def test_modes_of_less_than_the_error_asked_for_need_a_mean_only(share, precise, rng):
+    """Ratios in the last mode have a mean and no variance; those of the others are equal."""
+    counts = np.array([2000, 2000, 200, 10])
+    stratum = np.repeat(np.arange(4), counts)
+    ratio = np.ones(len(stratum))
+    heavy = 1 + rng.pareto(1.25, 200)
+    ratio[stratum == 2] = heavy * share * 4000 / heavy.sum()
+    ratio[stratum == 3] = 1e-12
+    mode = np.where(stratum == 3, -1, stratum)
+    sample = WeightedSample(np.zeros((len(ratio), 1)), np.log(ratio), 0 * ratio, stratum, counts)
+    verdict = judge(sample, sample, mode, mode, FirstAnswer(min_mode_ess=1e-6), 0.01)
+    named = [reason for reason in verdict.reasons if "mode 2" in reason or "small" in reason]
+    assert (not named) is precise
+
+
+def test_more_is_drawn_of_the_modes_that_need_it(rng):
+    """The evidence of a mode with few draws is uncertain; those of the others are not."""
+    counts = np.array([2000, 2000, 50, 10])
+    stratum = np.repeat(np.arange(4), counts)
+    ratio = np.where(stratum == 2, 0.4 * rng.lognormal(-0.5, 1.0, len(stratum)), 1.0)
+    ratio[stratum == 3] = 1e-12
+    mode = np.where(stratum == 3, -1, stratum)
+    sample = WeightedSample(np.zeros((len(ratio), 1)), np.log(ratio), 0 * ratio, stratum, counts)
+    verdict = judge(sample, sample, mode, mode, FirstAnswer(), 0.01)
+    each = sample.standard_error(sample.ratio * (stratum == 2))[0]
+    mean = sample.ratio[stratum == 2].sum() / len(sample)
+    assert verdict.missing_of[2] >= (each / mean / 0.1) ** 2 > 1.0
+    np.testing.assert_array_equal(verdict.missing_of[[0, 1, 3]], 1.0)
+    assert verdict.missing == pytest.approx(verdict.missing_of @ counts / counts.sum())
+    assert 1.0 < verdict.missing < 0.1 * verdict.missing_of[2]
+
+
+def test_perplexity_is_one_for_equal_ratios_and_forgives_one_draw():
+    """With m equal ratios of n it is m / n; one draw of 5 % leaves most of it."""
+    n = 1000
+    logp = np.where(np.arange(n) < 250, 0.0, -np.inf)
+    one = np.zeros(n, dtype=int)
+    sample = WeightedSample(np.zeros((n, 1)), logp, np.zeros(n), one, np.array([n]))
+    assert sample.perplexity == pytest.approx(0.25)
+    logp = np.r_[np.log(50.0), np.zeros(n - 1)]
+    sample = WeightedSample(np.zeros((n, 1)), logp, np.zeros(n), one, np.array([n]))
+    share = 50 / (n + 49)
+    entropy = -share * np.log(share) + (1 - share) * np.log(n + 49)
+    assert sample.perplexity == pytest.approx(np.exp(entropy) / n)
+    assert sample.perplexity > 0.8

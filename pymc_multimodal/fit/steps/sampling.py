@@ -26,7 +26,7 @@ from pymc_multimodal.fit.state import known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import region_sampler
 from pymc_multimodal.fit.steps.modes import MAX_EXPLORATIONS
-from pymc_multimodal.proposals import RegionalFamilies, laplace
+from pymc_multimodal.proposals import EllipticalMixture, RegionalFamilies, laplace
 from pymc_multimodal.regions import (
     advance_chains,
     ask_of_regions,
@@ -46,9 +46,15 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
-    from pymc_multimodal.proposals import EllipticalMixture
 
-__all__ = ["ApproximateRegions", "BeginChains", "CheckLabels", "ConfirmSymmetry", "ConnectRegions", "RunChains"]
+__all__ = [
+    "ApproximateRegions",
+    "BeginChains",
+    "CheckLabels",
+    "ConfirmSymmetry",
+    "ConnectRegions",
+    "RunChains",
+]
 
 # How often the regions are compared with their neighbours: before long runs, and again when the
 # shapes of the regions are known well.
@@ -127,9 +133,11 @@ class ApproximateRegions(Step):
         """Approximate; what the chains have met and the sample has not is a reason to go on."""
         assert isinstance(run.settings.first_answer, FirstAnswer)
         sampler, rng, period = region_sampler(state, run), run.rng(self.name), run.density.period
+        target = state.target(run.density)
         state = replace(state, regions_approximated=True)
         draws = draws_of(sampler, known(state.chains))
-        densities = RegionalFamilies().without_network().fit_regions(draws, period, rng).densities
+        fitted = RegionalFamilies().without_network().fit_regions(draws, period, rng).densities
+        densities = [q for q in fitted if isinstance(q, EllipticalMixture)]
         weight, _ = quick_weights(draws, densities)
         x = [part.reshape(-1, part.shape[-1]) for part in draws.x]
         there = [unroll(part, q.centre, q.period) for part, q in zip(x, densities, strict=True)]
@@ -139,13 +147,13 @@ class ApproximateRegions(Step):
             found = approximate_regions(
                 known(state.division).modes,
                 region_mixture(densities, there, weight, wide),
-                sampler.target,
+                target,
                 run.settings.first_answer,
                 run.settings.target_se,
                 rng,
             )
             logp = np.concatenate([part.ravel() for part in draws.logp])
-            found = found.met(sampler.target, np.concatenate(x), logp, left_out)
+            found = found.met(target, np.concatenate(x), logp, left_out)
             if found.verdict.precise:
                 return replace(state, approximation=found)
         return state

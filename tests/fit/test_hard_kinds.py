@@ -1,0 +1,122 @@
+"""Shapes that took millions of evaluations: right, for a tenth of them."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from densities import Mixture, Target
+from scipy.special import i0e, logsumexp
+from scipy.stats import multivariate_normal, norm
+
+from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.search import ModeSearch
+
+
+class Arcs(Target):
+    """Bent ridges round a circle: a product of densities of radius and angle, normalised."""
+
+    dim, radius, thin, concentration = 2, 4.0, 0.03, 25.0
+
+    def __init__(self):
+        self.weights = np.random.default_rng(4).dirichlet(np.full(7, 2.0))
+        self.centres = -np.pi + 2 * np.pi * (np.arange(7) + 0.5) / 7
+        peak = np.log(2 * np.pi * i0e(self.concentration)) + self.concentration
+        self.constants = np.log(self.weights) - peak
+
+    def angular(self, angle):
+        return self.constants + self.concentration * np.cos(angle[:, None] - self.centres)
+
+    def __call__(self, x):
+        r, angle = np.hypot(x[:, 0], x[:, 1]), np.arctan2(x[:, 1], x[:, 0])
+        logs = self.angular(angle)
+        total = logsumexp(logs, axis=1)
+        slope = np.exp(logs - total[:, None]) * np.sin(angle[:, None] - self.centres)
+        slope = -self.concentration * slope.sum(axis=1)
+        z = (r - self.radius) / self.thin
+        out = x / r[:, None]
+        along = np.stack([-out[:, 1], out[:, 0]], axis=1)
+        logp = total - 0.5 * z**2 - np.log(self.thin * np.sqrt(2 * np.pi)) - np.log(r)
+        return logp, (-z / self.thin - 1 / r)[:, None] * out + (slope / r)[:, None] * along
+
+
+class SpikeAndSlab(Target):
+    """Regression whose coefficients are near zero or not: up to 2^p modes, some very thin."""
+
+    def __init__(self, p=4, n=40, spike=0.02, slab=1.5):
+        rng = np.random.default_rng(3)
+        common = 0.85 * rng.standard_normal((n, 1))
+        self.design = common + np.sqrt(1 - 0.85**2) * rng.standard_normal((n, p))
+        coefficients = np.zeros(p)
+        coefficients[[0, 3]] = 0.8, -0.6
+        self.y = self.design @ coefficients + rng.standard_normal(n)
+        self.dim, self.sd, self.log_share = p, np.array([spike, slab]), np.log([0.7, 0.3])
+        choices, logs = np.array(list(product([0, 1], repeat=p))), []
+        for choice in choices:
+            scaled = self.design * self.sd[choice]
+            covariance = np.eye(n) + scaled @ scaled.T
+            logs.append(multivariate_normal.logpdf(self.y, np.zeros(n), covariance))
+        logs = np.array(logs) + self.log_share[choices].sum(axis=1)
+        self.log_z = logsumexp(logs)
+        self.of_slab = np.exp(logs - self.log_z) @ choices
+
+    def parts(self, x):
+        return self.log_share + norm.logpdf(x[..., None], 0.0, self.sd)
+
+    def slab(self, x):
+        """Probability that each coefficient is of the slab, given its value."""
+        parts = self.parts(x)
+        return np.exp(parts[..., 1] - logsumexp(parts, axis=-1))
+
+    def __call__(self, x):
+        residual = self.y - x @ self.design.T
+        prior, slab = logsumexp(self.parts(x), axis=-1), self.slab(x)
+        logp = norm.logpdf(residual).sum(axis=1) + prior.sum(axis=1)
+        pull = slab / self.sd[1] ** 2 + (1 - slab) / self.sd[0] ** 2
+        return logp, residual @ self.design - pull * x
+
+
+def share(fit, event):
+    """Mean of a function over the posterior, by regions."""
+    means = np.array([event(fit.local_draws(k)).mean(axis=0) for k in range(fit.n_modes)])
+    return np.tensordot(fit.weights.weight, means, 1)
+
+
+def test_bent_ridges_round_a_circle():
+    """Two millions of evaluations before. Seven seconds: fifty parts describe the ridges."""
+    target = Arcs()
+    fit = fit_density(target.density(), FitConfig(modes=ModeSearch(screening=0)))
+    assert "first_answer" in {s.code for s in fit.statuses if s.level == "info"}
+    assert abs(fit.weights.total) < 4 * fit.weights.total_se
+    assert fit.weights.total_se < 0.02
+    angle = np.linspace(-np.pi, np.pi, 100_001)[:-1]
+    above = np.exp(logsumexp(target.angular(angle), axis=1))[angle > 0].mean() * np.pi
+    # Draws of the regions are some hundreds each.
+    assert abs(share(fit, lambda x: x[:, 1] > 0) - above) < 0.03
+    assert fit.n_logp_evals < 150_000
+
+
+@pytest.mark.slow
+def test_thin_ridges_along_the_tangents_of_a_circle():
+    angle = 2 * np.pi * np.arange(24) / 24
+    out = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    along = np.stack([-out[:, 1], out[:, 0]], axis=1)
+    covariances = [1e-4 * np.outer(a, a) + 0.25 * np.outer(b, b)
+                   for a, b in zip(out, along, strict=True)]  # fmt: skip
+    weights = np.random.default_rng(2).dirichlet(np.full(24, 2.0))
+    target = Mixture(4.0 * out, covariances, weights)
+    fit = fit_density(target.density(), FitConfig())
+    assert "first_answer" in {s.code for s in fit.statuses if s.level == "info"}
+    assert abs(fit.weights.total) < 4 * fit.weights.total_se
+    assert fit.n_logp_evals - fit.n_screened < 400_000
+
+
+@pytest.mark.slow
+def test_spike_and_slab_regression():
+    target = SpikeAndSlab()
+    for seed in range(2):
+        fit = fit_density(target.density(), FitConfig(random_seed=seed))
+        assert "first_answer" in {s.code for s in fit.statuses if s.level == "info"}
+        assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
+        assert fit.weights.total_se < 0.02
+        np.testing.assert_allclose(share(fit, target.slab), target.of_slab, atol=0.03)
+        assert fit.n_logp_evals - fit.n_screened < 250_000
