@@ -8,6 +8,7 @@ from densities import Mixture, Target
 from scipy.special import i0e, logsumexp
 from scipy.stats import multivariate_normal, norm
 
+from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.search import ModeSearch
 
@@ -93,6 +94,25 @@ def test_bent_ridges_round_a_circle():
     # Draws of the regions are some hundreds each.
     assert abs(share(fit, lambda x: x[:, 1] > 0) - above) < 0.03
     assert fit.n_logp_evals < 150_000
+
+
+@pytest.mark.slow
+def test_densities_of_the_chains_of_regions_end_a_fit():
+    """Four samples are too few for a mixture over the modes; chains then show their shape."""
+    target, z = Arcs(), []
+    for seed in range(3):
+        few = FirstAnswer(rounds=4)
+        fit = fit_density(
+            target.density(),
+            FitConfig(modes=ModeSearch(screening=0), first_answer=few, random_seed=seed),
+        )
+        causes = [s.cause for s in fit.statuses if s.code == "first_answer"]
+        assert len(causes) == 1
+        assert "densities of the regions" in causes[0]
+        assert fit.evals_by_step["chains"] + fit.evals_by_step["begin chains"] > 0
+        assert "bridge" not in fit.evals_by_step
+        z.append(fit.weights.total / fit.weights.total_se)
+    assert max(np.abs(z)) < 4
 
 
 @pytest.mark.slow
