@@ -1,9 +1,9 @@
 """Whether limits are kept, and what there is at a limit.
 
 Each target is fitted with several `max_evals` and several `max_seconds`, each fit in a process of
-its own. The table has what was spent, and of what there is: the modes, the largest error of a weight
-where the weights are known, in stated errors where these are known, and the statuses. One JSON line
-is written for each fit; fits that the file already holds are left out. Run it with::
+its own. The table has what was spent, and of what there is: the modes, the largest error of a
+weight where the weights are known, in stated errors where these are known, and the warnings. One
+JSON line is written for each fit; fits that the file already holds are left out. Run it with::
 
     python examples/benchmarks/limits.py --out limits.jsonl
     python examples/benchmarks/limits.py --targets lennard_jones_13 --seconds 40
@@ -106,7 +106,7 @@ def numpy_target(name: str) -> tuple[growth.Mixture | ManyWells | LennardJones, 
 
 
 def density_named(name: str) -> tuple[Density, growth.Mixture | ManyWells | LennardJones | None]:
-    """Return the density of a target, and what knows its weights if that is one of these scripts."""
+    """Return the density of a target, and what knows its weights unless it is of the gallery."""
     found = numpy_target(name)
     if found is None:
         return density_of(TARGETS[name]().model), None
