@@ -24,6 +24,7 @@ from pytensor.gradient import DisconnectedInputError, NullTypeGradError
 from pytensor.graph.replace import vectorize_graph
 
 from pymc_multimodal.model.layout import flatten
+from pymc_multimodal.model.padded import PaddedFunction, is_jax
 from pymc_multimodal.status import ModelError
 
 __all__ = [
@@ -70,6 +71,16 @@ class CompiledDensity:
         self.example = example
         # A PyTensor function is not safe for threads: it stores input and results in itself.
         self._lock = threading.Lock()
+
+    @property
+    def chunk(self) -> int | None:
+        """Points of one call; None where the number makes no difference."""
+        return self.function.sizes[0] if isinstance(self.function, PaddedFunction) else None
+
+    def check_process(self) -> None:
+        """Raise `FitError` in a process in which the function cannot run."""
+        if isinstance(self.function, PaddedFunction):
+            self.function.check_process()
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Evaluate rows of shape (n, d)."""
@@ -243,7 +254,12 @@ def compile_rows(
     try:
         batched = vectorize_graph(list(graphs), rows)
         function = pm.compile(list(rows.values()), batched, **kwargs)
-        function(*(np.stack([x, x]).astype(v.dtype) for v, x in examples.items()))
+        if is_jax(kwargs.get("mode")):
+            function = PaddedFunction(function)
+        two = [np.stack([x, x]).astype(v.dtype) for v, x in examples.items()]
+        function(*two)
+        if isinstance(function, PaddedFunction):
+            function.limit_sizes(*two)
         return function, list(batched)
     except (Exception, SystemExit):
         # Some Ops (IfElse) cannot be vectorised.

@@ -213,7 +213,7 @@ class Density:
             return self.logp(x)
         seconds, before = self.seconds, self.n_logp_evals
         function = values_of(self.function)
-        chunks = growing_chunks(np.ascontiguousarray(x, dtype=float), CHUNK)
+        chunks = growing_chunks(np.ascontiguousarray(x, dtype=float), max(self._chunk, CHUNK))
         try:
             results = [
                 self._counted(chunk, partial(self._here, chunk, function), False)
@@ -425,6 +425,12 @@ class Density:
         if self._pool is None:
             self._pool = WorkerPool(self.function, self.workers, self.names)
         return self._pool
+
+    def check_process(self) -> None:
+        """Raise `FitError` if the function cannot run in this process, a copy of its own."""
+        check = getattr(self.function, "check_process", None)
+        if check is not None:
+            check()
 
     def close(self) -> None:
         """Stop the worker processes, if any; the density can be used again afterwards."""
