@@ -21,9 +21,9 @@ __all__ = [
     "Request",
     "colour_of",
     "coloured",
-    "in_steps",
     "legend_above",
     "number_modes",
+    "others_name",
     "tidy",
     "view_of",
 ]
@@ -38,10 +38,10 @@ OTHERS = "#B5B5B5"
 SHOWN_SHARE, FAR = 0.998, 3.0
 # Empty border around what is shown, in its width. Conventional: that of Matplotlib.
 MARGIN = 0.05
-# Smallest distance between two numbers in a panel, in its width: the width of a number. Measured by
-# eye in panels of 5 cm.
-NUMBER_GAP = 0.07
-# Numbers of modes in one panel, at most. Conventional.
+# Width of the first and of each further digit of a number, and its height, as shares of a panel.
+# Measured by eye in panels of 5 cm.
+FIRST_DIGIT, DIGIT, NUMBER_HEIGHT = 0.06, 0.03, 0.07
+# Modes up to which all have numbers in a panel; of more, those with a colour have. Conventional.
 MAX_NUMBERS = 40
 
 
@@ -130,7 +130,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
 def _check_size(owner: str, size: Any) -> None:
     pair = isinstance(size, Sequence | np.ndarray) and not isinstance(size, str) and len(size) == 2
     if not pair or not all(isinstance(v, Real) and not isinstance(v, bool) for v in size):
-        raise TypeError(f"{owner}(figsize={size!r}) must be two numbers: width and height (inches).")
+        raise TypeError(f"{owner}(figsize={size!r}) must be two numbers: width, height (inches).")
     if not all(0 < v < float("inf") for v in size):
         raise ValueError(f"{owner}(figsize={size!r}) must hold positive numbers of inches.")
 
@@ -159,8 +159,16 @@ def coloured(n_modes: int) -> range:
     return range(min(n_modes, len(COLOURS)))
 
 
+def others_name(n_modes: int) -> str:
+    """Return the name of the modes without a colour together; empty where all have one."""
+    first, last = len(coloured(n_modes)), n_modes - 1
+    if last < first:
+        return ""
+    return f"mode {first}" if first == last else f"modes {first}-{last}"
+
+
 def number_modes(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    """Write the number of each mode at its place, the heaviest first, where there is room.
+    """Write the numbers of the modes at their places, the heaviest first, where there is room.
 
     Call it last: what has room depends on the limits of the axes.
 
@@ -175,18 +183,18 @@ def number_modes(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
     u, v = (x - left) / (right - left), (y - low) / (high - low)
     placed: list[tuple[float, float]] = []
-    for k in np.flatnonzero(np.isfinite(u) & np.isfinite(v)):
-        here = (float(u[k]), float(v[k]))
-        inside = all(0.0 <= c <= 1.0 for c in here)
-        if not inside or any(np.hypot(here[0] - a, here[1] - b) < NUMBER_GAP for a, b in placed):
+    shown = range(len(x)) if len(x) <= MAX_NUMBERS else coloured(len(x))
+    for k in shown:
+        if not (0.0 <= u[k] <= 1.0 and 0.0 <= v[k] <= 1.0):
             continue
-        placed.append(here)
+        width = FIRST_DIGIT + DIGIT * (len(str(k)) - 1)
+        if any(abs(u[k] - a) < width and abs(v[k] - b) < NUMBER_HEIGHT for a, b in placed):
+            continue
+        placed.append((float(u[k]), float(v[k])))
         axis.annotate(
             str(k), (x[k], y[k]), ha="center", va="center", fontsize=9, weight="bold",
             path_effects=[withStroke(linewidth=2.5, foreground="white")], annotation_clip=True,
         )  # fmt: skip
-        if len(placed) == MAX_NUMBERS:
-            return
 
 
 def view_of(values: np.ndarray) -> tuple[float, float] | None:
@@ -202,15 +210,9 @@ def view_of(values: np.ndarray) -> tuple[float, float] | None:
     return float(low - margin), float(high + margin)
 
 
-def in_steps(lines: Sequence[str]) -> str:
-    """Join notes of a picture to one line."""
-    return "; ".join(line for line in lines if line)
-
-
 def legend_above(axis: Axes, columns: int = 4) -> None:
     """Write the legend above the axes, where no data are."""
-    handles, labels = axis.get_legend_handles_labels()
-    if handles:
+    if axis.get_legend_handles_labels()[0]:
         axis.legend(
             loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False,
             borderaxespad=0.2, handlelength=1.2, columnspacing=1.2, fontsize="small",

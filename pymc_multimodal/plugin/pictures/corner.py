@@ -14,12 +14,13 @@ from pymc_multimodal.plugin.pictures.canvas import (
     colour_of,
     coloured,
     number_modes,
+    others_name,
     tidy,
     view_of,
 )
 from pymc_multimodal.plugin.pictures.directions import separating
 from pymc_multimodal.plugin.pictures.elements import shown
-from pymc_multimodal.status import with_error
+from pymc_multimodal.plugin.pictures.weights import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,10 +36,12 @@ LEAST = 2
 MAX_POINTS = 4000
 # Bins of a histogram, and whole numbers that have a bin each. Conventional.
 N_BINS = 60
+# Bins on either side of a mode above which its number is written. Measured by eye.
+NEAR_BINS = 2
 # Width of a panel, and of what is around the panels, in inches. Conventional.
 PANEL, FRAME = 2.1, 0.7
-# Width of a picture of one element or of two, in inches. Conventional.
-SMALL = 5.2
+# Width of a picture of one element or of two, and height of that of one, in inches. Conventional.
+SMALL, LOW = 5.2, 3.6
 # Ticks of an axis, at most. Conventional.
 N_TICKS = 4
 # Part of a panel above its highest bar, where the numbers of the modes are. Conventional.
@@ -103,20 +106,20 @@ def plot_corner(
     n = len(elements)
     single = ax is not None and np.size(np.asarray(ax, dtype=object)) == 1
     if n == 1 or (single and n == 2):
-        figure, [axis] = request.axes(1, (SMALL, SMALL), lambda f: f.subplots())
+        size = (SMALL, LOW if n == 1 else SMALL)
+        figure, [axis] = request.axes(1, size, lambda f: f.subplots())
         if n == 1:
             draw_histogram(axis, elements[0], given)
         else:
             draw_scatter(axis, elements[0], elements[1], given)
         tidy([axis])
         return figure
-    size = max(FRAME + PANEL * n, SMALL)
-    figure, found = request.axes(n * n, (size, size), lambda f: f.subplots(n, n))
-    axes = np.reshape(np.array(found, dtype=object), (n, n))
+    side = max(FRAME + PANEL * n, SMALL)
+    figure, axes = request.axes(n * n, (side, side), lambda f: f.subplots(n, n))
     for i, j in np.ndindex(n, n):
-        _draw_panel(axes[i, j], elements, (i, j), given)
+        _draw_panel(axes[i * n + j], elements, (i, j), given)
     figure.align_labels()
-    _write_keys(axes[0, n - 1], given, n, len(given.elements))
+    _write_keys(axes[n - 1], given, n, len(given.elements))
     return figure
 
 
@@ -144,7 +147,9 @@ def _draw_panel(axis: Axes, elements: list[Element], at: tuple[int, int], given:
 def _write_keys(axis: Axes, given: Shown, n: int, n_all: int) -> None:
     """Write the colours of the modes, and what is left out, into the empty upper right panel."""
     handles, labels = mode_keys(given)
-    title = f"{n} of {n_all} elements:\nthese separate the modes best" if n < n_all else None
+    title = f"{n} of {n_all} elements" if n < n_all else None
+    if title and given.n_modes > 1:
+        title += ":\nthese separate the modes best"
     axis.legend(
         handles, labels, title=title, loc="upper right", frameon=False, fontsize="small",
         title_fontsize="small", borderaxespad=0.0,
@@ -159,16 +164,16 @@ def mode_keys(given: Shown) -> tuple[list[Any], list[str]]:
     images = given.modes["images"].values if "images" in given.modes else np.ones(given.n_modes)
     handles, labels = [], []
     for k in coloured(given.n_modes):
-        said = with_error(weight[k], error[k]).replace("±nan", "").replace("nan", "not known")
+        said = number(weight[k], error[k])
         more = f" ({images[k]:.0f} images)" if images[k] > 1 else ""
         handles.append(Patch(color=colour_of(k)))
         labels.append(f"mode {k}: {said}{more}")
     if given.n_modes > len(handles):
-        first, last = len(handles), given.n_modes - 1
-        rest = float(np.nansum(weight[first:]))
+        rest = float(np.nansum(weight[len(handles) :]))
+        name = others_name(given.n_modes)
+        together = " together" if name.startswith("modes") else ""
         handles.append(Patch(color=OTHERS))
-        which = f"mode {first}" if first == last else f"modes {first}-{last}"
-        labels.append(f"{which}: {rest:.2g}" + ("" if first == last else " together"))
+        labels.append(f"{name}: {rest:.2g}{together}")
     return handles, labels
 
 
@@ -224,10 +229,9 @@ def draw_histogram(axis: Axes, element: Element, given: Shown, *, numbers: bool 
     axis.xaxis.set_major_locator(MaxNLocator(N_TICKS))
     axis.set(xlabel=element.label, ylabel="density")
     if given.n_modes > 1 and numbers:
-        height_of = np.append(below, 0.0)[
-            np.clip(np.searchsorted(edges, element.places, "right") - 1, 0, len(below))
-        ]
-        number_modes(axis, element.places, np.minimum(height_of + 0.06 * top, 1.08 * top))
+        bins = np.searchsorted(edges, element.places, "right") - 1
+        near = np.clip(bins[:, None] + np.arange(-NEAR_BINS, NEAR_BINS + 1), 0, len(below) - 1)
+        number_modes(axis, element.places, below[near].max(axis=1) + 0.06 * top)
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

@@ -46,9 +46,9 @@ def plot_diffusion(
     """Plot how the generator of a fit turns noise into draws, coloured by the mode they end in.
 
     For ``generator="lrds"`` these are the paths of the learned reverse diffusion; the last panel
-    are its draws before they are corrected. For ``generator="score"`` these are Langevin runs of the
-    learned score that begin in noise. They find the modes, but not the modes' weights, for which
-    that generator begins at stored draws.
+    are its draws before they are corrected. For ``generator="score"`` these are Langevin runs of
+    the learned score that begin in noise. They find the modes, but not the modes' weights: for
+    these, that generator begins at stored draws.
 
     Parameters
     ----------
@@ -126,7 +126,8 @@ def _by_mode(mode: np.ndarray, n_modes: int) -> list[tuple[str, np.ndarray]]:
 
 
 def _enclosing(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values[np.isfinite(values)], [0.5 * (1 - ENCLOSED), 0.5 * (1 + ENCLOSED)])
+    ends = [0.5 * (1 - ENCLOSED), 0.5 * (1 + ENCLOSED)]
+    low, high = np.quantile(values[np.isfinite(values)], ends)
     margin = MARGIN * (high - low)
     return float(low - margin), float(high + margin)
 

@@ -42,14 +42,15 @@ def separating(
         Mode of each draw.
     n_modes : int
     least, most : int
-        Numbers of elements between which is chosen; fewer if there are fewer.
+        Numbers of elements that are returned. All are, if there are no more than `most`; otherwise
+        `least` of them, and more that separate the modes.
 
     Returns
     -------
     list of Element
     """
     least, most = min(least, len(elements)), min(most, len(elements))
-    if len(elements) <= least:
+    if len(elements) <= most:
         return list(elements)
     rows, n_between = _deviations(elements, mode, n_modes)
     if n_between < 2:

@@ -198,14 +198,12 @@ def _of_draws(owner: str, idata: Any, modes: xr.Dataset) -> Shown:
         rest = [d for d in variable.dims if d not in ("chain", "draw")]
         values = variable.transpose("chain", "draw", *rest)
         flat = values.values.reshape(-1, *values.shape[2:]).astype(float)
-        dims = {d: values.coords[d].values if d in values.coords else None for d in rest}
-        array = xr.DataArray(
-            flat, dims=("sample", *rest), coords={d: c for d, c in dims.items() if c is not None}
-        )
+        dims = {d: values.coords[d].values for d in rest if d in values.coords}
+        array = xr.DataArray(flat, dims=("sample", *rest), coords=dims)
         labels = elements(str(name), array)
         for index, (label, column) in zip(np.ndindex(*flat.shape[1:]), labels, strict=True):
             coords = {
-                str(d): i if dims[d] is None else _plain(dims[d][i])
+                str(d): _plain(dims[d][i]) if d in dims else i
                 for d, i in zip(rest, index, strict=True)
             }
             nowhere = np.full(modes.sizes["mode"], np.nan)

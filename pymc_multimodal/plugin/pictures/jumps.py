@@ -9,7 +9,15 @@ import numpy as np
 from pymc_multimodal._compat import get_dataset, group_names
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
-from pymc_multimodal.plugin.pictures.canvas import OTHERS, Request, colour_of, coloured, tidy
+from pymc_multimodal.plugin.pictures.canvas import (
+    COLOURS,
+    OTHERS,
+    Request,
+    colour_of,
+    coloured,
+    others_name,
+    tidy,
+)
 from pymc_multimodal.plugin.tables import modes_given
 
 if TYPE_CHECKING:
@@ -22,10 +30,12 @@ __all__ = ["plot_jumps"]
 MAX_CHAINS = 12
 # Part of a chain's lane that its modes take. Conventional.
 LANE = 0.8
-# Modes that are told apart by their height in a lane; the rest share the last line. Conventional.
-MAX_LINES = 20
+# Modes that are told apart by their height in a lane; the last line is that of all others.
+MAX_LINES = len(COLOURS) + 1
 # Draws of a chain that are shown: more marks than dots of the picture. Conventional.
 MAX_DRAWS = 2000
+# Width of the border of a mark, in points: a single draw of many is seen by it. Measured by eye.
+MARK = 0.5
 # Width, height of a lane, and height of what is around the lanes, in inches. Conventional.
 WIDTH, LANE_HEIGHT, FRAME_HEIGHT = 9.0, 0.75, 0.9
 
@@ -91,6 +101,12 @@ def plot_jumps(
     return figure
 
 
+def _stays(line: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return first draw, end and line of each stay in a line."""
+    first = np.flatnonzero(np.append(True, line[1:] != line[:-1]))
+    return first, np.append(first[1:], len(line)), line[first]
+
+
 def _draw_lanes(axis: Axes, mode: np.ndarray, weight: np.ndarray, n_chains: int) -> None:
     from matplotlib.patches import Patch
 
@@ -101,11 +117,13 @@ def _draw_lanes(axis: Axes, mode: np.ndarray, weight: np.ndarray, n_chains: int)
     kept = np.arange(draws)[:MAX_DRAWS]
     for c in range(lanes):
         axis.axhspan(c - 0.5 * LANE, c + 0.5 * LANE, color="0.96", lw=0)
+        first, end, of = _stays(line[c, kept])
         for k in range(n_lines):
-            at = kept[line[c, kept] == k]
-            top = c - 0.5 * LANE + k * step
-            colour = colour_of(k)
-            axis.vlines(at, top, top + 0.92 * step, color=colour, lw=0.8)
+            own = of == k
+            axis.broken_barh(
+                np.stack([first[own] - 0.5, (end - first)[own]], axis=1).tolist(),
+                (c - 0.5 * LANE + k * step, 0.92 * step), color=colour_of(k), lw=MARK,
+            )  # fmt: skip
         changed = float(np.mean(mode[c, 1:] != mode[c, :-1])) if draws > 1 else 0.0
         axis.text(
             1.01, c, f"{changed:.0%}", va="center", fontsize="small",
@@ -123,9 +141,9 @@ def _draw_lanes(axis: Axes, mode: np.ndarray, weight: np.ndarray, n_chains: int)
     axis.set_yticks(np.arange(lanes), [str(c) for c in range(lanes)])
     axis.set(xlabel=more, ylabel="chain", xlim=(-1, len(kept)))
     axis.set_ylim(lanes - 0.5, -0.5)
-    keys = [(f"mode {k}", colour_of(k)) for k in coloured(len(weight))]
-    if len(weight) > len(keys):
-        keys.append((f"modes {len(keys)}-{len(weight) - 1}", OTHERS))
+    keys: list[tuple[str, str]] = [(f"mode {k}", colour_of(k)) for k in coloured(len(weight))]
+    if others := others_name(len(weight)):
+        keys.append((others, OTHERS))
     axis.legend(
         [Patch(color=colour) for _, colour in keys], [name for name, _ in keys], ncols=8,
         loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, fontsize="small",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymc_multimodal import checks
 from pymc_multimodal._compat import PYMC6, group_names
@@ -14,9 +14,6 @@ from pymc_multimodal.plugin.pictures.corner import draw_histogram, mode_keys
 from pymc_multimodal.plugin.pictures.directions import separating
 from pymc_multimodal.plugin.pictures.elements import shown, take_names
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = ["plot_marginals"]
 
 # Panels in a row, and width and height of a panel and height of what is around the panels, in
@@ -24,8 +21,10 @@ __all__ = ["plot_marginals"]
 MAX_COLUMNS, PANEL_WIDTH, PANEL_HEIGHT, FRAME_HEIGHT = 4, 2.6, 1.9, 0.8
 # Width of a picture, at least, in inches: that of two keys of the legend. Conventional.
 MIN_WIDTH = 5.2
-# Width of one key of the legend in inches. Measured by eye at the size of the letters.
-KEY_WIDTH = 1.7
+# Width of one key of the legend in inches. Measured: 2.2 for seven digits with their error.
+KEY_WIDTH = 2.3
+# Elements of many that are shown at least: a row. Conventional.
+LEAST = 4
 # Backends of arviz-plots, beside Matplotlib, which draws here.
 ARVIZ_BACKENDS = ("bokeh", "plotly", "none")
 
@@ -87,7 +86,7 @@ def plot_marginals(
         return _by_arviz(owner, idata, var_names, coords, backend)
     request = Request(owner, ax, figsize, backend)
     given = shown(owner, idata, var_names, coords)
-    elements = separating(given.elements, given.mode, given.n_modes, max_elements, max_elements)
+    elements = separating(given.elements, given.mode, given.n_modes, LEAST, max_elements)
     n = len(elements)
     columns = min(n, MAX_COLUMNS)
     rows = -(-n // columns)
@@ -102,7 +101,8 @@ def plot_marginals(
     tidy(axes)
     handles, labels = mode_keys(given)
     if n < len(given.elements):
-        title = f"{n} of {len(given.elements)} elements: these separate the modes best"
+        title = f"{n} of {len(given.elements)} elements"
+        title += ": these separate the modes best" if given.n_modes > 1 else ""
     else:
         title = None
     if ax is None:

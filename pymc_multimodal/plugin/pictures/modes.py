@@ -20,6 +20,8 @@ __all__ = ["plot_modes"]
 
 # Width of the picture, least height of the modes, and height of the units, in inches. Conventional.
 WIDTH, HEIGHT, HEIGHT_OF_UNITS = 10.0, 4.2, 6.0
+# Rows for which there is room, so that the bars of few modes are no blocks. Conventional.
+LEAST_ROWS = 5
 # Widths of the two panels. Conventional.
 WIDTHS = (1.0, 1.3)
 
@@ -92,13 +94,16 @@ def plot_modes(
     figure, axes = request.axes(n_axes, size, make)
     if of_modes:
         draw_weights(axes[0], given.modes, weight_marks(idata))
+        if given.n_modes < LEAST_ROWS:
+            beside = 0.5 * (LEAST_ROWS - given.n_modes)
+            axes[0].set_ylim(given.n_modes - 0.5 + beside, -0.5 - beside)
         best = separating(given.elements, given.mode, given.n_modes, LEAST, LEAST)
         if len(best) == 1:
             draw_histogram(axes[1], best[0], given)
         else:
             draw_scatter(axes[1], best[0], best[1], given)
     if units:
-        names = None if var_names is None else list(dict.fromkeys(e.variable for e in given.elements))
-        plot_units((axes[-2], axes[-1]), given.modes, names)
+        names = list(dict.fromkeys(e.variable for e in given.elements))
+        plot_units((axes[-2], axes[-1]), given.modes, None if var_names is None else names)
     tidy(axes)
     return figure

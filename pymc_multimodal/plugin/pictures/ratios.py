@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 from scipy.special import logsumexp
 
 from pymc_multimodal._compat import get_dataset, group_names
@@ -16,6 +17,7 @@ from pymc_multimodal.plugin.pictures.canvas import (
     colour_of,
     coloured,
     legend_above,
+    others_name,
     tidy,
     view_of,
 )
@@ -69,7 +71,8 @@ def plot_ratios(
     TypeError
         If `idata` is neither draws nor a fit, or another argument has the wrong type.
     ValueError
-        If the draws hold no log ratios, or another number of axes was given.
+        If the draws hold no log ratios, their chains make no jumps, or another number of axes was
+        given.
 
     Notes
     -----
@@ -86,6 +89,11 @@ def plot_ratios(
     """
     owner = "plot_ratios"
     request = Request(owner, ax, figsize, backend)
+    if _jumps(idata) == 0:
+        raise ValueError(
+            f"{owner}: the chains of this posterior make no jumps to proposals of all coordinates "
+            "at once (it falls apart into units, which are moved one by one)."
+        )
     log_ratio, mode, n_modes = _of_fit(idata) if isinstance(idata, Fit) else _of_draws(owner, idata)
     finite = np.isfinite(log_ratio)
     log_ratio, mode = log_ratio[finite], mode[finite]
@@ -105,6 +113,15 @@ def plot_ratios(
     )
     tidy([left, right])
     return figure
+
+
+def _jumps(idata: Any) -> int:
+    """Return the number of jumps of a draw; -1 if it is not known."""
+    if isinstance(idata, Fit):
+        return idata.kernel.jumps
+    draws_given("plot_ratios", idata)
+    modes = get_dataset(idata, "modes") if "modes" in group_names(idata) else xr.Dataset()
+    return int(modes.attrs.get("jumps_per_draw", -1))
 
 
 def acceptance_at(log_w: np.ndarray) -> np.ndarray:
@@ -148,15 +165,13 @@ def _draw_stack(
     """Draw histograms of the modes, stacked."""
     n_coloured = len(coloured(n_modes))
     parts = [(f"mode {k}", colour_of(k), mode == k) for k in range(n_coloured)]
-    if n_modes > n_coloured:
-        parts.append((f"modes {n_coloured}-{n_modes - 1}", OTHERS, mode >= n_coloured))
+    if others := others_name(n_modes):
+        parts.append((others, OTHERS, mode >= n_coloured))
     below = np.zeros(len(edges) - 1)
     for label, colour, own in parts:
         height = np.histogram(values[own], edges)[0]
         if own.any():
-            axis.stairs(
-                below + height, edges, baseline=below, fill=True, color=colour, label=label
-            )
+            axis.stairs(below + height, edges, baseline=below, fill=True, color=colour, label=label)
         below = below + height
     axis.set_ylim(0.0, 1.05 * max(below.max(), 1.0))
 

@@ -117,7 +117,7 @@ def _draw_coverage(axis: Axes, fit: Fit, found: np.ndarray) -> None:
     seen = np.unique(found, return_index=True)
     first = np.sort(seen[1][seen[0] >= 0])
     known[1:] = np.searchsorted(first, climbs[:-1], side="right")
-    axis.step(climbs, known, where="post", color=colour_of(0), lw=1.8, label="modes known")
+    axis.step(climbs, known, where="post", color=colour_of(0), lw=1.8)
     later = fit.n_modes - len(first)
     if later > 0:
         axis.axhline(
@@ -130,12 +130,11 @@ def _draw_coverage(axis: Axes, fit: Fit, found: np.ndarray) -> None:
             label=f"{len(nowhere)} of {len(found)} climbs ended at no mode",
         )  # fmt: skip
     unseen = fit.modes.unseen_start_mass_upper
-    said = f"climbs; another start leads to an unknown mode with p < {unseen:.2g} (95 %)"
-    axis.set(xlabel=said if np.isfinite(unseen) else "climbs", ylabel="modes known")
-    axis.set_xlim(0, len(found))
+    said = f"climbs\n(another start leads to an unknown mode with p < {unseen:.2g}, 95 %)"
+    axis.set(xlabel=said if np.isfinite(unseen) else "climbs", ylabel="modes known", xscale="log")
+    axis.set_xlim(1, max(len(found), 2))
     axis.set_ylim(0, max(fit.n_modes, 1) * 1.08)
     axis.yaxis.set_major_locator(MaxNLocator(N_TICKS, integer=True))
-    axis.xaxis.set_major_locator(MaxNLocator(N_TICKS, integer=True))
     if later > 0 or len(nowhere):
         legend_above(axis, 1)
 

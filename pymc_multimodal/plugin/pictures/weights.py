@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["WeightMarks", "draw_weights", "height_of_rows", "plot_weights", "weight_marks"]
+__all__ = [
+    "WeightMarks",
+    "draw_weights",
+    "height_of_rows",
+    "number",
+    "plot_weights",
+    "weight_marks",
+]
 
 # Modes that have rows with numbers; of more, all weights are drawn over the number of the mode.
 # Conventional: rows of a size that can be read.
@@ -35,11 +42,12 @@ MAX_ROWS = 30
 LOG_RATIO = 100.0
 # Half width of a 95 % interval in standard errors of a normal distribution.
 NORMAL_95 = 1.96
-# Decades below the smallest weight at which a logarithmic scale begins. Conventional.
-ROOM_BELOW = 0.5
-# Width of the picture, height of a row and of what is around the rows, and height of the picture of
-# many modes and of units, in inches. Conventional.
-WIDTH, ROW_HEIGHT, FRAME_HEIGHT, MANY_HEIGHT = 7.0, 0.3, 1.3, 4.2
+# Decades below the smallest weight and above the largest one that a logarithmic scale shows.
+# Conventional.
+ROOM_BELOW, ROOM_ABOVE = 0.5, 0.1
+# Width of the picture, and of that of units, height of a row and of what is around the rows, and
+# height of the picture of many modes and of units, in inches. Conventional.
+WIDTH, UNITS_WIDTH, ROW_HEIGHT, FRAME_HEIGHT, MANY_HEIGHT = 7.0, 10.0, 0.3, 1.3, 4.2
 _INTERVAL = "weight_interval"
 
 
@@ -86,8 +94,9 @@ def plot_weights(
     modes = modes_given("plot_weights", idata)
     units = has_units(modes)
     n = modes.sizes["mode"]
-    height = MANY_HEIGHT if units or n > MAX_ROWS else height_of_rows(n)
-    figure, axes = request.axes(1, (WIDTH, height), lambda f: f.subplots())
+    height = MANY_HEIGHT if units else height_of_rows(n)
+    width = UNITS_WIDTH if units else WIDTH
+    figure, axes = request.axes(1, (width, height), lambda f: f.subplots())
     if units:
         plot_unit_weights(axes[0], modes)
     else:
@@ -97,8 +106,8 @@ def plot_weights(
 
 
 def height_of_rows(n: int) -> float:
-    """Return the height of a picture with a row for each mode, in inches."""
-    return FRAME_HEIGHT + ROW_HEIGHT * min(n, MAX_ROWS)
+    """Return the height of a picture of n modes, in inches."""
+    return FRAME_HEIGHT + ROW_HEIGHT * n if n <= MAX_ROWS else MANY_HEIGHT
 
 
 class WeightMarks:
@@ -148,7 +157,7 @@ def draw_weights(axis: Axes, modes: xr.Dataset, marks: WeightMarks) -> None:
     (_draw_rows if rows else _draw_many)(axis, modes, (low, high), marks)
     if ratio > LOG_RATIO:
         least = float(weight[known].min()) * 10.0**-ROOM_BELOW
-        top = float(max(np.nanmax(high), 1e-300)) * 10.0**0.1
+        top = max(float(np.nanmax(high)), _largest(marks)) * 10.0**ROOM_ABOVE
         (axis.set_xscale if rows else axis.set_yscale)("log")
         (axis.set_xlim if rows else axis.set_ylim)(least, top)
     else:
@@ -200,8 +209,15 @@ def _draw_rows(
     axis.set(xlabel="weight", ylabel="mode")
     beside = axis.get_yaxis_transform()
     for k in range(n):
-        said = with_error(weight[k], error[k]) if np.isfinite(weight[k]) else "not known"
-        axis.text(1.02, k, said.replace("±nan", ""), transform=beside, va="center", fontsize="small")
+        said = number(weight[k], error[k])
+        axis.text(1.02, k, said, transform=beside, va="center", fontsize="small")
+
+
+def number(weight: float, error: float) -> str:
+    """Return a weight with its error, without one that is not known."""
+    if not np.isfinite(weight):
+        return "not known"
+    return with_error(weight, error) if np.isfinite(error) else f"{weight:.3g}"
 
 
 def _draw_many(
@@ -230,8 +246,9 @@ def _draw_tempered(axis: Axes, marks: WeightMarks, place: np.ndarray, *, of_rows
     share = np.where(marks.tempered > 0, marks.tempered, np.nan)
     reach = share * np.stack([-np.expm1(-NORMAL_95 * error), np.expm1(NORMAL_95 * error)])
     drawn: dict[str, Any] = {
-        "fmt": "D", "ms": 4.5 if of_rows else 3, "mfc": "white", "mec": "black", "mew": 0.9,
-        "ecolor": "black", "elinewidth": 0.7, "label": "tempered search",
+        "fmt": "D", "ms": 4.5 if of_rows else 3, "mfc": "white", "mew": 0.9,
+        "mec": "black" if of_rows else "0.4", "ecolor": "black" if of_rows else "0.8",
+        "elinewidth": 0.7, "label": "tempered search", "zorder": 3 if of_rows else 2,
     }  # fmt: skip
     if of_rows:
         axis.errorbar(share, place, xerr=reach, **drawn)

@@ -147,7 +147,7 @@ class ScoreGenerator:
         return self._run(x, checks.generator("refresh", "rng", rng))
 
     def diffuse(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Runs that begin in normal noise as wide as the draws, in place of stored draws.
+        """Run from normal noise, twice as wide as the draws, in place of stored draws.
 
         They end in the modes, but with the shares of the noise near each, not with the weights:
         that is why `generate` begins at stored draws.
