@@ -145,7 +145,7 @@ def _draw_panels(
                 columns[0][step, own], columns[1][step, own], ".", ms=3, mew=0, alpha=0.7,
                 color=colour,
             )  # fmt: skip
-        where = "noise" if step == 0 else ("draws" if step == steps else "")
+        where = "noise" if step == 0 else ("end" if step == steps else "")
         axis.set_title(f"step {step} of {steps}" if not where else where, fontsize="medium")
         axis.set_xlabel(best[0].label)
         axis.xaxis.set_major_locator(MaxNLocator(4))
