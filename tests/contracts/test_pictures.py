@@ -65,7 +65,7 @@ def test_the_arguments_are_the_same(name):
     if name in OF_VARIABLES:
         assert list(parameters)[1:3] == ["var_names", "coords"]
     for parameter in list(parameters)[1:]:
-        assert f"    {parameter} : " in getattr(mm, name).__doc__
+        assert f"\n{parameter} : " in inspect.getdoc(getattr(mm, name))
 
 
 @pytest.mark.parametrize("name", N_AXES)
