@@ -133,12 +133,12 @@ def _draw_lanes(axis: Axes, mode: np.ndarray, weight: np.ndarray, n_chains: int)
     shares = shares / max(shares.sum(), 1e-300)
     independent = 1.0 - float(np.square(shares).sum())
     axis.text(
-        1.01, -0.62, f"changes\n({independent:.0%} if\nindependent)", va="bottom",
-        fontsize="small", transform=axis.get_yaxis_transform(),
-    )  # fmt: skip
+        1.01, -0.62, "changes", va="bottom", fontsize="small", transform=axis.get_yaxis_transform()
+    )
     more = f"draw (chains 0-{lanes - 1} of {n_chains})" if lanes < n_chains else "draw"
     more += f"; the first {MAX_DRAWS} of {draws}" if draws > MAX_DRAWS else ""
     axis.set_yticks(np.arange(lanes), [str(c) for c in range(lanes)])
+    more += f"   (of independent draws, {independent:.0%} change the mode)"
     axis.set(xlabel=more, ylabel="chain", xlim=(-1, len(kept)))
     axis.set_ylim(lanes - 0.5, -0.5)
     keys: list[tuple[str, str]] = [(f"mode {k}", colour_of(k)) for k in coloured(len(weight))]
