@@ -19,14 +19,17 @@ import pytensor.tensor as pt
 import pymc_multimodal as mm
 
 OUTPUT = Path(__file__).parent / "output" / "pictures"
-PICTURES = ("modes", "weights", "corner", "marginals", "jumps", "search", "ratios", "diffusion")
-OF_FIT = ("search", "diffusion")
+# Pictures, and what each is drawn from.
+PICTURES = (
+    "modes_idata", "weights_fit", "weights_idata", "corner_idata", "marginals_idata", "jumps_idata",
+    "search_fit", "ratios_idata", "diffusion_fit",
+)  # fmt: skip
 # Targets and pictures of docs/pictures.rst.
 DOCS = {
-    "six_2d": ("weights", "jumps", "search", "ratios"),
-    "apart_30d": ("corner", "marginals"),
-    "many_2d": ("weights",),
-    "lrds_2d": ("diffusion",),
+    "six_2d": ("weights_fit", "jumps_idata", "search_fit", "ratios_idata"),
+    "apart_30d": ("corner_idata", "marginals_idata"),
+    "many_2d": ("weights_idata",),
+    "lrds_2d": ("diffusion_fit",),
 }
 DPI = 80
 
@@ -119,15 +122,13 @@ def draw(name: str, pictures: tuple[str, ...], folder: Path, prefix: str) -> str
     idata = mm.sample(500, model=model, fit=fit, random_seed=2, quiet=True)
     drawn = 0
     for picture in pictures:
-        for of, given in (("fit", fit), ("idata", idata)):
-            if of != ("fit" if picture in OF_FIT else "idata") and picture != "weights":
-                continue
-            try:
-                figure = getattr(mm, f"plot_{picture}")(given)
-            except ValueError:
-                continue  # a fit without a search of all coordinates, or without a diffusion
-            figure.savefig(folder / f"{prefix}{name}_{picture}_{of}.png", dpi=DPI)
-            drawn += 1
+        kind, of = picture.split("_")
+        try:
+            figure = getattr(mm, f"plot_{kind}")(fit if of == "fit" else idata)
+        except ValueError:
+            continue  # a fit without a search of all coordinates, or without a diffusion
+        figure.savefig(folder / f"{prefix}{name}_{picture}.png", dpi=DPI)
+        drawn += 1
     return f"{name}: {fit.described}; {drawn} pictures"
 
 

@@ -70,6 +70,8 @@ def plot_marginals(
 
     Raises
     ------
+    ModuleNotFoundError
+        If the package of the backend is not installed.
     TypeError
         If `idata` is neither draws nor a fit, or another argument has the wrong type.
     ValueError
@@ -135,7 +137,13 @@ def _by_arviz(
     import arviz_plots
 
     names = take_names(owner, var_names, [str(n) for n in idata["mode_posterior"].data_vars])
-    return arviz_plots.plot_dist(
-        idata, var_names=names, group="mode_posterior", coords=dict(coords or {}),
-        backend=backend, aes={"color": ["mode"]},
-    )  # fmt: skip
+    try:
+        return arviz_plots.plot_dist(
+            idata, var_names=names, group="mode_posterior", coords=dict(coords or {}),
+            backend=backend, aes={"color": ["mode"]},
+        )  # fmt: skip
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{owner}(backend={backend!r}) needs the package {error.name!r}: install it, or leave "
+            "backend= out."
+        ) from error

@@ -8,11 +8,12 @@ import drawn
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.colors import to_hex
 from scipy.special import expit
 
 import pymc_multimodal as mm
-from pymc_multimodal._compat import get_dataset
+from pymc_multimodal._compat import PYMC6, get_dataset
 from pymc_multimodal.challenge import ChallengeResult
 from pymc_multimodal.plugin.pictures.canvas import COLOURS
 from pymc_multimodal.plugin.pictures.ratios import acceptance_at
@@ -161,6 +162,18 @@ def test_marginals_of_many_elements_are_those_that_separate(idata):
 def test_other_backends_need_arviz_1_and_draws_of_each_mode(idata, backend):
     with pytest.raises(ValueError, match=r"plot_marginals\(backend=.*(ArviZ 1|mode_posterior)"):
         mm.plot_marginals(idata, backend=backend)
+
+
+@pytest.mark.skipif(not PYMC6, reason="arviz-plots comes with ArviZ 1")
+def test_arviz_draws_the_densities_of_each_mode(idata, rng):
+    x = rng.standard_normal((4, 50, 3, 2))
+    dims = ("chain", "draw", "mode", "x_dim_0")
+    inside = xr.Dataset({"x": (dims, x)}, attrs={"sample_dims": ["chain", "draw"]})
+    idata["mode_posterior"] = inside.assign_coords(
+        chain=range(4), draw=range(50), mode=range(3), x_dim_0=range(2)
+    )
+    drawn_by_arviz = mm.plot_marginals(idata, "x", coords={"x_dim_0": [1]}, backend="none")
+    assert drawn_by_arviz.data.sizes["x_dim_0"] == 1
 
 
 # ------------------------------------------------------------------ jumps
