@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,24 +111,21 @@ def height_of_rows(n: int) -> float:
     return FRAME_HEIGHT + ROW_HEIGHT * n if n <= MAX_ROWS else MANY_HEIGHT
 
 
+@dataclass(frozen=True)
 class WeightMarks:
     """Other estimates of the weights, to be drawn beside them.
 
-    Parameters
+    Attributes
     ----------
-    share : array of shape (K,), optional
+    share : array of shape (K,) or None
         Shares of the draws.
-    tempered, tempered_se : arrays of shape (K,), optional
+    tempered, tempered_se : arrays of shape (K,), or None
         Shares of the tempered search's mass, with standard errors of their logarithms.
     """
 
-    def __init__(
-        self,
-        share: np.ndarray | None = None,
-        tempered: np.ndarray | None = None,
-        tempered_se: np.ndarray | None = None,
-    ) -> None:
-        self.share, self.tempered, self.tempered_se = share, tempered, tempered_se
+    share: np.ndarray | None = None
+    tempered: np.ndarray | None = None
+    tempered_se: np.ndarray | None = None
 
 
 def weight_marks(idata: Any) -> WeightMarks:
