@@ -198,12 +198,19 @@ def number_modes(axis: Axes, x: np.ndarray, y: np.ndarray) -> None:
         )  # fmt: skip
 
 
-def view_of(values: np.ndarray) -> tuple[float, float] | None:
-    """Return the limits of an axis that leaves far draws outside; None where there are none."""
+def view_of(values: np.ndarray, share: float = SHOWN_SHARE) -> tuple[float, float] | None:
+    """Return the limits of an axis that leaves far draws outside; None where there are none.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+    share : float
+        Share of the values that is shown at least.
+    """
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    tail = 0.5 * (1.0 - SHOWN_SHARE)
+    tail = 0.5 * (1.0 - share)
     low, high = np.quantile(values, [tail, 1.0 - tail])
     if not np.ptp(values) > FAR * (high - low) > 0:
         return None

@@ -30,6 +30,11 @@ __all__ = ["plot_ratios"]
 
 # Draws of a fit of which ratios are computed. Conventional.
 N_FROM_FIT = 4000
+# Share of the log ratios that is shown at least, where some are far away; how many are outside is
+# told. Conventional.
+SHOWN_RATIOS = 0.98
+# Ticks of an axis, at most. Conventional.
+N_TICKS = 5
 # Bins of the histograms. Conventional.
 N_BINS = 50
 # Width and height of the picture in inches. Conventional.
@@ -144,7 +149,9 @@ def acceptance_at(log_w: np.ndarray) -> np.ndarray:
 
 
 def _draw_ratios(axis: Axes, log_w: np.ndarray, mode: np.ndarray, n_modes: int) -> None:
-    view = view_of(log_w)
+    from matplotlib.ticker import MaxNLocator
+
+    view = view_of(log_w, SHOWN_RATIOS)
     inside = log_w if view is None else log_w[(log_w >= view[0]) & (log_w <= view[1])]
     edges = np.histogram_bin_edges(inside, N_BINS)
     if edges[-1] - edges[0] < 1e-6:
@@ -155,6 +162,7 @@ def _draw_ratios(axis: Axes, log_w: np.ndarray, mode: np.ndarray, n_modes: int) 
     more = f"; {far} draws are outside" if far else ""
     axis.set_xlabel(f"log of posterior / proposal density\n(sd {log_w.std():.2g}{more})")
     axis.set_ylabel("draws")
+    axis.xaxis.set_major_locator(MaxNLocator(N_TICKS))
     if n_modes > 1:
         legend_above(axis)
 

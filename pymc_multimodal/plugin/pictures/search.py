@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,14 @@ from pymc_multimodal.plugin.pictures.canvas import (
     view_of,
 )
 from pymc_multimodal.plugin.pictures.directions import separating
-from pymc_multimodal.plugin.pictures.elements import Element, select, shown
+from pymc_multimodal.plugin.pictures.elements import select, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from pymc_multimodal.fit import Fit
+    from pymc_multimodal.plugin.pictures.elements import Element
 
 __all__ = ["plot_search"]
 
@@ -49,7 +51,8 @@ def plot_search(
 
     The left panel has the modes that were known after each climb. A curve that still rises at its
     end says that modes are missing. Modes that the starts did not lead to were found later, by
-    points that were looked at by value, chains, or the challenge. The right panel has the starts,
+    points that were looked at by value, chains, or the challenge. Of modes that are images of one
+    another, the first stands for all. The right panel has the starts,
     coloured by the mode at which the climb ended, and the numbers of the modes at their places.
 
     Parameters
@@ -92,8 +95,9 @@ def plot_search(
             "search for modes of the whole posterior, or saved by an earlier version: fit again."
         )
     given = shown(owner, fit)
+    told_apart = np.isin(np.arange(fit.n_modes), _searched(fit))
     starts = [
-        Element(e.variable, e.label, e.coords, modes.starts[:, i], e.places)
+        replace(e, values=modes.starts[:, i], places=np.where(told_apart, e.places, np.nan))
         for i, e in enumerate(given.elements)
     ]
     chosen = {e.label for e in select(owner, given.elements, var_names, coords)}
@@ -108,6 +112,13 @@ def plot_search(
     return figure
 
 
+def _searched(fit: Fit) -> np.ndarray:
+    """Return the modes that the search tells apart: of modes that are images, the first."""
+    if fit.orbits is None or not fit.orbits.listed:
+        return np.arange(fit.n_modes)
+    return fit.orbits.first
+
+
 def _draw_coverage(axis: Axes, fit: Fit, found: np.ndarray) -> None:
     """Draw the number of modes that were known after each climb."""
     from matplotlib.ticker import MaxNLocator
@@ -118,10 +129,11 @@ def _draw_coverage(axis: Axes, fit: Fit, found: np.ndarray) -> None:
     first = np.sort(seen[1][seen[0] >= 0])
     known[1:] = np.searchsorted(first, climbs[:-1], side="right")
     axis.step(climbs, known, where="post", color=colour_of(0), lw=1.8)
-    later = fit.n_modes - len(first)
+    n_modes = len(_searched(fit))
+    later = n_modes - len(first)
     if later > 0:
         axis.axhline(
-            fit.n_modes, color=OTHERS, ls="--", label=f"all of the fit ({later} found otherwise)"
+            n_modes, color=OTHERS, ls="--", label=f"all of the fit ({later} found otherwise)"
         )
     nowhere = np.flatnonzero(found < 0)
     if len(nowhere):
@@ -131,9 +143,11 @@ def _draw_coverage(axis: Axes, fit: Fit, found: np.ndarray) -> None:
         )  # fmt: skip
     unseen = fit.modes.unseen_start_mass_upper
     said = f"climbs\n(another start leads to an unknown mode with p < {unseen:.2g}, 95 %)"
-    axis.set(xlabel=said if np.isfinite(unseen) else "climbs", ylabel="modes known", xscale="log")
+    once = "" if fit.orbits is None else ", images counted once"
+    axis.set(xlabel=said if np.isfinite(unseen) else "climbs", ylabel=f"modes known{once}")
+    axis.set_xscale("log")
     axis.set_xlim(1, max(len(found), 2))
-    axis.set_ylim(0, max(fit.n_modes, 1) * 1.08)
+    axis.set_ylim(0, max(n_modes, 1) * 1.08)
     axis.yaxis.set_major_locator(MaxNLocator(N_TICKS, integer=True))
     if later > 0 or len(nowhere):
         legend_above(axis, 1)

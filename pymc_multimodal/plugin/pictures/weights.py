@@ -63,7 +63,8 @@ def plot_weights(
 
     The scale is logarithmic where the weights span more than two decades. Ticks are the shares of
     the draws, where there are any. Of a fit with a challenge, diamonds are what the tempered search
-    found, which does not depend on the fit. More than thirty modes are drawn without numbers.
+    found, which does not depend on the fit; there are none where it was inconclusive. More than
+    thirty modes are drawn without numbers.
 
     Parameters
     ----------

@@ -203,6 +203,10 @@ def test_jumps_of_a_fit_are_refused(four_modes_fit):
 def test_the_curve_of_the_search_counts_the_modes_known(four_modes_fit):
     left, right = mm.plot_search(four_modes_fit).axes
     found = four_modes_fit.modes.start_modes
+    # The four modes are images of one, which all climbs have found.
+    assert left.get_ylabel() == "modes known, images counted once"
+    assert set(found) == {0}
+    assert texts(right.texts) == ["0"]
     assert len(found) == four_modes_fit.modes.n_starts == len(four_modes_fit.modes.starts)
     known = [len(set(found[:i]) - {-1}) for i in range(len(found) + 1)]
     np.testing.assert_array_equal(left.lines[0].get_ydata(), known)
