@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID
-from rich.table import Column
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -34,8 +37,8 @@ LONG = 60.0
 LOGGED = ("compile", "workers")
 # Stages that do with fewer evaluations, and say how many.
 SHORT_STAGES = ("emulate", "integrate", "judge", "structure", "weigh", "conditional")
-# Frames in a second, and seconds after which a row's numbers are written anew. Conventional.
-FRAMES, REFRESH = 5.0, 0.4
+# Frames in a second, of a terminal and of a notebook. Conventional.
+FRAMES, NOTEBOOK_FRAMES = 5.0, 2.0
 # Share of the time below which a stage has no row at the end. Conventional.
 MIN_SHARE = 0.01
 # Seconds of a stage from which on a rate is told. Conventional: a shorter one is mostly noise.
@@ -68,6 +71,11 @@ class Row:
         self._evals, self._seconds, self._began = self.evals, self.seconds, None
 
     @property
+    def running(self) -> bool:
+        """Whether the stage goes on."""
+        return self._began is not None
+
+    @property
     def evals(self) -> int:
         """Evaluations in the stage."""
         return self._evals + (self._count() - self._began[0] if self._began else 0)
@@ -92,26 +100,6 @@ class Row:
         return f"{evals:,} evaluations{rate}"
 
 
-class Note:
-    """A row with a text that changes, and no numbers.
-
-    Parameters
-    ----------
-    say : callable
-        Returns the text.
-    """
-
-    counts = time = ""
-
-    def __init__(self, say: Callable[[], str]) -> None:
-        self._say = say
-
-    @property
-    def text(self) -> str:
-        """What is said now."""
-        return self._say()
-
-
 def significant(value: float) -> str:
     """Write a positive number with two significant digits."""
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.2g}"
@@ -124,22 +112,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-class _Column(ProgressColumn):
-    """A column with a text of the row of each task."""
-
-    max_refresh = REFRESH
-
-    def __init__(self, of: Callable[[Any], str], column: Column) -> None:
-        self._of = of
-        super().__init__(column)
-
-    def render(self, task: Task) -> Text:
-        """Write the text; brackets in it are no markup."""
-        return Text(self._of(task.fields["row"]))
+# A row as it is shown: whether it goes on, and its text, counts and time.
+Line: TypeAlias = tuple[bool, str, str, str]
 
 
 class FitProgress:
-    """The rows of the stages of a fit, and a last one for the whole.
+    """The rows of the stages of a fit, one for the whole, and what is known of the rest.
 
     Nothing is shown with ``progressbar=False`` or ``quiet=True``; the plan of an expensive fit is
     then logged, unless `quiet`.
@@ -161,30 +139,29 @@ class FitProgress:
         *,
         transient: bool = False,
     ) -> None:
-        self._quiet, self._marimo = run.quiet, None
+        self._quiet = run.quiet
         self._max_evals, self._max_seconds = max_evals, max_seconds
         self._density: Density | None = None
-        self._rows: dict[str, tuple[Row, TaskID]] = {}
-        self._stage, self._forecast, self._short = "", "", False
         self._fit_began: float | None = None
-        self._whole, self._rest = Row(self._count), Note(lambda: self.forecast)
-        self._display: Progress | None = None
+        self._rows: dict[str, Row] = {}
+        self._stage, self._forecast, self._short = "", "", False
+        self._whole = Row(self._count)
+        self._marimo: Any = None
+        self._task: Any = None
+        self._display: Display | None = None
         if run.shows_progress:
             self._marimo = run.marimo_progress()
             if self._marimo is None:
-                self._display = _display(run.progressbar_theme, transient=transient)
+                self._display = _display(self.lines, run.progressbar_theme, transient=transient)
 
     def __enter__(self) -> FitProgress:
         """Begin to show rows."""
         self._whole.begin("In all")
-        self._task: Any = None
-        self._last: list[TaskID] = []
         if self._marimo is not None:
             self._marimo.__enter__()
             self._task = self._marimo.add_task("Modes", total=1)
         if self._display is not None:
             self._display.start()
-            self._add_last()
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -195,12 +172,16 @@ class FitProgress:
             self._marimo.update(self._task, completed=1)
             self._marimo.__exit__(*raised)
         if self._display is not None:
-            for row, task in self._rows.values():
-                if row.seconds < MIN_SHARE * self._whole.seconds:
-                    self._display.update(task, visible=False)
-            self._display.update(self._last[0], completed=1)
-            self._display.remove_task(self._last[1])
             self._display.stop()
+
+    def lines(self) -> list[Line]:
+        """Return the rows as they are shown now."""
+        rows = list(self._rows.values())
+        if not self._whole.running:
+            rows = [r for r in rows if r.seconds >= MIN_SHARE * self._whole.seconds]
+        out = [(r.running, r.text, r.counts, duration(r.seconds)) for r in [*rows, self._whole]]
+        rest = self.forecast if self._whole.running else ""
+        return [*out, (False, rest, "", "")] if rest else out
 
     def watch(self, density: Density) -> None:
         """Count the evaluations of a density from now on."""
@@ -229,12 +210,17 @@ class FitProgress:
         if stage != self._stage:
             self._end_stage()
             self._stage = stage
-        if stage not in self._rows:
-            row, task = Row(self._count), TaskID(0)
-            if self._display is not None:
-                task = self._add(row)
-            self._rows[stage] = (row, task)
-        self._rows[stage][0].begin(said)
+        row = self._rows.get(stage) or Row(self._count)
+        row.begin(said)
+        # A new dict: another thread may be writing the rows.
+        self._rows = {**self._rows, stage: row}
+
+    def say(self, text: str) -> None:
+        """Write a line above the rows, or log it where there are none."""
+        if self._display is not None:
+            self._display.say(text)
+        elif not self._quiet:
+            _log.info("%s", text)
 
     @property
     def forecast(self) -> str:
@@ -264,46 +250,121 @@ class FitProgress:
 
     def _end_stage(self) -> None:
         if self._stage in self._rows:
-            row, task = self._rows[self._stage]
-            row.end()
-            if self._display is not None:
-                self._display.update(task, completed=1)
+            self._rows[self._stage].end()
 
-    def _add(self, row: Row) -> TaskID:
-        """Add a row above the last ones."""
-        assert self._display is not None
-        for last in self._last:
-            self._display.remove_task(last)
-        task = self._display.add_task("", total=1, row=row)
-        self._add_last()
-        return task
 
-    def _add_last(self) -> None:
-        """Add the row of the whole, and below it what is known of the rest."""
-        assert self._display is not None
-        rows = (self._whole, self._rest)
-        self._last = [self._display.add_task("", total=1, row=row) for row in rows]
+# ------------------------------------------------------------------ terminals and notebooks
+
+
+class Display(Protocol):
+    """What shows the rows."""
+
+    def start(self) -> None:
+        """Begin to show them, and go on showing what they are."""
+        ...
 
     def say(self, text: str) -> None:
-        """Write a line above the rows, or log it where there are none."""
-        if self._display is not None:
-            self._display.print(Text(text))
-        elif not self._quiet:
-            _log.info("%s", text)
+        """Write a line above them."""
+        ...
+
+    def stop(self) -> None:
+        """Show them for the last time."""
+        ...
 
 
-def _display(theme: Any, *, transient: bool) -> Progress:
-    """Return what shows the rows, on the error stream as PyMC's bars."""
+def _display(lines: Callable[[], list[Line]], theme: Any, *, transient: bool) -> Display:
+    """Return what shows the rows, on the error stream as PyMC's bars, or in a notebook."""
     from pymc.progress_bar import default_progress_theme
 
     chosen = default_progress_theme if theme is None or isinstance(theme, str) else theme
-    return Progress(
-        SpinnerColumn(finished_text="·"),
-        _Column(lambda row: row.text, Column(ratio=1)),
-        _Column(lambda row: row.counts, Column(no_wrap=True, justify="right")),
-        _Column(lambda row: row.time, Column(no_wrap=True, justify="right")),
-        console=Console(stderr=True, theme=chosen),
-        refresh_per_second=FRAMES,
-        expand=True,
-        transient=transient,
-    )
+    console = Console(stderr=True, theme=chosen)
+    if console.is_jupyter:
+        return NotebookRows(lines, transient=transient)
+    return TerminalRows(lines, console, transient=transient)
+
+
+class TerminalRows:
+    """Rows that Rich writes; into a file, it writes the last ones alone."""
+
+    def __init__(
+        self, lines: Callable[[], list[Line]], console: Console, *, transient: bool
+    ) -> None:
+        self._lines, self._spinner = lines, Spinner("dots")
+        self._live = Live(
+            get_renderable=self._table,
+            console=console,
+            refresh_per_second=FRAMES,
+            transient=transient,
+        )
+
+    def start(self) -> None:
+        """Begin to write the rows, in a thread of Rich."""
+        self._live.start()
+
+    def say(self, text: str) -> None:
+        """Write a line above them; brackets in it are no markup."""
+        self._live.console.print(Text(text))
+
+    def stop(self) -> None:
+        """Write the rows for the last time."""
+        self._live.stop()
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column()
+        table.add_column(ratio=1)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        for running, *texts in self._lines():
+            table.add_row(self._spinner if running else "·", *map(Text, texts))
+        return table
+
+
+class NotebookRows:
+    """Rows as HTML that is replaced; unlike Rich's, it needs no ipywidgets."""
+
+    def __init__(self, lines: Callable[[], list[Line]], *, transient: bool) -> None:
+        self._lines, self._transient = lines, transient
+        self._said: tuple[str, ...] = ()
+        self._handle: Any = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, daemon=True)
+
+    def start(self) -> None:
+        """Show the rows, and replace them twice in a second."""
+        from IPython.display import HTML, display
+
+        self._handle = display(HTML(self.html()), display_id=True)
+        self._thread.start()
+
+    def say(self, text: str) -> None:
+        """Write a line above them."""
+        self._said = (*self._said, text)
+
+    def stop(self) -> None:
+        """Show the rows for the last time."""
+        self._stopped.set()
+        self._thread.join()
+        self._update("" if self._transient and not self._said else self.html())
+
+    def html(self) -> str:
+        """Return the lines that were said, and the rows, as HTML."""
+        cell = "text-align:{};padding:1px 8px"
+        rows = [
+            f"<tr><td style='{cell.format('left')}'>{'▸' if running else '·'} {escape(text)}</td>"
+            + "".join(f"<td style='{cell.format('right')}'>{escape(t)}</td>" for t in numbers)
+            + "</tr>"
+            for running, text, *numbers in self._lines()
+        ]
+        said = "".join(f"<p>{escape(text)}</p>" for text in self._said)
+        return f"{said}<table>{''.join(rows)}</table>"
+
+    def _refresh(self) -> None:
+        while not self._stopped.wait(1.0 / NOTEBOOK_FRAMES):
+            self._update(self.html())
+
+    def _update(self, html: str) -> None:
+        from IPython.display import HTML
+
+        if self._handle is not None:
+            self._handle.update(HTML(html))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from types import SimpleNamespace
 
@@ -34,16 +35,18 @@ def density():
 def test_every_stage_has_a_row_with_its_counts(screen, density):
     with progress.FitProgress(RunOptions()) as bar:
         bar.report("compile", progress.COMPILING)
+        time.sleep(0.05)
         bar.watch(density)
-        bar.report("search", "searching for modes [of x]")
+        bar.report("search", "searching for modes")
+        time.sleep(0.05)
         density.n_logp_evals = 1200
-        bar.report("chains", "sampling each region: 1 of 2 have mixed")
+        bar.report("chains", "sampling each region: 1 of 2 have mixed [of x]")
+        time.sleep(0.05)
         density.n_logp_evals = 5200
         bar.report("search", "searching again")
         density.n_logp_evals = 5300
-        time.sleep(0.2)
     text = screen.getvalue()
-    for said in ("Compiling the log density", "[of x]", "1 of 2 have mixed", "Searching again"):
+    for said in ("Compiling the log density", "1 of 2 have mixed [of x]", "Searching again"):
         assert said in text
     last = text[text.rindex("In all") :]
     assert "5,300 evaluations" in last
@@ -60,6 +63,42 @@ def test_lines_are_printed_above_the_rows(screen, density, caplog):
     assert "Some hundred evaluations." in screen.getvalue()
     assert "The search has found 2 modes." in screen.getvalue()
     assert not caplog.records
+
+
+def test_a_notebook_has_the_rows_as_html_that_is_replaced(density, monkeypatch):
+    """No widgets are needed, and nothing is written beside the one output."""
+    shown = []
+
+    class Handle:
+        def update(self, html):
+            shown.append(html)
+
+    def display(html, display_id):
+        shown.append(html)
+        return Handle()
+
+    module = SimpleNamespace(display=display, HTML=str)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=module))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    jupyter = SimpleNamespace(is_jupyter=True)
+    monkeypatch.setattr(progress, "Console", lambda **kwargs: jupyter)
+    monkeypatch.setattr(progress, "NOTEBOOK_FRAMES", 50.0)
+    with progress.FitProgress(RunOptions()) as bar:
+        bar.watch(density)
+        bar.report("preview", "the search has found <2> modes")
+        bar.report("search", "searching for modes")
+        density.n_logp_evals = 1200
+        time.sleep(0.1)
+        during = len(shown)
+    assert during > 2
+    last = shown[-1]
+    assert "<p>The search has found &lt;2&gt; modes.</p>" in last
+    assert "Searching for modes" in last
+    assert "1,200 evaluations" in last
+    assert "▸" in shown[during - 1]
+    assert "▸" not in last
+    time.sleep(0.1)
+    assert shown[-1] is last, "the thread has ended"
 
 
 @pytest.mark.parametrize("options", [{"progressbar": False}, {"quiet": True}])
