@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,8 @@ def plot_corner(
     max_elements : int
         Elements to show, at most.
     ax : array of Axes, optional
-        A square array with as many rows as elements; or one Axes, for one element, or for the
-        scatter plot of two. By default axes of a new figure.
+        A square array, with as many rows as elements are shown; or one Axes, for one element, or
+        for the scatter plot of two. By default axes of a new figure.
     figsize : tuple of two floats, optional
         Width and height of a new figure in inches.
     backend : {"matplotlib"}, optional
@@ -102,9 +103,11 @@ def plot_corner(
     request = Request(owner, ax, figsize, backend)
     checks.count(owner, "max_elements", max_elements)
     given = shown(owner, idata, var_names, coords)
-    elements = separating(given.elements, given.mode, given.n_modes, LEAST, max_elements)
-    n = len(elements)
-    single = ax is not None and np.size(np.asarray(ax, dtype=object)) == 1
+    # Given axes say how many elements there is room for.
+    n_given = 0 if ax is None else np.size(np.asarray(ax, dtype=object))
+    room = max(LEAST, math.isqrt(n_given)) if n_given else max_elements
+    elements = separating(given.elements, given.mode, given.n_modes, LEAST, min(room, max_elements))
+    n, single = len(elements), n_given == 1
     if n == 1 or (single and n == 2):
         size = (SMALL, LOW if n == 1 else SMALL)
         figure, [axis] = request.axes(1, size, lambda f: f.subplots())

@@ -17,6 +17,8 @@ from pymc_multimodal.plugin.unit_table import elements
 
 __all__ = ["Element", "Shown", "select", "shown", "take_names"]
 
+# Dimension of all draws together, which no dimension of a model is called.
+_DRAWS = "__draws__"
 # Local draws of a fit that are shown. Conventional.
 N_FROM_FIT = 4000
 
@@ -199,7 +201,7 @@ def _of_draws(owner: str, idata: Any, modes: xr.Dataset) -> Shown:
         values = variable.transpose("chain", "draw", *rest)
         flat = values.values.reshape(-1, *values.shape[2:]).astype(float)
         dims = {d: values.coords[d].values for d in rest if d in values.coords}
-        array = xr.DataArray(flat, dims=("sample", *rest), coords=dims)
+        array = xr.DataArray(flat, dims=(_DRAWS, *rest), coords=dims)
         labels = elements(str(name), array)
         for index, (label, column) in zip(np.ndindex(*flat.shape[1:]), labels, strict=True):
             coords = {

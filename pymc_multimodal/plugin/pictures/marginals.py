@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pymc_multimodal import checks
 from pymc_multimodal._compat import PYMC6, group_names
 from pymc_multimodal.fit import Fit
@@ -57,7 +59,7 @@ def plot_marginals(
     max_elements : int
         Elements to show, at most.
     ax : array of Axes, optional
-        As many as elements; by default axes of a new figure.
+        As many as elements are shown; by default axes of a new figure.
     figsize : tuple of two floats, optional
         Width and height of a new figure in inches.
     backend : {"matplotlib", "bokeh", "plotly", "none"}, optional
@@ -88,7 +90,10 @@ def plot_marginals(
         return _by_arviz(owner, idata, var_names, coords, backend)
     request = Request(owner, ax, figsize, backend)
     given = shown(owner, idata, var_names, coords)
-    elements = separating(given.elements, given.mode, given.n_modes, LEAST, max_elements)
+    # Given axes say how many elements there is room for.
+    n_given = max_elements if ax is None else np.size(np.asarray(ax, dtype=object))
+    most = min(max_elements, n_given)
+    elements = separating(given.elements, given.mode, given.n_modes, LEAST, most)
     n = len(elements)
     columns = min(n, MAX_COLUMNS)
     rows = -(-n // columns)

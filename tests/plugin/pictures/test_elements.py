@@ -79,6 +79,15 @@ def test_coordinates_of_a_fit_have_the_default_names_of_arviz(four_modes_fit):
     np.testing.assert_array_equal(given.mode, four_modes_fit.label(x))
 
 
+def test_names_of_the_model_may_be_ours(rng):
+    values = {"weight": rng.standard_normal((2, 4, 3)), "hits": rng.standard_normal((2, 4))}
+    dims = {"weight": ["sample"]}
+    idata = drawn.tree({"x": rng.standard_normal((2, 4))}, np.zeros((2, 4), dtype=int), [1.0])
+    idata["posterior"] = drawn.tree(values, np.zeros((2, 4), dtype=int), [1.0], dims=dims,
+                                    coords={"sample": ["a", "b", "c"]})["posterior"]  # fmt: skip
+    assert labels(idata) == ["weight[a]", "weight[b]", "weight[c]", "hits"]
+
+
 def test_draws_of_other_samplers_are_refused(idata):
     del idata["sample_stats"]
     with pytest.raises(ValueError, match="do not say to which modes they belong"):

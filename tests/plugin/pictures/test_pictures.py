@@ -131,6 +131,15 @@ def test_a_square_of_axes_or_one_for_a_pair(idata):
         mm.plot_corner(idata, coords=coords, ax=plt.Figure().subplots(1, 3))
 
 
+def test_given_axes_say_how_many_elements_there_is_room_for(idata):
+    own = plt.Figure().subplots()
+    mm.plot_corner(idata, ax=own)
+    assert "x[17]" in (own.get_xlabel(), own.get_ylabel())
+    axes = plt.Figure().subplots(1, 2)
+    mm.plot_marginals(idata, ax=axes)
+    assert "x[17]" in [a.get_xlabel() for a in axes]
+
+
 def test_marginals_are_densities_that_the_modes_add_up_to(idata):
     figure = mm.plot_marginals(idata, "x", coords={"x_dim_0": [2, 17]})
     assert [a.get_xlabel() for a in figure.axes] == ["x[2]", "x[17]"]
