@@ -1,6 +1,7 @@
 """Sphinx configuration."""
 
 import os
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 
 project = "pymc-multimodal"
@@ -15,6 +16,12 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
 ]
+# With this package the pages bring MathJax with them, so that formulas need no network either.
+try:
+    version_of("sphinx-mathjax-offline")
+    extensions.append("sphinx-mathjax-offline")
+except PackageNotFoundError:
+    pass
 # The inventories of other projects need a network, and a build without one must not warn.
 if os.environ.get("READTHEDOCS") or os.environ.get("DOCS_INTERSPHINX"):
     extensions.append("sphinx.ext.intersphinx")
