@@ -43,6 +43,8 @@ FRAMES, NOTEBOOK_FRAMES = 5.0, 2.0
 MIN_SHARE = 0.01
 # Seconds of a stage from which on a rate is told. Conventional: a shorter one is mostly noise.
 MIN_RATED = 0.5
+# Seconds from which on a time is written in minutes, and in hours. Conventional.
+MINUTES_FROM, HOURS_FROM = 100.0, 7200.0
 
 
 class Row:
@@ -78,17 +80,14 @@ class Row:
     @property
     def evals(self) -> int:
         """Evaluations in the stage."""
-        return self._evals + (self._count() - self._began[0] if self._began else 0)
+        began = self._began  # once: another thread reads while the stage ends
+        return self._evals + (self._count() - began[0] if began else 0)
 
     @property
     def seconds(self) -> float:
         """Seconds in the stage."""
-        return self._seconds + (time.monotonic() - self._began[1] if self._began else 0.0)
-
-    @property
-    def time(self) -> str:
-        """Seconds in words."""
-        return duration(self.seconds)
+        began = self._began
+        return self._seconds + (time.monotonic() - began[1] if began else 0.0)
 
     @property
     def counts(self) -> str:
@@ -107,9 +106,9 @@ def significant(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Write a time in the unit that suits it."""
-    if seconds < 100:
+    if seconds < MINUTES_FROM:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < HOURS_FROM else f"{seconds / 3600:.1f} h"
 
 
 # A row as it is shown: whether it goes on, and its text, counts and time.
