@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["separating"]
 
-# Draws by which elements are chosen. Conventional.
-N_JUDGED = 4000
+# Draws by which elements are chosen, at most and at least, and numbers in their array, which bound
+# the memory of many elements (32 MB). Conventional.
+N_JUDGED, LEAST_JUDGED, MAX_NUMBERS = 4000, 400, 4_000_000
 # Draws of a mode from which on their mean stands for it; its place does otherwise. Conventional.
 MIN_DRAWS = 5
 # Share of an element's variance that is between the modes, given the elements chosen before, below
@@ -86,7 +87,8 @@ def _deviations(
     m : int
         Modes with a mean or a place.
     """
-    stride = max(1, len(mode) // N_JUDGED)
+    judged = min(max(MAX_NUMBERS // len(elements), LEAST_JUDGED), N_JUDGED)
+    stride = max(1, len(mode) // judged)
     mode = mode[::stride]
     x = np.stack([e.values[::stride] for e in elements], axis=1)
     centre, scale = np.mean(x, axis=0), np.std(x, axis=0)
