@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pymc as pm
+import xarray as xr
 from scipy import stats
 
 import pymc_multimodal as mm
@@ -130,7 +131,8 @@ def main() -> None:
     visited = np.array([
         np.bincount(fit.label(chain), minlength=fit.n_modes) / len(chain) for chain in chains
     ])  # fmt: skip
-    nuts["sample_stats"]["mode"] = (("chain", "draw"), [fit.label(chain) for chain in chains])
+    labels = np.array([fit.label(chain) for chain in chains])
+    nuts["sample_stats"]["mode"] = xr.DataArray(labels, dims=("chain", "draw"))
     nuts = mm.attach(nuts, fit)
     truth, log_evidence = on_grid(fit)
 

@@ -15,7 +15,7 @@ from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.tables import modes_given
 from pymc_multimodal.plugin.unit_table import elements
 
-__all__ = ["Element", "Shown", "select", "shown", "take_names"]
+__all__ = ["Element", "Shown", "mode_of_draws", "select", "shown", "take_names"]
 
 # Dimension of all draws together, which no dimension of a model is called.
 _DRAWS = "__draws__"
@@ -185,13 +185,7 @@ def _coordinates(owner: str, dim: str, wanted: Any, there: list[Any]) -> list[An
 
 
 def _of_draws(owner: str, idata: Any, modes: xr.Dataset) -> Shown:
-    groups = group_names(idata)
-    stats = get_dataset(idata, "sample_stats") if "sample_stats" in groups else xr.Dataset()
-    if "posterior" not in groups or "mode" not in stats:
-        raise ValueError(
-            f"{owner}(idata): the draws do not say to which modes they belong, because there is "
-            "no variable 'mode' in the group 'sample_stats'. Give draws of this sampler, or a fit."
-        )
+    mode = mode_of_draws(owner, idata)
     places = _places(modes)
     found = []
     for name, variable in get_dataset(idata, "posterior").data_vars.items():
@@ -210,7 +204,31 @@ def _of_draws(owner: str, idata: Any, modes: xr.Dataset) -> Shown:
             }
             nowhere = np.full(modes.sizes["mode"], np.nan)
             found.append(Element(str(name), label, coords, column, places.get(label, nowhere)))
-    return Shown(tuple(found), stats["mode"].values.ravel(), modes, sampled=True)
+    return Shown(tuple(found), mode.ravel(), modes, sampled=True)
+
+
+def mode_of_draws(owner: str, idata: Any) -> np.ndarray:
+    """Return the mode of each draw, shape (chains, draws).
+
+    Raises
+    ------
+    ValueError
+        If there are no draws, or they do not say to which modes they belong.
+    """
+    groups = group_names(idata)
+    stats = get_dataset(idata, "sample_stats") if "sample_stats" in groups else xr.Dataset()
+    if "posterior" not in groups or "mode" not in stats:
+        raise ValueError(
+            f"{owner}(idata): the draws do not say to which modes they belong, because there is "
+            "no variable 'mode' in the group 'sample_stats'. Give draws of this sampler, or a fit."
+        )
+    if set(stats["mode"].dims) != {"chain", "draw"}:
+        raise ValueError(
+            f"{owner}(idata): the variable 'mode' in the group 'sample_stats' has the dimensions "
+            f"{stats['mode'].dims}; it needs 'chain' and 'draw'."
+        )
+    mode: np.ndarray = stats["mode"].transpose("chain", "draw").values.astype(int)
+    return mode
 
 
 def _plain(value: Any) -> Any:

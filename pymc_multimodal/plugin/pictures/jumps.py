@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pymc_multimodal._compat import get_dataset, group_names
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.pictures.canvas import (
@@ -18,6 +17,7 @@ from pymc_multimodal.plugin.pictures.canvas import (
     others_name,
     tidy,
 )
+from pymc_multimodal.plugin.pictures.elements import mode_of_draws
 from pymc_multimodal.plugin.tables import modes_given
 
 if TYPE_CHECKING:
@@ -86,13 +86,7 @@ def plot_jumps(
             "sample(fit=fit) returns them."
         )
     modes = modes_given(owner, draws_given(owner, idata))
-    groups = group_names(idata)
-    if "sample_stats" not in groups or "mode" not in get_dataset(idata, "sample_stats"):
-        raise ValueError(
-            "plot_jumps(idata): the draws do not say to which modes they belong, because there is "
-            "no variable 'mode' in the group 'sample_stats'. Give draws of this sampler."
-        )
-    mode = get_dataset(idata, "sample_stats")["mode"].transpose("chain", "draw").values
+    mode = mode_of_draws(owner, idata)
     lanes = min(len(mode), MAX_CHAINS)
     size = (WIDTH, FRAME_HEIGHT + LANE_HEIGHT * lanes)
     figure, [axis] = request.axes(1, size, lambda f: f.subplots())

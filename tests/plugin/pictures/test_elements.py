@@ -5,6 +5,7 @@ from __future__ import annotations
 import drawn
 import numpy as np
 import pytest
+import xarray as xr
 
 from pymc_multimodal.plugin.pictures.elements import shown
 
@@ -77,6 +78,12 @@ def test_coordinates_of_a_fit_have_the_default_names_of_arviz(four_modes_fit):
     np.testing.assert_array_equal(given.elements[1].places, four_modes_fit.modes.locations[:, 1])
     x = np.stack([e.values for e in given.elements], axis=1)
     np.testing.assert_array_equal(given.mode, four_modes_fit.label(x))
+
+
+def test_modes_of_draws_need_the_dimensions_of_draws(idata):
+    idata["sample_stats"] = xr.Dataset({"mode": ("draw", np.zeros(10, dtype=int))})
+    with pytest.raises(ValueError, match=r"has the dimensions \('draw',\); it needs 'chain'"):
+        shown("plot", idata)
 
 
 def test_names_of_the_model_may_be_ours(rng):
