@@ -1,10 +1,10 @@
 """A file from which a fit that was killed goes on.
 
-It holds the newest state of the fit, what the run has spent, and settings and coordinates by which a
-call with other arguments is recognised. It has the format of a saved fit (`saving`): a zip archive
-of JSON and NumPy arrays, and reading it executes nothing. Beside it lies a log of what the step under
-way has evaluated and measured (`target.run_log`). Random streams are named by the step and the number
-of its runs, so that a step that is made again draws the same numbers.
+It holds the newest state of the fit, what the run has spent, and settings and coordinates by which
+a call with other arguments is recognised. It has the format of a saved fit (`saving`), a zip
+archive of JSON and NumPy arrays, and reading it executes nothing. Beside it lies a log of what the step
+under way has evaluated and measured (`target.run_log`). Random streams are named by the step and
+the number of its runs, so that a step that is made again draws the same numbers.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _log = logging.getLogger("pymc.multimodal")
 FORMAT = "pymc-multimodal checkpoint"
 # Version of the format: it grows when a file of the version before would be read wrongly.
 FORMAT_VERSION = 1
-# Part of the time of a fit that writing may take, about: after a quick step nothing is written until
-# the last writing is so far in the past. A kill then costs the quick steps since. Conventional.
+# Part of the time of a fit that writing may take, about: after a quick step nothing is written
+# until the last writing is long ago. A kill then costs the quick steps since. Conventional.
 WRITE_SHARE = 0.05
 # Points at which a log density is compared with what it was, at most, and where each evaluation is
 # dear. Conventional.
@@ -147,7 +147,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, write_share: float = WRITE_SHARE) -> None:
-        self.path = checked_path("fit", path, "checkpoint")
+        self.path = checked_path(path, "checkpoint={}")
         self.write_share = write_share
         self.seed: int | None = None
         self._stored = _read(self.path) if self.path.exists() else None
@@ -398,8 +398,8 @@ def _read(path: Path) -> _Stored:
         if (version, package) != (FORMAT_VERSION, __version__):
             raise FitError(
                 f"{where} was written by pymc-multimodal {package} in format {version}, and this "
-                f"is version {__version__} with format {FORMAT_VERSION}, whose steps may be others. "
-                "Finish the fit with that version, or delete the file to begin anew."
+                f"is version {__version__} with format {FORMAT_VERSION}, whose steps may be "
+                "others. Finish the fit with that version, or delete the file to begin anew."
             )
         settings = decode(content["settings"], arrays, classes_of(STATE_CLASSES))
         if not isinstance(settings, FitConfig):
@@ -433,8 +433,8 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         raise type(error)(
             error.errno,
-            f"checkpoint={str(path)!r} cannot be written ({error.strerror}): give a file in a folder "
-            "that can be written, on a disk with room",
+            f"checkpoint={str(path)!r} cannot be written ({error.strerror}): give a file in a "
+            "folder that can be written, on a disk with room",
         ) from error
 
 

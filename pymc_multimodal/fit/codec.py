@@ -2,8 +2,8 @@
 
 An object of a known class is written as the name of its class and its attributes. It is read back
 by giving the attributes to an empty object of that class: no constructor runs, and a name that is
-not known is refused. Fields of dataclasses with the metadata `NOT_STORED` are left out. Objects that
-belong to a process, such as compiled functions, are written as names, and given to the reader.
+not known is refused. Fields of dataclasses with the metadata `NOT_STORED` are left out. Objects
+that belong to a process, such as compiled functions, are written as names, and given to the reader.
 
 An array comes back with its order in memory, since sums over it are rounded otherwise in another.
 """
@@ -138,7 +138,7 @@ class _Writer:
         array = _as_array(value)
         if array is None:
             raise CodecError(f"{path} is a {kind.__module__}.{kind.__qualname__}")
-        node = {"array": self.array(array, path)}
+        node: dict[str, Any] = {"array": self.array(array, path)}
         if not array.flags.forc:
             node["strides"] = list(array.strides)
         self.known[id(value)] = value, node

@@ -93,10 +93,10 @@ def fit_density(
 
 
 def _fit(run: Run, state: State | None, save: Save) -> Fit:
-    """Emulate the outputs of an expensive simulator, or run the steps, from a state if one is known.
+    """Emulate the outputs of an expensive simulator, or run the steps from a state that is known.
 
-    Before the first state, what was under way begins again: it draws the same random numbers, and a
-    price that was measured is known.
+    Before the first state, what was under way begins again: it draws the same random numbers, and
+    a price that was measured is known.
     """
     if state is not None:
         return _run_steps(run, state, save)

@@ -123,7 +123,7 @@ def write_fit(fit: object, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    path = checked_path("save", path)
+    path = checked_path(path, "save(path={})")
     try:
         node, arrays = encode(fit, names_of(CLASSES))
     except CodecError as error:
@@ -204,16 +204,14 @@ def read_archive(path: Path, name: str) -> tuple[Any, list[np.ndarray]]:
         raise DamagedFile(f"{type(error).__name__}: {first_line(error)}") from error
 
 
-def checked_path(owner: str, path: object, name: str = "path") -> Path:
+def checked_path(path: object, argument: str) -> Path:
     """Return the path of a file in a folder that exists.
 
     Parameters
     ----------
-    owner : str
-        Function that was called.
     path : object
-    name : str
-        The argument.
+    argument : str
+        How a message writes the argument, such as ``"save(path={})"``.
 
     Raises
     ------
@@ -223,16 +221,13 @@ def checked_path(owner: str, path: object, name: str = "path") -> Path:
         If it is a folder, or there is no such folder.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{owner}({name}={path!r}) must be the name of a file.")
+        raise TypeError(f"{argument.format(repr(path))} must be the name of a file.")
     path = Path(os.fsdecode(path))
+    said = argument.format(repr(str(path)))
     if path.is_dir():
-        raise IsADirectoryError(
-            f"{owner}({name}={str(path)!r}) is a folder: give the name of a file."
-        )
+        raise IsADirectoryError(f"{said} is a folder: give the name of a file.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"{owner}({name}={str(path)!r}): there is no folder {str(path.parent)!r}. Make it first."
-        )
+        raise FileNotFoundError(f"{said}: there is no folder {str(path.parent)!r}. Make it first.")
     return path
 
 
@@ -246,7 +241,7 @@ def read_fit(path: str | os.PathLike[str]) -> Any:
     OSError
         If the file cannot be read.
     """
-    path = checked_path("load", path)
+    path = checked_path(path, "load(path={})")
     where = f"load({str(path)!r})"
     try:
         content, arrays = read_archive(path, "fit.json")

@@ -113,7 +113,9 @@ def fit_model(
             # PyMC's bar that shows nothing returns None from its context.
             with (progress := run.progress()):
                 bar = _StageBar(progress, quiet=run.quiet)
-                fit = fit_density(density, config, report=bar.report, share=share)
+                fit = fit_density(
+                    density, config, report=bar.report, share=share, checkpoint=run.checkpoint
+                )
                 interrupts.hold()
                 bar.finish()
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -261,14 +262,16 @@ def _by_values(
         if timed and n in PRICED and (n < end or n == BLOCK):
             if not whole:
                 surprises(density, modes, *points)
-            used = max(np.subtract(_clocks(density), since)), time.monotonic() - began
+            clocks = float(max(np.subtract(_clocks(density), since))), time.monotonic() - began
             # A screening that is made again, after the fit was killed, has as many points.
-            used = density.log.once(f"screening after {evals}: {n} points", lambda: used)
-            price = used[0] / size
+            price, passed = density.log.once(
+                f"screening after {evals}: {n} points", partial(tuple, clocks)
+            )
+            price /= size
             if price > DEAR_SECONDS:
                 return _Seen(search)
             end = min(most, _affordable(settings.screening_seconds, price))
-            timed = used[1] < PRICED_SHARE * settings.screening_seconds
+            timed = passed < PRICED_SHARE * settings.screening_seconds
     each = max(search.n_evals / max(search.counts.starts, 1), 1.0)
     n_climbs = int(min(MAX_CLIMBS, max(MIN_CLIMBS, n / each)))
     seen = _climbed(density, search, settings, candidates, n_climbs)

@@ -1,8 +1,8 @@
 """What a fit has evaluated and measured since its last checkpoint, in a file to which is appended.
 
-A fit that is killed repeats the step that was under way. What that step evaluated, if each evaluation
-is expensive, and what it measured by a clock is then read here: the step does the same work, and
-pays for none of it twice.
+A fit that is killed repeats the step that was under way. What that step evaluated, if each
+evaluation is expensive, and what it measured by a clock is then read here: the step does the same
+work, and pays for none of it twice.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class Stored:
 class RunLog:
     """Evaluations and measurements since the last checkpoint; without a file, measurements alone.
 
-    The file is a sequence of entries: a head of twelve bytes, a JSON text, and for an evaluation the
-    points, log densities and gradients as arrays in NumPy's npy format. The first entry has the
-    number of the checkpoint that the others follow. Reading the file executes nothing; an entry that
-    is not whole ends it.
+    The file is a sequence of entries: a head of twelve bytes, a JSON text, and for an evaluation
+    the points, log densities and gradients as arrays in NumPy's npy format. The first entry has the
+    number of the checkpoint that the others follow. Reading the file executes nothing; an entry
+    that is not whole ends it.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class RunLog:
     spent : float
         Seconds from the last checkpoint to the last entry that was read.
     on_fault : callable or None
-        Called with the error if the file cannot be written. It is written no further until `follow`.
+        Called with the error if the file cannot be written. Nothing is appended until `follow`.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class RunLog:
         OSError
             If it cannot be read or written.
         """
-        file = open(path, "a+b", buffering=0)  # noqa: SIM115
+        file = open(path, "a+b", buffering=0)
         try:
             _lock(file)
             file.seek(0)
@@ -211,7 +211,7 @@ class RunLog:
         return self._known.get((kind, x.tobytes())) if self._known else None
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return one of the points that are known and its log density, (n, d) and (n,): n is 0 or 1.
+        """Return a point that is known, (1, d), and its log density, (1,); empty if there is none.
 
         It serves to see whether the density is still the same.
         """
