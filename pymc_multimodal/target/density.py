@@ -19,7 +19,7 @@ from pymc_multimodal.target.functions import SplitFunction, TermFunction, same_o
 from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import CallTimes, Limits
 from pymc_multimodal.target.protocol import OutputModel, TermModel
-from pymc_multimodal.target.run_log import KEPT_SECONDS, RunLog
+from pymc_multimodal.target.run_log import KEPT_SECONDS, RunLog, Stored
 from pymc_multimodal.target.values import growing_chunks, values_of
 from pymc_multimodal.target.workers import WorkerPool
 
@@ -263,7 +263,10 @@ class Density:
         x, function = np.ascontiguousarray(x, dtype=float), TermFunction(model)
         parts = [x[i : i + TERM_CHUNK] for i in range(0, len(x), TERM_CHUNK)]
         results = [
-            self._counted(p, partial(self._here, p, function), False, "terms") for p in parts
+            self._counted(
+                p, self.log.take("terms", p) or partial(self._here, p, function), False, "terms"
+            )
+            for p in parts
         ]
         self._tallied(results)
         if len(results) == 1:
@@ -367,11 +370,15 @@ class Density:
     def _computed(self, x: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
         chunks = [x[i : i + chunk] for i in range(0, len(x), chunk)]
         kind = "function" if self.outputs is None else "outputs"
-        new = [part for part in chunks if self.log.find(kind, part) is None]
+        known = [self.log.take(kind, part) for part in chunks]
+        new = [part for part, stored in zip(chunks, known, strict=True) if stored is None]
         # Closing the results stops workers from beginning chunks that nobody waits for.
         with closing(self._results(new)) as pending:
-            following = partial(next, pending)
-            results = [self._counted(part, following, self.has_gradient, kind) for part in chunks]
+            following, gradient = partial(next, pending), self.has_gradient
+            results = [
+                self._counted(part, stored or following, gradient, kind)
+                for part, stored in zip(chunks, known, strict=True)
+            ]
         width = self.dim if self.has_gradient else 0
         width = width if self.outputs is None else self.outputs.n_outputs
         second = np.empty((len(x), width))
@@ -391,22 +398,29 @@ class Density:
         return np.where(np.isfinite(logp), logp, -np.inf)
 
     def _counted(
-        self, chunk: np.ndarray, evaluated: Callable[[], Evaluation], gradient: bool, kind: str
+        self,
+        chunk: np.ndarray,
+        evaluated: Callable[[], Evaluation] | Stored,
+        gradient: bool,
+        kind: str,
     ) -> Evaluation:
-        """Evaluate a chunk, unless it is known, and count it; the limits are checked before."""
+        """Evaluate a chunk, unless it is stored, and count it; the limits are checked before."""
         self.check_limits(len(chunk))
-        stored, began = self.log.find(kind, chunk), time.monotonic()
-        try:
-            evaluation = evaluated() if stored is None else stored.evaluation
-        except EvaluationHung as error:
-            self.hung = error
-            raise LimitReached from error
-        seconds = time.monotonic() - began if stored is None else stored.seconds
+        began = time.monotonic()
+        if isinstance(evaluated, Stored):
+            evaluation, seconds = evaluated.evaluation, evaluated.seconds
+        else:
+            try:
+                evaluation = evaluated()
+            except EvaluationHung as error:
+                self.hung = error
+                raise LimitReached from error
+            seconds = time.monotonic() - began
         self.seconds += seconds
         self.n_logp_evals += len(chunk)
         self.n_grad_evals += len(chunk) if gradient else 0
         dear = self.workers * self.seconds >= KEPT_SECONDS * self.n_logp_evals
-        if stored is None and (dear or self.history is not None):
+        if (dear or self.history is not None) and not isinstance(evaluated, Stored):
             self.log.add(kind, chunk, evaluation, seconds)
         return evaluation
 

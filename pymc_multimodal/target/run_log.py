@@ -13,6 +13,7 @@ import os
 import struct
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,11 +56,15 @@ class Stored:
     evaluation : Evaluation
     seconds : float
         Wall-clock time that it took.
+    entry, body : dict and bytes
+        As they were read.
     """
 
     x: np.ndarray
     evaluation: Evaluation
     seconds: float
+    entry: dict[str, Any]
+    body: bytes
 
 
 class RunLog:
@@ -84,7 +89,7 @@ class RunLog:
         self.measured: dict[str, tuple[float, ...]] = {}
         self.spent = 0.0
         self.on_fault: Callable[[OSError], None] | None = None
-        self._known: dict[tuple[str, bytes], Stored] = {}
+        self._known: dict[tuple[str, bytes], deque[Stored]] = {}
         self._file: BinaryIO | None = None
         self._path: Path | None = None
         self._writes = False
@@ -132,21 +137,27 @@ class RunLog:
                     self.measured[entry["measured"]] = tuple(map(float, entry["values"]))
                 elif "kind" in entry:
                     stored = _read_evaluation(entry, body)
-                    self._known[entry["kind"], stored.x.tobytes()] = stored
+                    key = entry["kind"], stored.x.tobytes()
+                    self._known.setdefault(key, deque()).append(stored)
             except (ValueError, KeyError, TypeError, EOFError):
                 break
             at = end
         return at
 
     def follow(self, number: int) -> None:
-        """Forget all evaluations: a checkpoint of this number holds what came of them."""
-        self._known.clear()
+        """Begin anew after a checkpoint of this number, which holds what came of evaluations so far.
+
+        Those that were read, and not asked for yet, belong to later work: they are kept.
+        """
         self.spent, self._began = 0.0, time.monotonic()
-        if self._file is not None:
-            self._writes = True
-            with self._watched() as file:
-                file.truncate(0)
-                file.write(_packed({"follows": number}))
+        if self._file is None:
+            return
+        later = [stored for queue in self._known.values() for stored in queue]
+        entries = [_packed({**s.entry, "at": 0.0}, s.body) for s in later]
+        self._writes = True
+        with self._watched() as file:
+            file.truncate(0)
+            file.write(b"".join([_packed({"follows": number}), *entries]))
 
     def remove(self) -> None:
         """Close the file, and remove it."""
@@ -199,8 +210,10 @@ class RunLog:
             self._append({"measured": name, "values": self.measured[name]})
         return self.measured[name]
 
-    def find(self, kind: str, x: np.ndarray) -> Stored | None:
-        """Return what is known of a chunk of points, shape (n, d); None if nothing is.
+    def take(self, kind: str, x: np.ndarray) -> Stored | None:
+        """Return an evaluation of a chunk of points that was read; None if there is none left.
+
+        Each one is returned once: where a fit evaluates a chunk twice, it does so again.
 
         Parameters
         ----------
@@ -208,17 +221,27 @@ class RunLog:
             What was evaluated.
         x : array of shape (n, d)
         """
-        return self._known.get((kind, x.tobytes())) if self._known else None
+        if not self._known:
+            return None
+        key = kind, x.tobytes()
+        queue = self._known.get(key)
+        if queue is None:
+            return None
+        stored = queue.popleft()
+        if not queue:
+            del self._known[key]
+        return stored
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Return a point that is known, (1, d), and its log density, (1,); empty if there is none.
 
         It serves to see whether the density is still the same.
         """
-        for (kind, _), stored in self._known.items():
-            if kind in ("function", "outputs") and np.isfinite(stored.evaluation.logp).any():
-                i = int(np.argmax(np.isfinite(stored.evaluation.logp)))
-                return stored.x[i : i + 1], np.asarray(stored.evaluation.logp[i : i + 1], float)
+        for (kind, _), [stored, *_] in self._known.items():
+            logp = stored.evaluation.logp
+            if kind in ("function", "outputs") and np.isfinite(logp).any():
+                i = int(np.argmax(np.isfinite(logp)))
+                return stored.x[i : i + 1], np.asarray(logp[i : i + 1], float)
         return np.empty((0, 0)), np.empty(0)
 
     def add(self, kind: str, x: np.ndarray, evaluation: Evaluation, seconds: float) -> None:
@@ -289,7 +312,7 @@ def _read_evaluation(entry: dict[str, Any], body: bytes) -> Stored:
     x, logp, grad = (np.lib.format.read_array(file, allow_pickle=False) for _ in range(3))
     error = raised_again(entry["error"]) if "error" in entry else None
     evaluation = Evaluation(logp, grad, int(entry["raised"]), error)
-    return Stored(x, evaluation, float(entry["seconds"]))
+    return Stored(x, evaluation, float(entry["seconds"]), entry, body)
 
 
 def _lock(file: BinaryIO) -> None:
