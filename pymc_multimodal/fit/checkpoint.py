@@ -37,7 +37,7 @@ from pymc_multimodal.fit.saving import (
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.status import FitError, Status, counted, first_line
-from pymc_multimodal.target.run_log import InUse, RunLog
+from pymc_multimodal.target.run_log import KEPT_SECONDS, InUse, RunLog
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
@@ -293,7 +293,7 @@ class Checkpoint:
     def _failed(self, error: OSError | CodecError) -> None:
         """Say once that something could not be written."""
         if not self._fault:
-            self._fault = first_line(error)
+            self._fault = getattr(error, "strerror", None) or first_line(error)
             _log.warning(
                 "The checkpoint %s could not be written (%s). The fit goes on, and tries again "
                 "after later steps; the file stays as it was written last.", self.path, self._fault,
@@ -306,8 +306,9 @@ class Checkpoint:
             "checkpoint",
             "fit",
             f"{self.path} could not be written at least once ({self._fault}).",
-            "The fit is complete. A fit that is killed goes on from what was written last: give a "
-            "place with room.",
+            "The fit is complete. One that is killed goes on from what was written last: give a "
+            "file on a disk with room, and settings without objects of your own.",
+            level="info",
         )
         return replace(fit, statuses=(*fit.statuses, status))
 
@@ -481,5 +482,6 @@ def _check_density(kept: Kept, density: Density, where: str) -> None:
         x, logp, _ = kept.history
     elif kept.result is not None:
         x, logp = kept.result.search.optima.x, kept.result.search.optima.logp
-    order = np.argsort(-logp, kind="stable")[: CHECKED if kept.history is None else CHECKED_DEAR]
+    dear = kept.record.evaluation_seconds >= KEPT_SECONDS * max(kept.record.evals, 1)
+    order = np.argsort(-logp, kind="stable")[: CHECKED_DEAR if dear else CHECKED]
     check_unchanged(density, x[order], logp[order], f"{where} was written")

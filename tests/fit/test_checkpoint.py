@@ -109,7 +109,7 @@ def test_a_fit_that_is_ended_after_every_step_gives_the_same(name, tmp_path):
     for n in range(100):
         density = make()
         kept = Checkpoint(tmp_path / "fit.checkpoint", write_share=np.inf)
-        report = killing(n + 2 if name in OF_PARTS else 2)
+        report = killing(n + 1 if name in OF_PARTS else 2)
         try:
             fit = fit_density(density, config, report=report, checkpoint=kept)
         except Killed:
@@ -214,21 +214,18 @@ def test_a_fit_that_is_killed_at_twenty_random_moments_goes_on(tmp_path, rng):
     _kill_and_go_on(tmp_path, 20, 1.0, rng)
 
 
-# ------------------------------------------------------------------ what is not paid or measured again
+# ------------------------------------------------------------------ what is not paid again
 
 
 @pytest.mark.parametrize("visible", [True, False])
 def test_no_point_of_an_expensive_density_is_paid_twice(visible, tmp_path):
     simulator, config = parabola(), replace(LOOSE, emulation=FORCED)
     fit_density(simulator.density(visible=visible), config)
-    needed, attempts = simulator.calls, 0
+    needed, attempts, killed = simulator.calls, 0, parabola()
     for n in range(2, 20):
-        killed = parabola() if n == 2 else killed
         kept = Checkpoint(tmp_path / "fit.checkpoint")
         try:
-            fit_density(
-                killed.density(visible=visible), config, report=killing(n), checkpoint=kept
-            )
+            fit_density(killed.density(visible=visible), config, report=killing(n), checkpoint=kept)
         except Killed:
             attempts += 1
             continue
@@ -256,21 +253,21 @@ def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
 
     config = FitConfig(max_evals=250, modes=mm.ModeSearch(max_starts=16))
     whole = fit_density(density(10**9), config)
-    needed, most, attempts = sum(paid), 12, 0
+    needed, most, attempts = sum(paid), 5, 0
     paid.clear()
     while True:
         try:
             kept = Checkpoint(tmp_path / "fit.checkpoint")
             fit = fit_density(density(most), config, checkpoint=kept)
         except Killed:
-            attempts, most = attempts + 1, len(paid) + 12
+            attempts, most = attempts + 1, len(paid) + 5
             continue
         break
     assert attempts > 2
     assert_same(fit.weights, whole.weights)
     assert fit.n_logp_evals == whole.n_logp_evals
-    # The chunk that was under way is lost, and a point or a few modes are looked at again.
-    assert sum(paid) <= needed + attempts * (32 + checkpoint.CHECKED)
+    # The chunk that was under way is lost, and a point is looked at again.
+    assert sum(paid) <= needed + attempts * (32 + checkpoint.CHECKED_DEAR)
     assert sum(paid) < 1.5 * needed
 
 
@@ -406,6 +403,7 @@ def test_a_file_that_may_grow_no_further_stops_no_fit(tmp_path):
     path = tmp_path / "fit.checkpoint"
     process = context.Process(target=_fit_with_small_files, args=(path, there))
     process.start()
+    there.close()
     codes, weight = here.recv()
     process.join()
     assert "checkpoint" in codes
@@ -445,7 +443,9 @@ def test_what_is_no_name_of_a_file_is_refused(path, kind, said):
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder in which nothing is written")
 def test_a_path_that_cannot_be_written_is_said_before_any_evaluation():
     density = TARGET.density()
-    with pytest.raises(OSError, match=r"checkpoint='/proc/self/a' cannot be written.*a folder that"):
+    with pytest.raises(
+        OSError, match=r"checkpoint='/proc/self/a' cannot be written.*a folder that"
+    ):
         fit_density(density, LOOSE, checkpoint=Checkpoint("/proc/self/a"))
     assert density.n_logp_evals == 0
 
@@ -575,8 +575,7 @@ def test_bits_that_flip_are_noticed_or_change_nothing(other, rng):
         other.write_bytes(changed)
         try:
             Checkpoint(other)
-        except FitError as error:
-            assert "damaged" in str(error)
+        except FitError:
             noticed += 1
         else:
             with zipfile.ZipFile(other) as archive:
