@@ -2,9 +2,9 @@
 
 It holds the newest state of the fit, what the run has spent, and settings and coordinates by which
 a call with other arguments is recognised. It has the format of a saved fit (`saving`), a zip
-archive of JSON and NumPy arrays, and reading it executes nothing. Beside it lies a log of what the step
-under way has evaluated and measured (`target.run_log`). Random streams are named by the step and
-the number of its runs, so that a step that is made again draws the same numbers.
+archive of JSON and NumPy arrays, and reading it executes nothing. Beside it lies a log of what the
+step under way has evaluated and measured (`target.run_log`). Random streams are named by the step
+and the number of its runs, so that a step that is made again draws the same numbers.
 """
 
 from __future__ import annotations
@@ -154,6 +154,7 @@ class Checkpoint:
         if self._stored is not None:
             self.seed = self._stored.settings.random_seed
         self._log = RunLog()
+        self._number: int | None = None
         self._fault, self._wrote, self._cost = "", -np.inf, 0.0
 
     @contextmanager
@@ -206,6 +207,7 @@ class Checkpoint:
         model = density.split(_named_outputs(run)) if stored.outputs and density.split else None
         kept = stored.decoded(model)
         _check_density(kept, density, stored.where)
+        self._number = stored.number
         if isinstance(kept.result, Fit):
             run.take_up(kept.record)
         else:
@@ -231,6 +233,25 @@ class Checkpoint:
             "known",
         )
         return kept.result
+
+    @contextmanager
+    def keeping_draws(self, density: Density) -> Iterator[None]:
+        """Keep expensive evaluations of the draws after the fit: a second call pays for the rest.
+
+        The log goes on until the context ends without an error.
+        """
+        try:
+            if self._number is None:
+                raise OSError("the fit was not written")
+            self._log.open(_log_of(self.path), self._number)
+        except OSError as error:
+            self._failed(error)
+        density.log = self._log
+        try:
+            yield
+            self._log.remove()
+        finally:
+            self._log.close()
 
     # ------------------------------------------------------------ writing
 
@@ -284,6 +305,7 @@ class Checkpoint:
         }
         parts = [*of_settings, *arrays]
         write_archive(self.path, "checkpoint.json", content, parts, compressed=False)
+        self._number = number
         self._log.follow(number)
         self._wrote = time.monotonic()
         self._cost = self._wrote - began

@@ -85,8 +85,9 @@ def fit_density(
         if checkpoint is None:
             return _fit(run, None, lambda run, state: None)
         with checkpoint.following(run) as known:
-            fit = known if isinstance(known, Fit) else _fit(run, known, checkpoint.save)
-            return checkpoint.finish(run, fit)
+            if isinstance(known, Fit):
+                return known
+            return checkpoint.finish(run, _fit(run, known, checkpoint.save))
     finally:
         # While outputs are evaluated there is no gradient.
         density.has_gradient = has_gradient and density.outputs is None

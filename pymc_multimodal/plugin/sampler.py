@@ -181,7 +181,8 @@ def sample(
     same number of draws. One while the result is made leaves out PyMC's checks; a second one ends
     at once. Threads that sample at the same time wait for each other.
 
-    A checkpoint keeps the fit. Chains begin again from it, with the same draws.
+    A checkpoint keeps the fit. Chains begin again from it, with the same draws; what they have
+    evaluated is kept where an evaluation takes 10 ms or more.
     """
     fit_settings, run = split_settings(sample, without_refused(settings))
     tune, chains = tune or 0, DEFAULT_CHAINS if chains is None else chains
@@ -212,7 +213,7 @@ def sample(
     began = time.monotonic()
     with Interrupts() as interrupts:
         try:
-            with density.within(limits):
+            with density.within(limits), run.keeping_draws(density):
                 x, stats, tuned = _run_chains(
                     fit, fit.target(density), (chains, tune, draws), rng, run, interrupts
                 )

@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral
 from typing import Any, TypedDict, TypeVar
@@ -24,7 +25,7 @@ from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
 from pymc_multimodal.proposals import GeneratorConfig
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
-from pymc_multimodal.target import Evaluations, Structure, Symmetry
+from pymc_multimodal.target import Density, Evaluations, Structure, Symmetry
 
 __all__ = [
     "FitSettings",
@@ -86,6 +87,10 @@ class RunOptions:
     def seed(self) -> int | None:
         """Seed of the fit that the checkpoint holds; None if there is none."""
         return None if self.checkpoint is None else self.checkpoint.seed
+
+    def keeping_draws(self, density: Density) -> AbstractContextManager[None]:
+        """Keep expensive evaluations of draws while the context lasts, if there is a checkpoint."""
+        return nullcontext() if self.checkpoint is None else self.checkpoint.keeping_draws(density)
 
     def progress(self) -> Any:
         """Make PyMC's progress bar, or one that shows nothing."""

@@ -145,7 +145,7 @@ class RunLog:
         return at
 
     def follow(self, number: int) -> None:
-        """Begin anew after a checkpoint of this number, which holds what came of evaluations so far.
+        """Begin anew after a checkpoint of this number, which holds what came of evaluations.
 
         Those that were read, and not asked for yet, belong to later work: they are kept.
         """
