@@ -3,8 +3,9 @@
 Each target is fitted once without a checkpoint. Then a process that keeps one is killed, and begun
 again, until the fit has ended; the next fit begins when there were not enough kills. Weights, log
 evidence, counts of evaluations and draws of a few chains have to be the same bit for bit. Printed
-are evaluations that were made in all beyond those of whole fits, the size of the file, and what one
-writing takes. Processes are forked: it runs on Linux and macOS. Run it with::
+are evaluations that were made in all beyond those of whole fits (where a clock decides how many
+points are screened, they differ by that, too), the largest size of the file, and what the longest
+writing took. Processes are forked: it runs on Linux and macOS. Run it with::
 
     python examples/benchmarks/resume.py --kills 20
     python examples/benchmarks/resume.py --kills 20 --names mixture,expensive --out resume.jsonl
@@ -170,9 +171,13 @@ def draws_of(density: Density, fit: Fit) -> np.ndarray:
 
 
 def digest(density: Density, fit: Fit) -> str:
-    """Write a number that depends on every bit of the answer and of its draws."""
-    w = fit.weights
-    counts = np.array([fit.n_logp_evals, fit.n_grad_evals, *(fit.evals_by_step or {}).values()])
+    """Write a number that depends on every bit of the answer, of its draws and of the counts.
+
+    How many points are screened is decided by the clock, in the whole fit and in the one that is
+    killed: it is left out.
+    """
+    w, by_step = fit.weights, fit.evals_by_step or {}
+    counts = np.array([n for step, n in by_step.items() if step != "screen"])
     arrays = (w.weight, w.weight_se, w.log_evidence, fit.modes.locations, counts)
     total = hashlib.sha256()
     for array in (*arrays, draws_of(density, fit)):

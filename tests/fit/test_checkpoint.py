@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from densities import Banana, Mixture, two_modes
+from densities import Banana, Mixture, WideNormal, two_modes
 from same import assert_same
 from simulators_numpy import parabola
 from structured import wells
@@ -29,11 +29,30 @@ from pymc_multimodal.fit.saving import classes_of, names_of
 from pymc_multimodal.model import density_of
 from pymc_multimodal.search import screening
 from pymc_multimodal.status import FitError
+from pymc_multimodal.target import Density
 
 TARGET = two_modes(dim=2, distance=6.0, weights=(0.4, 0.6))
 MIRRORED = Mixture([[-3.0, 3.0], [3.0, -3.0]], [np.eye(2)] * 2, [0.5, 0.5])
 FORCED = Emulation(min_seconds=0)
 LOOSE = FitConfig(target_se=0.05)
+
+
+def raising(x):
+    """The target, which raises in a part of the space."""
+    if (x[:, 0] > 5.5).any():
+        raise ArithmeticError("too far")
+    return TARGET(x)
+
+
+def stepped(x):
+    """A normal density that falls at a step, where most climbs end."""
+    logp = 2.0 * x[:, 0] - 0.5 * (x**2).sum(axis=1) - 3.0 * (x[:, 0] > 0.4)
+    return logp, np.stack([2.0 - x[:, 0], -x[:, 1]], axis=1)
+
+
+def left(n, rng):
+    return rng.normal(-3.0, 1.5, (n, 2))
+
 
 CASES = {
     "first answer": (TARGET.density, {}),
@@ -41,6 +60,11 @@ CASES = {
     "chains": (TARGET.density, {"first_answer": False}),
     "banana": (Banana(2, bend=1.0, noise=0.3).density, {"challenge": False}),
     "no gradient": (lambda: TARGET.density(gradient=False), {}),
+    "raising": (lambda: Density(raising, 2, prior=WideNormal(2)), {}),
+    "steps": (
+        lambda: Density(stepped, 2, prior=left),
+        {"modes": mm.ModeSearch(screening=0), "challenge": False},
+    ),
     "limit": (TARGET.density, {"max_evals": 3000}),
     "lrds": (TARGET.density, {"generator": "lrds", "max_evals": 30_000}),
     "units": (lambda: density_of(wells()), {"structure": mm.Structure(units=["d", "v"])}),
