@@ -505,5 +505,6 @@ def _check_density(kept: Kept, density: Density, where: str) -> None:
     elif kept.result is not None:
         x, logp = kept.result.search.optima.x, kept.result.search.optima.logp
     dear = kept.record.evaluation_seconds >= KEPT_SECONDS * max(kept.record.evals, 1)
+    dear |= kept.history is not None
     order = np.argsort(-logp, kind="stable")[: CHECKED_DEAR if dear else CHECKED]
     check_unchanged(density, x[order], logp[order], f"{where} was written")

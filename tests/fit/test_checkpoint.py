@@ -256,8 +256,8 @@ def test_no_point_of_an_expensive_density_is_paid_twice(visible, tmp_path):
         break
     assert attempts >= 2
     # One evaluation of each attempt shows that the model is the same. The four by which the price
-    # is measured are quick here, and made again by the second attempt.
-    assert killed.calls <= needed + attempts + 4
+    # is measured are quick here: they are made again if the first file was written too recently.
+    assert killed.calls <= needed + 5 * attempts
 
 
 def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
