@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import models
 import numpy as np
@@ -149,3 +155,49 @@ def test_expensive_draws_are_not_paid_for_again(path):
     overhead = runs[0] - before
     assert overhead < needed / 3
     assert 7 <= paid - overhead <= 9
+
+
+SCRIPT = """
+import sys
+import models
+import numpy as np
+import pymc_multimodal as mm
+if __name__ == "__main__":
+    idata = mm.sample(20, model=models.four_modes(), random_seed=5, checkpoint=sys.argv[1],
+                      first_answer=False, progressbar=False, quiet=True, target_se=0.05,
+                      compute_convergence_checks=False)
+    np.save(sys.argv[2], idata.posterior["x"].to_numpy())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by a signal")
+def test_processes_that_are_killed_give_the_draws_of_one_that_is_not(path, rng):
+    tests, out = Path(__file__).parents[1], path.with_name("draws.npy")
+    places = os.pathsep.join([str(tests), str(tests.parent)])
+    environment = {**os.environ, "PYTHONPATH": places}
+
+    def started(file):
+        arguments = [sys.executable, "-c", SCRIPT, str(file), str(out)]
+        return subprocess.Popen(arguments, env=environment)
+
+    assert started(path.with_name("whole")).wait() == 0
+    whole = np.load(out)
+    killed = 0
+    while killed < 4:
+        process = started(path)
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Importing and compiling take most of the time after the first attempt.
+            process.wait(rng.uniform(0.0, 2.0) + (8.0 if killed else 0.0))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        ended = process.wait()
+        killed += ended == -signal.SIGKILL
+        if ended == 0:
+            break
+    assert killed
+    out.unlink(missing_ok=True)
+    assert started(path).wait() == 0
+    np.testing.assert_array_equal(np.load(out), whole)
