@@ -280,31 +280,10 @@ class Checkpoint:
         return True
 
     def _store(self, run: Run, result: State | Fit | None, number: int) -> None:
-        began, density = time.monotonic(), run.density
-        kept = Kept(
-            names=density.names,
-            record=run.record(),
-            result=result,
-            has_gradient=density.has_gradient,
-            history=None if density.history is None else density.history.contents(),
-        )
-        classes = names_of(STATE_CLASSES)
-        outside = {} if density.outputs is None else {SIMULATOR: density.outputs}
-        settings, of_settings = encode(run.settings, classes)
-        node, arrays = encode(kept, classes, outside)
-        content = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "package_version": __version__,
-            "number": number,
-            "share": run.share,
-            "outputs": density.outputs is not None,
-            "arrays_of_settings": len(of_settings),
-            "settings": settings,
-            "kept": node,
-        }
-        parts = [*of_settings, *arrays]
-        write_archive(self.path, "checkpoint.json", content, parts, compressed=False)
+        began = time.monotonic()
+        content, arrays = _encoded(run, result)
+        content["number"] = number
+        write_archive(self.path, "checkpoint.json", content, arrays, compressed=False)
         self._number = number
         self._log.follow(number)
         self._wrote = time.monotonic()
@@ -324,18 +303,43 @@ class Checkpoint:
     def _with_status(self, fit: Fit) -> Fit:
         if not self._fault or any(s.code == "checkpoint" for s in fit.statuses):
             return fit
-        status = Status(
-            "checkpoint",
-            "fit",
-            f"{self.path} could not be written at least once ({self._fault}).",
-            "The fit is complete. One that is killed goes on from what was written last: give a "
-            "file on a disk with room, and settings without objects of your own.",
-            level="info",
-        )
-        return replace(fit, statuses=(*fit.statuses, status))
+        return replace(fit, statuses=(*fit.statuses, _status(self.path, self._fault)))
 
 
 # ------------------------------------------------------------------ the file
+
+
+def _encoded(run: Run, result: State | Fit | None) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Return what a file holds of a run and its newest result, as values and arrays.
+
+    Raises
+    ------
+    CodecError
+        If something is an object of the user's own.
+    """
+    density = run.density
+    kept = Kept(
+        names=density.names,
+        record=run.record(),
+        result=result,
+        has_gradient=density.has_gradient,
+        history=None if density.history is None else density.history.contents(),
+    )
+    classes = names_of(STATE_CLASSES)
+    outside = {} if density.outputs is None else {SIMULATOR: density.outputs}
+    settings, of_settings = encode(run.settings, classes)
+    node, arrays = encode(kept, classes, outside)
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "share": run.share,
+        "outputs": density.outputs is not None,
+        "arrays_of_settings": len(of_settings),
+        "settings": settings,
+        "kept": node,
+    }
+    return content, [*of_settings, *arrays]
 
 
 @dataclass(frozen=True, eq=False)
@@ -462,6 +466,17 @@ def _told(path: Path) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------ what belongs together
+
+
+def _status(path: Path, fault: str) -> Status:
+    return Status(
+        "checkpoint",
+        "fit",
+        f"{path} could not be written at least once ({fault}).",
+        "The fit is complete. One that is killed goes on from what was written last: give a "
+        "file on a disk with room, and settings without objects of your own.",
+        level="info",
+    )
 
 
 def _named_outputs(run: Run) -> Sequence[str] | None:
