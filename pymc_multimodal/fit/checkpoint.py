@@ -13,8 +13,9 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ WRITE_SHARE = 0.05
 # Points at which a log density is compared with what it was, at most, and where each evaluation is
 # dear. Conventional.
 CHECKED, CHECKED_DEAR = 8, 1
+# Errors of a state that cannot be written. They end no fit.
+NOT_WRITABLE = (CodecError, TypeError, ValueError, RecursionError, MemoryError)
 # Characters of a setting that a message shows. Conventional.
 MAX_SHOWN = 60
 # Name of the simulator's compiled function in a file: it is compiled again.
@@ -154,7 +157,7 @@ class Checkpoint:
         if self._stored is not None:
             self.seed = self._stored.settings.random_seed
         self._log = RunLog()
-        self._number: int | None = None
+        self._number, self._ended = 0, False
         self._fault, self._wrote, self._cost = "", -np.inf, 0.0
 
     @contextmanager
@@ -194,9 +197,10 @@ class Checkpoint:
         with _told(self.path):
             self._log.open(_log_of(self.path), number)
             run.density.log = self._log
+            _remove_unfinished(self.path)
             try:
                 self._store(run, None, number)
-            except CodecError as error:
+            except NOT_WRITABLE as error:
                 self._failed(error)
         self._log.on_fault = self._failed
 
@@ -209,10 +213,12 @@ class Checkpoint:
         _check_density(kept, density, stored.where)
         self._number = stored.number
         if isinstance(kept.result, Fit):
+            self._ended = True
             run.take_up(kept.record)
         else:
             with _told(self.path):
                 self._log.open(_log_of(self.path), stored.number)
+            _remove_unfinished(self.path)
             self._log.on_fault = self._failed
             known = self._log.points()
             check_unchanged(density, *known, f"{stored.where} was written")
@@ -238,11 +244,13 @@ class Checkpoint:
     def keeping_draws(self, density: Density) -> Iterator[None]:
         """Keep expensive evaluations of the draws after the fit: a second call pays for the rest.
 
-        The log goes on until the context ends without an error.
+        The log goes on until the context ends without an error. Where the fit is not in the file,
+        none are kept.
         """
+        if not self._ended:
+            yield
+            return
         try:
-            if self._number is None:
-                raise OSError("the fit was not written")
             self._log.open(_log_of(self.path), self._number)
         except OSError as error:
             self._failed(error)
@@ -267,14 +275,15 @@ class Checkpoint:
         """
         if not run.interrupted:
             fit = self._with_status(fit)
-            if self._try_to_store(run, fit):
+            self._ended = self._try_to_store(run, fit)
+            if self._ended:
                 self._log.remove()
         return self._with_status(fit)
 
     def _try_to_store(self, run: Run, result: State | Fit | None) -> bool:
         try:
             self._store(run, result, time.time_ns())
-        except (OSError, CodecError) as error:
+        except (OSError, *NOT_WRITABLE) as error:
             self._failed(error)
             return False
         return True
@@ -291,7 +300,7 @@ class Checkpoint:
 
     # ------------------------------------------------------------ faults
 
-    def _failed(self, error: OSError | CodecError) -> None:
+    def _failed(self, error: Exception) -> None:
         """Say once that something could not be written."""
         if not self._fault:
             self._fault = getattr(error, "strerror", None) or first_line(error)
@@ -445,6 +454,13 @@ def _damaged(where: str, why: object) -> FitError:
 
 def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.log")
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove files that processes which were killed had not written to the end."""
+    for file in path.parent.glob(f"{escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            file.unlink()
 
 
 @contextmanager

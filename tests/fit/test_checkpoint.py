@@ -471,6 +471,15 @@ def test_a_path_that_cannot_be_written_is_said_before_any_evaluation():
     assert density.n_logp_evals == 0
 
 
+def test_files_that_a_kill_left_unfinished_are_removed(tmp_path):
+    path, rest = tmp_path / "fit.checkpoint", tmp_path / "fit.checkpoint.12345.tmp"
+    for _ in range(2):
+        rest.write_text("half of a")
+        with pytest.raises(Killed):
+            fit_density(TARGET.density(), LOOSE, report=killing(4), checkpoint=Checkpoint(path))
+        assert not rest.exists()
+
+
 def test_two_fits_cannot_share_a_file(tmp_path):
     path = tmp_path / "fit.checkpoint"
 
