@@ -38,7 +38,7 @@ class Bar:
 def test_stages_move_the_bar_on_and_never_beyond_its_end(
     four_modes, four_modes_fit, monkeypatch, n_stages
 ):
-    def fit_density(density, config, report, share):
+    def fit_density(density, config, report, share, checkpoint):
         for i in range(n_stages):
             report(f"stage {i}", f"about stage {i}")
             report("stage 0", "again")
