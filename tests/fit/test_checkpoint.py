@@ -54,6 +54,8 @@ def left(n, rng):
     return rng.normal(-3.0, 1.5, (n, 2))
 
 
+# Climbs without the gradient take most of the time of this case.
+STEPPED = {"modes": mm.ModeSearch(screening=0, max_starts=64), "challenge": False}
 CASES = {
     "first answer": (TARGET.density, {}),
     "symmetric": (MIRRORED.density, {"symmetry": mm.Symmetry((-np.eye(2),))}),
@@ -61,10 +63,7 @@ CASES = {
     "banana": (Banana(2, bend=1.0, noise=0.3).density, {"challenge": False}),
     "no gradient": (lambda: TARGET.density(gradient=False), {}),
     "raising": (lambda: Density(raising, 2, prior=WideNormal(2)), {}),
-    "steps": (
-        lambda: Density(stepped, 2, prior=left),
-        {"modes": mm.ModeSearch(screening=0), "challenge": False},
-    ),
+    "steps": (lambda: Density(stepped, 2, prior=left), STEPPED),
     "limit": (TARGET.density, {"max_evals": 3000}),
     "lrds": (TARGET.density, {"generator": "lrds", "max_evals": 30_000}),
     "units": (lambda: density_of(wells()), {"structure": mm.Structure(units=["d", "v"])}),
