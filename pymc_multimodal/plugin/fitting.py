@@ -104,7 +104,13 @@ def fit_model(
             try:
                 _start_workers(density, run, progress)
                 progress.watch(density)
-                fit = fit_density(density, config, report=progress.report, share=share)
+                fit = fit_density(
+                    density,
+                    config,
+                    report=progress.report,
+                    share=share,
+                    checkpoint=run.checkpoint,
+                )
                 interrupts.hold()
             finally:
                 density.close()

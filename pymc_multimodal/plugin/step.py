@@ -64,7 +64,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
         evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
-        workers, progressbar, progressbar_theme, quiet, compile_kwargs.
+        checkpoint, workers, progressbar, progressbar_theme, quiet, compile_kwargs.
         `random_seed` is the seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains.
         `workers` share the evaluations of the fit, not those of the chains.
 
@@ -78,9 +78,12 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         If the model cannot be sampled: no free variables, discrete ones, a random log density,
         only a part of the variables, or no finite starting point.
     FitError
-        If `fit` was made for another model or other data, or a worker process died.
+        If `fit` was made for another model or other data, or a worker process died; if the
+        checkpoint is damaged, or of another fit.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
+    OSError
+        If the checkpoint cannot be written, or read.
 
     Notes
     -----
@@ -126,10 +129,10 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         super().__init__(list(model.value_vars), {}, blocked=True, rng=rng)
         self.tune = False
         if fit is None:
-            config = fit_config(owner, fit_settings, quiet=run.quiet)
+            config = fit_config(owner, fit_settings, quiet=run.quiet, seed=run.seed)
             self.density, self.fit = fit_model(continuous, config, run)
         else:
-            self.fit = refuse_beside_fit(owner, fit, fit_settings)
+            self.fit = refuse_beside_fit(owner, fit, fit_settings, run)
             self.density = load_fit(continuous, fit, run)
         # PyMC's chain processes are daemons, which cannot start processes of their own.
         self.density.workers = 1

@@ -19,6 +19,7 @@ from pymc_multimodal.target.functions import SplitFunction, TermFunction, same_o
 from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import CallTimes, Limits
 from pymc_multimodal.target.protocol import OutputModel, TermModel
+from pymc_multimodal.target.run_log import KEPT_SECONDS, RunLog, Stored
 from pymc_multimodal.target.values import growing_chunks, values_of
 from pymc_multimodal.target.workers import WorkerPool
 
@@ -87,6 +88,8 @@ class Density:
         All evaluations, where each is dear (`keep_history`).
     outputs : OutputModel or None
         The simulator whose outputs are evaluated with the log density (`expose_outputs`).
+    log : RunLog
+        What the fit under way has measured, and evaluated since its last checkpoint.
     resolution : float
         Relative rounding error of the floating-point type that `function` computes in.
     """
@@ -127,6 +130,7 @@ class Density:
         self.value_seconds = 0.0
         self.history: History | None = None
         self.outputs: OutputModel | None = None
+        self.log = RunLog()
         self._terms_of = terms
         self._term_model: TermModel | None = None
         self._chunk = chunk
@@ -137,7 +141,7 @@ class Density:
         """Leave out what belongs to this process, and the model behind prior and point names."""
         dropped = ("prior", "points_by_name", "split", "last_error", "hung", "history", "_pool",
                    "_terms_of", "_term_model")  # fmt: skip
-        fresh = {"limits": Limits(), "_times": CallTimes()}
+        fresh = {"limits": Limits(), "_times": CallTimes(), "log": RunLog()}
         return {**self.__dict__, **dict.fromkeys(dropped), **fresh}
 
     # -------------------------------------------------------------- evaluation
@@ -216,7 +220,7 @@ class Density:
         chunks = growing_chunks(np.ascontiguousarray(x, dtype=float), max(self._chunk, CHUNK))
         try:
             results = [
-                self._counted(chunk, partial(self._here, chunk, function), False)
+                self._counted(chunk, partial(self._here, chunk, function), False, "values")
                 for chunk in chunks
             ]
         finally:
@@ -258,7 +262,12 @@ class Density:
         model.prepare()
         x, function = np.ascontiguousarray(x, dtype=float), TermFunction(model)
         parts = [x[i : i + TERM_CHUNK] for i in range(0, len(x), TERM_CHUNK)]
-        results = [self._counted(p, partial(self._here, p, function), False) for p in parts]
+        results = [
+            self._counted(
+                p, self.log.take("terms", p) or partial(self._here, p, function), False, "terms"
+            )
+            for p in parts
+        ]
         self._tallied(results)
         if len(results) == 1:
             return results[0].grad
@@ -360,10 +369,16 @@ class Density:
 
     def _computed(self, x: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
         chunks = [x[i : i + chunk] for i in range(0, len(x), chunk)]
+        kind = "function" if self.outputs is None else "outputs"
+        known = [self.log.take(kind, part) for part in chunks]
+        new = [part for part, stored in zip(chunks, known, strict=True) if stored is None]
         # Closing the results stops workers from beginning chunks that nobody waits for.
-        with closing(self._results(chunks)) as pending:
-            following = partial(next, pending)
-            results = [self._counted(part, following, self.has_gradient) for part in chunks]
+        with closing(self._results(new)) as pending:
+            following, gradient = partial(next, pending), self.has_gradient
+            results = [
+                self._counted(part, stored or following, gradient, kind)
+                for part, stored in zip(chunks, known, strict=True)
+            ]
         width = self.dim if self.has_gradient else 0
         width = width if self.outputs is None else self.outputs.n_outputs
         second = np.empty((len(x), width))
@@ -383,19 +398,30 @@ class Density:
         return np.where(np.isfinite(logp), logp, -np.inf)
 
     def _counted(
-        self, chunk: np.ndarray, evaluated: Callable[[], Evaluation], gradient: bool
+        self,
+        chunk: np.ndarray,
+        evaluated: Callable[[], Evaluation] | Stored,
+        gradient: bool,
+        kind: str,
     ) -> Evaluation:
-        """Evaluate a chunk and count it; the limits are checked before."""
+        """Evaluate a chunk, unless it is stored, and count it; the limits are checked before."""
         self.check_limits(len(chunk))
         began = time.monotonic()
-        try:
-            evaluation = evaluated()
-        except EvaluationHung as error:
-            self.hung = error
-            raise LimitReached from error
-        self.seconds += time.monotonic() - began
+        if isinstance(evaluated, Stored):
+            evaluation, seconds = evaluated.evaluation, evaluated.seconds
+        else:
+            try:
+                evaluation = evaluated()
+            except EvaluationHung as error:
+                self.hung = error
+                raise LimitReached from error
+            seconds = time.monotonic() - began
+        self.seconds += seconds
         self.n_logp_evals += len(chunk)
         self.n_grad_evals += len(chunk) if gradient else 0
+        dear = self.workers * self.seconds >= KEPT_SECONDS * self.n_logp_evals
+        if (dear or self.history is not None) and not isinstance(evaluated, Stored):
+            self.log.add(kind, chunk, evaluation, seconds)
         return evaluation
 
     def _results(self, chunks: list[np.ndarray]) -> Generator[Evaluation, None, None]:
