@@ -28,7 +28,7 @@ from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
 from pymc_multimodal.search import check_points, given_by_array, given_by_name
 from pymc_multimodal.status import counted, told
-from pymc_multimodal.target import Density, Structure
+from pymc_multimodal.target import Density, Structure, engine_name
 
 __all__ = ["continuous_model", "fit_model", "load_fit"]
 
@@ -153,11 +153,12 @@ def _start_workers(density: Density, run: RunOptions) -> None:
 
     They compile the model, too: like compiling it here, that is not counted.
     """
-    if density.workers > 1 and not run.quiet:
-        _log.info(
-            "Starting %s, each of which loads the model; limits do not count this time.",
-            counted(density.workers, "worker"),
-        )
+    if density.shared and not run.quiet:
+        if isinstance(density.workers, int):
+            text = f"Starting {counted(density.workers, 'worker')}, each of which loads the model"
+        else:
+            text = f"{engine_name(density.workers)} evaluates, and its workers load the model"
+        _log.info("%s; limits do not count this time.", text)
     density.start_workers()
 
 

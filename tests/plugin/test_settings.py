@@ -26,7 +26,7 @@ def test_help_shows_all_keywords_with_their_defaults(function):
     assert set(parameters) >= SHARED | {"model"}
     assert not any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     assert parameters["target_se"].default == FitConfig().target_se
-    assert parameters["workers"].default == 1
+    assert parameters["workers"].default is None
     assert parameters["modes"].default is None
     for name in SHARED:
         assert name in mm.FitSettings.__doc__, "each keyword is documented there"
