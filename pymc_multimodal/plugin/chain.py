@@ -1,4 +1,4 @@
-"""Chains of kept draws: the state of one chain of the step method, and what a draw records."""
+"""The state of one chain of the step method between two draws."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from pymc_multimodal import kernel
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.foresight import foreseeable, foreseen
+from pymc_multimodal.plugin.record import record
 from pymc_multimodal.target import Target
 
-__all__ = ["Chain", "advance", "record"]
+__all__ = ["Chain", "advance"]
 
 # Proposals that a chain evaluates in one batch, at least; each is used for one jump. A batch costs
 # little more than one evaluation. Conventional: two chunks of `Density`.
@@ -33,6 +35,9 @@ class Chain:
         Of these, how many were used for jumps.
     n_draws : int
         Draws made.
+    known : Target or None
+        What knows the points that draws before number `known_until` are likely to need.
+    known_until : int
     """
 
     state: kernel.ChainState | None = None
@@ -40,10 +45,18 @@ class Chain:
     proposals: kernel.ChainState | None = None
     n_used: int = 0
     n_draws: int = 0
+    known: Target | None = None
+    known_until: int = 0
 
 
 def advance(
-    fit: Fit, target: Target, chain: Chain, point: np.ndarray, rng: np.random.Generator
+    fit: Fit,
+    target: Target,
+    chain: Chain,
+    point: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    alone: bool = True,
 ) -> tuple[Chain, dict[str, float | int]]:
     """Make one draw.
 
@@ -57,6 +70,8 @@ def advance(
         PyMC's current point. A chain begins at a draw inside of a mode and not at PyMC's initial
         point; later it continues from another point than its own last draw if PyMC gives one.
     rng : numpy.random.Generator
+    alone : bool
+        Whether nothing else takes numbers from `rng`: draws can then be foreseen.
 
     Returns
     -------
@@ -72,6 +87,13 @@ def advance(
         # The comparison is in the type of the variables, to which PyMC has rounded the draw.
         state = kernel.init(target, fit.kernel, point[None], rng)
     chain, proposed = _take_proposals(fit, target, chain, rng)
+    if alone and foreseeable(fit, target.density):
+        if chain.known is None or chain.n_draws >= chain.known_until:
+            until = chain.n_draws + PROPOSALS_AT_ONCE
+            known = foreseen(fit, target, state, range(chain.n_draws, until), rng)
+            chain = replace(chain, known=known, known_until=until)
+        assert chain.known is not None
+        target = chain.known
     state, accepted = kernel.step(target, fit.kernel, state, proposed, rng, chain.n_draws)
     x, stats = record(fit, state, accepted, rng)
     chain = replace(chain, state=state, shown=x[0], n_draws=chain.n_draws + 1)
@@ -89,32 +111,3 @@ def _take_proposals(
     assert chain.proposals is not None
     taken = kernel.rows(chain.proposals, slice(chain.n_used, chain.n_used + n))
     return replace(chain, n_used=chain.n_used + n), taken
-
-
-def record(
-    fit: Fit, state: kernel.ChainState, accepted: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Turn the state of n chains into draws.
-
-    Parameters
-    ----------
-    fit : Fit
-    state : kernel.ChainState
-    accepted : array of shape (n,)
-        Share of the jumps that each chain accepted.
-    rng : numpy.random.Generator
-        Chooses the images that are shown where the posterior is symmetric.
-
-    Returns
-    -------
-    x : array of shape (n, d)
-    stats : dict of arrays of shape (n,)
-        Log density, mode, acceptance, and log ratio of the density to the proposal's.
-    """
-    points = fit.randomise_image(state.points, rng)
-    return points.x, {
-        "lp": points.logp,
-        "mode": points.region,
-        "accepted": accepted,
-        "log_ratio": state.log_ratio,
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -148,6 +149,7 @@ class Density:
         self.chunk = _chunk_of(function) if chunk is None else chunk
         self._times = CallTimes()
         self._pool: WorkerPool | EnginePool | None = None
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, and the model behind prior and point names."""
@@ -165,7 +167,9 @@ class Density:
     @property
     def shared(self) -> bool:
         """Whether other processes than this one evaluate."""
-        return not isinstance(self.workers, int) or self.workers > 1
+        # A process that was forked has neither the pipes nor the engine.
+        here = self._process == os.getpid()
+        return here and (not isinstance(self.workers, int) or self.workers > 1)
 
     @property
     def n_workers(self) -> int:

@@ -91,6 +91,12 @@ class WorkerPool:
         self._sent = 0
         self._content = packed(function, names, f"the workers={n_workers} processes").content
         self._lost: set[int] = set()
+        self._process = os.getpid()
+
+    def __del__(self) -> None:
+        """Stop the processes; not those of the process that this one was forked from."""
+        if getattr(self, "_workers", None) and self._process == os.getpid():
+            self.close()
 
     def evaluate(
         self,
