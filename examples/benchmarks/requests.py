@@ -1,10 +1,10 @@
 """Ideal speed-up of fits and draws by workers, from the requests for evaluations alone.
 
 Nothing is timed. An engine without processes counts the points of each request, as they come from
-`pymc_multimodal.sample`: the fit, and the draws. If each evaluation takes as long, and sending takes
-no time, W workers need ``ceil(n / W)`` rounds for a request of n points that go to workers one by
-one. The ideal speed-up is the number of evaluations over the number of rounds. Evaluations count as
-dear ones, and points are not screened, which would be in large requests. Run it with::
+`pymc_multimodal.sample`: the fit, and the draws. If each evaluation takes as long, and sending
+takes no time, W workers need ``ceil(n / W)`` rounds for a request of n points that go to workers
+one by one. The ideal speed-up is the number of evaluations over the number of rounds. Evaluations
+count as dear ones, and points are not screened, which would be in large requests. Run it with::
 
     python examples/benchmarks/requests.py --seeds 3
     python examples/benchmarks/requests.py --names two_modes,plume --stages
@@ -64,7 +64,7 @@ def log_mixture(x: np.ndarray, means: np.ndarray, xp=np):
 
 
 def mixture(means: np.ndarray, gradient: bool) -> pm.Model:
-    """Normals with or without gradient."""
+    """Return normals with or without gradient."""
     with pm.Model() as model:
         x = pm.Normal("x", 0.0, PRIOR_SD, shape=means.shape[1])
         if gradient:
@@ -201,7 +201,8 @@ def main() -> None:
             if worst is None or speed_ups(found)[0] < speed_ups(worst)[0]:
                 worst = found
         assert worst is not None
-        print(row(CASES[name][0], worst), flush=True)
+        print(row(CASES[name][0], worst))
+        print(row("    fit alone", [r for r in worst if r[0] != "draws"]), flush=True)
         if args.stages:
             for stage in dict.fromkeys(stage for stage, _ in worst):
                 print(row(f"    {stage}", [r for r in worst if r[0] == stage]))

@@ -279,8 +279,7 @@ class EnginePool:
             If the engine takes no tasks, or a worker has another version, or cannot load the
             function.
         """
-        nothing = np.empty((0, len(self.names)))
-        given = {self._sent + i: _Given((nothing,)) for i in range(self.n_workers)}
+        given = {self._sent + i: _Given(()) for i in range(self.n_workers)}
         self._sent += len(given)
         for _ in self._answers(given, CallTimes(), values=False):
             pass
@@ -377,8 +376,7 @@ class EnginePool:
                 task.content = self._payload.content
                 waiting.appendleft(number)
                 continue
-            if sum(map(len, task.calls)):
-                times.took(answer.slowest)
+            times.took(answer.slowest)
             del given[number]
             yield number, answer.found
 
@@ -499,5 +497,4 @@ class EnginePool:
 
 
 def _points(calls: Sequence[np.ndarray], names: Sequence[str]) -> str:
-    x = np.concatenate(calls)
-    return points_text(x, names) if len(x) else "no points yet"
+    return points_text(np.concatenate(calls), names) if calls else "no points yet"
