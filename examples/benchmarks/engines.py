@@ -2,7 +2,8 @@
 
 A model is sampled by one process, by two and three of the fit's own, and by an engine with two
 workers: the draws have to be the same bit for bit. Printed are the tasks, the times that the model
-was sent, its size, and the bytes of a task without it. Run it with::
+was sent, its size, the bytes of a task without it, and what a task of one point costs the main
+process. Run it with::
 
     python examples/benchmarks/engines.py --engine futures
     python examples/benchmarks/engines.py --engine dask
@@ -21,6 +22,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -32,10 +34,13 @@ import pymc as pm
 
 import pymc_multimodal as mm
 from pymc_multimodal._compat import get_dataset
+from pymc_multimodal.target import Density
 from pymc_multimodal.target.engines import JoblibBackend, following_joblib
 from pymc_multimodal.target.tasks import Answer, Task
 
 N_WORKERS = 2
+# Points by which the cost of a task is measured.
+POINTS = 500
 
 
 class Measured:
@@ -141,6 +146,32 @@ def draws(model: pm.Model, workers: Any) -> np.ndarray:
     return get_dataset(idata, "posterior")["slope"].values
 
 
+def quick(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a normal log density, and its gradient."""
+    return -0.5 * np.sum(x**2, axis=1), -x
+
+
+def seconds_of_a_task(engine: Any) -> float:
+    """CPU seconds of the main process for a task of one point."""
+    density = Density(quick, 6, chunk=1, workers=Unjoined(engine))
+    density.start_workers()
+    x = np.random.default_rng(1).standard_normal((POINTS, 6))
+    began = time.process_time()
+    density.logp(x)
+    return (time.process_time() - began) / POINTS
+
+
+class Unjoined(Measured):
+    """An engine with so many workers that calls are not joined to tasks, as where each is dear."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine)
+        self.n_workers = POINTS
+
+    def _count(self, task: Task) -> None:
+        pass
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", required=True)
@@ -157,12 +188,14 @@ def main() -> None:
     with opened(args.engine) as engine:
         measured = Measured(engine)
         same = np.array_equal(draws(model, measured), alone)
+        cost = seconds_of_a_task(engine)
     print(f"{args.engine}, {N_WORKERS} workers, same draws: {same}")
     print(
         f"{measured.tasks} tasks of {measured.task_bytes / max(measured.tasks, 1):.0f} bytes each; "
         f"the model was sent {measured.models} times, "
         f"{measured.model_bytes / max(measured.models, 1):.0f} bytes each"
     )
+    print(f"a task of one point costs the main process {1e3 * cost:.2f} CPU ms")
     sys.exit(not same)
 
 

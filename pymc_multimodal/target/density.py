@@ -165,6 +165,11 @@ class Density:
         return self.chunk < CHUNK
 
     @property
+    def last_seconds(self) -> float:
+        """Seconds of the last call of the function, where it was made: sending is left out."""
+        return self._times.last
+
+    @property
     def shared(self) -> bool:
         """Whether other processes than this one evaluate."""
         # A process that was forked has neither the pipes nor the engine.

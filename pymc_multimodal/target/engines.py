@@ -126,6 +126,9 @@ def following_joblib() -> JoblibBackend | int:
     if joblib is None:
         return 1
     backend, n_jobs = joblib.get_active_backend()
+    if backend.nesting_level:
+        # A worker of joblib, in which nobody has asked for more.
+        return 1
     default = type(backend).__name__ == "LokyBackend"
     if n_jobs is None:
         if default:

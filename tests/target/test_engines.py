@@ -230,6 +230,12 @@ def test_joblib_is_followed_where_a_backend_is_active(rng):
     assert following_joblib() == 1
 
 
+def test_workers_of_joblib_start_no_workers():
+    """A user's loop over models in joblib has as many processes as were asked for."""
+    calls = [joblib.delayed(following_joblib)() for _ in range(2)]
+    assert joblib.Parallel(n_jobs=2, backend="threading")(calls) == [1, 1]
+
+
 # ------------------------------------------------------------------ faults
 
 
