@@ -186,7 +186,8 @@ def row(name: str, requests: Sequence[tuple[str, list[int]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--names", default=",".join(CASES))
+    # The last one spends minutes of CPU time on its emulator.
+    parser.add_argument("--names", default=",".join(list(CASES)[:-1]))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--stages", action="store_true", help="a line for each stage")
     args = parser.parse_args()

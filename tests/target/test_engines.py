@@ -409,7 +409,10 @@ def _alive(pid):
 def real(request):
     """An engine of another library with two processes; skipped where the library is missing."""
     if request.param == "loky":
-        yield joblib.externals.loky.get_reusable_executor(2)
+        executor = joblib.externals.loky.get_reusable_executor(2)
+        yield executor
+        # joblib itself cannot use it: it has none of joblib's folders.
+        executor.shutdown()
     elif request.param == "joblib":
         with joblib.parallel_config("loky", n_jobs=2):
             yield following_joblib()
