@@ -23,8 +23,10 @@ __all__ = [
     "Kernel",
     "LocalMove",
     "Move",
+    "chain_draws",
     "choose",
     "choose_jumps",
+    "draws_ahead",
     "init",
     "jump_acceptance",
     "make_kernel",
@@ -325,6 +327,112 @@ def step(
             accepted += share * (move_.proposals if kernel.jumps else 1 / len(kernel.moves))
         first = last
     return state, accepted / max(kernel.jumps, 1)
+
+
+def chain_draws(
+    target: Target,
+    kernel: Kernel,
+    state: ChainState,
+    offered: ChainState,
+    rng: np.random.Generator,
+    draw: int,
+) -> tuple[ChainState, np.ndarray]:
+    """Make several draws of one chain; the same as `step` for each of them, but sooner.
+
+    Parameters
+    ----------
+    target : Target
+    kernel : Kernel
+    state : ChainState
+        Of one chain.
+    offered : ChainState
+        ``n * kernel.jumps`` fresh proposals, for n draws; without jumps, one draw is made.
+    rng : numpy.random.Generator
+    draw : int
+        Number of the first draw, for the rhythm of the moves.
+
+    Returns
+    -------
+    states : ChainState
+        Rows 0 to n - 1 are the draws.
+    accepted : array of shape (n,)
+        Share of the jumps that were accepted.
+    """
+    m = kernel.jumps
+    n = len(offered) // m if m else 1
+    parts: list[ChainState] = []
+    shares: list[np.ndarray] = []
+    done = 0
+    while done < n:
+        run = 0
+        while done + run < n and _only_jumps(kernel, draw + done + run):
+            run += 1
+        proposed = rows(offered, slice(done * m, (done + max(run, 1)) * m))
+        if run:
+            part, share = _jumps_alone(state, proposed, m, rng)
+        else:
+            part, share = step(target, kernel, state, proposed, rng, draw + done)
+        parts.append(part)
+        shares.append(share)
+        state = rows(part, slice(-1, None))
+        done += max(run, 1)
+    return (parts[0] if len(parts) == 1 else _joined(parts)), np.concatenate(shares)
+
+
+def draws_ahead(kernel: Kernel, draw: int, most: int) -> int:
+    """Return how many draws from number `draw` on need at most one other move than jumps.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    draw : int
+    most : int
+        Largest number that is returned, at least 1.
+    """
+    n = 1
+    while n < most and _only_jumps(kernel, draw + n):
+        n += 1
+    return n
+
+
+def _only_jumps(kernel: Kernel, draw: int) -> bool:
+    """Whether a draw consists of the attempts of a single `Jump`."""
+    due = [m for m, every in zip(kernel.moves, kernel.every, strict=True) if draw % every == 0]
+    return len(due) == 1 and isinstance(due[0], Jump) and due[0].proposals == kernel.jumps
+
+
+def _jumps_alone(
+    state: ChainState, offered: ChainState, attempts: int, rng: np.random.Generator
+) -> tuple[ChainState, np.ndarray]:
+    """Make draws of one chain by jumps, as `Jump` does; NumPy's calls cost more than a jump."""
+    log_u = np.log(rng.random(len(offered))).tolist()
+    ratio, current = offered.log_ratio.tolist(), float(state.log_ratio[0])
+    at, taken, path, shares = 0, 0, [], []
+    for j, (proposed, bound) in enumerate(zip(ratio, log_u, strict=True), 1):
+        # False where both are minus infinity.
+        if bound < proposed - current:
+            at, current, taken = j, proposed, taken + 1
+        if j % attempts == 0:
+            path.append(at)
+            shares.append(taken / attempts)
+            taken = 0
+    which = np.array(path)
+    both = _joined([state, offered])
+    return ChainState(both.points.take(which), both.minus_log_q[which]), np.array(shares)
+
+
+def _joined(parts: list[ChainState]) -> ChainState:
+    """Return the rows of several states."""
+    points = [part.points for part in parts]
+    return ChainState(
+        MoveState(
+            np.concatenate([p.x for p in points]),
+            np.concatenate([p.logp for p in points]),
+            np.concatenate([p.grad for p in points]),
+            np.concatenate([p.region for p in points]),
+        ),
+        np.concatenate([part.minus_log_q for part in parts]),
+    )
 
 
 def rows(state: ChainState, which: slice) -> ChainState:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.search import Search, StartDistribution
+    from pymc_multimodal.status import Status
 
 __all__ = [
     "Judged",
@@ -96,6 +97,8 @@ class Judged:
     verdict : Verdict
     weights : Weights
         By the judged draws; their errors are unknown if the verdict is not good.
+    search_statuses : tuple of Status
+        What the search of the true density says of itself, if there was one.
     """
 
     found: Emulated
@@ -103,6 +106,7 @@ class Judged:
     sample: WeightedSample
     verdict: Verdict
     weights: Weights
+    search_statuses: tuple[Status, ...] = ()
 
 
 def price_density(run: Run) -> float | None:
@@ -229,7 +233,8 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
         begun = Emulated(emulator, np.inf, 0, (known.x, known.outputs, known.logp))
         return refine(density, begun, search.distribution, plan, rng, _reporter(run))
 
-    return _until_good(run, plan, search.distribution, begin)
+    judged = _until_good(run, plan, search.distribution, begin)
+    return None if judged is None else replace(judged, search_statuses=modes.statuses)
 
 
 def _tell(run: Run, plan: Plan) -> None:

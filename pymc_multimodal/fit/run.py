@@ -194,14 +194,19 @@ class Run:
 
     @contextmanager
     def recorded(self, step: str) -> Iterator[None]:
-        """Write an entry in the journal when a step ends, however it ends."""
-        evals, began, outcome = self.evals, time.monotonic(), "stopped"
+        """Write an entry in the journal when a step ends, however it ends.
+
+        The cost of steps that are recorded inside of it is theirs alone.
+        """
+        evals, began, outcome, first = self.evals, time.monotonic(), "stopped", len(self.journal)
         try:
             yield
             outcome = "done"
         finally:
-            cost = (self.evals - evals, time.monotonic() - began)
-            self.journal = (*self.journal, Entry(step, outcome, *cost))
+            inner = self.journal[first:]
+            evals = self.evals - evals - sum(entry.evals for entry in inner)
+            seconds = time.monotonic() - began - sum(entry.seconds for entry in inner)
+            self.journal = (*self.journal, Entry(step, outcome, evals, seconds))
 
     def seconds(self) -> dict[str, float]:
         """Return the wall-clock seconds of each step."""

@@ -18,7 +18,7 @@ from pymc_multimodal.model.locations import rows_of
 from pymc_multimodal.model.outputs import split_at_outputs
 from pymc_multimodal.model.prior import PriorDraws
 from pymc_multimodal.model.terms import terms_of
-from pymc_multimodal.target import Density
+from pymc_multimodal.target import CHUNK, Density
 
 __all__ = ["density_of"]
 
@@ -72,6 +72,7 @@ def density_of(
         split=None if isinstance(model, MarginalModel) else split,
         terms=partial(terms_of, model, point, compile_kwargs or {}, graph),
         workers=workers,
+        chunk=function.chunk or CHUNK,
     )
 
 

@@ -25,6 +25,7 @@ from pytensor.gradient import DisconnectedInputError, NullTypeGradError
 from pytensor.graph.replace import vectorize_graph
 
 from pymc_multimodal.model.layout import flatten
+from pymc_multimodal.model.padded import PaddedFunction, is_jax
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target.density import DEAR_SECONDS
 
@@ -72,14 +73,12 @@ class CompiledDensity:
     ----------
     price : float
         Seconds of the evaluation of one point, as `measure` found; 0 before.
-    chunk : int
-        Points of a call, where one is dear.
     """
 
     def __init__(
         self, function: Any, has_gradient: bool, dtype: str, rowwise: bool, example: np.ndarray
     ) -> None:
-        self.price, self.chunk = 0.0, 1
+        self.price, self._dear_chunk = 0.0, 1
         self.function = function
         self.has_gradient = has_gradient
         self.dtype = dtype
@@ -87,6 +86,18 @@ class CompiledDensity:
         self.example = example
         # A PyTensor function is not safe for threads: it stores input and results in itself.
         self._lock = threading.Lock()
+
+    @property
+    def chunk(self) -> int | None:
+        """Points of one call; None where the number makes no difference."""
+        if self.price >= DEAR_SECONDS:
+            return self._dear_chunk
+        return self.function.sizes[0] if isinstance(self.function, PaddedFunction) else None
+
+    def check_process(self) -> None:
+        """Raise `FitError` in a process in which the function cannot run."""
+        if isinstance(self.function, PaddedFunction):
+            self.function.check_process()
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Evaluate rows of shape (n, d)."""
@@ -100,11 +111,17 @@ class CompiledDensity:
         are then evaluated in the same calls.
         """
         try:
+            if isinstance(self.function, PaddedFunction):
+                # A call for fewer points takes as long.
+                self._dear_chunk = self.function.sizes[-1]
+                least = np.repeat(self.example[:1], self._dear_chunk, axis=0)
+                self.price = _quickest(self, least) / self._dear_chunk
+                return
             self.price = _quickest(self, self.example[:1])
             if DEAR_SECONDS <= self.price < LONG_SECONDS and not self.rowwise:
                 block = np.repeat(self.example[:1], BLOCK, axis=0)
                 work = _quickest(self, block) / (BLOCK * self.price)
-                self.chunk = BLOCK if work < SHARED_WORK else 1
+                self._dear_chunk = BLOCK if work < SHARED_WORK else 1
         except (Exception, SystemExit):
             _log.debug("The model raised where its price was measured.", exc_info=True)
 
@@ -290,7 +307,12 @@ def compile_rows(
     try:
         batched = vectorize_graph(list(graphs), rows)
         function = pm.compile(list(rows.values()), batched, **kwargs)
-        function(*(np.stack([x, x]).astype(v.dtype) for v, x in examples.items()))
+        if is_jax(kwargs.get("mode")):
+            function = PaddedFunction(function)
+        two = [np.stack([x, x]).astype(v.dtype) for v, x in examples.items()]
+        function(*two)
+        if isinstance(function, PaddedFunction):
+            function.limit_sizes(*two)
         return function, list(batched)
     except (Exception, SystemExit):
         # Some Ops (IfElse) cannot be vectorised.

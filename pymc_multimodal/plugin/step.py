@@ -171,6 +171,7 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     def _begin_chain(self, rng: np.random.Generator) -> None:
         # PyMC spawns the generators of its chains from its seed in the way in which a fit spawns
         # those of its stages: with one seed for both, the random numbers would be the same.
+        self.density.check_process()
         self.rng = np.random.default_rng(rng.integers(2**32, size=4, dtype=np.uint32))
         self._chain, self._record_is_due = Chain(), True
 

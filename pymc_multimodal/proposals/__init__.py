@@ -24,7 +24,7 @@ from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.flow import FlowDensity, Network
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
-from pymc_multimodal.proposals.many import Terms, largest_terms, log_mixture, log_terms
+from pymc_multimodal.proposals.many import Terms, WeightedDensities
 from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
@@ -53,15 +53,13 @@ __all__ = [
     "ScoreGenerator",
     "ScoreLangevin",
     "Terms",
+    "WeightedDensities",
     "defensive_mixture",
     "expected_acceptance",
     "factor",
     "fit_em",
     "fit_stored",
     "laplace",
-    "largest_terms",
-    "log_mixture",
-    "log_terms",
     "resolve",
     "split_chains",
 ]

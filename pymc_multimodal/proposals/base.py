@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from pymc_multimodal.proposals.many import log_mixture
+from pymc_multimodal.proposals.many import WeightedDensities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,7 +241,11 @@ class RegionalMixture(Generator):
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the mixture at points of shape (n, d), shape (n,)."""
-        return log_mixture(self.densities, np.log(self.weights), x)
+        return self._weighted.log_density(x)
+
+    @cached_property
+    def _weighted(self) -> WeightedDensities:
+        return WeightedDensities(self.densities, np.log(self.weights))
 
     def _sample(
         self, n: int, rng: np.random.Generator, densities: tuple[RegionDensity, ...]

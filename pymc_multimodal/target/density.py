@@ -260,7 +260,7 @@ class Density:
                 self._in_chunks(x, self.chunk, results, values=True)
             else:
                 function = values_of(self.function)
-                for chunk in growing_chunks(x, CHUNK):
+                for chunk in growing_chunks(x, max(self.chunk, CHUNK)):
                     results.append(
                         self._counted(chunk, partial(self._here, chunk, function), False)
                     )
@@ -489,6 +489,12 @@ class Density:
             make = WorkerPool if isinstance(self.workers, int) else EnginePool
             self._pool = make(self.function, self.workers, self.names)
         return self._pool
+
+    def check_process(self) -> None:
+        """Raise `FitError` if the function cannot run in this process, a copy of its own."""
+        check = getattr(self.function, "check_process", None)
+        if check is not None:
+            check()
 
     def close(self) -> None:
         """Stop the worker processes, if any; the density can be used again afterwards.
