@@ -264,8 +264,9 @@ def _run_chains(
     n = chains * step.jumps  # proposals of one draw
     ahead = foreseeable(fit, density)
     each = max(n, chains if ahead else 1)  # evaluations of one draw
-    # Draws of which the proposals are evaluated together.
-    block = max(1, PROPOSALS_AT_ONCE // each)
+    # Draws of which the proposals are evaluated together. Those that are foreseen do not depend on
+    # how many these are: workers get one each.
+    block = max(1, max(PROPOSALS_AT_ONCE, density.n_workers if ahead else 1) // each)
     # Near a limit they are fewer: evaluations of a block that is cut off are lost.
     block = max(1, int(min(block, BLOCK_SHARE * density.room() / each)))
     done, tuned = -tune, tune
