@@ -270,7 +270,7 @@ class EnginePool:
         self._home = Home.here()
         single = any(callable(getattr(engine, n, None)) for n in ("submit", "apply_async"))
         self._adapter: _Futures | _Map = _Futures(engine) if single else _Map(engine)
-        self._sent = 0
+        self._sent, self._ready = 0, False
         self._own: WorkerPool | None = None
 
     def wait_until_ready(self) -> None:
@@ -286,6 +286,7 @@ class EnginePool:
         self._sent += len(given)
         for _ in self._answers(given, CallTimes(), values=False):
             pass
+        self._ready = True
 
     def evaluate(
         self,
@@ -318,6 +319,9 @@ class EnginePool:
         if self._own is not None:
             yield from self._own.evaluate(calls, times, values=values)
             return
+        if not self._ready:
+            # Else each task of the first request would ask for the function.
+            self.wait_until_ready()
         bundles = bundled(calls, self.n_workers, times.slowest)
         first, self._sent = self._sent, self._sent + len(bundles)
         given = {first + i: _Given(tuple(bundle)) for i, bundle in enumerate(bundles)}
@@ -398,6 +402,9 @@ class EnginePool:
         Tasks that were lost are given one at a time, when no other is under way: if one is lost
         again it is known.
         """
+        if isinstance(self._adapter, _Map) and flying:
+            # All answers are there: what is to be done again makes one request.
+            return
         batch: list[tuple[int, Task]] = []
         most = np.inf if isinstance(self._adapter, _Map) else IN_FLIGHT * self.n_workers
         numbers: list[int] = []

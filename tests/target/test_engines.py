@@ -96,6 +96,17 @@ def test_a_model_travels_once_to_a_worker(rng):
     assert len(engine.tasks) >= 100
 
 
+def test_a_first_request_is_one_request(rng):
+    """Also where workers were not started before, as after the outputs of a model are exposed."""
+    engine, shift = Here(n_workers=3), rng.standard_normal(3)
+    density = Density(lambda x: normal(x - shift), 3, workers=engine, chunk=1)
+    density.logp(points(rng))
+    sizes = [sum(map(len, t.calls)) for t in engine.tasks]
+    # Three that ask for the function, three that get it, and the points.
+    assert sizes == [0] * 6 + [1] * 100
+    assert sum(task.content is not None for task in engine.tasks) == 3
+
+
 def test_errors_of_the_model_are_those_of_points(rng):
     def function(x):
         if (x[:, 0] > 0).any():
