@@ -11,9 +11,10 @@ from pymc_multimodal.fit.conditioned import conditioned_fit
 from pymc_multimodal.fit.emulated import judge_outputs, price_density
 from pymc_multimodal.fit.emulated_fit import emulated_fit
 from pymc_multimodal.fit.finish import finish
+from pymc_multimodal.fit.forecast import forecast, preview
 from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
-from pymc_multimodal.fit.steps import STEPS, Step
+from pymc_multimodal.fit.steps import STEPS, FindModes, Step
 from pymc_multimodal.fit.structured import refuse_units, structured_fit
 from pymc_multimodal.search import begin_search
 from pymc_multimodal.status import GradientMisleads, LimitReached, SymmetryBroken
@@ -46,7 +47,8 @@ def fit_density(
     density : Density
     settings : FitConfig
     report : callable
-        ``report(stage, text)`` is called when a step begins.
+        ``report(stage, text)`` is called when a step begins. The stages "plan", "preview" and
+        "forecast" are no steps: their text says what is to come, or what has been found.
     share : float
         Part of the limits that the fit may use, in (0, 1].
 
@@ -105,6 +107,8 @@ def _run_steps(run: Run, price: float | None = None) -> Fit:
             if step is None:
                 return finish(state, run)
             state = run_step(step, state, run)
+            if step.name == FindModes.name and state.search.settled:
+                _foretell(state, run)
         except LimitReached:
             # The step's work is lost. The next step is one that is still allowed.
             assert step is not None
@@ -118,6 +122,13 @@ def _run_steps(run: Run, price: float | None = None) -> Fit:
             if state.presentable is None or run.interrupted:
                 raise
             run.interrupt()
+
+
+def _foretell(state: State, run: Run) -> None:
+    """Report what the search has found, and what the rest costs at least."""
+    for stage, text in (("preview", preview(state, run)), ("forecast", forecast(state, run))):
+        if text:
+            run.report(stage, text)
 
 
 def _with_known(search: Search, run: Run) -> Search:

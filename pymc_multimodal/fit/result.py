@@ -269,6 +269,30 @@ class Fit:
         """Independent starting points for n chains: local draws allocated by weight."""
         return draws_by_weight(self.draws, self.weights, n, rng)[0]
 
+    def log_ratios(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Log ratios of the density to the generator's at local draws, picked by weight.
+
+        The density is not evaluated: the draws keep its values.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        log_ratio : array of shape (n,)
+            Up to a constant; one path is drawn where proposals have paths.
+        mode : array of int, shape (n,)
+        """
+        x, logp = draws_by_weight(self.draws, self.weights, n, rng)
+        mode = self.label(x)
+        if self.orbits is not None and self.orbits.listed:
+            # The generator knows one cell, on which the density is that of all images.
+            x = self.orbits.cells.fold(x)
+            logp = logp + self.orbits.cells.log_multiplicity(x)
+        return logp + self.kernel.generator.minus_log_q(x, rng), mode
+
     def check_density(self, density: Density) -> None:
         """Raise if the density is not the one this fit was made for.
 

@@ -12,6 +12,7 @@ from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 from pymc.progress_bar import create_simple_progress
+from pymc.progress_bar.marimo_progress import in_marimo_notebook
 from rich.theme import Theme
 
 from pymc_multimodal import checks
@@ -85,10 +86,18 @@ class RunOptions:
         checks.flag(owner, "quiet", self.quiet)
         check_compile_kwargs(owner, self.compile_kwargs)
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress is shown."""
+        return bool(self.progressbar) and not self.quiet
+
     def progress(self) -> Any:
         """Make PyMC's progress bar, or one that shows nothing."""
-        shown = bool(self.progressbar) and not self.quiet
-        return create_simple_progress(shown, self.progressbar_theme)
+        return create_simple_progress(self.shows_progress, self.progressbar_theme)
+
+    def marimo_progress(self) -> Any:
+        """Make PyMC's progress bar for marimo, where Rich cannot write; None elsewhere."""
+        return self.progress() if in_marimo_notebook() else None
 
 
 class FitSettings(TypedDict, total=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.base import (
+    Diffuses,
     Generator,
     GeneratorConfig,
     Normalised,
@@ -33,6 +34,7 @@ from pymc_multimodal.proposals.stored_fit import fit_stored
 __all__ = [
     "LRDS",
     "ControlNetwork",
+    "Diffuses",
     "EllipticalMixture",
     "EnergyNetwork",
     "FlowDensity",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = [
+    "Diffuses",
     "Generator",
     "GeneratorConfig",
     "Normalised",
@@ -125,6 +126,18 @@ class RegionDensity(Normalised, Protocol):
     @property
     def undefended(self) -> RegionDensity:
         """The density without its heavy-tailed component."""
+        ...
+
+
+@runtime_checkable
+class Diffuses(Protocol):
+    """A generator that may turn noise into draws step by step."""
+
+    def diffuse(self, n: int, rng: np.random.Generator) -> np.ndarray | None:
+        """Return n paths from noise to uncorrected draws, shape (steps + 1, n, d); or None.
+
+        Circular coordinates are unrolled. None where nothing was learned that has a path.
+        """
         ...
 
 
