@@ -150,7 +150,7 @@ class FitSettings(TypedDict, total=False):
         with `submit`, `apply_async` or `map`, such as a ``ProcessPoolExecutor``, a
         ``dask.distributed.Client``, a ``multiprocessing.Pool``, a ray or an MPI pool. By default
         the backend of an active ``joblib.parallel_config``, or this process alone. They pay for
-        models with expensive evaluations (:doc:`clusters`). Processes are spawned: a script has to
+        models with expensive evaluations (:doc:`/clusters`). Processes are spawned: a script has to
         keep its calls under ``if __name__ == "__main__":``.
     progressbar : bool or str
         Whether to show progress. The styles of ``pm.sample``, such as ``"split"``, show it too.
