@@ -197,6 +197,8 @@ class Checkpoint:
         with _told(self.path):
             self._log.open(_log_of(self.path), number)
             run.density.log = self._log
+            # A clock decides how many points are evaluated in a call.
+            self._log.once("chunk", lambda: (run.density.chunk,))
             _remove_unfinished(self.path)
             try:
                 self._store(run, None, number)
@@ -225,6 +227,8 @@ class Checkpoint:
             run.take_up(kept.record, self._log.spent)
             self._log.measured.update(kept.record.measured)
             density.log = self._log
+            [chunk] = self._log.once("chunk", lambda: (density.chunk,))
+            density.chunk = int(chunk)
         if kept.history is not None:
             density.keep_history()
         if model is not None:

@@ -253,7 +253,7 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
 
 def _tell(run: Run, plan: Plan) -> None:
     """Report the plan, and what the draws after the fit cost."""
-    text = plan.described(run.density.workers)
+    text = plan.described(run.density.n_workers if run.density.shared else 1)
     if exact_draws(run):
         text += '. Each draw then costs one evaluation, and none with Emulation(draws="weighted")'
     run.report("plan", text)

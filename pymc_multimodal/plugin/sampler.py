@@ -27,13 +27,14 @@ from pymc_multimodal.plugin.arguments import (
     model_given,
     with_backend,
 )
-from pymc_multimodal.plugin.chain import record
 from pymc_multimodal.plugin.fitting import continuous_model, fit_model, load_fit
+from pymc_multimodal.plugin.foresight import foreseeable, foreseen
 from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data, with_discrete
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.keywords import without_refused
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.mixing import mixing_warning
+from pymc_multimodal.plugin.record import record
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     RunOptions,
@@ -269,19 +270,25 @@ def _run_chains(
     stats = {name: np.empty((chains, draws)) for name in ("lp", "accepted", "log_ratio")}
     stats["mode"] = np.empty((chains, draws), dtype=int)
     n = chains * step.jumps  # proposals of one draw
-    # Draws of which the proposals are evaluated together.
-    block = max(1, PROPOSALS_AT_ONCE // max(n, 1))
+    ahead = foreseeable(fit, density)
+    each = max(n, chains if ahead else 1)  # evaluations of one draw
+    # Draws of which the proposals are evaluated together. Those that are foreseen do not depend on
+    # how many these are: workers get one each.
+    block = max(1, max(PROPOSALS_AT_ONCE, density.n_workers if ahead else 1) // each)
     # Near a limit they are fewer: evaluations of a block that is cut off are lost.
-    block = max(1, int(min(block, BLOCK_SHARE * density.room() / max(n, 1))))
+    block = max(1, int(min(block, BLOCK_SHARE * density.room() / each)))
     done, tuned = -tune, tune
 
     def advance() -> None:
         nonlocal state, done
         # Whole blocks: a shorter run uses the same random numbers as a longer one.
-        proposals = kernel.propose(target, step, n * block, rng)
-        for i in range(min(block, draws - done)):
+        proposals, used = kernel.propose(target, step, n * block, rng), target
+        size = min(block, draws - done)
+        if ahead:
+            used = foreseen(fit, target, state, range(done, done + size), rng)
+        for i in range(size):
             proposed = kernel.rows(proposals, slice(i * n, (i + 1) * n))
-            state, accepted = kernel.step(target, step, state, proposed, rng, done)
+            state, accepted = kernel.step(used, step, state, proposed, rng, done)
             if done >= 0:
                 x[:, done], values = record(fit, state, accepted, rng)
                 for name, value in values.items():

@@ -26,7 +26,14 @@ from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
 from pymc_multimodal.proposals import GeneratorConfig
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
-from pymc_multimodal.target import Density, Evaluations, Structure, Symmetry
+from pymc_multimodal.target import (
+    Density,
+    Evaluations,
+    Structure,
+    Symmetry,
+    check_workers,
+    following_joblib,
+)
 
 __all__ = [
     "FitSettings",
@@ -56,8 +63,9 @@ class RunOptions:
     ----------
     checkpoint : str or path-like or Checkpoint, optional
         A path becomes the `Checkpoint` at that path.
-    workers : int
-        Processes that share a batch of evaluations.
+    workers : int or object, optional
+        Processes that share a batch of evaluations, or an engine. By default the backend of an
+        active ``joblib.parallel_config``, or one process.
     progressbar : bool or str
     progressbar_theme : rich.theme.Theme or str, optional
     quiet : bool
@@ -66,7 +74,7 @@ class RunOptions:
     """
 
     checkpoint: Any = None
-    workers: int = 1
+    workers: Any = None
     progressbar: bool | str = True
     progressbar_theme: Any = None
     quiet: bool = False
@@ -74,7 +82,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        checks.count(owner, "workers", self.workers)
+        if self.workers is None:
+            object.__setattr__(self, "workers", following_joblib())
+        check_workers(owner, self.workers)
         if self.progressbar not in PROGRESS_STYLES:
             checks.flag(owner, "progressbar", self.progressbar)
         if self.progressbar_theme is not None and not isinstance(self.progressbar_theme, str):
@@ -156,10 +166,13 @@ class FitSettings(TypedDict, total=False):
         File in which the fit is kept while it runs. A second call with the same arguments, after
         the first was killed, goes on from there and gives the same result; once the fit has ended,
         it is returned at once. Give each fit a file of its own.
-    workers : int
-        Processes that share the evaluations of the fit, in pieces of 32 points. They pay for models
-        with expensive evaluations. They are spawned: a script has to keep its calls under
-        ``if __name__ == "__main__":``.
+    workers : int or object, optional
+        What shares the evaluations of the fit and of the draws: a number of processes, or an engine
+        with `submit`, `apply_async` or `map`, such as a ``ProcessPoolExecutor``, a
+        ``dask.distributed.Client``, a ``multiprocessing.Pool``, a ray or an MPI pool. By default
+        the backend of an active ``joblib.parallel_config``, or this process alone. They pay for
+        models with expensive evaluations (:doc:`/clusters`). Processes are spawned: a script has to
+        keep its calls under ``if __name__ == "__main__":``.
     progressbar : bool or str
         Whether to show progress. The styles of ``pm.sample``, such as ``"split"``, show it too.
     progressbar_theme : rich.theme.Theme or str, optional
@@ -185,7 +198,7 @@ class FitSettings(TypedDict, total=False):
     max_seconds: float | None
     random_seed: Any
     checkpoint: str | os.PathLike[str] | None
-    workers: int
+    workers: Any
     progressbar: bool | str
     progressbar_theme: Any
     quiet: bool

@@ -66,7 +66,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
         checkpoint, workers, progressbar, progressbar_theme, quiet, compile_kwargs.
         `random_seed` is the seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains.
-        `workers` share the evaluations of the fit, not those of the chains.
+        `workers` share the evaluations of the fit. Those of the chains they share where one takes
+        2 ms or more and chains run in this process (``pm.sample(cores=1)``): chains in processes
+        of their own evaluate by themselves.
 
     Attributes
     ----------
@@ -134,8 +136,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         else:
             self.fit = refuse_beside_fit(owner, fit, fit_settings, run)
             self.density = load_fit(continuous, fit, run)
-        # PyMC's chain processes are daemons, which cannot start processes of their own.
-        self.density.workers = 1
+        if not self.density.dear:
+            # A batch of one chain is evaluated here before it has been sent.
+            self.density.workers = 1
         self._target = self.fit.target(self.density)
         self._record = as_stat(record_with_symmetry(continuous, self.fit))
         self._recovery = continuous.recovery() if isinstance(continuous, MarginalModel) else None
@@ -186,7 +189,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     def astep(self, q0: RaveledVars) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Make one draw of one chain."""
         at = q0.data if self._recovery is None else q0.data[self._recovery.continuous]
-        self._chain, stats = advance(self.fit, self._target, self._chain, at, self.rng)
+        # The values of discrete variables are drawn by the same generator.
+        alone = self._recovery is None
+        self._chain, stats = advance(self.fit, self._target, self._chain, at, self.rng, alone=alone)
         assert self._chain.shown is not None
         draw = self._chain.shown.copy()
         if self._recovery is not None:

@@ -54,8 +54,8 @@ class Stored:
     ----------
     x : array of shape (n, d)
     evaluation : Evaluation
-    seconds : float
-        Wall-clock time that it took.
+    seconds, call_seconds : float
+        Wall-clock time that it took, and that of the call alone, where the function was called.
     entry, body : dict and bytes
         As they were read.
     """
@@ -63,6 +63,7 @@ class Stored:
     x: np.ndarray
     evaluation: Evaluation
     seconds: float
+    call_seconds: float
     entry: dict[str, Any]
     body: bytes
 
@@ -244,12 +245,14 @@ class RunLog:
                 return stored.x[i : i + 1], np.asarray(logp[i : i + 1], float)
         return np.empty((0, 0)), np.empty(0)
 
-    def add(self, kind: str, x: np.ndarray, evaluation: Evaluation, seconds: float) -> None:
-        """Keep the evaluation of a chunk of points, which took some seconds."""
+    def add(
+        self, kind: str, x: np.ndarray, evaluation: Evaluation, seconds: tuple[float, float]
+    ) -> None:
+        """Keep the evaluation of a chunk of points, with its seconds and those of its call."""
         if self._file is None or not self._writes:
             return
         error = evaluation.error
-        entry = {"kind": kind, "seconds": seconds, "raised": evaluation.n_raised}
+        entry = {"kind": kind, "seconds": list(seconds), "raised": evaluation.n_raised}
         if error is not None:
             entry["error"] = [type(error).__name__, first_line(error)]
         body = io.BytesIO()
@@ -312,7 +315,8 @@ def _read_evaluation(entry: dict[str, Any], body: bytes) -> Stored:
     x, logp, grad = (np.lib.format.read_array(file, allow_pickle=False) for _ in range(3))
     error = raised_again(entry["error"]) if "error" in entry else None
     evaluation = Evaluation(logp, grad, int(entry["raised"]), error)
-    return Stored(x, evaluation, float(entry["seconds"]), entry, body)
+    seconds, call_seconds = map(float, entry["seconds"])
+    return Stored(x, evaluation, seconds, call_seconds, entry, body)
 
 
 def _lock(file: BinaryIO) -> None:

@@ -33,8 +33,10 @@ def written(path):
     log = opened(path)
     assert log.once("price", lambda: (0.1, 2)) == (0.1, 2.0)
     for _ in range(2):
-        log.add("function", X, GIVEN, 0.25)
-    log.add("terms", X[:1], Evaluation(np.array([2.0], np.float32), np.empty(0), 0, None), 0.5)
+        log.add("function", X, GIVEN, (0.25, 0.2))
+    log.add(
+        "terms", X[:1], Evaluation(np.array([2.0], np.float32), np.empty(0), 0, None), (0.5, 0.5)
+    )
     log.close()
     return path
 
@@ -101,7 +103,7 @@ def test_an_entry_that_is_not_whole_ends_the_log(written):
         for stored in iter(lambda: log.take("function", X), None):  # noqa: B023
             assert_given(stored)
         # It is appended to where the last whole entry ends.
-        log.add("function", X[:2], GIVEN, 0.25)
+        log.add("function", X[:2], GIVEN, (0.25, 0.2))
         log.close()
         log = opened(written)
         assert log.take("function", X[:2]) is not None
@@ -150,13 +152,13 @@ def test_a_full_disk_is_told_and_ends_nothing(path, monkeypatch):
     log.once("a", lambda: (1.0,))
     size, Disk.full = path.stat().st_size, True
     assert log.once("b", lambda: (2.0,)) == (2.0,)
-    log.add("function", X, GIVEN, 0.25)
+    log.add("function", X, GIVEN, (0.25, 0.2))
     assert [error.errno for error in told] == [errno.ENOSPC]
     assert path.stat().st_size == size
     Disk.full = False
     # After the next checkpoint it is written again.
     log.follow(8)
-    log.add("function", X, GIVEN, 0.25)
+    log.add("function", X, GIVEN, (0.25, 0.2))
     log.close()
     log = opened(path, number=8)
     assert_given(log.take("function", X))
@@ -167,7 +169,7 @@ def test_without_a_file_measurements_are_known():
     log = RunLog()
     assert log.once("a", lambda: (1,)) == (1.0,)
     assert log.once("a", lambda: (2,)) == (1.0,)
-    log.add("function", X, GIVEN, 0.25)
+    log.add("function", X, GIVEN, (0.25, 0.2))
     log.follow(3)
     assert log.take("function", X) is None
     assert log.measured == {"a": (1.0,)}
