@@ -20,7 +20,7 @@ from pytensor.compile.ops import wrap_py
 import pymc_multimodal as mm
 from pymc_multimodal import FitError, MultimodalDiffusion
 from pymc_multimodal._compat import get_dataset
-from pymc_multimodal.plugin.fitting import _StageBar
+from pymc_multimodal.plugin.progress import FitProgress
 
 QUIET = {"progressbar": False, "quiet": True, "target_se": 0.05}
 
@@ -48,7 +48,7 @@ def killed_at(monkeypatch, n):
         if len(heard) == n:
             raise Killed
 
-    monkeypatch.setattr(_StageBar, "report", report)
+    monkeypatch.setattr(FitProgress, "report", report)
 
 
 def draws_of(idata):
