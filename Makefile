@@ -62,7 +62,7 @@ build: $(VENV)/.installed-dev
 	@$(BIN)/python .ci/check_wheel.py dist/*.whl
 
 clean:
-	@rm -rf build dist docs/_build examples/output .hypothesis .import_linter_cache \
+	@rm -rf build dist docs/_build docs/api examples/output .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 	@find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -24,8 +24,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pymc as pm
+import xarray as xr
 from scipy import stats
 
+import pymc_multimodal as mm
 from pymc_multimodal import MultimodalDiffusion, mode_table
 
 STATIONS = np.array([[-6.0, -0.6], [0.5, 1.2], [6.0, -0.4]])  # km
@@ -34,7 +36,6 @@ NOISE = 0.2  # km
 ECHO_PROBABILITY, ECHO_DELAY, ECHO_SPREAD = 0.002, 3.0, 4.0  # -, km, km
 LAST_SEEN, DRIFT = np.array([0.0, 2.0]), 4.0  # km
 OUTPUT = Path(__file__).parent / "output"
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#666666"]
 
 
 def build_model() -> pm.Model:
@@ -79,65 +80,30 @@ def on_grid(fit, half_width: float = 25.0, n: int = 1501) -> tuple[np.ndarray, f
     return share, logp.max() + np.log(mass.sum() * (axis[1] - axis[0]) ** 2)
 
 
-def draw_picture(fit, draws, mode, chains, truth, path: Path) -> None:
-    """Left: the map with draws by mode. Right: weights, and mode shares of each chain of NUTS."""
-    figure = plt.figure(figsize=(10.5, 4.9), layout="constrained")
-    left, top, bottom = figure.subplot_mosaic(
-        [["map", "shares"], ["map", "weights"]], width_ratios=(1.12, 1), height_ratios=(1.15, 1)
-    ).values()
-    weight, error = fit.weights.weight, fit.weights.weight_se
-    colour = np.array([COLOURS[k % len(COLOURS)] for k in range(fit.n_modes)])
-
+def draw_picture(fit, idata, nuts, truth, path: Path) -> None:
+    """Left: the draws by mode, on a map. Right: weights, and the chains of both samplers."""
+    figure = plt.figure(figsize=(11.5, 6.0), layout="constrained")
+    axes = figure.subplot_mosaic(
+        [["map", "weights"], ["map", "draws"], ["map", "nuts"]], width_ratios=(1.1, 1)
+    )
+    mm.plot_corner(idata, ["position"], ax=axes["map"])
     for station, reading in zip(STATIONS, RANGES, strict=True):
-        left.add_patch(plt.Circle(station, reading, fill=False, color="0.8", lw=1.2, zorder=1))
-    left.scatter(*draws.T, s=6, c=colour[mode], alpha=0.4, lw=0, zorder=2)
-    left.plot(*STATIONS.T, "^", color="black", ms=9, zorder=3)
-    left.annotate("stations", STATIONS[1], (0, -16), textcoords="offset points", ha="center")
-    for k, where in enumerate(fit.modes.locations):
-        side = 1 if where[0] > 0 else -1
-        left.annotate(
-            f"{100 * weight[k]:.1f} %",
-            where,
-            xytext=(16 * side, 6),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            color=colour[k],
-            weight="bold",
-            zorder=4,
-        )
-    left.set(xlim=(-8.5, 8.5), ylim=(-8, 9), aspect="equal")
-    left.set(xlabel="east (km)", ylabel="north (km)")
-    left.set_title("Where is the buoy? Ranges, and draws by mode", loc="left", fontsize=11)
+        axes["map"].add_patch(plt.Circle(station, reading, fill=False, color="0.8", zorder=0))
+    axes["map"].plot(*STATIONS.T, "^", color="black", ms=9)
+    axes["map"].annotate("stations", STATIONS[1], (0, -16), textcoords="offset points", ha="center")
+    axes["map"].set(xlim=(-8.5, 8.5), ylim=(-8, 9), aspect="equal")
+    axes["map"].set(xlabel="east (km)", ylabel="north (km)")
+    axes["map"].set_title("Where is the buoy? Ranges, and draws by mode", loc="left", fontsize=11)
 
-    rows = {
-        "grid": truth,
-        "this package": np.bincount(mode, minlength=fit.n_modes) / len(mode),
-        **{f"NUTS, chain {c + 1}": share for c, share in enumerate(chains)},
-    }
-    place = np.array([0.0, 1.0, *(2.5 + np.arange(len(chains)))])
-    shares = np.array(list(rows.values()))
-    start = np.cumsum(shares, axis=1) - shares
-    for k in range(fit.n_modes):
-        top.barh(place, shares[:, k], left=start[:, k], height=0.8, color=colour[k])
-    top.set_yticks(place, list(rows))
-    top.invert_yaxis()
-    top.set(xlim=(0, 1))
-    top.set_title("Share of the draws in each mode", loc="left", fontsize=11)
-    top.tick_params(axis="y", length=0)
+    mm.plot_weights(idata, ax=axes["weights"])
+    axes["weights"].plot(truth, np.arange(fit.n_modes), "D", ms=5, mfc="white", mec="black")
+    axes["weights"].set_xlabel("weight (diamonds: sum over a grid)")
 
-    bottom.bar(np.arange(fit.n_modes), weight, width=0.7, color=colour)
-    bottom.errorbar(
-        np.arange(fit.n_modes) - 0.12, weight, 1.96 * error, fmt="none", color="black", capsize=4
-    )
-    bottom.plot(
-        np.arange(fit.n_modes) + 0.12, truth, "D", ms=5, mfc="white", mec="black", label="grid"
-    )
-    bottom.set_xticks(np.arange(fit.n_modes), [f"mode {k}" for k in range(fit.n_modes)])
-    bottom.set_title("Weights ± 95 %", loc="left", fontsize=11)
-    bottom.legend(frameon=False)
-    for axis in (left, top, bottom):
-        axis.spines[["top", "right"]].set_visible(False)
-    top.spines["left"].set_visible(False)
+    for name, draws in (("draws", idata), ("nuts", nuts)):
+        mm.plot_jumps(draws, ax=axes[name])
+        axes[name].get_legend().remove()
+        whose = "this package" if name == "draws" else "NUTS"
+        axes[name].set_title(f"Mode of each draw of {whose}", loc="left", fontsize=11)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -165,6 +131,9 @@ def main() -> None:
     visited = np.array([
         np.bincount(fit.label(chain), minlength=fit.n_modes) / len(chain) for chain in chains
     ])  # fmt: skip
+    labels = np.array([fit.label(chain) for chain in chains])
+    nuts["sample_stats"]["mode"] = xr.DataArray(labels, dims=("chain", "draw"))
+    nuts = mm.attach(nuts, fit)
     truth, log_evidence = on_grid(fit)
 
     pd.set_option("display.width", 120, "display.max_columns", 20)
@@ -192,11 +161,10 @@ def main() -> None:
     print("\naz.summary of the draws\n")
     print(az.summary(idata, var_names=["position", "distance"]).to_string())
 
-    mode = idata["sample_stats"]["mode"].values.ravel()
-    draws = idata["posterior"]["position"].values.reshape(-1, 2)
-    draw_picture(fit, draws, mode, visited, truth, OUTPUT / "quickstart.png")
+    draw_picture(fit, idata, nuts, truth, OUTPUT / "quickstart.png")
+    n_draws = idata["posterior"].sizes["chain"] * idata["posterior"].sizes["draw"]
     print(
-        f"\n{fit.n_logp_evals} density evaluations; fit and {len(draws)} draws took "
+        f"\n{fit.n_logp_evals} density evaluations; fit and {n_draws} draws took "
         f"{seconds:.0f} s, compilation included.\nPicture: examples/output/quickstart.png"
     )
 

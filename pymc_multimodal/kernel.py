@@ -23,8 +23,10 @@ __all__ = [
     "Kernel",
     "LocalMove",
     "Move",
+    "chain_draws",
     "choose",
     "choose_jumps",
+    "draws_ahead",
     "init",
     "jump_acceptance",
     "make_kernel",
@@ -47,8 +49,9 @@ MAX_JUMPS = 16
 # (L/4)-th draw, and from which on it is made with every `MAX_EVERY`-th draw.
 # Measured: examples/benchmarks/constants.py
 JUMPS_SUFFICE, JUMPS_DOMINATE = 0.3, 0.8
-# Draws between two local moves at most. Conventional.
-MAX_EVERY = 8
+# Draws between two local moves at most, and where an evaluation is dear. Conventional: points of a
+# local move are evaluated one after the other, those of jumps in one batch.
+MAX_EVERY, MAX_EVERY_DEAR = 8, 32
 
 
 @dataclass(frozen=True)
@@ -326,6 +329,112 @@ def step(
     return state, accepted / max(kernel.jumps, 1)
 
 
+def chain_draws(
+    target: Target,
+    kernel: Kernel,
+    state: ChainState,
+    offered: ChainState,
+    rng: np.random.Generator,
+    draw: int,
+) -> tuple[ChainState, np.ndarray]:
+    """Make several draws of one chain; the same as `step` for each of them, but sooner.
+
+    Parameters
+    ----------
+    target : Target
+    kernel : Kernel
+    state : ChainState
+        Of one chain.
+    offered : ChainState
+        ``n * kernel.jumps`` fresh proposals, for n draws; without jumps, one draw is made.
+    rng : numpy.random.Generator
+    draw : int
+        Number of the first draw, for the rhythm of the moves.
+
+    Returns
+    -------
+    states : ChainState
+        Rows 0 to n - 1 are the draws.
+    accepted : array of shape (n,)
+        Share of the jumps that were accepted.
+    """
+    m = kernel.jumps
+    n = len(offered) // m if m else 1
+    parts: list[ChainState] = []
+    shares: list[np.ndarray] = []
+    done = 0
+    while done < n:
+        run = 0
+        while done + run < n and _only_jumps(kernel, draw + done + run):
+            run += 1
+        proposed = rows(offered, slice(done * m, (done + max(run, 1)) * m))
+        if run:
+            part, share = _jumps_alone(state, proposed, m, rng)
+        else:
+            part, share = step(target, kernel, state, proposed, rng, draw + done)
+        parts.append(part)
+        shares.append(share)
+        state = rows(part, slice(-1, None))
+        done += max(run, 1)
+    return (parts[0] if len(parts) == 1 else _joined(parts)), np.concatenate(shares)
+
+
+def draws_ahead(kernel: Kernel, draw: int, most: int) -> int:
+    """Return how many draws from number `draw` on need at most one other move than jumps.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    draw : int
+    most : int
+        Largest number that is returned, at least 1.
+    """
+    n = 1
+    while n < most and _only_jumps(kernel, draw + n):
+        n += 1
+    return n
+
+
+def _only_jumps(kernel: Kernel, draw: int) -> bool:
+    """Whether a draw consists of the attempts of a single `Jump`."""
+    due = [m for m, every in zip(kernel.moves, kernel.every, strict=True) if draw % every == 0]
+    return len(due) == 1 and isinstance(due[0], Jump) and due[0].proposals == kernel.jumps
+
+
+def _jumps_alone(
+    state: ChainState, offered: ChainState, attempts: int, rng: np.random.Generator
+) -> tuple[ChainState, np.ndarray]:
+    """Make draws of one chain by jumps, as `Jump` does; NumPy's calls cost more than a jump."""
+    log_u = np.log(rng.random(len(offered))).tolist()
+    ratio, current = offered.log_ratio.tolist(), float(state.log_ratio[0])
+    at, taken, path, shares = 0, 0, [], []
+    for j, (proposed, bound) in enumerate(zip(ratio, log_u, strict=True), 1):
+        # False where both are minus infinity.
+        if bound < proposed - current:
+            at, current, taken = j, proposed, taken + 1
+        if j % attempts == 0:
+            path.append(at)
+            shares.append(taken / attempts)
+            taken = 0
+    which = np.array(path)
+    both = _joined([state, offered])
+    return ChainState(both.points.take(which), both.minus_log_q[which]), np.array(shares)
+
+
+def _joined(parts: list[ChainState]) -> ChainState:
+    """Return the rows of several states."""
+    points = [part.points for part in parts]
+    return ChainState(
+        MoveState(
+            np.concatenate([p.x for p in points]),
+            np.concatenate([p.logp for p in points]),
+            np.concatenate([p.grad for p in points]),
+            np.concatenate([p.region for p in points]),
+        ),
+        np.concatenate([part.minus_log_q for part in parts]),
+    )
+
+
 def rows(state: ChainState, which: slice) -> ChainState:
     """Return some rows of a state."""
     p = state.points
@@ -364,7 +473,7 @@ def jump_acceptance(draws: np.ndarray, proposals: np.ndarray) -> np.ndarray:
         return np.exp(np.minimum(0.0, proposals - draws[:, None])).mean(axis=1)
 
 
-def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float) -> Kernel:
+def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float, *, dear: bool = False) -> Kernel:
     r"""Set the number of jumps of a draw, and how often the other moves are made.
 
     Parameters
@@ -372,6 +481,8 @@ def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float) -> Kernel:
     kernel : Kernel
     acceptance : float or array of shape (n,)
         Probability that a jump is accepted at each draw of the posterior, or one for all.
+    dear : bool
+        Whether each evaluation is dear.
 
     Returns
     -------
@@ -398,14 +509,14 @@ def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float) -> Kernel:
             every.append(1)
         else:
             moves.append(m)
-            every.append(_draws_per_move(m, harmonic))
+            every.append(_draws_per_move(m, harmonic, dear))
     return replace(kernel, moves=tuple(moves), every=tuple(every))
 
 
-def _draws_per_move(m: Move, acceptance: float) -> int:
+def _draws_per_move(m: Move, acceptance: float, dear: bool) -> int:
     """Draws between two applications of a move other than a jump."""
     if acceptance > JUMPS_DOMINATE:
-        return MAX_EVERY
+        return MAX_EVERY_DEAR if dear else MAX_EVERY
     if acceptance > JUMPS_SUFFICE and isinstance(m, LocalMove):
         return int(np.clip(np.max(m.parameters.leapfrog) // 4, 1, MAX_EVERY))
     return 1

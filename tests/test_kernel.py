@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from densities import HalfSpace, Mixture, VonMises, gaussian, moments, z_scores
 
-from pymc_multimodal.kernel import Jump, choose_jumps, init, make_kernel, propose, rows, step
+from pymc_multimodal.kernel import (
+    Jump,
+    chain_draws,
+    choose_jumps,
+    draws_ahead,
+    init,
+    make_kernel,
+    propose,
+    rows,
+    step,
+)
 from pymc_multimodal.moves.local import MoveParameters, move, state_at
 from pymc_multimodal.proposals import EllipticalMixture, RegionalMixture
 from pymc_multimodal.proposals.elliptical import defensive_mixture
@@ -196,6 +206,39 @@ def test_the_same_seed_repeats_the_chains():
     np.testing.assert_array_equal(*ends)
 
 
+@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("every", [1, 4])
+def test_draws_made_at_once_are_those_made_one_by_one(attempts, every, rng):
+    generator = RegionalMixture((part([-2.5, 0.0], 0.8), part([2.0, 1.0], 0.4)), np.full(2, 0.5))
+    kernel = make_kernel(
+        HalfSpace(0.4), tuning([1.4, 0.6]), generator, attempts=attempts, local_every=every
+    )
+    target, n, first = Target(TARGET.density()), 23, 6
+    start = init(target, kernel, TARGET.draws(1, rng), rng)
+    offered = propose(target, kernel, n * attempts, rng)
+    together, shares = chain_draws(target, kernel, start, offered, np.random.default_rng(3), first)
+    state, same = start, np.random.default_rng(3)
+    for i in range(n):
+        mine = rows(offered, slice(i * attempts, (i + 1) * attempts))
+        state, share = step(target, kernel, state, mine, same, first + i)
+        row = rows(together, slice(i, i + 1))
+        np.testing.assert_array_equal(row.points.x, state.points.x)
+        np.testing.assert_array_equal(row.points.grad, state.points.grad)
+        np.testing.assert_array_equal(row.points.region, state.points.region)
+        np.testing.assert_array_equal(row.log_ratio, state.log_ratio)
+        np.testing.assert_array_equal(shares[i : i + 1], share)
+    assert 0 < shares.mean() < 1
+
+
+def test_draws_ahead_need_one_move_other_than_jumps():
+    generator = RegionalMixture((part([0.0, 0.0], 0.8),), np.ones(1))
+    kernel = make_kernel(HalfSpace(0.4), tuning([1.4, 0.6]), generator, local_every=4)
+    assert [draws_ahead(kernel, draw, 64) for draw in range(6)] == [4, 3, 2, 1, 4, 3]
+    assert draws_ahead(kernel, 0, 2) == 2
+    often = make_kernel(HalfSpace(0.4), tuning([1.4, 0.6]), generator)
+    assert draws_ahead(often, 0, 64) == 1
+
+
 def test_moves_come_in_a_fixed_rhythm(rng):
     """With a generator that is never accepted, positions change with every third draw only."""
     density = TARGET.density()
@@ -231,6 +274,10 @@ def test_as_many_jumps_as_leave_a_quarter_of_repeats(acceptance, jumps):
     assert chosen.jumps == jumps
     assert jumps == 16 or (1 - acceptance) ** jumps <= 0.25
     assert chosen.every[1] == {0.001: 1, 0.1: 1, 0.5: 5, 0.9: 8}[acceptance]
+    # Points of local moves are evaluated one after the other.
+    dear = choose_jumps(kernel, acceptance, dear=True)
+    assert dear.jumps == jumps
+    assert dear.every[1] == {0.001: 1, 0.1: 1, 0.5: 5, 0.9: 32}[acceptance]
 
 
 def test_a_few_places_that_hold_chains_long_ask_for_more_jumps():

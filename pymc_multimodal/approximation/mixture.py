@@ -12,10 +12,8 @@ from scipy.special import logsumexp
 from pymc_multimodal.proposals import (
     EllipticalMixture,
     GaussianMixture,
+    WeightedDensities,
     factor,
-    largest_terms,
-    log_mixture,
-    log_terms,
 )
 
 if TYPE_CHECKING:
@@ -117,16 +115,28 @@ class ModeMixture:
             out: np.ndarray = np.log(self.shares)
         return out
 
+    @cached_property
+    def _weighted(self) -> WeightedDensities:
+        return WeightedDensities(self.densities, self.log_shares)
+
+    @cached_property
+    def _weighted_modes(self) -> WeightedDensities:
+        return WeightedDensities(self.densities[:-1], self.log_shares[:-1])
+
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the mixture at points of shape (n, d), shape (n,)."""
-        return log_mixture(self.densities, self.log_shares, x)
+        return self._weighted.log_density(x)
 
     def terms(self, x: np.ndarray, left_out: float) -> Terms:
         """Share times density of members at points of shape (n, d).
 
         Members which are left out have together at most the share `left_out` of the density.
         """
-        return log_terms(self.densities, self.log_shares, x, left_out)
+        return self._weighted.terms(x, left_out)
+
+    def largest(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mode with the largest share of the density at each row, and the log of its term."""
+        return self._weighted_modes.largest(x)
 
     def label(self, x: np.ndarray) -> np.ndarray:
         """Mode whose share of the density is largest at each row, shape (n,).
@@ -134,7 +144,7 @@ class ModeMixture:
         It is -1 where that of the modes that are left out is larger.
         """
         left_out = self.densities[-1].base
-        out, top = largest_terms(self.densities[:-1], self.log_shares[:-1], x)
+        out, top = self.largest(x)
         if left_out is not None:
             others = left_out.log_density(x) + np.log(LEFT_OUT_SHARE) + self.log_shares[-1]
             out = np.where(others > top, -1, out)

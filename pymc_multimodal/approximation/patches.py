@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from pymc_multimodal.approximation.mixture import ModeMixture
-from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor, largest_terms
+from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def patched(q: ModeMixture, pool: WeightedSample) -> ModeMixture:
         i = int(ratio.argmax())
         if ratio[i] < np.log(PATCHED_RATIO):
             break
-        k = int(largest_terms(q.densities[:-1], q.log_shares[:-1], x[i : i + 1])[0][0])
+        k = int(q.largest(x[i : i + 1])[0][0])
         patch, part = _patch(q.densities[k], k, i, x, weight)
         patches.append(patch)
         added = part.log_density(x) + np.log(patch.share)

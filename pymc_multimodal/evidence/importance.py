@@ -20,7 +20,7 @@ from scipy.special import logsumexp
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.evidence.samples import BridgeSamples, draw_ratios
 from pymc_multimodal.evidence.statuses import HEAVY_TAIL, MAX_TERM, border_status
-from pymc_multimodal.proposals import log_mixture
+from pymc_multimodal.proposals import WeightedDensities
 from pymc_multimodal.regions import expected_labels
 from pymc_multimodal.status import LimitReached
 
@@ -274,7 +274,7 @@ def _log_terms(
     x: np.ndarray, logp: np.ndarray, densities: Sequence[RegionDensity], counts: np.ndarray
 ) -> np.ndarray:
     """Log terms of the sum at the top of this file, shape (n,)."""
-    return logp - log_mixture(densities, np.log(counts), x)
+    return logp - WeightedDensities(densities, np.log(counts)).log_density(x)
 
 
 def _terms(log_terms: np.ndarray, reference: float) -> np.ndarray:

@@ -57,7 +57,7 @@ def emulated_fit(run: Run, judged: Judged) -> Fit:
         draws,
         weights,
         kernel,
-        (_emulated_status(judged), *statuses),
+        (_emulated_status(judged), *statuses, *judged.search_statuses),
         evaluations=density.history.evaluations(density.names, outputs=density.outputs is not None),
         emulator=judged.found.emulator,
     )
@@ -71,7 +71,7 @@ def _true_modes(run: Run, judged: Judged, region: np.ndarray) -> Modes:
     posterior, sample = judged.posterior, judged.sample
     modes = replace(posterior.modes, statuses=())
     try:
-        with run.limits(1.0, refuse=False):
+        with run.recorded("judge"), run.limits(1.0, refuse=False):
             return replace(modes, log_density=run.density.logp(modes.locations))
     except LimitReached:
         x = modes.locations.copy()

@@ -231,6 +231,7 @@ class Orbits:
 def modes_of_images(orbits: Orbits, modes: Modes) -> Modes:
     """List the modes with their images."""
     rows, first, maps = orbits.rows, orbits.first, orbits.maps
+    starts = modes.start_modes
     return replace(
         modes,
         locations=np.einsum("nij,nj->ni", maps, modes.locations[rows]),
@@ -240,6 +241,7 @@ def modes_of_images(orbits: Orbits, modes: Modes) -> Modes:
         optimum_modes=first[modes.optimum_modes],
         point_modes=np.where(modes.point_modes >= 0, first[modes.point_modes], -1),
         singletons=modes.singletons[rows],
+        start_modes=None if starts is None else np.where(starts >= 0, first[starts], -1),
     )
 
 

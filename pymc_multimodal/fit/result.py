@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.history import Evaluations
 
-__all__ = ["Fit", "fit_without_chains"]
+__all__ = ["Fit", "check_unchanged", "fit_without_chains"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -269,6 +269,30 @@ class Fit:
         """Independent starting points for n chains: local draws allocated by weight."""
         return draws_by_weight(self.draws, self.weights, n, rng)[0]
 
+    def log_ratios(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Log ratios of the density to the generator's at local draws, picked by weight.
+
+        The density is not evaluated: the draws keep its values.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        log_ratio : array of shape (n,)
+            Up to a constant; one path is drawn where proposals have paths.
+        mode : array of int, shape (n,)
+        """
+        x, logp = draws_by_weight(self.draws, self.weights, n, rng)
+        mode = self.label(x)
+        if self.orbits is not None and self.orbits.listed:
+            # The generator knows one cell, on which the density is that of all images.
+            x = self.orbits.cells.fold(x)
+            logp = logp + self.orbits.cells.log_multiplicity(x)
+        return logp + self.kernel.generator.minus_log_q(x, rng), mode
+
     def check_density(self, density: Density) -> None:
         """Raise if the density is not the one this fit was made for.
 
@@ -282,16 +306,35 @@ class Fit:
                 f"fit= was made for a model with coordinates {self.names[:8]}, this model has "
                 f"{density.names[:8]}. Fit this model anew."
             )
-        now = density.logp(self.modes.locations)
-        then = self.modes.log_density
-        equal = equal_logp(now, then, density.resolution)
-        if not equal.all():
-            k = int(np.argmin(equal))
-            raise FitError(
-                "fit= was made before the model or its data changed: the log density at mode "
-                f"{k} was {then[k]:.6f} and is {now[k]:.6f} now, a difference of "
-                f"{now[k] - then[k]:.3g} nats. Fit again."
-            )
+        check_unchanged(density, self.modes.locations, self.modes.log_density, "fit= was made")
+
+
+def check_unchanged(density: Density, x: np.ndarray, then: np.ndarray, what: str) -> None:
+    """Raise if a density has changed.
+
+    Parameters
+    ----------
+    density : Density
+    x : array of shape (n, d)
+        Points, such as modes.
+    then : array of shape (n,)
+        Their log densities as they were.
+    what : str
+        Beginning of the message, such as "fit= was made".
+
+    Raises
+    ------
+    FitError
+    """
+    now = density.logp(x)
+    equal = equal_logp(now, then, density.resolution)
+    if not equal.all():
+        k = int(np.argmin(equal))
+        raise FitError(
+            f"{what} before the model or its data changed: the log density at mode "
+            f"{k} was {then[k]:.6f} and is {now[k]:.6f} now, a difference of "
+            f"{now[k] - then[k]:.3g} nats. Fit again."
+        )
 
 
 def fit_without_chains(

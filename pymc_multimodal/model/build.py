@@ -18,7 +18,7 @@ from pymc_multimodal.model.locations import rows_of
 from pymc_multimodal.model.outputs import split_at_outputs
 from pymc_multimodal.model.prior import PriorDraws
 from pymc_multimodal.model.terms import terms_of
-from pymc_multimodal.target import Density
+from pymc_multimodal.target import CHUNK, Density
 
 __all__ = ["density_of"]
 
@@ -26,7 +26,7 @@ __all__ = ["density_of"]
 def density_of(
     model: pm.Model,
     *,
-    workers: int = 1,
+    workers: Any = 1,
     compile_kwargs: Mapping[str, Any] | None = None,
     gradient: bool = True,
 ) -> Density:
@@ -36,8 +36,8 @@ def density_of(
     ----------
     model : pymc.Model
         Discrete variables are summed over (`marginal_of`).
-    workers : int
-        Processes that share a batch of evaluations.
+    workers : int or object
+        Processes that share a batch of evaluations, or an engine (`target.engines`).
     compile_kwargs : mapping, optional
         Passed to ``pymc.compile`` (``mode`` and the like).
     gradient : bool
@@ -72,6 +72,7 @@ def density_of(
         split=None if isinstance(model, MarginalModel) else split,
         terms=partial(terms_of, model, point, compile_kwargs or {}, graph),
         workers=workers,
+        chunk=function.chunk or CHUNK,
     )
 
 

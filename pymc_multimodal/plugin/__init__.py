@@ -5,7 +5,16 @@ from __future__ import annotations
 from pymc_multimodal.plugin.emulator_plot import plot_emulator
 from pymc_multimodal.plugin.inference_data import attach
 from pymc_multimodal.plugin.model_comparison import compare, plot_compare
-from pymc_multimodal.plugin.plots import plot_modes
+from pymc_multimodal.plugin.pictures import (
+    plot_corner,
+    plot_diffusion,
+    plot_jumps,
+    plot_marginals,
+    plot_modes,
+    plot_ratios,
+    plot_search,
+    plot_weights,
+)
 from pymc_multimodal.plugin.relabel import relabel
 from pymc_multimodal.plugin.sampler import fit, sample
 from pymc_multimodal.plugin.settings import FitSettings
@@ -22,8 +31,15 @@ __all__ = [
     "log_evidence",
     "mode_table",
     "plot_compare",
+    "plot_corner",
+    "plot_diffusion",
     "plot_emulator",
+    "plot_jumps",
+    "plot_marginals",
     "plot_modes",
+    "plot_ratios",
+    "plot_search",
+    "plot_weights",
     "relabel",
     "sample",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pymc_multimodal.emulation import LeftOut, left_out, unseen_log_ratios
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import check_fit
+from pymc_multimodal.plugin.pictures.canvas import Request, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,13 +19,21 @@ __all__ = ["plot_emulator"]
 
 # Outputs in the picture, and marks of an axis that is bent. Conventional.
 MAX_SHOWN, MARKS = 11, 5
+# Width of a panel in inches. Conventional.
+PANEL = 3.2
 # Bins of the histogram. Conventional.
 N_BINS = 40
 # Multiple of an output's linear width beyond which its axis is bent. Conventional.
 BENT = 10.0
 
 
-def plot_emulator(fit: Fit) -> Figure:
+def plot_emulator(
+    fit: Fit,
+    *,
+    ax: Any = None,
+    figsize: tuple[float, float] | None = None,
+    backend: str | None = None,
+) -> Figure:
     """Plot how well the emulator of a fit predicts what it was not told.
 
     For each output of the simulator (or the log density) there is a panel: the values at the
@@ -39,6 +48,11 @@ def plot_emulator(fit: Fit) -> Figure:
     ----------
     fit : Fit
         Made in this session: emulators are not saved.
+    ax : array of Axes, optional
+        As many as panels; by default axes of a new figure.
+    figsize : tuple of two floats, optional
+        Width and height of a new figure in inches.
+    backend : {"matplotlib"}, optional
 
     Returns
     -------
@@ -47,16 +61,15 @@ def plot_emulator(fit: Fit) -> Figure:
     Raises
     ------
     TypeError
-        If `fit` is no fit.
+        If `fit` is no fit, or another argument has the wrong type.
     ValueError
-        If it has no emulator.
+        If it has no emulator, or another number of axes was given.
 
     Examples
     --------
     >>> mm.plot_emulator(fit).savefig("emulator.png")  # doctest: +SKIP
     """
-    import matplotlib.pyplot as plt
-
+    request = Request("plot_emulator", ax, figsize, backend)
     fit = check_fit("plot_emulator", fit)
     if fit.emulator is None:
         raise ValueError(
@@ -73,17 +86,16 @@ def plot_emulator(fit: Fit) -> Figure:
     panels = len(shown) + (len(ratios) > 0)
     columns = int(np.ceil(np.sqrt(panels)))
     rows = -(-panels // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.2 * columns, 3.2 * rows), squeeze=False, layout="constrained"
+    figure, axes = request.axes(
+        panels,
+        (PANEL * columns, PANEL * rows),
+        lambda f: [f.add_subplot(rows, columns, i + 1) for i in range(panels)],
     )
-    for axis in axes.ravel()[panels:]:
-        axis.remove()
-    for axis, i in zip(axes.ravel(), shown, strict=False):
+    for axis, i in zip(axes, shown, strict=False):
         _plot_output(axis, points, i)
     if len(ratios):
-        _plot_ratios(axes.ravel()[panels - 1], ratios)
-    for axis in axes.ravel()[:panels]:
-        axis.spines[["top", "right"]].set_visible(False)
+        _plot_ratios(axes[-1], ratios)
+    tidy(axes)
     return figure
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pymc as pm
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
 
-from pymc_multimodal.fit import STEPS, Fit, FitConfig, fit_density
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.model import (
     MarginalModel,
     check_model,
@@ -24,18 +21,16 @@ from pymc_multimodal.model import (
 )
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
+from pymc_multimodal.plugin.progress import COMPILING, FitProgress
 from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
 from pymc_multimodal.search import check_points, given_by_array, given_by_name
 from pymc_multimodal.status import counted, told
-from pymc_multimodal.target import Density, Structure
+from pymc_multimodal.target import Density, Structure, engine_name
 
 __all__ = ["continuous_model", "fit_model", "load_fit"]
 
 _log = logging.getLogger("pymc.multimodal")
-
-# Length of the progress bar: the number of steps with different names.
-N_STAGES = len({step.name for step in STEPS})
 
 # Seconds of a compilation after which a hint is given. Conventional.
 LONG_COMPILATION = 15.0
@@ -99,25 +94,26 @@ def fit_model(
         rows_of(model, named)
     if isinstance(config.structure, Structure):
         check_structure(model, config.structure)
-    with _compiling(run):
-        density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
-    if not density.has_gradient and not run.quiet:
-        _log.info("The model has no gradient: searching and sampling by density values alone.")
     if not run.quiet and (missing := imputed(model)):
         _log.info(
             _IMPUTED, ", ".join(f"{counted(n, 'value')} in {name}" for name, n in missing.items())
         )
     with Interrupts() as interrupts:
-        try:
-            _start_workers(density, run)
-            # PyMC's bar that shows nothing returns None from its context.
-            with (progress := run.progress()):
-                bar = _StageBar(progress, quiet=run.quiet)
-                fit = fit_density(density, config, report=bar.report, share=share)
+        with FitProgress(run, config.max_evals, config.max_seconds) as progress:
+            density = _compiled(model, run, progress)
+            try:
+                _start_workers(density, run, progress)
+                progress.watch(density)
+                fit = fit_density(
+                    density,
+                    config,
+                    report=progress.report,
+                    share=share,
+                    checkpoint=run.checkpoint,
+                )
                 interrupts.hold()
-                bar.finish()
-        finally:
-            density.close()
+            finally:
+                density.close()
     if not run.quiet:
         _log.info(summary_line(fit))
     log_warnings([
@@ -137,66 +133,41 @@ def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
         If the fit is of another model, or of other data.
     """
     model = continuous_model(model, run)
-    with _compiling(run):
-        density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
-    try:
-        _start_workers(density, run)
-        fit.check_density(density)
-    except BaseException:
-        density.close()
-        raise
+    with FitProgress(run, transient=True) as progress:
+        density = _compiled(model, run, progress)
+        try:
+            _start_workers(density, run, progress)
+            fit.check_density(density)
+        except BaseException:
+            density.close()
+            raise
     return density
 
 
-def _start_workers(density: Density, run: RunOptions) -> None:
-    """Start the worker processes, if any, and say so.
-
-    They compile the model, too: like compiling it here, that is not counted.
-    """
-    if density.workers > 1 and not run.quiet:
-        _log.info(
-            "Starting %s, each of which loads the model; limits do not count this time.",
-            counted(density.workers, "worker"),
-        )
-    density.start_workers()
-
-
-@contextmanager
-def _compiling(run: RunOptions) -> Iterator[None]:
-    """Say that the model is compiled, with a hint while that lasts."""
-    if not run.quiet:
-        _log.info("Compiling the log density of the model; limits do not count this time.")
-    hint = threading.Timer(LONG_COMPILATION, _log.info, (_COMPILATION_HINT,))
+def _compiled(model: pm.Model, run: RunOptions, progress: FitProgress) -> Density:
+    """Compile the density of a model, and say so."""
+    progress.report("compile", COMPILING)
+    hint = threading.Timer(LONG_COMPILATION, progress.say, (_COMPILATION_HINT,))
     hint.daemon = True
     if not run.quiet and not run.compile_kwargs:
         hint.start()
     try:
-        yield
+        density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
     finally:
         hint.cancel()
+    if not density.has_gradient:
+        progress.say("The model has no gradient: searching and sampling by density values alone.")
+    return density
 
 
-class _StageBar:
-    """A progress bar that shows the stage of a fit and how many stages it has begun.
+def _start_workers(density: Density, run: RunOptions, progress: FitProgress) -> None:
+    """Start the worker processes, if any, and say so.
 
-    The plan of an expensive fit is logged.
+    They compile the model, too: like compiling it here, that is not counted.
     """
-
-    def __init__(self, progress: Any, *, quiet: bool) -> None:
-        self._progress, self._quiet = progress, quiet
-        self._task = progress.add_task("Modes", total=N_STAGES)
-        self._begun: dict[str, None] = {}
-
-    def report(self, stage: str, text: str) -> None:
-        """Show the text; a stage that was not reported before moves the bar on."""
-        if stage == "plan":
-            if not self._quiet:
-                _log.info("%s.", text[:1].upper() + text[1:])
-            return
-        self._begun[stage] = None
-        done = min(len(self._begun), N_STAGES) - 1  # a step may report under another name
-        self._progress.update(self._task, description=text.capitalize(), completed=done)
-
-    def finish(self) -> None:
-        """Fill the bar."""
-        self._progress.update(self._task, completed=N_STAGES)
+    if density.shared:
+        text = f"workers of {engine_name(density.workers)} load the model"
+        if isinstance(density.workers, int):
+            text = f"starting {counted(density.workers, 'worker')}, each of which loads the model"
+        progress.report("workers", text)
+    density.start_workers()

@@ -14,6 +14,7 @@ from pymc_multimodal._compat import get_dataset, group_names
 from pymc_multimodal.evidence import LogEvidence
 from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
+from pymc_multimodal.plugin.pictures.canvas import Request, tidy
 from pymc_multimodal.plugin.stored_evidence import log_evidence, recorded_evidence
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def compare(
     reference: str | None = None,
     prior: Mapping[str, float] | None = None,
     random_seed: int | np.random.Generator | None = None,
-    workers: int = 1,
+    workers: Any = None,
     quiet: bool = False,
 ) -> pd.DataFrame:
     """Compare models by their evidences: Bayes factors and probabilities of the models.
@@ -62,7 +63,7 @@ def compare(
     prior : mapping of float, optional
         Prior probability of each model; equal by default.
     random_seed : int or numpy.random.Generator, optional
-    workers : int
+    workers : int or object, optional
         Processes that share the evaluations of `log_evidence`.
     quiet : bool
         Whether to log nothing but warnings.
@@ -111,21 +112,39 @@ def compare(
     return _table(names, found, reference, shares)
 
 
-def plot_compare(comparison: pd.DataFrame) -> Figure:
+def plot_compare(
+    comparison: pd.DataFrame,
+    *,
+    ax: Any = None,
+    figsize: tuple[float, float] | None = None,
+    backend: str | None = None,
+) -> Figure:
     """Plot the log evidences of models with their errors, beside the models' probabilities.
 
     Parameters
     ----------
     comparison : pandas.DataFrame
         What `compare` has returned.
+    ax : array of two Axes, optional
+        By default axes of a new figure.
+    figsize : tuple of two floats, optional
+        Width and height of a new figure in inches.
+    backend : {"matplotlib"}, optional
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError
+        If `comparison` is no DataFrame, or another argument has the wrong type.
+    ValueError
+        If the table lacks columns, or another number of axes was given.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
+    request = Request("plot_compare", ax, figsize, backend)
     checks.kind("plot_compare", "comparison", comparison, pd.DataFrame)
     needed = ("log_evidence", "log_evidence_se", "probability", "probability_se")
     if missing := [n for n in needed if n not in comparison]:
@@ -133,10 +152,8 @@ def plot_compare(comparison: pd.DataFrame) -> Figure:
             f"plot_compare(comparison): the table lacks {missing}; give what compare() returned."
         )
     place = np.arange(len(comparison))
-    figure = plt.figure(
-        figsize=(WIDTH, FRAME_HEIGHT + ROW_HEIGHT * len(place)), layout="constrained"
-    )
-    left, right = figure.subplots(1, 2, sharey=True)
+    size = (WIDTH, FRAME_HEIGHT + ROW_HEIGHT * len(place))
+    figure, [left, right] = request.axes(2, size, lambda f: f.subplots(1, 2, sharey=True))
     value = comparison["log_evidence"].to_numpy()
     error = comparison["log_evidence_se"].to_numpy()
     known = np.isfinite(error)
@@ -147,7 +164,8 @@ def plot_compare(comparison: pd.DataFrame) -> Figure:
     left.set(xlabel=f"log evidence (± 95 %{note})")
     left.xaxis.set_major_locator(MaxNLocator(N_TICKS))
     left.set_yticks(place, [str(n) for n in comparison.index])
-    left.invert_yaxis()
+    left.set_ylim(len(place) - 0.5, -0.5)
+    right.set_ylim(len(place) - 0.5, -0.5)
     share = comparison["probability"].to_numpy()
     error = NORMAL_95 * comparison["probability_se"].to_numpy()
     right.barh(place, share, height=0.6, color="C0", alpha=0.6)
@@ -160,9 +178,8 @@ def plot_compare(comparison: pd.DataFrame) -> Figure:
         right.annotate(_percent(p), (end, y), (5, 0), textcoords="offset points", va="center")
     right.set(xlabel="probability of the model (± 95 %)", xlim=(0.0, 1.2))
     right.set_xticks(np.linspace(0.0, 1.0, 6))
-    for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
-    right.tick_params(axis="y", length=0)
+    tidy([left, right])
+    right.tick_params(axis="y", length=0, labelleft=False)
     return figure
 
 
@@ -214,7 +231,7 @@ def _check_same_data(compare_dict: Mapping[str, Any]) -> None:
 
 
 def _evidence(
-    given: Any, model: pm.Model | None, rng: np.random.Generator, workers: int, quiet: bool
+    given: Any, model: pm.Model | None, rng: np.random.Generator, workers: Any, quiet: bool
 ) -> LogEvidence:
     if isinstance(given, LogEvidence):
         return given

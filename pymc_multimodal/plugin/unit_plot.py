@@ -14,7 +14,7 @@ from pymc_multimodal.plugin.units_group import LOCATION
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_units"]
+__all__ = ["plot_unit_weights", "plot_units"]
 
 # Units whose names are all written, and that have error bars with caps. Conventional: they have
 # room at the width of the picture.
@@ -28,8 +28,9 @@ NORMAL_95 = 1.96
 LARGEST, SMALLEST = 90.0, 4.0
 # Areas shrink from this number of units on, so that dots stay apart. Conventional.
 FEW_UNITS = 30
-# Explanations with colours of their own: the colours of Matplotlib's map.
-N_COLOURS = 10
+# Colours of the explanations, told apart with every kind of colour blindness. Source: Okabe and Ito
+# (2008), "Color Universal Design", without their yellow, which is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def plot_units(
@@ -47,47 +48,67 @@ def plot_units(
     var_names : sequence of str, optional
         Variables of which the one is drawn that tells the explanations apart best.
     """
-    import matplotlib.pyplot as plt
-
-    weight = np.nan_to_num(modes["unit_weight"].values)
-    error = np.nan_to_num(NORMAL_95 * modes["unit_weight_se"].values)
-    colours = plt.get_cmap("tab10")(np.arange(weight.shape[1]) % N_COLOURS)
     upper, lower = axes
+    plot_unit_weights(upper, modes)
+    weight = np.nan_to_num(modes["unit_weight"].values)
     n, k_max = weight.shape
-    place, below = np.arange(n), np.zeros(n)
-    small = n > MAX_CAPS
-    for k in range(k_max):
-        upper.bar(place, weight[:, k], 1.0 if small else 0.8, below, color=colours[k], label=f"{k}")
-        below = below + weight[:, k]
-        # The upper end of the last bar has no error.
-        rows = np.flatnonzero(
-            (weight[:, k] > 0) & (below < 1.0 - LISTED_WEIGHT) & (error[:, k] > 0)
-        )
-        upper.errorbar(
-            place[rows], below[rows], error[rows, k], fmt="none", ecolor="black",
-            elinewidth=0.7 if small else 1.2, capsize=0 if small else 3,
-        )  # fmt: skip
-    upper.set(ylabel="weight (± 95 %)", ylim=(0.0, 1.0), xlim=(-0.6, n - 0.4))
-    upper.legend(title="explanation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    place = np.arange(n)
     label, location = _location(modes, weight, var_names)
     scale = min(1.0, FEW_UNITS / n)
     for k in range(k_max):
         area = SMALLEST + scale * LARGEST * weight[:, k]
         rows = np.flatnonzero(np.isfinite(location[:, k]) & (weight[:, k] > 0))
-        lower.scatter(place[rows], location[rows, k], area[rows], color=[tuple(colours[k])])
-    lower.set(xlabel=str(modes.attrs.get("unit_dim") or "unit"), ylabel=f"location: {label}")
-    _name_units(upper, lower, [str(u) for u in modes["unit"].values])
+        lower.scatter(place[rows], location[rows, k], area[rows], color=_colour(k))
+    lower.set(ylabel=f"location: {label}")
+    _name_units(lower, modes)
+    upper.set_xticks(lower.get_xticks(), [])
+    upper.set_xlabel("")
 
 
-def _name_units(upper: Axes, lower: Axes, names: list[str]) -> None:
-    """Write the names of the units, or of evenly spaced ones, below the lower axes."""
+def plot_unit_weights(axis: Axes, modes: xr.Dataset) -> None:
+    """Draw the weights of the explanations of each unit as stacked bars with errors.
+
+    Parameters
+    ----------
+    axis : Axes
+    modes : xarray.Dataset
+        The group `modes`, with units.
+    """
+    weight = np.nan_to_num(modes["unit_weight"].values)
+    error = np.nan_to_num(NORMAL_95 * modes["unit_weight_se"].values)
+    n, k_max = weight.shape
+    place, below = np.arange(n), np.zeros(n)
+    small = n > MAX_CAPS
+    for k in range(k_max):
+        axis.bar(place, weight[:, k], 1.0 if small else 0.8, below, color=_colour(k), label=f"{k}")
+        below = below + weight[:, k]
+        # The upper end of the last bar has no error.
+        rows = np.flatnonzero(
+            (weight[:, k] > 0) & (below < 1.0 - LISTED_WEIGHT) & (error[:, k] > 0)
+        )
+        axis.errorbar(
+            place[rows], below[rows], error[rows, k], fmt="none", ecolor="black",
+            elinewidth=0.7 if small else 1.2, capsize=0 if small else 3,
+        )  # fmt: skip
+    axis.set(ylabel="weight (± 95 %)", ylim=(0.0, 1.0))
+    axis.legend(title="explanation", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    _name_units(axis, modes)
+
+
+def _colour(k: int) -> str:
+    """Return the colour of explanation k; they come again after the last one."""
+    return COLOURS[k % len(COLOURS)]
+
+
+def _name_units(axis: Axes, modes: xr.Dataset) -> None:
+    """Write the names of the units, or of evenly spaced ones, below the axes."""
+    names = [str(u) for u in modes["unit"].values]
     step = -(-len(names) // MAX_NAMED)
     shown = list(range(0, len(names), step))
     labels = [names[i] for i in shown]
     long = sum(map(len, labels)) > 2 * LONG_NAME or max(map(len, labels)) > LONG_NAME
-    upper.set_xticks(shown, [])
-    lower.set_xticks(shown, labels, rotation=90 if long else 0)
-    lower.set_xlim(upper.get_xlim())
+    axis.set_xticks(shown, labels, rotation=90 if long else 0)
+    axis.set(xlabel=str(modes.attrs.get("unit_dim") or "unit"), xlim=(-0.6, len(names) - 0.4))
 
 
 def _location(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymc_multimodal.proposals.acceptance import expected_acceptance
 from pymc_multimodal.proposals.base import (
+    Diffuses,
     Generator,
     GeneratorConfig,
     Normalised,
@@ -24,7 +25,7 @@ from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.flow import FlowDensity, Network
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
-from pymc_multimodal.proposals.many import Terms, largest_terms, log_mixture, log_terms
+from pymc_multimodal.proposals.many import Terms, WeightedDensities
 from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
@@ -33,6 +34,7 @@ from pymc_multimodal.proposals.stored_fit import fit_stored
 __all__ = [
     "LRDS",
     "ControlNetwork",
+    "Diffuses",
     "EllipticalMixture",
     "EnergyNetwork",
     "FlowDensity",
@@ -53,15 +55,13 @@ __all__ = [
     "ScoreGenerator",
     "ScoreLangevin",
     "Terms",
+    "WeightedDensities",
     "defensive_mixture",
     "expected_acceptance",
     "factor",
     "fit_em",
     "fit_stored",
     "laplace",
-    "largest_terms",
-    "log_mixture",
-    "log_terms",
     "resolve",
     "split_chains",
 ]

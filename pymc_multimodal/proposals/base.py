@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from pymc_multimodal.proposals.many import log_mixture
+from pymc_multimodal.proposals.many import WeightedDensities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.protocol import LogDensity
 
 __all__ = [
+    "Diffuses",
     "Generator",
     "GeneratorConfig",
     "Normalised",
@@ -124,6 +126,18 @@ class RegionDensity(Normalised, Protocol):
     @property
     def undefended(self) -> RegionDensity:
         """The density without its heavy-tailed component."""
+        ...
+
+
+@runtime_checkable
+class Diffuses(Protocol):
+    """A generator that may turn noise into draws step by step."""
+
+    def diffuse(self, n: int, rng: np.random.Generator) -> np.ndarray | None:
+        """Return n paths from noise to uncorrected draws, shape (steps + 1, n, d); or None.
+
+        Circular coordinates are unrolled. None where nothing was learned that has a path.
+        """
         ...
 
 
@@ -240,7 +254,11 @@ class RegionalMixture(Generator):
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the mixture at points of shape (n, d), shape (n,)."""
-        return log_mixture(self.densities, np.log(self.weights), x)
+        return self._weighted.log_density(x)
+
+    @cached_property
+    def _weighted(self) -> WeightedDensities:
+        return WeightedDensities(self.densities, np.log(self.weights))
 
     def _sample(
         self, n: int, rng: np.random.Generator, densities: tuple[RegionDensity, ...]

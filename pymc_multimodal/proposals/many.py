@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.moves import JumpDensity
 
-__all__ = ["Terms", "largest_terms", "log_mixture", "log_terms"]
+__all__ = ["Terms", "WeightedDensities"]
 
 # Densities up to which all are computed: bounds gain nothing then. Conventional.
 FEW_DENSITIES = 16
@@ -80,13 +80,8 @@ class Terms:
         return self.member[rows[np.flatnonzero(np.diff(self.row[rows], prepend=-1))]], top
 
 
-def log_terms(
-    densities: Sequence[JumpDensity],
-    log_weights: np.ndarray,
-    x: np.ndarray,
-    left_out: float = LEFT_OUT,
-) -> Terms:
-    """Compute ``log_weights[k] + log q_k(x)`` for the members k that count at x.
+class WeightedDensities:
+    """Weights times densities of K members, and their sums at points.
 
     With more than 16 elliptical densities, those of which a bound shows that they add next to
     nothing are left out: the cost of a point is then that of its near densities.
@@ -96,83 +91,71 @@ def log_terms(
     densities : sequence of K JumpDensity
         Normalised densities on R^d.
     log_weights : array of shape (K,)
-    x : array of shape (n, d)
-    left_out : float
-        Share of a sum that all members which are left out have together at most.
-
-    Returns
-    -------
-    Terms
     """
-    near = _near(densities, log_weights)
-    if near is None:
-        parts = [_all_terms(densities, log_weights, rows) for rows in _chunks(x, len(densities))]
-    else:
-        cut = np.log(len(near.df) / left_out)
-        parts = [near.terms(rows, cut) for rows in _chunks(x, near.n_places)]
-    first = np.cumsum([0, *(len(part.log_sum) for part in parts[:-1])])
-    return Terms(
-        np.concatenate([part.row + n for part, n in zip(parts, first, strict=True)]),
-        np.concatenate([part.member for part in parts]),
-        np.concatenate([part.log_term for part in parts]),
-    )
 
+    def __init__(self, densities: Sequence[JumpDensity], log_weights: np.ndarray) -> None:
+        self.densities, self.log_weights = tuple(densities), log_weights
 
-def largest_terms(
-    densities: Sequence[JumpDensity], log_weights: np.ndarray, x: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Member with the largest ``log_weights[k] + log q_k(x)``, and that value; of shape (n,).
+    def terms(self, x: np.ndarray, left_out: float = LEFT_OUT) -> Terms:
+        """Compute ``log_weights[k] + log q_k(x)`` for the members k that count at x.
 
-    Parameters
-    ----------
-    densities : sequence of K JumpDensity
-        Normalised densities on R^d.
-    log_weights : array of shape (K,)
-    x : array of shape (n, d)
-    """
-    sizes = [len(q.df) if isinstance(q, EllipticalMixture) else 1 for q in densities]
-    # A component that is smaller than a member by more than this factor can be left out: all of its
-    # member are then smaller together.
-    left_out = sum(sizes) / max(sizes)
-    return log_terms(densities, log_weights, x, left_out).largest
+        Parameters
+        ----------
+        x : array of shape (n, d)
+        left_out : float
+            Share of a sum that all members which are left out have together at most.
 
+        Returns
+        -------
+        Terms
+        """
+        parts = list(self._parts(x, left_out))
+        first = np.cumsum([0, *(len(part.log_sum) for part in parts[:-1])])
+        return Terms(
+            np.concatenate([part.row + n for part, n in zip(parts, first, strict=True)]),
+            np.concatenate([part.member for part in parts]),
+            np.concatenate([part.log_term for part in parts]),
+        )
 
-def log_mixture(
-    densities: Sequence[JumpDensity], log_weights: np.ndarray, x: np.ndarray
-) -> np.ndarray:
-    """Compute ``log sum_k exp(log_weights[k] + log q_k(x))``, as `log_terms` does.
+    def largest(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Member with the largest ``log_weights[k] + log q_k(x)``, and that value; shapes (n,)."""
+        sizes = [len(q.df) if isinstance(q, EllipticalMixture) else 1 for q in self.densities]
+        # A component that is smaller than a member by more than this factor can be left out: all
+        # of its member are then smaller together.
+        return self.terms(x, sum(sizes) / max(sizes)).largest
 
-    Parameters
-    ----------
-    densities : sequence of K JumpDensity
-        Normalised densities on R^d.
-    log_weights : array of shape (K,)
-    x : array of shape (n, d)
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Compute ``log sum_k exp(log_weights[k] + log q_k(x))`` at (n, d) points, shape (n,)."""
+        if self._near is not None:
+            return np.concatenate([part.log_sum for part in self._parts(x, LEFT_OUT)])
+        logs = [self._logs(rows) for rows in _chunks(x, len(self.densities))]
+        return np.concatenate([np.logaddexp.reduce(part, axis=1) for part in logs])
 
-    Returns
-    -------
-    array of shape (n,)
-    """
-    near = _near(densities, log_weights)
-    items = len(densities) if near is None else near.n_places
-    parts = [np.empty(0)]
-    for rows in _chunks(x, items):
-        if near is None:
-            logs = np.stack([q.log_density(rows) for q in densities], axis=1)
-            parts.append(np.logaddexp.reduce(logs + log_weights, axis=1))
-        else:
-            parts.append(near.terms(rows, np.log(len(near.df) / LEFT_OUT)).log_sum)
-    return np.concatenate(parts)
+    def _parts(self, x: np.ndarray, left_out: float) -> Iterator[Terms]:
+        """Terms at the rows, in chunks: what is held at a time is small."""
+        near = self._near
+        items = len(self.densities) if near is None else near.n_places
+        for rows in _chunks(x, items):
+            if near is not None:
+                yield near.terms(rows, np.log(len(near.df) / left_out))
+                continue
+            logs = self._logs(rows)
+            row, member = np.divmod(np.arange(logs.size), len(self.densities))
+            yield Terms(row, member, logs.ravel())
 
+    @cached_property
+    def _near(self) -> _Components | None:
+        """The components of many elliptical densities; None if all are to be computed."""
+        if len(self.densities) <= FEW_DENSITIES:
+            return None
+        elliptical = [q for q in self.densities if isinstance(q, EllipticalMixture)]
+        if len(elliptical) < len(self.densities) or is_circular(elliptical[0].period).any():
+            return None
+        return _Components(elliptical, self.log_weights)
 
-def _near(densities: Sequence[JumpDensity], log_weights: np.ndarray) -> _Components | None:
-    """Return the components of many elliptical densities; None if all are to be computed."""
-    if len(densities) <= FEW_DENSITIES:
-        return None
-    elliptical = [q for q in densities if isinstance(q, EllipticalMixture)]
-    if len(elliptical) < len(densities) or is_circular(elliptical[0].period).any():
-        return None
-    return _Components(elliptical, log_weights)
+    def _logs(self, x: np.ndarray) -> np.ndarray:
+        """All terms at rows of shape (n, d), shape (n, K)."""
+        return np.stack([q.log_density(x) for q in self.densities], axis=1) + self.log_weights
 
 
 def _chunks(x: np.ndarray, items: int) -> Iterator[np.ndarray]:
@@ -180,12 +163,6 @@ def _chunks(x: np.ndarray, items: int) -> Iterator[np.ndarray]:
     size = min(max(1, MAX_TERMS // items), MAX_ROWS)
     for first in range(0, max(len(x), 1), size):
         yield x[first : first + size]
-
-
-def _all_terms(densities: Sequence[JumpDensity], log_weights: np.ndarray, x: np.ndarray) -> Terms:
-    logs = np.stack([q.log_density(x) for q in densities], axis=1) + log_weights
-    row, member = np.divmod(np.arange(logs.size), len(densities))
-    return Terms(row, member, logs.ravel())
 
 
 class _Components:

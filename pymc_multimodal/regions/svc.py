@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +87,6 @@ class SupportVectors:
         count = svc.n_support_
         first = np.concatenate([[0], np.cumsum(count)])
         i, j = np.triu_indices(self.n_regions, k=1)
-        self._pairs = (i, j)
         # LIBSVM keeps, for each support vector, its coefficients against the other classes.
         rows, columns, values = [], [], []
         for pair, (a, b) in enumerate(zip(i, j, strict=True)):
@@ -131,14 +131,19 @@ class SupportVectors:
 
     def _label(self, x: np.ndarray) -> np.ndarray:
         decisions = self.decisions(x)
-        i, j = self._pairs
         # Votes as in LIBSVM. Decision values, squashed below a third of a vote, break ties, so
         # that a label never depends on the order of the classes.
         support = np.where(decisions > 0, 1.0, -1.0) + decisions / (3 * (1 + np.abs(decisions)))
-        votes = np.zeros((len(x), self.n_regions))
-        for k in range(self.n_regions):
-            votes[:, k] = support[:, i == k].sum(axis=1) - support[:, j == k].sum(axis=1)
-        return np.argmax(votes, axis=1)
+        return np.argmax(self._signs @ support.T, axis=0)
+
+    @cached_property
+    def _signs(self) -> sparse.csr_matrix:
+        """Vote of each pair of regions for the first, and against the second: (K, pairs)."""
+        i, j = np.triu_indices(self.n_regions, k=1)
+        pair = np.arange(len(i))
+        votes = np.concatenate([np.ones(len(i)), -np.ones(len(i))])
+        place = np.concatenate([i, j]), np.concatenate([pair, pair])
+        return sparse.csr_matrix((votes, place), shape=(self.n_regions, len(i)))
 
 
 def _whitening(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

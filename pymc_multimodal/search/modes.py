@@ -71,6 +71,9 @@ class Modes:
         Whether no proper optimum was found, because the density grows without end (centred
         hierarchical models). ``locations`` then holds one central point.
     statuses : tuple of Status
+    starts, start_modes : arrays of shape (n, d) and (n,), or None
+        Starts in the order of the climbs, with the mode in which each climb ended, or -1. None
+        where no search was made, or an earlier version has saved the fit.
     """
 
     locations: np.ndarray
@@ -89,6 +92,8 @@ class Modes:
     singletons: np.ndarray
     runaway: bool = False
     statuses: tuple[Status, ...] = field(default=())
+    starts: np.ndarray | None = None
+    start_modes: np.ndarray | None = None
 
     @classmethod
     def described(
@@ -174,6 +179,7 @@ class Modes:
         first = np.array([np.flatnonzero(group == g)[0] for g in range(group.max() + 1)])
         hits = np.bincount(group, self.hits).astype(int)
         labels = np.where(self.point_modes >= 0, group[self.point_modes], -1)
+        starts = self.start_modes
         return replace(
             self,
             locations=self.locations[first],
@@ -183,11 +189,12 @@ class Modes:
             optimum_modes=group[self.optimum_modes],
             point_modes=labels,
             singletons=hits == 1,
+            start_modes=None if starts is None else np.where(starts >= 0, group[starts], -1),
         )
 
     def take(self, order: np.ndarray) -> Modes:
         """Renumber the modes: new mode i is old mode ``order[i]``."""
-        rank = np.argsort(order)
+        rank, starts = np.argsort(order), self.start_modes
         return replace(
             self,
             locations=self.locations[order],
@@ -197,6 +204,7 @@ class Modes:
             optimum_modes=rank[self.optimum_modes],
             point_modes=np.where(self.point_modes >= 0, rank[self.point_modes], -1),
             singletons=self.singletons[order],
+            start_modes=None if starts is None else np.where(starts >= 0, rank[starts], -1),
         )
 
 
@@ -243,6 +251,8 @@ def modes_of(density: Density, search: Search, settings: ModeSearch) -> Modes:
         seen_basin_mass=seen_basin_mass(search),
         singletons=hits == 1,
         statuses=search_statuses(search, hits, float("nan") if given else unseen),
+        starts=search.starts,
+        start_modes=labels,
     )
 
 

@@ -14,7 +14,7 @@ __all__ = ["Orbit", "Symmetry", "averaged", "generate"]
 MAX_ELEMENTS = 1024
 # Matrix entries of all elements of a listed group together: 32 MB of float64. Conventional.
 MAX_ENTRIES = 4e6
-# Decimals to which matrix entries are compared. Entries of elements are small fractions, and
+# Decimals to which images of a point are compared. Entries of elements are small fractions, and
 # products of at most MAX_ELEMENTS of them have rounding errors near 1e-13. Conventional.
 ELEMENT_DECIMALS = 6
 # Two images of a point are one if they differ by less than this share of the orbit's diameter along
@@ -122,7 +122,7 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
     useful: list[np.ndarray] = []
     found = _closed((), d, limit)
     for g in generators:
-        if _keys(g[None])[0] not in found and len(found) <= limit:
+        if _keys((g @ _generic(d))[None])[0] not in found and len(found) <= limit:
             useful.append(g)
             found = _closed(tuple(useful), d, limit)
     return np.stack(list(found.values())) if len(found) <= limit else np.empty((0, d, d))
@@ -130,23 +130,27 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
 
 def _closed(generators: tuple[np.ndarray, ...], d: int, limit: int) -> dict[bytes, np.ndarray]:
     """Return the identity and its products with generators, by their keys, until `limit`."""
-    new = np.eye(d)[None]
-    found = {_keys(new)[0]: new[0]}
+    new, moved = np.eye(d)[None], _generic(d)[None]
+    found = {_keys(moved)[0]: new[0]}
+    matrices = np.array(generators)
     while generators and len(new) and len(found) <= limit:
-        # The products of one element follow one another.
-        products = np.stack([g @ new for g in generators], axis=1).reshape(-1, d, d)
-        fresh = []
-        for key, product in zip(_keys(products), products, strict=True):
+        # The products of one element follow one another. Each is known by where it moves a point,
+        # so that only the matrices of new ones are multiplied.
+        products = np.stack([moved @ g.T for g in generators], axis=1).reshape(-1, d)
+        fresh: dict[bytes, int] = {}
+        for row, key in enumerate(_keys(products)):
             if key not in found:
-                found[key] = product
-                fresh.append(product)
-        new = np.array(fresh)
+                fresh.setdefault(key, row)
+        rows = np.array(list(fresh.values()), dtype=int)
+        new, moved = matrices[rows % len(generators)] @ new[rows // len(generators)], products[rows]
+        found.update(zip(fresh, new, strict=True))
     return found
 
 
-def _keys(elements: np.ndarray) -> list[bytes]:
+def _keys(moved: np.ndarray) -> list[bytes]:
+    """Keys of elements by the images of a point in general position, shape (n, d)."""
     # Adding zero turns -0.0 into 0.0, whose bytes differ.
-    return [rounded.tobytes() for rounded in np.round(elements, ELEMENT_DECIMALS) + 0.0]
+    return [image.tobytes() for image in np.round(moved, ELEMENT_DECIMALS) + 0.0]
 
 
 def averaged(precision: np.ndarray, elements: np.ndarray) -> np.ndarray:

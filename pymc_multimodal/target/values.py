@@ -48,4 +48,4 @@ def growing_chunks(x: np.ndarray, first: int) -> Iterator[np.ndarray]:
         yield x[done : done + size]
         done += size
         if time.monotonic() - began < QUICK_SECONDS:
-            size = min(2 * size, MAX_CHUNK)
+            size = max(size, min(2 * size, MAX_CHUNK))

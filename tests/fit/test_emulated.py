@@ -278,6 +278,10 @@ def test_a_log_density_without_outputs(rng):
     assert model.calls == fit.n_logp_evals
     assert fit.evaluations.outputs.shape[1] == 0
     assert_true(fit, first_negative, LOG_Z, SHARE)
+    # The search evaluated the true density: what it has seen is said.
+    assert "searched" in codes(fit)
+    # A step inside of another is not counted twice.
+    assert sum(fit.evals_by_step.values()) == fit.n_logp_evals
     assert len(chain(density, fit, 10, rng)) == 10
 
 
@@ -290,6 +294,12 @@ def test_without_emulation(settings):
     assert fit.evaluations is None
     assert density.outputs is None
     assert "emulated" not in codes(fit)
+
+
+def test_a_search_that_a_limit_cuts_off_is_told():
+    _, fit = fitted(parabola(), visible=False, max_evals=150)
+    assert fit.emulator is not None
+    assert "unfinished" in codes(fit)
 
 
 def test_evaluations_are_kept_where_a_limit_leaves_no_room_for_an_emulator():

@@ -82,6 +82,16 @@ def test_streams_are_named_by_step_and_by_how_often_it_was_made():
     assert not np.array_equal(run.rng("bridge").random(3), first)
 
 
+def test_a_step_inside_of_another_is_counted_once():
+    density = TARGET.density()
+    run = Run(density, FitConfig(random_seed=5), silent)
+    with run.recorded("emulate"):
+        density.logp(np.zeros((3, density.dim)))
+        with run.recorded("judge"):
+            density.logp(np.zeros((5, density.dim)))
+    assert run.evals_by_step() == {"judge": 5, "emulate": 3}
+
+
 class Interrupter:
     """Raises KeyboardInterrupt when the n-th step begins."""
 

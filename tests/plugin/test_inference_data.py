@@ -13,7 +13,6 @@ from scipy import stats
 
 import pymc_multimodal as mm
 from pymc_multimodal._compat import PYMC6, add_group, get_dataset, group_names, load, save
-from pymc_multimodal.plugin.plots import two_columns
 from pymc_multimodal.plugin.tables import summary_line
 
 SILENT = {"progressbar": False, "quiet": True}
@@ -258,8 +257,8 @@ def test_plot_modes_of_two_dimensions(idata, figures):
     assert isinstance(figure, Figure)
     left, right = figure.axes
     assert len(left.patches) == 4
-    assert right.get_xlabel() == "x[0]"
-    assert right.get_ylabel() == "x[1]"
+    assert right.get_xlabel() == "x[east]"
+    assert right.get_ylabel() == "x[north]"
     figure.canvas.draw()
 
 
@@ -269,13 +268,13 @@ def test_plot_modes_of_one_dimension(one_dimensional, figures):
     left, right = figure.axes
     assert len(left.patches) == 2
     assert right.get_xlabel() == "weight"
-    assert right.get_ylabel() == "draws"
+    assert right.get_ylabel() == "density"
     figure.canvas.draw()
 
 
 def test_plot_modes_of_chosen_variables(idata, figures):
     right = mm.plot_modes(idata, var_names=["square"]).axes[1]
-    assert right.get_xlabel() == "square[0]"
+    assert right.get_xlabel() == "square[east]"
     with pytest.raises(ValueError, match="slope"):
         mm.plot_modes(idata, var_names=["slope"])
 
@@ -342,17 +341,6 @@ def test_the_table_prints_whole_in_80_columns(idata):
         assert name.removesuffix("_se") in text, name
     assert "log_evidence ± se" in text
     assert repr(table[["hits"]]) == repr(table.loc[:, ["hits"]]), "a part is an ordinary table"
-
-
-def test_the_picture_shows_what_separates_the_modes(figures):
-    """Ten coordinates of noise come first, and a copy of the one that tells the modes apart."""
-    rng = np.random.default_rng(1)
-    mode = np.repeat([0, 1, 2, 3], 100)
-    noise = {f"a[{i}]": rng.standard_normal(400) for i in range(10)}
-    f, g = np.array([-3, -1, 1, 3])[mode], np.array([1, -1, -1, 1])[mode]
-    f, g = (v + 0.1 * rng.standard_normal(400) for v in (f, g))
-    chosen = two_columns({**noise, "f": f, "copy": 2 * f + 1, "g": g}, mode)
-    assert [name for name, _ in chosen] == ["f", "g"]
 
 
 def test_images_are_counted_everywhere(figures):

@@ -9,10 +9,8 @@ from scipy.special import logsumexp
 from pymc_multimodal.proposals import (
     EllipticalMixture,
     GaussianMixture,
+    WeightedDensities,
     defensive_mixture,
-    largest_terms,
-    log_mixture,
-    log_terms,
 )
 
 LINE = np.full(3, np.inf)
@@ -42,13 +40,14 @@ def test_the_sum_is_that_of_all_densities(n, spread, period, rng):
     x = np.concatenate([x[np.isfinite(x).all(axis=1)], 1e4 * rng.standard_normal((5, 3))])
     log_weights = np.log(rng.dirichlet(np.ones(n)))
     expected = logsumexp([w + q.log_density(x) for q, w in zip(qs, log_weights, strict=True)], 0)
-    np.testing.assert_allclose(log_mixture(qs, log_weights, x), expected, rtol=0, atol=2e-7)
-    terms = log_terms(qs, log_weights, x)
+    weighted = WeightedDensities(qs, log_weights)
+    np.testing.assert_allclose(weighted.log_density(x), expected, rtol=0, atol=2e-7)
+    terms = weighted.terms(x)
     np.testing.assert_allclose(terms.log_sum, expected, rtol=0, atol=2e-7)
     each = np.array([w + q.log_density(x) for q, w in zip(qs, log_weights, strict=True)])
     np.testing.assert_allclose(each[terms.member, terms.row], terms.log_term, rtol=1e-9)
     np.testing.assert_allclose(np.bincount(terms.row, terms.share), 1.0)
-    member, top = largest_terms(qs, log_weights, x)
+    member, top = weighted.largest(x)
     np.testing.assert_array_equal(member, each.argmax(axis=0))
     np.testing.assert_allclose(top, each.max(axis=0), rtol=1e-9)
 

@@ -50,6 +50,18 @@ def test_all_modes_of_a_mixture_are_found_with_their_curvature(rng):
     assert np.all(modes.hits > 0)
     assert not modes.runaway
     assert len(modes.points) == len(modes.point_modes)
+    assert modes.starts.shape == (modes.n_starts, target.dim)
+    ended = modes.start_modes[modes.start_modes >= 0]
+    np.testing.assert_array_equal(np.bincount(ended, minlength=5), modes.hits)
+
+
+def test_the_modes_of_the_starts_follow_the_numbers_of_the_modes(rng):
+    modes = modes_found(five_modes().density(), rng)
+    order = np.array([3, 0, 4, 1, 2])
+    taken = modes.take(order)
+    np.testing.assert_array_equal(order[taken.start_modes], modes.start_modes)
+    merged = modes.merged(np.array([0, 1, 0, 1, 2]))
+    np.testing.assert_array_equal(np.bincount(merged.start_modes), merged.hits)
 
 
 def test_the_search_counts_its_evaluations_and_repeats(rng):

@@ -109,6 +109,24 @@ class ReverseChain:
         inside = np.isfinite(self.windows.log_probability(y, self._log_reference))
         return self.windows.wrap(y[inside])
 
+    def draw_paths(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw n paths in the coordinates of the model, noise first.
+
+        A reference that is exact and left alone is drawn from at once; its paths are those of the
+        noising, which have the law of its reverse.
+
+        Returns
+        -------
+        array of shape (K + 1, n, d)
+            Circular coordinates unrolled, but for the ends.
+        """
+        path, _ = self._draw_paths(n, rng)
+        if not self.auxiliary:
+            path = self.reference.noising.forward(path[0], rng)
+        x = np.stack([self.coordinates.to_x(z) for z in path[::-1]])
+        x[-1] = self.windows.wrap(x[-1])
+        return x
+
     def log_density(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`ChainDraws.log_density` of given points, their copies and paths drawn afresh.
 

@@ -66,6 +66,10 @@ class PathGenerator(Generator):
             x = np.concatenate([x, self.chain.draw_points(n - len(x), rng)])
         return x
 
+    def diffuse(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Paths of the controlled chain, noise first, shape (K + 1, n, d)."""
+        return self.chain.draw_paths(n, rng)
+
     def propose(self, n: int, rng: np.random.Generator) -> Proposals:
         """Draws with their corrections, paths drawn along."""
         m = int(rng.binomial(n, self.defensive))

@@ -26,6 +26,9 @@ __all__ = ["ScoreGenerator"]
 
 # Points that are run together: bounds the memory. Conventional; the random numbers follow it.
 CHUNK_POINTS = 10_000
+# Of runs that begin in noise: times at which the points are kept, width of the noise in standard
+# deviations of the draws, and shortest time, in relaxation times of a Gaussian mode. Conventional.
+DIFFUSED, NOISE_WIDTH, MIN_DIFFUSION = 20, 2.0, 3.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,6 +145,38 @@ class ScoreGenerator:
                 f"(n, {len(self.names)})."
             )
         return self._run(x, checks.generator("refresh", "rng", rng))
+
+    def diffuse(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Run from normal noise, twice as wide as the draws, in place of stored draws.
+
+        They end in the modes, but with the shares of the noise near each, not with the weights:
+        that is why `generate` begins at stored draws.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        array of shape (DIFFUSED + 1, n, d)
+            At equal times, from 0 to the time to stop at, or to `MIN_DIFFUSION` if that is longer.
+        """
+        z = self.coordinates.to_z(self.stored.x)
+        points = z.mean(axis=0) + NOISE_WIDTH * z.std(axis=0) * rng.standard_normal((n, z.shape[1]))
+        steps = max(DIFFUSED, round(max(self.trial.stop_time, MIN_DIFFUSION) / self.step_size))
+        marks = np.linspace(0, steps, DIFFUSED + 1).round().astype(int)
+        cluster = self.label_z(points)
+        out = np.empty((len(marks), *points.shape))
+        for c in np.unique(cluster):
+            inside = cluster == c
+            run = run_langevin(
+                self.learned, points[inside], self.factors[c], self.step_size, marks.tolist(), rng,
+                averaged=self.config.integrator == "averaged",
+            )  # fmt: skip
+            for i, at in enumerate(run):
+                out[i, inside] = at
+        return np.stack([self.coordinates.to_x(at) for at in out])
 
     def _run(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Run from each point until the stop, with the preconditioner of its cluster."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pymc_multimodal.proposals.base import Proposals, RegionalMixture
+from pymc_multimodal.proposals.base import Diffuses, Proposals, RegionalMixture
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.base import RegionDensity
@@ -69,6 +69,11 @@ class ScoreProposals(RegionalMixture):
         if self.uncorrected is None:
             return super().generate(n, rng)
         return self.uncorrected.generate(n, rng)
+
+    def diffuse(self, n: int, rng: np.random.Generator) -> np.ndarray | None:
+        """Langevin runs of the learned score from noise, shape (steps + 1, n, d); None without."""
+        learned = self.uncorrected
+        return learned.diffuse(n, rng) if isinstance(learned, Diffuses) else None
 
     def propose(self, n: int, rng: np.random.Generator) -> Proposals:
         """Draws with minus their log densities."""

@@ -55,3 +55,22 @@ def test_densities_do_not_depend_on_the_copy(chain, rng):
 def test_no_draws_are_asked_for(chain, rng):
     assert chain.draw(0, rng).x.shape == (0, 2)
     assert chain.log_density(np.empty((0, 2)), rng).shape == (0,)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_paths_go_from_noise_to_points_as_they_are_drawn(chain, exact, rng, monkeypatch):
+    """An exact reference is drawn from at once; its paths have the law of the reverse chain."""
+    monkeypatch.setattr(type(chain.reference), "exact", exact)
+    assert chain.auxiliary != exact
+    paths = chain.draw_paths(20_000, rng)
+    assert paths.shape == (5, 20_000, 2)
+    drawn = chain.draw(20_000, rng).x
+    values = [
+        np.column_stack([np.cos(x[:, 0]), np.sin(x[:, 0]), np.tanh(x[:, 1])])
+        for x in (paths[-1], drawn)
+    ]
+    assert np.abs(two_sample_z(*values)).max() < 4
+    first, second = (chain.coordinates.to_z(x) for x in paths[:2])
+    # The last step of the noising adds two independent normal numbers of this variance.
+    added = chain.reference.noising.added[-1]
+    assert np.mean(np.square(first - second).sum(axis=1)) == pytest.approx(2 * added, rel=0.05)

@@ -119,3 +119,18 @@ def test_a_network_is_not_kept_for_a_gain_by_luck():
     drawn = generator.generate(20_000, np.random.default_rng(1))
     moved = target.membership(drawn).mean(axis=0) - target.membership(x).mean(axis=0)
     assert np.abs(moved).max() < 0.03
+
+
+def test_runs_from_noise_reach_the_modes_without_their_weights(rng):
+    target = separated(2, weight=0.85)
+    fitted = ScoreLangevin.from_draws(target.draws(2_000, rng), random_seed=1)
+    paths = fitted.diffuse(2_000, rng)
+    assert paths.shape[1:] == (2_000, 2)
+    assert paths[0].std() > 1.5 * fitted.stored.x.std()
+    ends = paths[-1]
+    # Distances to the nearest mode are those of draws.
+    near, exact = (
+        np.median(cdist(x, target.means).min(axis=1)) for x in (ends, target.draws(2_000, rng))
+    )
+    assert near == pytest.approx(exact, rel=0.1)
+    assert abs(np.mean(target.component(ends) == 0) - 0.85) > 0.1
