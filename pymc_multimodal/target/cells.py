@@ -61,9 +61,10 @@ class Cells:
         self.symmetry = symmetry
         self.orbits: list[Orbit] = []
         self._precision, self._log_det = [], []
-        for k, (centre, factor) in enumerate(zip(centres, scale, strict=True)):
-            root = np.linalg.inv(factor)
-            precision = root.T @ root
+        roots = np.linalg.inv(scale)
+        precisions = roots.swapaxes(1, 2) @ roots
+        metrics = symmetry.metric(precisions)
+        for k, (centre, precision) in enumerate(zip(centres, precisions, strict=True)):
             step = symmetry.elements @ centre - centre
             distance = np.sqrt(np.einsum("gi,gi->g", step @ precision, step))
             near = symmetry.elements[distance < SAME_MODE_DISTANCE]
@@ -72,11 +73,10 @@ class Cells:
             # The elements that fix a point are a group: complete the set.
             fixing = generate(tuple(near))
             middle = (fixing @ centre).mean(axis=0)
-            orbit = Orbit(symmetry, middle, symmetry.metric(precision))
-            precision = averaged(precision, orbit.fixing)
+            orbit = Orbit(symmetry, middle, metrics[k])
             self.orbits.append(orbit)
-            self._precision.append(precision)
-            self._log_det.append(0.5 * np.linalg.slogdet(precision)[1])
+            self._precision.append(averaged(precision, orbit.fixing))
+            self._log_det.append(0.5 * np.linalg.slogdet(self._precision[k])[1])
 
     @property
     def images(self) -> np.ndarray:

@@ -7,13 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Orbit", "Symmetry", "averaged", "generate"]
+__all__ = ["Orbit", "Symmetry", "averaged", "generate", "is_group"]
 
 # Largest group whose elements are listed. The permutations of six exchangeable components are 720,
 # those of seven 5040. The value is conventional.
 MAX_ELEMENTS = 1024
 # Matrix entries of all elements of a listed group together: 32 MB of float64. Conventional.
 MAX_ENTRIES = 4e6
+# Elements up to which it is looked first whether they are a group: a matrix of 2 MB. Conventional.
+FEW_ELEMENTS = 512
 # Decimals to which images of a point are compared. Entries of elements are small fractions, and
 # products of at most MAX_ELEMENTS of them have rounding errors near 1e-13. Conventional.
 ELEMENT_DECIMALS = 6
@@ -91,12 +93,27 @@ class Symmetry:
         return np.linalg.inv(self.elements)
 
     def metric(self, precision: np.ndarray) -> np.ndarray:
-        """Average a precision matrix, shape (d, d), over the group.
+        """Average precision matrices, shape (..., d, d), over the group.
 
         Every element of the group is an isometry of the average: it leaves the distances
         ``sqrt(step @ metric @ step)`` unchanged.
         """
-        return averaged(precision, self.elements)
+        matrices = precision.reshape(-1, *precision.shape[-2:])
+        n, d = matrices.shape[:2]
+        if d**4 > MAX_ENTRIES or n * len(self.elements) < d**2:
+            means = [averaged(p, self.elements) for p in matrices]
+        else:
+            means = matrices.reshape(n, -1) @ self._averaging
+        return np.reshape(means, precision.shape)
+
+    @cached_property
+    def _averaging(self) -> np.ndarray:
+        """The average of a matrix over the group as a linear map of its entries, (d^2, d^2)."""
+        g, d, _ = self.elements.shape
+        entries = self.elements.reshape(g, -1)
+        products = (entries.T @ entries / g).reshape(d, d, d, d)
+        # Entry (i, l) of the mean of g.T @ p @ g is the sum of g[j, i] p[j, k] g[k, l].
+        return np.ascontiguousarray(products.transpose(0, 2, 1, 3)).reshape(d**2, d**2)
 
 
 def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> np.ndarray:
@@ -116,6 +133,12 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
     """
     d = len(generators[0])
     limit = min(limit, int(MAX_ENTRIES / d**2))
+    elements = np.array(generators)
+    _, distinct = np.unique(_keys(elements @ _generic(d)), return_index=True)
+    elements = elements[np.sort(distinct)]
+    if len(elements) <= min(limit, FEW_ELEMENTS) and is_group(elements):
+        first = int(np.abs(elements - np.eye(d)).max(axis=(1, 2)).argmin())
+        return np.concatenate([elements[first : first + 1], np.delete(elements, first, axis=0)])
     # A whole group may be given as its own generators: |G| products of each element would be
     # formed. A generator that those before it make already is of no use, and each other one at
     # least doubles the group: log2 |G| are left at most.
@@ -126,6 +149,26 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
             useful.append(g)
             found = _closed(tuple(useful), d, limit)
     return np.stack(list(found.values())) if len(found) <= limit else np.empty((0, d, d))
+
+
+def is_group(elements: np.ndarray) -> bool:
+    """Tell whether distinct matrices, shape (g, d, d), are a group, by g^2 products of numbers.
+
+    An element s is known by ``w @ s @ v``, v and w in general position. The products s t are known
+    by ``(w @ s) @ (t @ v)``.
+    """
+    d = elements.shape[1]
+    v, w = _generic(2 * d).reshape(2, d)
+    moved, left = elements @ v, w @ elements
+    own = np.sort(moved @ w)
+    size = EQUAL_IMAGE_TOLERANCE * max(float(np.abs(own).max()), 1.0)
+    if (np.diff(own) <= size).any():
+        return False
+    products = left @ moved.T
+    place = np.searchsorted(own, products)
+    above, below = own[np.minimum(place, len(own) - 1)], own[np.maximum(place - 1, 0)]
+    nearest = np.minimum(np.abs(products - above), np.abs(products - below))
+    return bool((nearest <= size).all())
 
 
 def _closed(generators: tuple[np.ndarray, ...], d: int, limit: int) -> dict[bytes, np.ndarray]:
@@ -165,7 +208,11 @@ def averaged(precision: np.ndarray, elements: np.ndarray) -> np.ndarray:
     -------
     array of shape (d, d)
     """
-    return np.einsum("gji,jk,gkl->il", elements, precision, elements, optimize=True) / len(elements)
+    if len(elements) == 1:
+        return np.asarray(elements[0].T @ precision @ elements[0])
+    d = len(precision)
+    moved = (precision @ elements).reshape(-1, d)
+    return np.asarray(elements.reshape(-1, d).T @ moved) / len(elements)
 
 
 class Orbit:

@@ -12,7 +12,7 @@ from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.density import Density
-from pymc_multimodal.target.group import Symmetry, generate
+from pymc_multimodal.target.group import Symmetry, generate, is_group
 from pymc_multimodal.target.target import Target
 
 SWAP = np.eye(3)[[1, 0, 2]]
@@ -270,3 +270,32 @@ def test_a_fit_gives_up_a_symmetry_that_its_chains_or_challenge_break():
     assert abs(fit.weights.total) < 4 * fit.weights.total_se
     assert fit.orbits is None
     assert "again without symmetry" in fit.statuses[0].cause
+
+
+def test_averages_over_the_group_are_those_of_its_elements(rng):
+    """Of many matrices by one linear map, of one by the elements."""
+    every = np.array([np.eye(5)[list(p)] for p in permutations(range(5))])
+    signs = np.diag([1.0, 1.0, 1.0, 1.0, -1.0])
+    symmetry = Symmetry((*every[[1, 30]], signs))
+    a = rng.standard_normal((7, 5, 5))
+    expected = [np.mean([g.T @ p @ g for g in symmetry.elements], axis=0) for p in a]
+    np.testing.assert_allclose(symmetry.metric(a), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(symmetry.metric(a[0]), expected[0], rtol=1e-10, atol=1e-12)
+
+
+def test_a_group_with_elements_given_twice(rng):
+    every = np.array([np.eye(4)[list(p)] for p in permutations(range(4))])
+    twice = np.concatenate([every, every])[rng.permutation(48)]
+    found = generate(tuple(twice))
+    np.testing.assert_array_equal(found[0], np.eye(4))
+    assert {e.tobytes() for e in found} == {e.tobytes() for e in every}
+    # One of them is missing: what is left makes the whole group.
+    assert len(generate(tuple(every[1:]))) == 24
+
+
+def test_what_is_a_group():
+    every = np.array([np.eye(4)[list(p)] for p in permutations(range(4))])
+    assert is_group(every)
+    assert is_group(np.eye(4)[None])
+    assert not is_group(every[1:])
+    assert not is_group(np.concatenate([every, every[:1]]))
