@@ -40,6 +40,8 @@ __all__ = ["Approximate", "CompareWithChains", "Screen", "WeighSample"]
 
 # Screenings at most: each follows new modes that the one before has found. Conventional.
 MAX_SCREENINGS = 3
+# What speaks against a first answer that does not have all modes.
+FURTHER_MODES = "modes were found after it"
 # Modes up to which there is a first answer. Conventional: as many as the search has starts.
 MAX_MODES = 4096
 # Climbs at most from draws of a first answer that weigh too much, and samples at most that follow
@@ -151,8 +153,14 @@ class CompareWithChains(NeededStep):
         x, logp = late.reshape(-1, d), logp.ravel()
         left_out = LeftOut.of(state.search.optima)
         before, found = found, found.met(target, x, logp, left_out)
+        same = matching_modes(modes, before.modes)
+        if same is None:
+            # A limit came between the search for further modes and their approximation.
+            reasons = (*found.verdict.reasons, FURTHER_MODES)
+            found = replace(found, verdict=replace(found.verdict, reasons=reasons))
+            return replace(state, approximation=found, compared=True)
         if not before.verdict.precise:
-            folded = target.fold(x).reshape(k, -1, d)
+            folded = target.fold(x).reshape(k, -1, d)[np.argsort(same)]
             settings, target_se = run.settings.first_answer, run.settings.target_se
             # Near a limit the answer stays refuted.
             with suppress(LimitReached), run.density.limited():
