@@ -49,8 +49,9 @@ MAX_JUMPS = 16
 # (L/4)-th draw, and from which on it is made with every `MAX_EVERY`-th draw.
 # Measured: examples/benchmarks/constants.py
 JUMPS_SUFFICE, JUMPS_DOMINATE = 0.3, 0.8
-# Draws between two local moves at most. Conventional.
-MAX_EVERY = 8
+# Draws between two local moves at most, and where an evaluation is dear. Conventional: points of a
+# local move are evaluated one after the other, those of jumps in one batch.
+MAX_EVERY, MAX_EVERY_DEAR = 8, 32
 
 
 @dataclass(frozen=True)
@@ -472,7 +473,7 @@ def jump_acceptance(draws: np.ndarray, proposals: np.ndarray) -> np.ndarray:
         return np.exp(np.minimum(0.0, proposals - draws[:, None])).mean(axis=1)
 
 
-def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float) -> Kernel:
+def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float, *, dear: bool = False) -> Kernel:
     r"""Set the number of jumps of a draw, and how often the other moves are made.
 
     Parameters
@@ -480,6 +481,8 @@ def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float) -> Kernel:
     kernel : Kernel
     acceptance : float or array of shape (n,)
         Probability that a jump is accepted at each draw of the posterior, or one for all.
+    dear : bool
+        Whether each evaluation is dear.
 
     Returns
     -------
@@ -506,14 +509,14 @@ def choose_jumps(kernel: Kernel, acceptance: np.ndarray | float) -> Kernel:
             every.append(1)
         else:
             moves.append(m)
-            every.append(_draws_per_move(m, harmonic))
+            every.append(_draws_per_move(m, harmonic, dear))
     return replace(kernel, moves=tuple(moves), every=tuple(every))
 
 
-def _draws_per_move(m: Move, acceptance: float) -> int:
+def _draws_per_move(m: Move, acceptance: float, dear: bool) -> int:
     """Draws between two applications of a move other than a jump."""
     if acceptance > JUMPS_DOMINATE:
-        return MAX_EVERY
+        return MAX_EVERY_DEAR if dear else MAX_EVERY
     if acceptance > JUMPS_SUFFICE and isinstance(m, LocalMove):
         return int(np.clip(np.max(m.parameters.leapfrog) // 4, 1, MAX_EVERY))
     return 1

@@ -101,6 +101,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "interrupted": StatusKind(("fit",), _WARNING),
     "laplace": StatusKind(("fit",), _WARNING),
     "precision": StatusKind(("fit",), _WARNING),
+    "checkpoint": StatusKind(("fit",), _INFO),
     # Kernel of the kept draws
     "acceptance": StatusKind(("kernel",), _WARNING),
     "sticky": StatusKind(("kernel",), _WARNING),

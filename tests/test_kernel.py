@@ -274,6 +274,10 @@ def test_as_many_jumps_as_leave_a_quarter_of_repeats(acceptance, jumps):
     assert chosen.jumps == jumps
     assert jumps == 16 or (1 - acceptance) ** jumps <= 0.25
     assert chosen.every[1] == {0.001: 1, 0.1: 1, 0.5: 5, 0.9: 8}[acceptance]
+    # Points of local moves are evaluated one after the other.
+    dear = choose_jumps(kernel, acceptance, dear=True)
+    assert dear.jumps == jumps
+    assert dear.every[1] == {0.001: 1, 0.1: 1, 0.5: 5, 0.9: 32}[acceptance]
 
 
 def test_a_few_places_that_hold_chains_long_ask_for_more_jumps():

@@ -18,7 +18,7 @@ from pymc_multimodal.emulation.judged import (
     with_emulated_errors,
 )
 from pymc_multimodal.emulation.moves import EmulatedGenerator, EmulatedJump, Resampling
-from pymc_multimodal.emulation.plan import Plan, plan_evaluations, plan_surface, price_of
+from pymc_multimodal.emulation.plan import Plan, Price, plan_evaluations, plan_surface, price_of
 from pymc_multimodal.emulation.residuals import LeftOut, left_out, unseen_log_ratios
 from pymc_multimodal.emulation.rounds import Emulated, Emulator, emulate, evaluated, refine
 from pymc_multimodal.emulation.settings import Emulation
@@ -34,6 +34,7 @@ __all__ = [
     "Emulator",
     "LeftOut",
     "Plan",
+    "Price",
     "Resampling",
     "corrected_draws",
     "emulate",

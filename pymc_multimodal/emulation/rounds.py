@@ -172,14 +172,16 @@ def emulate(
     features = Features(model.inputs, starts.centre, starts.spread, density.period)
     x, logp, y = _known(density)
     design = prior_design(density, plan.design, rng)[: max(0, plan.design - len(x))]
-    batches = np.split(design, range(plan.batch, len(design), plan.batch)) if len(design) else []
+    # The design does not depend on what it shows: workers get as much of it as they can do at once.
+    size = max(plan.batch, density.n_workers)
+    batches = np.split(design, range(size, len(design), size)) if len(design) else []
     x = np.concatenate([x, design])
     for batch in batches:
         report(f"{len(logp)} of {plan.total} evaluations")
         more, outputs = evaluated(density, batch)
         logp, y = np.append(logp, more), np.concatenate([y, outputs])
     emulator = emulate_outputs(model, features, x, y, logp)
-    begun = Emulated(emulator, np.inf, len(batches), (x, y, logp))
+    begun = Emulated(emulator, np.inf, -(-len(design) // plan.batch), (x, y, logp))
     return refine(density, begun, starts, plan, rng, report)
 
 

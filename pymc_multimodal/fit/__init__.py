@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pymc_multimodal.fit.checkpoint import Checkpoint
 from pymc_multimodal.fit.images import Orbits
 from pymc_multimodal.fit.loop import fit_density
 from pymc_multimodal.fit.report import FitReport
@@ -12,4 +13,4 @@ from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.settings import FitConfig
 from pymc_multimodal.fit.steps import STEPS
 
-__all__ = ["STEPS", "Fit", "FitConfig", "FitReport", "Orbits", "fit_density"]
+__all__ = ["STEPS", "Checkpoint", "Fit", "FitConfig", "FitReport", "Orbits", "fit_density"]

@@ -64,7 +64,7 @@ def choose_kernel(
     if proposed is None:
         proposed = propose(target, kernel, MEASURED_DRAWS, rng).log_ratio
     acceptance = jump_acceptance(ratios, proposed)
-    kernel = choose_jumps(kernel, acceptance)
+    kernel = choose_jumps(kernel, acceptance, dear=target.density.dear)
     if not repeat:
         return kernel, kernel_statuses(acceptance, kernel.jumps)
     again = target.logp(x[:REPEATED_DRAWS])

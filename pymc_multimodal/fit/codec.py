@@ -2,7 +2,10 @@
 
 An object of a known class is written as the name of its class and its attributes. It is read back
 by giving the attributes to an empty object of that class: no constructor runs, and a name that is
-not known is refused.
+not known is refused. Fields of dataclasses with the metadata `NOT_STORED` are left out. Objects
+that belong to a process, such as compiled functions, are written as names, and given to the reader.
+
+An array comes back with its order in memory, since sums over it are rounded otherwise in another.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-__all__ = ["CodecError", "decode", "encode"]
+__all__ = ["NOT_STORED", "CodecError", "decode", "encode"]
 
+# Key of the metadata of a dataclass field that is not written: it is made again when needed.
+NOT_STORED = "not stored"
+# Most bytes of an array with gaps: more come from a damaged file. Conventional.
+MAX_BYTES = 2**40
 _FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -25,7 +32,9 @@ class CodecError(ValueError):
     """An object cannot be written, or a record cannot be read; the message says which."""
 
 
-def encode(root: object, names: Mapping[type, str]) -> tuple[Any, list[np.ndarray]]:
+def encode(
+    root: object, names: Mapping[type, str], outside: Mapping[str, object] | None = None
+) -> tuple[Any, list[np.ndarray]]:
     """Turn an object into values that JSON knows, and a list of arrays.
 
     Parameters
@@ -33,6 +42,8 @@ def encode(root: object, names: Mapping[type, str]) -> tuple[Any, list[np.ndarra
     root : object
     names : mapping
         Name of each class whose objects may occur.
+    outside : mapping, optional
+        Objects of which no more than the name is written.
 
     Returns
     -------
@@ -47,11 +58,16 @@ def encode(root: object, names: Mapping[type, str]) -> tuple[Any, list[np.ndarra
     CodecError
         If there is an object of another class.
     """
-    writer = _Writer(names)
+    writer = _Writer(names, outside or {})
     return writer.node(root, type(root).__name__), writer.arrays
 
 
-def decode(node: Any, arrays: Sequence[np.ndarray], classes: Mapping[str, type]) -> Any:
+def decode(
+    node: Any,
+    arrays: Sequence[np.ndarray],
+    classes: Mapping[str, type],
+    outside: Mapping[str, object] | None = None,
+) -> Any:
     """Turn values and arrays that `encode` has returned into the object.
 
     Parameters
@@ -60,6 +76,8 @@ def decode(node: Any, arrays: Sequence[np.ndarray], classes: Mapping[str, type])
     arrays : sequence of numpy.ndarray
     classes : mapping
         Class of each name.
+    outside : mapping, optional
+        Objects of which no more than the name was written.
 
     Raises
     ------
@@ -67,7 +85,7 @@ def decode(node: Any, arrays: Sequence[np.ndarray], classes: Mapping[str, type])
         If the values are not what `encode` returns, or name a class that is not known.
     """
     try:
-        return _Reader(arrays, classes).value(node)
+        return _Reader(arrays, classes, outside or {}).value(node)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, CodecError):
             raise
@@ -75,11 +93,13 @@ def decode(node: Any, arrays: Sequence[np.ndarray], classes: Mapping[str, type])
 
 
 class _Writer:
-    def __init__(self, names: Mapping[type, str]) -> None:
+    def __init__(self, names: Mapping[type, str], outside: Mapping[str, object]) -> None:
         self.names = names
         self.arrays: list[np.ndarray] = []
         # Objects are kept beside their number, so that no other object gets their id.
-        self.known: dict[int, tuple[Any, Any]] = {}
+        self.known: dict[int, tuple[Any, Any]] = {
+            id(value): (value, {"outside": name}) for name, value in outside.items()
+        }
         self.n_objects = 0
 
     def node(self, value: Any, path: str) -> Any:
@@ -118,7 +138,9 @@ class _Writer:
         array = _as_array(value)
         if array is None:
             raise CodecError(f"{path} is a {kind.__module__}.{kind.__qualname__}")
-        node = {"array": self.array(array, path)}
+        node: dict[str, Any] = {"array": self.array(array, path)}
+        if not array.flags.forc:
+            node["strides"] = list(array.strides)
         self.known[id(value)] = value, node
         return node
 
@@ -130,8 +152,14 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, arrays: Sequence[np.ndarray], classes: Mapping[str, type]) -> None:
-        self.arrays, self.classes = arrays, classes
+    def __init__(
+        self,
+        arrays: Sequence[np.ndarray],
+        classes: Mapping[str, type],
+        outside: Mapping[str, object],
+    ) -> None:
+        self.arrays, self.classes, self.outside = arrays, classes, outside
+        self.placed: dict[int, np.ndarray] = {}
         self.objects: dict[int, Any] = {}
 
     def value(self, node: Any) -> Any:
@@ -145,6 +173,8 @@ class _Reader:
         if "csr" in node:
             parts = tuple(self.arrays[i] for i in node["csr"])
             return sparse.csr_matrix(parts, shape=tuple(node["shape"]))
+        if "strides" in node:
+            return self.strided(node["array"], node["strides"])
         [(kind, content)] = node.items()
         if kind == "tuple":
             return tuple(self.value(v) for v in content)
@@ -160,7 +190,15 @@ class _Reader:
             return _FLOATS[content]
         if kind == "same":
             return self.objects[content]
+        if kind == "outside":
+            return self.outside[content]
         raise CodecError(f"{kind!r} is no kind of value")
+
+    def strided(self, number: int, strides: list[int]) -> np.ndarray:
+        """Return an array as it lay in memory, with gaps or its axes in another order."""
+        if number not in self.placed:
+            self.placed[number] = _placed(self.arrays[number], strides)
+        return self.placed[number]
 
     def instance(self, node: dict[str, Any]) -> Any:
         name = node["class"]
@@ -180,10 +218,29 @@ class _Reader:
 def _attributes(value: object) -> list[tuple[str, Any]]:
     """Return an object's attributes without those that are computed again when they are needed."""
     kind = type(value)
+    left_out = set()
+    if is_dataclass(kind):
+        left_out = {f.name for f in fields(kind) if f.metadata.get(NOT_STORED)}
     return [
         (name, v) for name, v in vars(value).items()
-        if not isinstance(getattr(kind, name, None), cached_property)
+        if name not in left_out and not isinstance(getattr(kind, name, None), cached_property)
     ]  # fmt: skip
+
+
+def _placed(array: np.ndarray, strides: Sequence[int]) -> np.ndarray:
+    """Return a copy of an array with given steps, in bytes, between elements of each axis."""
+    if len(strides) != array.ndim or any(type(step) is not int for step in strides):
+        raise CodecError("the steps of an array are damaged")
+    ends = [step * (n - 1) for step, n in zip(strides, array.shape, strict=True)]
+    first = -sum(end for end in ends if end < 0)
+    size = first + sum(end for end in ends if end > 0) + array.itemsize
+    if size > MAX_BYTES:
+        raise CodecError("the steps of an array are damaged")
+    out: np.ndarray = np.ndarray(
+        array.shape, array.dtype, np.empty(size, np.uint8), first, tuple(strides)
+    )
+    out[...] = array
+    return out
 
 
 def _as_array(value: Any) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from pymc_multimodal.emulation import (
     EmulatedPosterior,
     Emulation,
     Plan,
+    Price,
     emulate,
     emulate_surface,
     evaluated,
@@ -138,15 +139,28 @@ def price_density(run: Run) -> float | None:
         return None
     if _room(run) < LEAST_PLAN:
         return None
-    try:
-        with run.recorded("price"), run.limits(1.0, refuse=False):
-            price = price_of(density, run.rng("price"))
-    except (LimitReached, ModelError):
+    measured: Price | None = None
+    # A run that was killed afterwards knows it.
+    if not run.made("price"):
+        with suppress(LimitReached, ModelError), run.recorded("price"):
+            with run.limits(1.0, refuse=False):
+                measured = price_of(density, run.rng("price"))
+    least = 0.0 if named else settings.min_seconds
+    [seconds] = density.log.once("price", lambda: (_if_dear(measured, least),))
+    if np.isnan(seconds):
         return None
-    # Values that differ from one evaluation to the next are noise, which has a status of its own.
-    if not price.repeatable or (price.least < settings.min_seconds and not named):
-        return None
-    density.keep_history()
+    if density.history is None:
+        density.keep_history()
+    return seconds
+
+
+def _if_dear(price: Price | None, least: float) -> float:
+    """Return the seconds of one evaluation; NaN if it is not dear.
+
+    Values that differ from one evaluation to the next are noise, which has a status of its own.
+    """
+    if price is None or not price.repeatable or price.least < least:
+        return float("nan")
     return price.seconds
 
 
@@ -239,7 +253,7 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
 
 def _tell(run: Run, plan: Plan) -> None:
     """Report the plan, and what the draws after the fit cost."""
-    text = plan.described(run.density.workers)
+    text = plan.described(run.density.n_workers if run.density.shared else 1)
     if exact_draws(run):
         text += '. Each draw then costs one evaluation, and none with Emulation(draws="weighted")'
     run.report("plan", text)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pymc_multimodal.fit.checkpoint import Checkpoint
 from pymc_multimodal.fit.conditioned import conditioned_fit
 from pymc_multimodal.fit.emulated import judge_outputs, price_density
 from pymc_multimodal.fit.emulated_fit import emulated_fit
 from pymc_multimodal.fit.finish import finish
 from pymc_multimodal.fit.forecast import forecast, preview
+from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import STEPS, FindModes, Step
@@ -21,12 +24,14 @@ from pymc_multimodal.status import GradientMisleads, LimitReached, SymmetryBroke
 from pymc_multimodal.target.watchdog import ended_at
 
 if TYPE_CHECKING:
-    from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.search import Search
     from pymc_multimodal.target.density import Density
 
 __all__ = ["fit_density"]
+
+Save: TypeAlias = "Callable[[Run, State | None], None]"
+"""Keeps the newest state."""
 
 # Seconds after a limit in seconds at which a step that evaluates nothing is ended; evaluations are
 # ended earlier (`target.limits.GRACE_SECONDS`). Conventional: limits are kept within two seconds.
@@ -39,6 +44,7 @@ def fit_density(
     *,
     report: Report = lambda stage, text: None,
     share: float = 1.0,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Run every step of `STEPS` that is due, and make the result.
 
@@ -51,6 +57,8 @@ def fit_density(
         "forecast" are no steps: their text says what is to come, or what has been found.
     share : float
         Part of the limits that the fit may use, in (0, 1].
+    checkpoint : Checkpoint, optional
+        The file from which a fit that was killed goes on.
 
     Returns
     -------
@@ -59,7 +67,10 @@ def fit_density(
     Raises
     ------
     FitError
-        If a limit is reached before the density is known at any point.
+        If a limit is reached before the density is known at any point, or the checkpoint is of
+        another fit.
+    OSError
+        If the checkpoint cannot be written when the fit begins.
     ModelError
         If the density is finite at no starting point.
     KeyboardInterrupt
@@ -73,16 +84,28 @@ def fit_density(
     """
     run, has_gradient = Run(density, settings, report, share), density.has_gradient
     try:
-        return _fit(run)
+        if checkpoint is None:
+            return _fit(run, None, lambda run, state: None)
+        with checkpoint.following(run) as known:
+            if isinstance(known, Fit):
+                return known
+            return checkpoint.finish(run, _fit(run, known, checkpoint.save))
     finally:
         # While outputs are evaluated there is no gradient.
         density.has_gradient = has_gradient and density.outputs is None
 
 
-def _fit(run: Run) -> Fit:
-    """Emulate the outputs of an expensive simulator, or run the steps."""
+def _fit(run: Run, state: State | None, save: Save) -> Fit:
+    """Emulate the outputs of an expensive simulator, or run the steps from a state that is known.
+
+    Before the first state, what was under way begins again: it draws the same random numbers, and
+    a price that was measured is known.
+    """
+    if state is not None:
+        return _run_steps(run, state, save)
     price = price_density(run)
     if price is not None:
+        save(run, None)
         refuse_units(run)
         judged = judge_outputs(run, price)
         if judged is not None:
@@ -94,15 +117,16 @@ def _fit(run: Run) -> Fit:
         by_hubs = conditioned_fit(run)
         if by_hubs is not None:
             return by_hubs
-    return _run_steps(run, price)
-
-
-def _run_steps(run: Run, price: float | None = None) -> Fit:
     state = _first_state(run)
     if price is not None:
         state = replace(state, price=price, search=_with_known(state.search, run))
+    return _run_steps(run, state, save)
+
+
+def _run_steps(run: Run, state: State, save: Save) -> Fit:
     while True:
         try:
+            save(run, state)
             step = next_step(state, run)
             if step is None:
                 return finish(state, run)

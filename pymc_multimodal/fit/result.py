@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.history import Evaluations
 
-__all__ = ["Fit", "fit_without_chains"]
+__all__ = ["Fit", "check_unchanged", "fit_without_chains"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -306,16 +306,35 @@ class Fit:
                 f"fit= was made for a model with coordinates {self.names[:8]}, this model has "
                 f"{density.names[:8]}. Fit this model anew."
             )
-        now = density.logp(self.modes.locations)
-        then = self.modes.log_density
-        equal = equal_logp(now, then, density.resolution)
-        if not equal.all():
-            k = int(np.argmin(equal))
-            raise FitError(
-                "fit= was made before the model or its data changed: the log density at mode "
-                f"{k} was {then[k]:.6f} and is {now[k]:.6f} now, a difference of "
-                f"{now[k] - then[k]:.3g} nats. Fit again."
-            )
+        check_unchanged(density, self.modes.locations, self.modes.log_density, "fit= was made")
+
+
+def check_unchanged(density: Density, x: np.ndarray, then: np.ndarray, what: str) -> None:
+    """Raise if a density has changed.
+
+    Parameters
+    ----------
+    density : Density
+    x : array of shape (n, d)
+        Points, such as modes.
+    then : array of shape (n,)
+        Their log densities as they were.
+    what : str
+        Beginning of the message, such as "fit= was made".
+
+    Raises
+    ------
+    FitError
+    """
+    now = density.logp(x)
+    equal = equal_logp(now, then, density.resolution)
+    if not equal.all():
+        k = int(np.argmin(equal))
+        raise FitError(
+            f"{what} before the model or its data changed: the log density at mode "
+            f"{k} was {then[k]:.6f} and is {now[k]:.6f} now, a difference of "
+            f"{now[k] - then[k]:.3g} nats. Fit again."
+        )
 
 
 def fit_without_chains(

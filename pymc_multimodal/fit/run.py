@@ -12,14 +12,16 @@ from zlib import crc32
 
 import numpy as np
 
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import EvaluationHung, Status, first_line
+from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.limits import Limits
+from pymc_multimodal.target.run_log import RunLog, raised_again
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Entry", "Report", "Run"]
+__all__ = ["Entry", "Report", "Run", "RunRecord"]
 
 Report: TypeAlias = Callable[[str, str], None]
 
@@ -51,6 +53,44 @@ class Entry:
     outcome: str
     evals: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run has spent and met so far: with it another process goes on.
+
+    Attributes
+    ----------
+    journal : tuple of Entry
+    stopped : bool
+        Whether the next batch of evaluations would exceed a limit.
+    seconds : float
+        Wall-clock time of the run.
+    evals, gradient_evals, values : int
+        Evaluations of the log density, those with a gradient, and those by values.
+    evaluation_seconds, value_seconds : float
+        Wall-clock time of all evaluations, and of those by values.
+    errors : EvaluationErrors
+    last_error : tuple of str or None
+        Name and message of the last error that the density raised.
+    hung : str or None
+        Message of the last evaluation that was given up.
+    measured : dict
+        Numbers that were measured by a clock (`RunLog.measured`).
+    """
+
+    journal: tuple[Entry, ...]
+    stopped: bool
+    seconds: float
+    evals: int
+    gradient_evals: int
+    values: int
+    evaluation_seconds: float
+    value_seconds: float
+    errors: EvaluationErrors
+    last_error: tuple[str, str] | None
+    hung: str | None
+    measured: dict[str, tuple[float, ...]]
 
 
 class Run:
@@ -86,8 +126,11 @@ class Run:
         self.journal: tuple[Entry, ...] = ()
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
+        self._first_values = density.n_values
+        self._first_seconds = density.seconds, density.value_seconds
         self._began = time.monotonic()
         density.hung = None
+        density.log = RunLog()
 
     # ------------------------------------------------------------ limits
 
@@ -207,6 +250,50 @@ class Run:
             evals = self.evals - evals - sum(entry.evals for entry in inner)
             seconds = time.monotonic() - began - sum(entry.seconds for entry in inner)
             self.journal = (*self.journal, Entry(step, outcome, evals, seconds))
+
+    def made(self, step: str) -> bool:
+        """Tell whether the journal has a step."""
+        return any(entry.step == step for entry in self.journal)
+
+    def record(self) -> RunRecord:
+        """Return what the run has spent and met so far."""
+        density, error = self.density, self.density.last_error
+        return RunRecord(
+            journal=self.journal,
+            stopped=self.stopped,
+            seconds=time.monotonic() - self._began,
+            evals=self.evals,
+            gradient_evals=self.gradient_evals,
+            values=density.n_values - self._first_values,
+            evaluation_seconds=density.seconds - self._first_seconds[0],
+            value_seconds=density.value_seconds - self._first_seconds[1],
+            errors=density.tally.since(self._first_errors),
+            last_error=None if error is None else (type(error).__name__, first_line(error)),
+            hung=None if density.hung is None else str(density.hung),
+            measured=dict(density.log.measured),
+        )
+
+    def take_up(self, record: RunRecord, seconds: float = 0.0) -> None:
+        """Go on from a record; what the density has counted since the run began is forgotten.
+
+        Parameters
+        ----------
+        record : RunRecord
+        seconds : float
+            Time that was spent after the record was made.
+        """
+        density = self.density
+        self.journal, self.stopped = record.journal, record.stopped
+        self._began = time.monotonic() - record.seconds - seconds
+        density.n_logp_evals = self._first_logp + record.evals
+        density.n_grad_evals = self._first_grad + record.gradient_evals
+        density.n_values = self._first_values + record.values
+        density.seconds = self._first_seconds[0] + record.evaluation_seconds
+        density.value_seconds = self._first_seconds[1] + record.value_seconds
+        density.tally = self._first_errors.plus(record.errors)
+        density.last_error = None if record.last_error is None else raised_again(record.last_error)
+        density.hung = None if record.hung is None else EvaluationHung(record.hung)
+        density.log.measured.update(record.measured)
 
     def seconds(self) -> dict[str, float]:
         """Return the wall-clock seconds of each step."""

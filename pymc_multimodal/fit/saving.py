@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from functools import cache
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,19 @@ import numpy as np
 
 from pymc_multimodal._version import __version__
 from pymc_multimodal.fit.codec import CodecError, decode, encode
-from pymc_multimodal.status import FitError
+from pymc_multimodal.status import FitError, first_line
 
-__all__ = ["CLASSES", "read_fit", "write_fit"]
+__all__ = [
+    "CLASSES",
+    "DamagedFile",
+    "checked_path",
+    "classes_of",
+    "names_of",
+    "read_archive",
+    "read_fit",
+    "write_archive",
+    "write_fit",
+]
 
 FORMAT = "pymc-multimodal fit"
 # Version of the format: it grows when a file of the version before would be read wrongly.
@@ -99,6 +109,10 @@ In a file a class has the name of its room and its own, such as ``"search.Modes"
 """
 
 
+class DamagedFile(ValueError):
+    """A file is no archive of this package, or a part of it is damaged; the message says how."""
+
+
 def write_fit(fit: object, path: str | os.PathLike[str]) -> None:
     """Write a fit to a file; a file of that name is replaced once the new one is complete.
 
@@ -109,9 +123,9 @@ def write_fit(fit: object, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
-    path = _checked_path("save", path)
+    path = checked_path(path, "save(path={})")
     try:
-        node, arrays = encode(fit, {kind: name for name, kind in _classes().items()})
+        node, arrays = encode(fit, names_of(CLASSES))
     except CodecError as error:
         raise FitError(
             f"save({str(path)!r}): {error}, which cannot be saved. If it comes from a setting, "
@@ -123,32 +137,97 @@ def write_fit(fit: object, path: str | os.PathLike[str]) -> None:
         "package_version": __version__,
         "fit": node,
     }
+    write_archive(path, "fit.json", content, arrays)
+
+
+def write_archive(
+    path: Path,
+    name: str,
+    content: dict[str, Any],
+    arrays: Sequence[np.ndarray],
+    *,
+    compressed: bool = True,
+) -> None:
+    """Write values and arrays to a zip archive; the file is replaced once the new one is complete.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Of the part with the values.
+    content : dict
+        What JSON knows.
+    arrays : sequence of numpy.ndarray
+    compressed : bool
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; an earlier one is then kept.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
     try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("fit.json", json.dumps(content, allow_nan=False))
-            for i, array in enumerate(arrays):
-                data = io.BytesIO()
-                np.lib.format.write_array(data, array, allow_pickle=False)
-                archive.writestr(f"arrays/{i}.npy", data.getbuffer())
+        with open(temporary, "wb") as file:
+            with zipfile.ZipFile(file, "w", method) as archive:
+                archive.writestr(name, json.dumps(content, allow_nan=False))
+                for i, array in enumerate(arrays):
+                    data = io.BytesIO()
+                    np.lib.format.write_array(data, array, allow_pickle=False)
+                    archive.writestr(f"arrays/{i}.npy", data.getbuffer())
+            file.flush()
+            # Without this a power failure could leave the name with an empty file.
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _checked_path(owner: str, path: object) -> Path:
-    """Return the path of a file in a folder that exists."""
+def read_archive(path: Path, name: str) -> tuple[Any, list[np.ndarray]]:
+    """Read what `write_archive` has written.
+
+    Raises
+    ------
+    DamagedFile
+        If the file is no such archive, or any part of it is damaged.
+    OSError
+        If the file cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            content = json.loads(archive.read(name))
+            n = sum(n.startswith("arrays/") for n in archive.namelist())
+            return content, [_read_array(archive, f"arrays/{i}.npy") for i in range(n)]
+    except Exception as error:
+        # A damaged archive raises errors of many kinds: BadZipFile, KeyError, NotImplementedError.
+        raise DamagedFile(f"{type(error).__name__}: {first_line(error)}") from error
+
+
+def checked_path(path: object, argument: str) -> Path:
+    """Return the path of a file in a folder that exists.
+
+    Parameters
+    ----------
+    path : object
+    argument : str
+        How a message writes the argument, such as ``"save(path={})"``.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    OSError
+        If it is a folder, or there is no such folder.
+    """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{owner}(path={path!r}) must be the name of a file.")
+        raise TypeError(f"{argument.format(repr(path))} must be the name of a file.")
     path = Path(os.fsdecode(path))
+    said = argument.format(repr(str(path)))
     if path.is_dir():
-        raise IsADirectoryError(
-            f"{owner}(path={str(path)!r}) is a folder: give the name of a file."
-        )
+        raise IsADirectoryError(f"{said} is a folder: give the name of a file.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"{owner}(path={str(path)!r}): there is no folder {str(path.parent)!r}. Make it first."
-        )
+        raise FileNotFoundError(f"{said}: there is no folder {str(path.parent)!r}. Make it first.")
     return path
 
 
@@ -162,18 +241,15 @@ def read_fit(path: str | os.PathLike[str]) -> Any:
     OSError
         If the file cannot be read.
     """
-    path = _checked_path("load", path)
+    path = checked_path(path, "load(path={})")
     where = f"load({str(path)!r})"
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read("fit.json"))
-            if not isinstance(content, dict) or content.get("format") != FORMAT:
-                raise FitError(f"{where}: the file is no fit of this package.")
-            _check_version(content, where)
-            names = [n for n in archive.namelist() if n.startswith("arrays/")]
-            arrays = [_read_array(archive, f"arrays/{i}.npy") for i in range(len(names))]
-        return decode(content["fit"], arrays, _classes())
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        content, arrays = read_archive(path, "fit.json")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise FitError(f"{where}: the file is no fit of this package.")
+        _check_version(content, where)
+        return decode(content["fit"], arrays, classes_of(CLASSES))
+    except (DamagedFile, CodecError, KeyError) as error:
         raise FitError(
             f"{where}: the file is no saved fit, or it is damaged ({error}). Give a file that "
             "Fit.save has written; a pickled fit is read by pickle.load alone."
@@ -195,13 +271,23 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return array
 
 
-@cache
-def _classes() -> dict[str, type]:
-    """Return the classes of `CLASSES` by their names in a file."""
+def classes_of(names: Mapping[str, Sequence[str]]) -> dict[str, type]:
+    """Return classes by their names in a file.
+
+    Parameters
+    ----------
+    names : mapping
+        Names of classes by the modules that hold them, as `CLASSES`.
+    """
     return {
         f"{module.partition('.')[0]}.{name}": getattr(
             import_module(f"pymc_multimodal.{module}"), name
         )
-        for module, names in CLASSES.items()
-        for name in names
+        for module, own in names.items()
+        for name in own
     }
+
+
+def names_of(names: Mapping[str, Sequence[str]]) -> dict[type, str]:
+    """Return the names of classes in a file; the parameter is as for `classes_of`."""
+    return {kind: name for name, kind in classes_of(names).items()}

@@ -26,7 +26,7 @@ __all__ = ["density_of"]
 def density_of(
     model: pm.Model,
     *,
-    workers: int = 1,
+    workers: Any = 1,
     compile_kwargs: Mapping[str, Any] | None = None,
     gradient: bool = True,
 ) -> Density:
@@ -36,8 +36,8 @@ def density_of(
     ----------
     model : pymc.Model
         Discrete variables are summed over (`marginal_of`).
-    workers : int
-        Processes that share a batch of evaluations.
+    workers : int or object
+        Processes that share a batch of evaluations, or an engine (`target.engines`).
     compile_kwargs : mapping, optional
         Passed to ``pymc.compile`` (``mode`` and the like).
     gradient : bool

@@ -8,8 +8,9 @@ import logging
 import pickle
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +27,7 @@ from pytensor.graph.replace import vectorize_graph
 from pymc_multimodal.model.layout import flatten
 from pymc_multimodal.model.padded import PaddedFunction, is_jax
 from pymc_multimodal.status import ModelError
+from pymc_multimodal.target.density import DEAR_SECONDS
 
 __all__ = [
     "CompiledDensity",
@@ -39,6 +41,13 @@ __all__ = [
 ]
 
 _log = logging.getLogger("pymc.multimodal")
+
+# Calls by which an evaluation is priced, of which the quickest counts, and seconds beyond which a
+# call is not repeated. Conventional: what else the machine does takes less.
+PRICED_CALLS, LONG_SECONDS = 3, 0.1
+# Points of a call where they share work, as in products of matrices: where a call of so many takes
+# less than `SHARED_WORK` times as long as so many calls. Conventional.
+BLOCK, SHARED_WORK = 8, 0.7
 
 _REWRITES = ("canonicalize", "stabilize", "local_check_parameter_to_ninf_switch")
 
@@ -59,11 +68,17 @@ class CompiledDensity:
     example : array of shape (n, d)
         Points at which the function can be evaluated. A copy in another process is evaluated there
         when it is made, because PyTensor compiles for Numba in the first call.
+
+    Attributes
+    ----------
+    price : float
+        Seconds of the evaluation of one point, as `measure` found; 0 before.
     """
 
     def __init__(
         self, function: Any, has_gradient: bool, dtype: str, rowwise: bool, example: np.ndarray
     ) -> None:
+        self.price, self._dear_chunk = 0.0, 1
         self.function = function
         self.has_gradient = has_gradient
         self.dtype = dtype
@@ -75,6 +90,8 @@ class CompiledDensity:
     @property
     def chunk(self) -> int | None:
         """Points of one call; None where the number makes no difference."""
+        if self.price >= DEAR_SECONDS:
+            return self._dear_chunk
         return self.function.sizes[0] if isinstance(self.function, PaddedFunction) else None
 
     def check_process(self) -> None:
@@ -86,6 +103,27 @@ class CompiledDensity:
         """Evaluate rows of shape (n, d)."""
         with self._lock:
             return self._evaluate(np.ascontiguousarray(x, dtype=self.dtype))
+
+    def measure(self) -> None:
+        """Measure the price of a point, at the example, and how many are best evaluated in a call.
+
+        It is measured in the process of the fit, however many workers there are: the same points
+        are then evaluated in the same calls.
+        """
+        try:
+            if isinstance(self.function, PaddedFunction):
+                # A call for fewer points takes as long.
+                self._dear_chunk = self.function.sizes[-1]
+                least = np.repeat(self.example[:1], self._dear_chunk, axis=0)
+                self.price = _quickest(self, least) / self._dear_chunk
+                return
+            self.price = _quickest(self, self.example[:1])
+            if DEAR_SECONDS <= self.price < LONG_SECONDS and not self.rowwise:
+                block = np.repeat(self.example[:1], BLOCK, axis=0)
+                work = _quickest(self, block) / (BLOCK * self.price)
+                self._dear_chunk = BLOCK if work < SHARED_WORK else 1
+        except (Exception, SystemExit):
+            _log.debug("The model raised where its price was measured.", exc_info=True)
 
     def __reduce__(self) -> tuple:
         payload = io.BytesIO()
@@ -104,6 +142,18 @@ class CompiledDensity:
         if not self.has_gradient:
             return logp, None
         return logp, np.broadcast_to(np.asarray(out[1], dtype=float), x.shape)
+
+
+def _quickest(function: Callable[[np.ndarray], Any], x: np.ndarray) -> float:
+    """Seconds of the quickest of a few calls."""
+    least = np.inf
+    for _ in range(PRICED_CALLS):
+        began = time.perf_counter()
+        function(x)
+        least = min(least, time.perf_counter() - began)
+        if least > LONG_SECONDS:
+            break
+    return least
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -225,7 +275,10 @@ def compile_density(
     if batched is not None:
         function.trust_input = True
     rows = np.stack([example, example])
-    return CompiledDensity(function, has_gradient, joined.dtype, batched is None, rows)
+    density = CompiledDensity(function, has_gradient, joined.dtype, batched is None, rows)
+    with compiling():
+        density.measure()
+    return density
 
 
 def compile_rows(

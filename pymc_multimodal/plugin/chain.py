@@ -1,4 +1,4 @@
-"""Chains of kept draws: the state of one chain of the step method, and what a draw records."""
+"""The state of one chain of the step method between two draws."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from pymc_multimodal import kernel
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.plugin.foresight import foreseeable, foreseen
+from pymc_multimodal.plugin.record import record
 from pymc_multimodal.target import Target
 
-__all__ = ["Chain", "advance", "record"]
+__all__ = ["Chain", "advance"]
 
 # Proposals that a chain evaluates in one batch, at least; each is used for one jump. A batch costs
 # little more than one evaluation. Conventional: two chunks of `Density`.
@@ -54,6 +56,9 @@ class Chain:
         Draws that were made at once.
     n_shown : int
         Of these, how many were returned.
+    known : Target or None
+        What knows the points that draws before number `known_until` are likely to need.
+    known_until : int
     """
 
     state: kernel.ChainState | None = None
@@ -62,6 +67,8 @@ class Chain:
     n_draws: int = 0
     draws: Draws | None = None
     n_shown: int = 0
+    known: Target | None = None
+    known_until: int = 0
 
     @property
     def shown(self) -> np.ndarray | None:
@@ -70,7 +77,13 @@ class Chain:
 
 
 def advance(
-    fit: Fit, target: Target, chain: Chain, point: np.ndarray, rng: np.random.Generator
+    fit: Fit,
+    target: Target,
+    chain: Chain,
+    point: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    alone: bool = True,
 ) -> tuple[Chain, dict[str, float | int]]:
     """Make one draw.
 
@@ -84,6 +97,8 @@ def advance(
         PyMC's current point. A chain begins at a draw inside of a mode and not at PyMC's initial
         point; later it continues from another point than its own last draw if PyMC gives one.
     rng : numpy.random.Generator
+    alone : bool
+        Whether nothing else takes numbers from `rng`: draws can then be foreseen.
 
     Returns
     -------
@@ -96,15 +111,17 @@ def advance(
     # The comparison is in the type of the variables, to which PyMC has rounded the draw.
     if shown is not None and not np.array_equal(shown.astype(point.dtype), point):
         state = kernel.init(target, fit.kernel, point[None], rng)
-        chain = replace(chain, state=state, draws=None)
+        chain = replace(chain, state=state, draws=None, known=None)
     if chain.draws is None or chain.n_shown == len(chain.draws.x):
-        chain = _make_draws(fit, target, chain, rng)
+        chain = _make_draws(fit, target, chain, rng, alone)
     assert chain.draws is not None
     stats = {name: values[chain.n_shown] for name, values in chain.draws.stats.items()}
     return replace(chain, n_shown=chain.n_shown + 1), stats
 
 
-def _make_draws(fit: Fit, target: Target, chain: Chain, rng: np.random.Generator) -> Chain:
+def _make_draws(
+    fit: Fit, target: Target, chain: Chain, rng: np.random.Generator, alone: bool
+) -> Chain:
     """Make the next draws, as many as need few evaluations beside those of the proposals."""
     step, state = fit.kernel, chain.state
     if state is None:
@@ -113,48 +130,28 @@ def _make_draws(fit: Fit, target: Target, chain: Chain, rng: np.random.Generator
     batch = m * max(1, PROPOSALS_AT_ONCE // max(m, 1))
     if chain.proposals is None or chain.n_used >= batch:
         chain = replace(chain, proposals=kernel.propose(target, step, batch, rng), n_used=0)
-    assert chain.proposals is not None
+    proposals = chain.proposals
+    assert proposals is not None
     left, n = (batch - chain.n_used) // max(m, 1), 0
     for _ in range(MOVES_AT_ONCE if target.has_gradient else 1):
         if n < left:
             n += kernel.draws_ahead(step, chain.n_draws + n, left - n)
     n = max(n, 1)
-    taken = kernel.rows(chain.proposals, slice(chain.n_used, chain.n_used + n * m))
+    if alone and foreseeable(fit, target.density):
+        if chain.known is None or chain.n_draws >= chain.known_until:
+            until = chain.n_draws + PROPOSALS_AT_ONCE
+            known = foreseen(fit, target, state, range(chain.n_draws, until), rng)
+            chain = replace(chain, known=known, known_until=until)
+        assert chain.known is not None
+        target = chain.known
+    taken = kernel.rows(proposals, slice(chain.n_used, chain.n_used + n * m))
     states, accepted = kernel.chain_draws(target, step, state, taken, rng, chain.n_draws)
     x, stats = record(fit, states, accepted, rng)
-    return Chain(
-        kernel.rows(states, slice(-1, None)),
-        chain.proposals,
-        chain.n_used + n * m,
-        chain.n_draws + n,
-        Draws(x, {name: values.tolist() for name, values in stats.items()}),
+    return replace(
+        chain,
+        state=kernel.rows(states, slice(-1, None)),
+        n_used=chain.n_used + n * m,
+        n_draws=chain.n_draws + n,
+        draws=Draws(x, {name: values.tolist() for name, values in stats.items()}),
+        n_shown=0,
     )
-
-
-def record(
-    fit: Fit, state: kernel.ChainState, accepted: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Turn the state of n chains into draws.
-
-    Parameters
-    ----------
-    fit : Fit
-    state : kernel.ChainState
-    accepted : array of shape (n,)
-        Share of the jumps that each chain accepted.
-    rng : numpy.random.Generator
-        Chooses the images that are shown where the posterior is symmetric.
-
-    Returns
-    -------
-    x : array of shape (n, d)
-    stats : dict of arrays of shape (n,)
-        Log density, mode, acceptance, and log ratio of the density to the proposal's.
-    """
-    points = fit.randomise_image(state.points, rng)
-    return points.x, {
-        "lp": points.logp,
-        "mode": points.region,
-        "accepted": accepted,
-        "log_ratio": state.log_ratio,
-    }

@@ -26,7 +26,7 @@ from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
 from pymc_multimodal.search import check_points, given_by_array, given_by_name
 from pymc_multimodal.status import counted, told
-from pymc_multimodal.target import Density, Structure
+from pymc_multimodal.target import Density, Structure, engine_name
 
 __all__ = ["continuous_model", "fit_model", "load_fit"]
 
@@ -104,7 +104,13 @@ def fit_model(
             try:
                 _start_workers(density, run, progress)
                 progress.watch(density)
-                fit = fit_density(density, config, report=progress.report, share=share)
+                fit = fit_density(
+                    density,
+                    config,
+                    report=progress.report,
+                    share=share,
+                    checkpoint=run.checkpoint,
+                )
                 interrupts.hold()
             finally:
                 density.close()
@@ -159,7 +165,9 @@ def _start_workers(density: Density, run: RunOptions, progress: FitProgress) -> 
 
     They compile the model, too: like compiling it here, that is not counted.
     """
-    if density.workers > 1:
-        workers = counted(density.workers, "worker")
-        progress.report("workers", f"starting {workers}, each of which loads the model")
+    if density.shared:
+        text = f"workers of {engine_name(density.workers)} load the model"
+        if isinstance(density.workers, int):
+            text = f"starting {counted(density.workers, 'worker')}, each of which loads the model"
+        progress.report("workers", text)
     density.start_workers()

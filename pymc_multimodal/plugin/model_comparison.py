@@ -45,7 +45,7 @@ def compare(
     reference: str | None = None,
     prior: Mapping[str, float] | None = None,
     random_seed: int | np.random.Generator | None = None,
-    workers: int = 1,
+    workers: Any = None,
     quiet: bool = False,
 ) -> pd.DataFrame:
     """Compare models by their evidences: Bayes factors and probabilities of the models.
@@ -63,7 +63,7 @@ def compare(
     prior : mapping of float, optional
         Prior probability of each model; equal by default.
     random_seed : int or numpy.random.Generator, optional
-    workers : int
+    workers : int or object, optional
         Processes that share the evaluations of `log_evidence`.
     quiet : bool
         Whether to log nothing but warnings.
@@ -231,7 +231,7 @@ def _check_same_data(compare_dict: Mapping[str, Any]) -> None:
 
 
 def _evidence(
-    given: Any, model: pm.Model | None, rng: np.random.Generator, workers: int, quiet: bool
+    given: Any, model: pm.Model | None, rng: np.random.Generator, workers: Any, quiet: bool
 ) -> LogEvidence:
     if isinstance(given, LogEvidence):
         return given

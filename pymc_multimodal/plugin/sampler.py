@@ -27,13 +27,14 @@ from pymc_multimodal.plugin.arguments import (
     model_given,
     with_backend,
 )
-from pymc_multimodal.plugin.chain import record
 from pymc_multimodal.plugin.fitting import continuous_model, fit_model, load_fit
+from pymc_multimodal.plugin.foresight import foreseeable, foreseen
 from pymc_multimodal.plugin.inference_data import KeptDraws, to_inference_data, with_discrete
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.keywords import without_refused
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.mixing import mixing_warning
+from pymc_multimodal.plugin.record import record
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     RunOptions,
@@ -76,7 +77,7 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
         evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
-        workers, progressbar, progressbar_theme, quiet, compile_kwargs.
+        checkpoint, workers, progressbar, progressbar_theme, quiet, compile_kwargs.
 
     Returns
     -------
@@ -90,13 +91,15 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
         If the model cannot be sampled.
     FitError
         If a worker process died, or an evaluation did not return after `max_seconds` and there
-        were no weights of the modes yet.
+        were no weights of the modes yet; if the checkpoint is damaged, or of another fit.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
+    OSError
+        If the checkpoint cannot be written, or read.
     """
     fit_settings, run = split_settings(fit, settings)
     model = model_given("fit", model)
-    config = fit_config("fit", fit_settings, quiet=run.quiet)
+    config = fit_config("fit", fit_settings, quiet=run.quiet, seed=run.seed)
     return fit_model(model, config, run)[1]
 
 
@@ -151,7 +154,7 @@ def sample(
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
         evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
-        workers, progressbar, progressbar_theme, quiet, compile_kwargs.
+        checkpoint, workers, progressbar, progressbar_theme, quiet, compile_kwargs.
         `random_seed` is the seed of the fit and of the chains; beside `fit`, of the chains alone.
 
     Returns
@@ -165,9 +168,12 @@ def sample(
         If the model cannot be sampled.
     FitError
         If `fit` was made for another model or other data, or a worker process died, or an
-        evaluation of the fit did not return after `max_seconds`.
+        evaluation of the fit did not return after `max_seconds`; if the checkpoint is damaged, or
+        of another fit.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
+    OSError
+        If the checkpoint cannot be written, or read.
 
     Notes
     -----
@@ -175,6 +181,9 @@ def sample(
     while chains run ends the chains. The result is then made of what there is: all chains have the
     same number of draws. One while the result is made leaves out PyMC's checks; a second one ends
     at once. Threads that sample at the same time wait for each other.
+
+    A checkpoint keeps the fit. Chains begin again from it, with the same draws; what they have
+    evaluated is kept where an evaluation takes 10 ms or more.
     """
     fit_settings, run = split_settings(sample, without_refused(settings))
     tune, chains = tune or 0, DEFAULT_CHAINS if chains is None else chains
@@ -189,14 +198,14 @@ def sample(
     check_var_names("sample", var_names, [v.name for v in model.unobserved_RVs], "the model")
     model = continuous_model(model, run)
     if fit is None:
-        config = fit_config("sample", fit_settings, quiet=run.quiet)
+        config = fit_config("sample", fit_settings, quiet=run.quiet, seed=run.seed)
         density, fit = fit_model(model, config, run, share=FIT_SHARE)
         seed, limits = config.random_seed, _limits_of_draws(config, fit)
     else:
         given = fit_settings.pop("random_seed", None)
         # Two calls without a seed get different draws; the seed of the fit is not used again.
         seed = resolve_seed(given)
-        density = load_fit(model, refuse_beside_fit("sample", fit, fit_settings), run)
+        density = load_fit(model, refuse_beside_fit("sample", fit, fit_settings, run), run)
         limits = Limits()
         if given is None and not run.quiet:
             _log.info("sample(fit=...) was given no seed: the chains use random_seed=%d.", seed)
@@ -205,7 +214,7 @@ def sample(
     began = time.monotonic()
     with Interrupts() as interrupts:
         try:
-            with density.within(limits):
+            with density.within(limits), run.keeping_draws(density):
                 x, stats, tuned = _run_chains(
                     fit, fit.target(density), (chains, tune, draws), rng, run, interrupts
                 )
@@ -261,19 +270,25 @@ def _run_chains(
     stats = {name: np.empty((chains, draws)) for name in ("lp", "accepted", "log_ratio")}
     stats["mode"] = np.empty((chains, draws), dtype=int)
     n = chains * step.jumps  # proposals of one draw
-    # Draws of which the proposals are evaluated together.
-    block = max(1, PROPOSALS_AT_ONCE // max(n, 1))
+    ahead = foreseeable(fit, density)
+    each = max(n, chains if ahead else 1)  # evaluations of one draw
+    # Draws of which the proposals are evaluated together. Those that are foreseen do not depend on
+    # how many these are: workers get one each.
+    block = max(1, max(PROPOSALS_AT_ONCE, density.n_workers if ahead else 1) // each)
     # Near a limit they are fewer: evaluations of a block that is cut off are lost.
-    block = max(1, int(min(block, BLOCK_SHARE * density.room() / max(n, 1))))
+    block = max(1, int(min(block, BLOCK_SHARE * density.room() / each)))
     done, tuned = -tune, tune
 
     def advance() -> None:
         nonlocal state, done
         # Whole blocks: a shorter run uses the same random numbers as a longer one.
-        proposals = kernel.propose(target, step, n * block, rng)
-        for i in range(min(block, draws - done)):
+        proposals, used = kernel.propose(target, step, n * block, rng), target
+        size = min(block, draws - done)
+        if ahead:
+            used = foreseen(fit, target, state, range(done, done + size), rng)
+        for i in range(size):
             proposed = kernel.rows(proposals, slice(i * n, (i + 1) * n))
-            state, accepted = kernel.step(target, step, state, proposed, rng, done)
+            state, accepted = kernel.step(used, step, state, proposed, rng, done)
             if done >= 0:
                 x[:, done], values = record(fit, state, accepted, rng)
                 for name, value in values.items():

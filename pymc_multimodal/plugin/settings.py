@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral
 from typing import Any, TypedDict, TypeVar
@@ -19,12 +21,19 @@ from pymc_multimodal import checks
 from pymc_multimodal.approximation import FirstAnswer
 from pymc_multimodal.challenge import Challenge
 from pymc_multimodal.emulation import Emulation
-from pymc_multimodal.fit import Fit, FitConfig
+from pymc_multimodal.fit import Checkpoint, Fit, FitConfig
 from pymc_multimodal.plugin.arguments import check_compile_kwargs, check_fit
 from pymc_multimodal.proposals import GeneratorConfig
 from pymc_multimodal.regions import LocalSampling, Regions
 from pymc_multimodal.search import ModeSearch
-from pymc_multimodal.target import Evaluations, Structure, Symmetry
+from pymc_multimodal.target import (
+    Density,
+    Evaluations,
+    Structure,
+    Symmetry,
+    check_workers,
+    following_joblib,
+)
 
 __all__ = [
     "FitSettings",
@@ -52,8 +61,11 @@ class RunOptions:
 
     Parameters
     ----------
-    workers : int
-        Processes that share a batch of evaluations.
+    checkpoint : str or path-like or Checkpoint, optional
+        A path becomes the `Checkpoint` at that path.
+    workers : int or object, optional
+        Processes that share a batch of evaluations, or an engine. By default the backend of an
+        active ``joblib.parallel_config``, or one process.
     progressbar : bool or str
     progressbar_theme : rich.theme.Theme or str, optional
     quiet : bool
@@ -61,7 +73,8 @@ class RunOptions:
         Passed to ``pymc.compile``.
     """
 
-    workers: int = 1
+    checkpoint: Any = None
+    workers: Any = None
     progressbar: bool | str = True
     progressbar_theme: Any = None
     quiet: bool = False
@@ -69,13 +82,26 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        checks.count(owner, "workers", self.workers)
+        if self.workers is None:
+            object.__setattr__(self, "workers", following_joblib())
+        check_workers(owner, self.workers)
         if self.progressbar not in PROGRESS_STYLES:
             checks.flag(owner, "progressbar", self.progressbar)
         if self.progressbar_theme is not None and not isinstance(self.progressbar_theme, str):
             checks.kind(owner, "progressbar_theme", self.progressbar_theme, Theme)
         checks.flag(owner, "quiet", self.quiet)
         check_compile_kwargs(owner, self.compile_kwargs)
+        if self.checkpoint is not None and not isinstance(self.checkpoint, Checkpoint):
+            object.__setattr__(self, "checkpoint", Checkpoint(self.checkpoint))
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the fit that the checkpoint holds; None if there is none."""
+        return None if self.checkpoint is None else self.checkpoint.seed
+
+    def keeping_draws(self, density: Density) -> AbstractContextManager[None]:
+        """Keep expensive evaluations of draws while the context lasts, if there is a checkpoint."""
+        return nullcontext() if self.checkpoint is None else self.checkpoint.keeping_draws(density)
 
     @property
     def shows_progress(self) -> bool:
@@ -136,10 +162,17 @@ class FitSettings(TypedDict, total=False):
         The same limit in seconds; compiling the model is not counted.
     random_seed : int, array of int, SeedSequence or Generator, optional
         Seed of the fit. A fit without a seed draws one, records it and logs it.
-    workers : int
-        Processes that share the evaluations of the fit, in pieces of 32 points. They pay for models
-        with expensive evaluations. They are spawned: a script has to keep its calls under
-        ``if __name__ == "__main__":``.
+    checkpoint : str or path-like, optional
+        File in which the fit is kept while it runs. A second call with the same arguments, after
+        the first was killed, goes on from there and gives the same result; once the fit has ended,
+        it is returned at once. Give each fit a file of its own.
+    workers : int or object, optional
+        What shares the evaluations of the fit and of the draws: a number of processes, or an engine
+        with `submit`, `apply_async` or `map`, such as a ``ProcessPoolExecutor``, a
+        ``dask.distributed.Client``, a ``multiprocessing.Pool``, a ray or an MPI pool. By default
+        the backend of an active ``joblib.parallel_config``, or this process alone. They pay for
+        models with expensive evaluations (:doc:`/clusters`). Processes are spawned: a script has to
+        keep its calls under ``if __name__ == "__main__":``.
     progressbar : bool or str
         Whether to show progress. The styles of ``pm.sample``, such as ``"split"``, show it too.
     progressbar_theme : rich.theme.Theme or str, optional
@@ -164,7 +197,8 @@ class FitSettings(TypedDict, total=False):
     max_evals: float | None
     max_seconds: float | None
     random_seed: Any
-    workers: int
+    checkpoint: str | os.PathLike[str] | None
+    workers: Any
     progressbar: bool | str
     progressbar_theme: Any
     quiet: bool
@@ -261,7 +295,7 @@ def _as_typed(owner: str, settings: type[_S], values: Mapping[str, Any]) -> _S:
         raise type(error)(text) from None
 
 
-def refuse_beside_fit(owner: str, fit: object, settings: Mapping[str, Any]) -> Fit:
+def refuse_beside_fit(owner: str, fit: object, settings: Mapping[str, Any], run: RunOptions) -> Fit:
     """Check that an earlier fit is one, and that no settings of a new fit are given with it.
 
     Parameters
@@ -271,6 +305,7 @@ def refuse_beside_fit(owner: str, fit: object, settings: Mapping[str, Any]) -> F
     fit : Fit
     settings : mapping
         Settings of a fit that were given in the same call.
+    run : RunOptions
 
     Returns
     -------
@@ -289,10 +324,17 @@ def refuse_beside_fit(owner: str, fit: object, settings: Mapping[str, Any]) -> F
             f"{names} cannot be given together with fit=, whose settings are those of fit.config. "
             "Leave them out, or leave fit= out to fit anew."
         )
+    if run.checkpoint is not None:
+        raise TypeError(
+            "checkpoint= cannot be given together with fit=: there is no fit to go on with. Leave "
+            "it out."
+        )
     return known
 
 
-def fit_config(owner: str, settings: Mapping[str, Any], *, quiet: bool) -> FitConfig:
+def fit_config(
+    owner: str, settings: Mapping[str, Any], *, quiet: bool, seed: int | None = None
+) -> FitConfig:
     """Build the configuration of a fit; where no seed is given, draw one and log it.
 
     Parameters
@@ -301,8 +343,11 @@ def fit_config(owner: str, settings: Mapping[str, Any], *, quiet: bool) -> FitCo
         The function that was called.
     settings : mapping
     quiet : bool
+    seed : int, optional
+        Taken where none is given.
     """
-    seed = resolve_seed(settings.get("random_seed"))
+    given = settings.get("random_seed")
+    seed = resolve_seed(seed if given is None else given)
     config = _as_typed(owner, FitConfig, {**settings, "random_seed": seed})
     if settings.get("random_seed") is None and not quiet:
         _log.info(

@@ -64,9 +64,11 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     **settings
         Keywords of `FitSettings`: generator, modes, regions, local, first_answer, emulation,
         evaluations, challenge, structure, symmetry, target_se, max_evals, max_seconds, random_seed,
-        workers, progressbar, progressbar_theme, quiet, compile_kwargs.
+        checkpoint, workers, progressbar, progressbar_theme, quiet, compile_kwargs.
         `random_seed` is the seed of the fit; ``pm.sample(random_seed=...)`` seeds the chains.
-        `workers` share the evaluations of the fit, not those of the chains.
+        `workers` share the evaluations of the fit. Those of the chains they share where one takes
+        2 ms or more and chains run in this process (``pm.sample(cores=1)``): chains in processes
+        of their own evaluate by themselves.
 
     Attributes
     ----------
@@ -78,9 +80,12 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         If the model cannot be sampled: no free variables, discrete ones, a random log density,
         only a part of the variables, or no finite starting point.
     FitError
-        If `fit` was made for another model or other data, or a worker process died.
+        If `fit` was made for another model or other data, or a worker process died; if the
+        checkpoint is damaged, or of another fit.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
+    OSError
+        If the checkpoint cannot be written, or read.
 
     Notes
     -----
@@ -126,13 +131,14 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         super().__init__(list(model.value_vars), {}, blocked=True, rng=rng)
         self.tune = False
         if fit is None:
-            config = fit_config(owner, fit_settings, quiet=run.quiet)
+            config = fit_config(owner, fit_settings, quiet=run.quiet, seed=run.seed)
             self.density, self.fit = fit_model(continuous, config, run)
         else:
-            self.fit = refuse_beside_fit(owner, fit, fit_settings)
+            self.fit = refuse_beside_fit(owner, fit, fit_settings, run)
             self.density = load_fit(continuous, fit, run)
-        # PyMC's chain processes are daemons, which cannot start processes of their own.
-        self.density.workers = 1
+        if not self.density.dear:
+            # A batch of one chain is evaluated here before it has been sent.
+            self.density.workers = 1
         self._target = self.fit.target(self.density)
         self._record = as_stat(record_with_symmetry(continuous, self.fit))
         self._recovery = continuous.recovery() if isinstance(continuous, MarginalModel) else None
@@ -183,7 +189,9 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
     def astep(self, q0: RaveledVars) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Make one draw of one chain."""
         at = q0.data if self._recovery is None else q0.data[self._recovery.continuous]
-        self._chain, stats = advance(self.fit, self._target, self._chain, at, self.rng)
+        # The values of discrete variables are drawn by the same generator.
+        alone = self._recovery is None
+        self._chain, stats = advance(self.fit, self._target, self._chain, at, self.rng, alone=alone)
         assert self._chain.shown is not None
         draw = self._chain.shown.copy()
         if self._recovery is not None:

@@ -28,7 +28,7 @@ from pymc_multimodal.model import (
 from pymc_multimodal.plugin.arguments import check_compile_kwargs, draws_given, model_given
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.status import Status, counted
-from pymc_multimodal.target import Density
+from pymc_multimodal.target import Density, check_workers, following_joblib
 
 __all__ = ["log_evidence", "recorded_evidence"]
 
@@ -56,7 +56,7 @@ def log_evidence(
     max_draws: int = 20_000,
     n_proposals: int | None = None,
     random_seed: int | np.random.Generator | None = None,
-    workers: int = 1,
+    workers: Any = None,
     compile_kwargs: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> LogEvidence:
@@ -80,8 +80,9 @@ def log_evidence(
         Proposals; as many as draws by default. The log density is evaluated once at each draw and
         at each proposal.
     random_seed : int or numpy.random.Generator, optional
-    workers : int
-        Processes that share the evaluations (in a script, under ``if __name__ == "__main__":``).
+    workers : int or object, optional
+        Processes that share the evaluations (in a script, under ``if __name__ == "__main__":``), or
+        an engine, as in :class:`FitSettings`.
     compile_kwargs : mapping, optional
         Passed to ``pymc.compile``.
     quiet : bool
@@ -126,7 +127,8 @@ def log_evidence(
     checks.count(owner, "max_draws", max_draws, MIN_DRAWS)
     if n_proposals is not None:
         checks.count(owner, "n_proposals", n_proposals, MIN_DRAWS)
-    checks.count(owner, "workers", workers)
+    workers = following_joblib() if workers is None else workers
+    check_workers(owner, workers)
     checks.flag(owner, "quiet", quiet)
     check_compile_kwargs(owner, compile_kwargs)
     rng = checks.generator(owner, "random_seed", random_seed)

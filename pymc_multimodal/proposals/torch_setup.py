@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["device_error", "device_of", "one_thread", "seeded"]
+__all__ = ["device_error", "device_of", "one_thread", "seeded", "trained_on"]
+
+_log = logging.getLogger("pymc.multimodal")
+
+T = TypeVar("T")
 
 
 def device_of(name: str) -> torch.device:
@@ -27,10 +32,36 @@ def device_of(name: str) -> torch.device:
 def device_error(name: str) -> str:
     """Return why no tensor can be made on a device; empty if it can."""
     try:
-        torch.empty(1, device=device_of(name))
+        # A tensor of the device "meta" can be made, but holds no numbers.
+        torch.zeros(1, device=device_of(name)).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         return first_line(error) or type(error).__name__
     return ""
+
+
+def trained_on(name: str, train: Callable[[torch.device], T]) -> T:
+    """Train on a device, and on the CPU if a GPU has no memory left.
+
+    Parameters
+    ----------
+    name : str
+        See `device_of`.
+    train : callable
+        It takes the device. Where memory ran out it is called a second time.
+    """
+    device = device_of(name)
+    try:
+        return train(device)
+    except torch.OutOfMemoryError as error:
+        if device.type == "cpu":
+            raise
+        cause = first_line(error)
+    # Outside of the handler: the error holds the tensors of the training.
+    _log.warning(
+        "The device %s has no memory left (%s): the network is trained on the CPU. device='cpu' "
+        "does so from the beginning.", device, cause,
+    )  # fmt: skip
+    return train(torch.device("cpu"))
 
 
 @contextmanager

@@ -143,6 +143,9 @@ def _first_batch(
     if are_selected(density, settings, search.distribution):
         return _first_selected(density, search, settings, size // SELECTED_PART, rng)
     few = min(size, max(1, int(min(density.room(), SCOUTS))))
+    if density.dear and density.room() == np.inf:
+        # All climb side by side: few climbs would occupy few workers.
+        few = size
     evals = density.n_logp_evals
     starts = first_starts(density, search.distribution, settings, rng, slice(0, few))
     search = _climb_from_starts(density, search, settings, starts)

@@ -75,7 +75,9 @@ class OptimumSet:
     metric: np.ndarray | None = None
     orbits: tuple[Orbit, ...] = ()
     fixing: tuple[np.ndarray, ...] = ()
-    room: _Room | None = field(default=None, repr=False, compare=False)
+    room: _Room | None = field(
+        default=None, repr=False, compare=False, metadata={"not stored": True}
+    )
 
     @classmethod
     def empty(cls, spread: np.ndarray, symmetry: Symmetry | None = None) -> OptimumSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -181,7 +182,8 @@ def screen(
     if not len(search.optima) or wanted == 0 or (wanted is None and given):
         return search, Screening(dim=d)
     seen = _Seen(search)
-    if wanted is not None or (d <= MAX_DIM and _seconds_each(density) < DEAR_SECONDS):
+    [each] = density.log.once(f"screening after {evals}", lambda: (_seconds_each(density),))
+    if wanted is not None or (d <= MAX_DIM and each < DEAR_SECONDS):
         seen = _by_values(density, search, settings, known, rng)
     if wanted is None and not seen.cut_short:
         further = _by_further_starts(density, seen.search, settings, rng)
@@ -245,6 +247,7 @@ def _by_values(
     if timed and np.isfinite(density.limits.last_evals):
         most = int(min(most, DEAR_SHARE * density.spent()))
     n, end, cut_short, began = 0, most, False, time.monotonic()
+    evals = density.n_logp_evals
     candidates, parts = Candidates.empty(density.dim), []
     while n < end and not cut_short:
         since, size = _clocks(density), min(_next_part(n), end - n)
@@ -259,11 +262,16 @@ def _by_values(
         if timed and n in PRICED and (n < end or n == BLOCK):
             if not whole:
                 surprises(density, modes, *points)
-            price = max(np.subtract(_clocks(density), since)) / size
+            clocks = float(max(np.subtract(_clocks(density), since))), time.monotonic() - began
+            # A screening that is made again, after the fit was killed, has as many points.
+            price, passed = density.log.once(
+                f"screening after {evals}: {n} points", partial(tuple, clocks)
+            )
+            price /= size
             if price > DEAR_SECONDS:
                 return _Seen(search)
             end = min(most, _affordable(settings.screening_seconds, price))
-            timed = time.monotonic() - began < PRICED_SHARE * settings.screening_seconds
+            timed = passed < PRICED_SHARE * settings.screening_seconds
     each = max(search.n_evals / max(search.counts.starts, 1), 1.0)
     n_climbs = int(min(MAX_CLIMBS, max(MIN_CLIMBS, n / each)))
     seen = _climbed(density, search, settings, candidates, n_climbs)
@@ -368,7 +376,8 @@ def _by_further_starts(
 ) -> _Seen:
     """Climb from as many further starts as the seconds, or a share of the evaluations, allow."""
     each = max(search.n_evals / max(search.counts.starts, 1), 1.0)
-    seconds = _seconds_each(density)
+    name = f"screening after {density.n_logp_evals}: climbs"
+    [seconds] = density.log.once(name, lambda: (_seconds_each(density),))
     evals = settings.screening_seconds / (seconds + CLIMB_SECONDS)
     if seconds > DEAR_SECONDS:
         evals = DEAR_SHARE * density.spent()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.circle import displacement, into_window, is_circular, unroll, wrap
 from pymc_multimodal.target.density import CHUNK, Density
+from pymc_multimodal.target.engines import check_workers, engine_name, following_joblib
 from pymc_multimodal.target.errors import (
     EvaluationErrors,
     equal_logp,
@@ -38,10 +39,13 @@ __all__ = [
     "TermModel",
     "Units",
     "averaged",
+    "check_workers",
     "chosen_units",
     "displacement",
+    "engine_name",
     "equal_logp",
     "find_units",
+    "following_joblib",
     "generate",
     "given_units",
     "into_window",

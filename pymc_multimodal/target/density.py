@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from pymc_multimodal.status import EvaluationHung, LimitReached, ModelError
 from pymc_multimodal.target.circle import unroll, wrap
+from pymc_multimodal.target.engines import EnginePool, engine_size
 from pymc_multimodal.target.errors import EvaluationErrors, equal_logp
 from pymc_multimodal.target.evaluation import BatchFunction, Evaluation, evaluate
 from pymc_multimodal.target.functions import SplitFunction, TermFunction, same_outputs
 from pymc_multimodal.target.history import Evaluations, History
 from pymc_multimodal.target.limits import CallTimes, Limits
 from pymc_multimodal.target.protocol import OutputModel, TermModel
+from pymc_multimodal.target.run_log import KEPT_SECONDS, RunLog, Stored
 from pymc_multimodal.target.values import growing_chunks, values_of
 from pymc_multimodal.target.workers import WorkerPool
 
 __all__ = ["CHUNK", "Density"]
 
-# Points per call of the function, unless a caller asks for less. The number is fixed, because
-# matrix products may round differently for another number of rows: the value of a point must not
-# depend on the number of workers that share a batch. The value 32 is conventional.
+# Points per call of the function where it is quick, unless a caller asks for less. The number does
+# not depend on the workers, because matrix products may round differently for another number of
+# rows: the value of a point must not depend on how many workers share a batch. The value 32 is
+# conventional.
 CHUNK = 32
-# Points of a dear density that are evaluated between two looks at what is known. Conventional.
-ROUND = 64
+# Seconds of one evaluation from which on the function is called for each point by itself, so that
+# 16 points occupy 16 workers. Conventional: to send a point to a process takes 0.1 ms, to a cluster
+# about 1 ms.
+DEAR_SECONDS = 2e-3
 # Points per call of the terms, which are values only: a larger number costs less for each.
 # Conventional.
 TERM_CHUNK = 512
+
+
+def _chunk_of(function: BatchFunction) -> int:
+    """Return how many points the function is called for at a time."""
+    if getattr(function, "price", 0.0) < DEAR_SECONDS:
+        return CHUNK
+    return int(getattr(function, "chunk", 1))
 
 
 class Density:
@@ -61,13 +75,17 @@ class Density:
         variables of these names; None if there is no such simulator.
     terms : callable, optional
         ``terms()`` returns the log density as a sum of terms; None if they cannot be told apart.
-    workers : int
-        Processes that share a batch.
-    chunk : int
-        Points of one call of the function.
+    workers : int or object
+        Processes that share a batch, or an engine with `submit`, `apply_async` or `map`.
+    chunk : int, optional
+        Points of one call of the function. By default `CHUNK`; where the function has an attribute
+        `price`, seconds of one evaluation, of at least `DEAR_SECONDS`, what its attribute `chunk`
+        says, or 1.
 
     Attributes
     ----------
+    chunk : int
+        Points of one call of the function.
     n_logp_evals, n_grad_evals : int
         Points at which the log density, and its gradient with it, were computed.
     n_values : int
@@ -87,6 +105,8 @@ class Density:
         All evaluations, where each is dear (`keep_history`).
     outputs : OutputModel or None
         The simulator whose outputs are evaluated with the log density (`expose_outputs`).
+    log : RunLog
+        What the fit under way has measured, and evaluated since its last checkpoint.
     resolution : float
         Relative rounding error of the floating-point type that `function` computes in.
     """
@@ -103,8 +123,8 @@ class Density:
         points_by_name: Callable[[Sequence[Mapping[str, Any]]], np.ndarray] | None = None,
         split: Callable[[Sequence[str] | None], OutputModel | None] | None = None,
         terms: Callable[[], TermModel | None] | None = None,
-        workers: int = 1,
-        chunk: int = CHUNK,
+        workers: Any = 1,
+        chunk: int | None = None,
     ) -> None:
         self.function = function
         self.dim = dim
@@ -114,7 +134,7 @@ class Density:
         self.prior = prior
         self.points_by_name = points_by_name
         self.split = split
-        self.workers = workers
+        self.workers = int(workers) if isinstance(workers, Integral) else workers
         self.resolution = float(np.finfo(getattr(function, "dtype", float)).eps)
         self.n_logp_evals = 0
         self.n_grad_evals = 0
@@ -127,18 +147,43 @@ class Density:
         self.value_seconds = 0.0
         self.history: History | None = None
         self.outputs: OutputModel | None = None
+        self.log = RunLog()
         self._terms_of = terms
         self._term_model: TermModel | None = None
-        self._chunk = chunk
+        self.chunk = _chunk_of(function) if chunk is None else chunk
         self._times = CallTimes()
-        self._pool: WorkerPool | None = None
+        self._pool: WorkerPool | EnginePool | None = None
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process, and the model behind prior and point names."""
         dropped = ("prior", "points_by_name", "split", "last_error", "hung", "history", "_pool",
                    "_terms_of", "_term_model")  # fmt: skip
-        fresh = {"limits": Limits(), "_times": CallTimes()}
+        # An engine belongs to this process, too, and another one starts no processes of its own.
+        fresh = {"limits": Limits(), "_times": CallTimes(), "log": RunLog(), "workers": 1}
         return {**self.__dict__, **dict.fromkeys(dropped), **fresh}
+
+    @property
+    def dear(self) -> bool:
+        """Whether each evaluation is dear: the function is called for few points at a time."""
+        return self.chunk < CHUNK
+
+    @property
+    def last_seconds(self) -> float:
+        """Seconds of the last call of the function, where it was made: sending is left out."""
+        return self._times.last
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes than this one evaluate."""
+        # A process that was forked has neither the pipes nor the engine.
+        here = self._process == os.getpid()
+        return here and (not isinstance(self.workers, int) or self.workers > 1)
+
+    @property
+    def n_workers(self) -> int:
+        """Number of processes that evaluate; of an engine the number that it has now."""
+        return self.workers if isinstance(self.workers, int) else engine_size(self.workers)
 
     # -------------------------------------------------------------- evaluation
 
@@ -209,16 +254,19 @@ class Density:
         LimitReached, FitError
             As in `logp`.
         """
-        if self.workers > 1 or self.history is not None:
+        if self.history is not None or (self.shared and not self.dear):
             return self.logp(x)
         seconds, before = self.seconds, self.n_logp_evals
-        function = values_of(self.function)
-        chunks = growing_chunks(np.ascontiguousarray(x, dtype=float), max(self._chunk, CHUNK))
+        x = np.ascontiguousarray(x, dtype=float)
         try:
-            results = [
-                self._counted(chunk, partial(self._here, chunk, function), False)
-                for chunk in chunks
-            ]
+            results: list[Evaluation] = []
+            if self.dear:
+                self._in_chunks(x, self.chunk, results, values=True)
+            else:
+                function = values_of(self.function)
+                for chunk in growing_chunks(x, max(self.chunk, CHUNK)):
+                    here = partial(self._here, chunk, function)
+                    results.append(self._counted(chunk, here, False, "values"))
         finally:
             self.n_values += self.n_logp_evals - before
             self.value_seconds += self.seconds - seconds
@@ -258,7 +306,12 @@ class Density:
         model.prepare()
         x, function = np.ascontiguousarray(x, dtype=float), TermFunction(model)
         parts = [x[i : i + TERM_CHUNK] for i in range(0, len(x), TERM_CHUNK)]
-        results = [self._counted(p, partial(self._here, p, function), False) for p in parts]
+        results = [
+            self._counted(
+                p, self.log.take("terms", p) or partial(self._here, p, function), False, "terms"
+            )
+            for p in parts
+        ]
         self._tallied(results)
         if len(results) == 1:
             return results[0].grad
@@ -346,27 +399,44 @@ class Density:
 
         Points go to the workers one by one.
         """
-        self.history, self._chunk = History(self.dim), 1
+        self.history, self.chunk = History(self.dim), 1
 
     def _evaluate(self, x: np.ndarray, chunk: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         x = np.ascontiguousarray(x, dtype=float)
         if self.history is None:
-            return self._computed(x, chunk or self._chunk)
-        new = self.history.unknown(x)
-        # One round after the other: what a limit cuts off is the last round alone.
-        for rows in np.split(new, range(ROUND, len(new), ROUND)):
-            self.history.add(x[rows], *self._computed(x[rows], self._chunk))
+            chunk = self.chunk if chunk is None else min(chunk, self.chunk)
+            done: list[Evaluation] = []
+            self._in_chunks(x, chunk, done)
+            return self._joined(done)
+        new, done = x[self.history.unknown(x)], []
+        try:
+            self._in_chunks(new, self.chunk, done)
+        finally:
+            # What a limit cuts off is kept as far as it was evaluated.
+            logp, second = self._joined(done)
+            self.history.add(new[: len(logp)], logp, second)
         return self.history.at(x)
 
-    def _computed(self, x: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    def _in_chunks(
+        self, x: np.ndarray, chunk: int, done: list[Evaluation], *, values: bool = False
+    ) -> None:
+        """Evaluate points in calls of the function of so many; add the results to `done`."""
         chunks = [x[i : i + chunk] for i in range(0, len(x), chunk)]
+        kind = "values" if values else "function" if self.outputs is None else "outputs"
+        known = [self.log.take(kind, part) for part in chunks]
+        new = [part for part, stored in zip(chunks, known, strict=True) if stored is None]
         # Closing the results stops workers from beginning chunks that nobody waits for.
-        with closing(self._results(chunks)) as pending:
+        with closing(self._results(new, values=values)) as pending:
             following = partial(next, pending)
-            results = [self._counted(part, following, self.has_gradient) for part in chunks]
+            gradient = self.has_gradient and not values
+            for part, stored in zip(chunks, known, strict=True):
+                done.append(self._counted(part, stored or following, gradient, kind))
+
+    def _joined(self, results: list[Evaluation]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log densities, and the gradients or outputs, of all results."""
         width = self.dim if self.has_gradient else 0
         width = width if self.outputs is None else self.outputs.n_outputs
-        second = np.empty((len(x), width))
+        second = np.empty((sum(len(r.logp) for r in results), width))
         if width and results:
             second = np.concatenate([r.grad for r in results])
         if self.outputs is not None:
@@ -383,26 +453,41 @@ class Density:
         return np.where(np.isfinite(logp), logp, -np.inf)
 
     def _counted(
-        self, chunk: np.ndarray, evaluated: Callable[[], Evaluation], gradient: bool
+        self,
+        chunk: np.ndarray,
+        evaluated: Callable[[], Evaluation] | Stored,
+        gradient: bool,
+        kind: str,
     ) -> Evaluation:
-        """Evaluate a chunk and count it; the limits are checked before."""
+        """Evaluate a chunk, unless it is stored, and count it; the limits are checked before."""
         self.check_limits(len(chunk))
         began = time.monotonic()
-        try:
-            evaluation = evaluated()
-        except EvaluationHung as error:
-            self.hung = error
-            raise LimitReached from error
-        self.seconds += time.monotonic() - began
+        if isinstance(evaluated, Stored):
+            evaluation, seconds = evaluated.evaluation, evaluated.seconds
+            self._times.last = evaluated.call_seconds
+        else:
+            try:
+                evaluation = evaluated()
+            except EvaluationHung as error:
+                self.hung = error
+                raise LimitReached from error
+            seconds = time.monotonic() - began
+        self.seconds += seconds
         self.n_logp_evals += len(chunk)
         self.n_grad_evals += len(chunk) if gradient else 0
+        dear = self.n_workers * self.seconds >= KEPT_SECONDS * self.n_logp_evals
+        if (dear or self.history is not None) and not isinstance(evaluated, Stored):
+            self.log.add(kind, chunk, evaluation, (seconds, self.last_seconds))
         return evaluation
 
-    def _results(self, chunks: list[np.ndarray]) -> Generator[Evaluation, None, None]:
+    def _results(
+        self, chunks: list[np.ndarray], *, values: bool
+    ) -> Generator[Evaluation, None, None]:
         # A single chunk goes to a worker, too: a model that crashes must not end this process.
-        if self.workers > 1:
-            return self._workers_pool().evaluate(chunks, self._times)
-        return (self._here(chunk, self.function) for chunk in chunks)
+        if self.shared:
+            return self._workers_pool().evaluate(chunks, self._times, values=values)
+        function = values_of(self.function) if values else self.function
+        return (self._here(chunk, function) for chunk in chunks)
 
     def _here(self, chunk: np.ndarray, function: BatchFunction) -> Evaluation:
         began = time.monotonic()
@@ -416,14 +501,16 @@ class Density:
         Raises
         ------
         FitError
-            If the function cannot be sent to them, or a process died.
+            If the function cannot be sent to them, a process died, or an engine takes no tasks, or
+            its workers have another version of the package.
         """
-        if self.workers > 1:
+        if self.shared:
             self._workers_pool().wait_until_ready()
 
-    def _workers_pool(self) -> WorkerPool:
+    def _workers_pool(self) -> WorkerPool | EnginePool:
         if self._pool is None:
-            self._pool = WorkerPool(self.function, self.workers, self.names)
+            make = WorkerPool if isinstance(self.workers, int) else EnginePool
+            self._pool = make(self.function, self.workers, self.names)
         return self._pool
 
     def check_process(self) -> None:
@@ -433,7 +520,10 @@ class Density:
             check()
 
     def close(self) -> None:
-        """Stop the worker processes, if any; the density can be used again afterwards."""
+        """Stop the worker processes, if any; the density can be used again afterwards.
+
+        An engine that was given belongs to the user, and stays open.
+        """
         if self._pool is not None:
             self._pool.close()
 

@@ -69,6 +69,12 @@ class EvaluationErrors:
             *(getattr(self, f.name) - getattr(before, f.name) for f in fields(self))
         )
 
+    def plus(self, more: EvaluationErrors) -> EvaluationErrors:
+        """Return the sums of two records."""
+        return EvaluationErrors(
+            *(getattr(self, f.name) + getattr(more, f.name) for f in fields(self))
+        )
+
     def statuses(self, n: int, last_error: Exception | None) -> list[Status]:
         """Report the faults.
 

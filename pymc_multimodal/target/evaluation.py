@@ -13,7 +13,15 @@ import numpy as np
 from pymc_multimodal.status import EvaluationHung
 from pymc_multimodal.target.watchdog import Expired, call_until
 
-__all__ = ["BatchFunction", "CallLimit", "Evaluation", "evaluate", "points_text", "portable"]
+__all__ = [
+    "BatchFunction",
+    "CallLimit",
+    "Evaluation",
+    "evaluate",
+    "evaluate_calls",
+    "points_text",
+    "portable",
+]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -104,6 +112,47 @@ def evaluate(
             f"max_seconds, at {points_text(points, names)}. Mend the model there, or exclude such "
             "points by its priors; a slow model needs a larger max_seconds."
         ) from None
+
+
+def evaluate_calls(
+    function: BatchFunction,
+    calls: Sequence[np.ndarray],
+    limit: CallLimit | None = None,
+    names: Sequence[str] = (),
+) -> tuple[list[Evaluation], float]:
+    """Evaluate the points of several calls in another process than that of the fit.
+
+    Parameters
+    ----------
+    function : callable
+        See `BatchFunction`.
+    calls : sequence of arrays of shape (n, d)
+        Points of each call of the function.
+    limit : CallLimit, optional
+        Of all calls together.
+    names : sequence of str
+        Names of the coordinates, for messages.
+
+    Returns
+    -------
+    evaluations : list of Evaluation
+        With errors that can be pickled.
+    slowest : float
+        Seconds of the longest call.
+
+    Raises
+    ------
+    EvaluationHung
+        If the function has not returned in time.
+    """
+    found, slowest, due = [], 0.0, np.inf if limit is None else time.monotonic() + limit.seconds
+    for x in calls:
+        began = time.monotonic()
+        left = None if limit is None else limit._replace(seconds=max(due - began, ROW_SECONDS))
+        one = evaluate(function, x, left, names)
+        found.append(one._replace(error=portable(one.error)))
+        slowest = max(slowest, time.monotonic() - began)
+    return found, slowest
 
 
 def _evaluate(function: BatchFunction, x: np.ndarray) -> Evaluation:

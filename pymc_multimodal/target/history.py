@@ -123,6 +123,12 @@ class History:
         second = np.array([self._second[i] for i in rows]).reshape(len(rows), width)
         return np.array([self._logp[i] for i in rows]), second
 
+    def contents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `add` has taken: points (n, d), log densities (n,), the rest (n, m)."""
+        n, width = len(self._x), len(self._second[0]) if self._second else 0
+        x = np.array(self._x).reshape(n, self._dim)
+        return x, np.array(self._logp), np.array(self._second).reshape(n, width)
+
     def evaluations(self, names: Sequence[str], *, outputs: bool) -> Evaluations:
         """Return all of them.
 

@@ -93,12 +93,13 @@ class CallTimes:
     ----------
     deadline : float
         Time of `time.monotonic` after which a call that does not return is given up.
-    slowest : float
-        Seconds of the longest call so far.
+    slowest, last : float
+        Seconds of the longest call so far, and of the last one.
     """
 
     deadline: float = INFINITY
     slowest: float = 0.0
+    last: float = 0.0
 
     def of_next_call(self) -> CallLimit | None:
         """Return the limit of a call that begins now; None where there is no deadline.
@@ -113,4 +114,4 @@ class CallTimes:
 
     def took(self, seconds: float) -> None:
         """Let a call count among those so far."""
-        self.slowest = max(self.slowest, seconds)
+        self.slowest, self.last = max(self.slowest, seconds), seconds

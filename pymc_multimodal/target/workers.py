@@ -1,35 +1,37 @@
 """Worker processes that evaluate batches of points.
 
-Each worker has a pipe to the main process, and one batch at a time. A worker that dies, or does not
+Each worker has a pipe to the main process, and one task at a time. A worker that dies, or does not
 return in time, is therefore known together with its points.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from multiprocessing import connection, get_context, parent_process, resource_tracker
+from multiprocessing import connection, get_context, resource_tracker
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
-from pymc_multimodal.status import EvaluationHung, FitError, LimitReached, first_line
+from pymc_multimodal.status import EvaluationHung, FitError, LimitReached
 from pymc_multimodal.target.evaluation import (
     BatchFunction,
     Evaluation,
-    evaluate,
+    evaluate_calls,
     points_text,
-    portable,
 )
 from pymc_multimodal.target.limits import CallTimes
+from pymc_multimodal.target.tasks import capped_environment, end_with_parent, packed, unpacked
+from pymc_multimodal.target.values import values_of
 
-__all__ = ["WorkerPool"]
+__all__ = ["LATE_SECONDS", "WorkerPool", "bundled"]
+
+_log = logging.getLogger("pymc.multimodal")
 
 # Seconds that a worker has to report that its evaluation did not return, before it is stopped:
 # it looks for the point first (`evaluation.TRIAL_SECONDS`). Conventional.
@@ -39,10 +41,35 @@ REPORT_SECONDS = 1.0
 LATE_SECONDS = 2.0
 # Seconds that a worker has to end after it was told to. Conventional.
 END_SECONDS = 2.0
+# Tasks of a request for each worker, so that quick points wait for slow ones only a little, and
+# seconds that a task of several calls may take. Conventional: to send one takes less than a
+# hundredth of that.
+TASKS_PER_WORKER, BUNDLE_SECONDS = 4, 0.1
+
+
+def bundled(
+    calls: Sequence[np.ndarray], n_workers: int, seconds: float
+) -> list[Sequence[np.ndarray]]:
+    """Join calls to tasks where calls are many and quick.
+
+    The values do not depend on it: each call of the function has the points that it had.
+
+    Parameters
+    ----------
+    calls : sequence of arrays of shape (n, d)
+    n_workers : int
+    seconds : float
+        Of the longest call so far; 0 if none was made.
+    """
+    size = -(-len(calls) // (TASKS_PER_WORKER * n_workers))
+    size = max(1, min(size, int(BUNDLE_SECONDS / seconds) if seconds else 1))
+    return [calls[i : i + size] for i in range(0, len(calls), size)]
 
 
 class WorkerPool:
     """Spawned processes that evaluate batches of points; they start when they are needed.
+
+    A process that dies is replaced, and its task is done once more.
 
     Parameters
     ----------
@@ -62,49 +89,57 @@ class WorkerPool:
         self.n_workers, self.names = n_workers, tuple(names)
         self._workers: list[_Worker] = []
         self._sent = 0
-        try:
-            self._payload = cloudpickle.dumps((function, self.names))
-        except Exception as error:
-            raise FitError(
-                f"The model cannot be sent to the workers={n_workers} processes "
-                f"({type(error).__name__}: {first_line(error)}). It holds something that belongs "
-                "to this process (an open file, a lock, a connection, an object of a compiled "
-                "extension): make that inside of the function that needs it, or use workers=1."
-            ) from error
+        self._content = packed(function, names, f"the workers={n_workers} processes").content
+        self._lost: set[int] = set()
+        self._process = os.getpid()
+
+    def __del__(self) -> None:
+        """Stop the processes; not those of the process that this one was forked from."""
+        if getattr(self, "_workers", None) and self._process == os.getpid():
+            self.close()
 
     def evaluate(
-        self, batches: Sequence[np.ndarray], times: CallTimes | None = None
+        self,
+        calls: Sequence[np.ndarray],
+        times: CallTimes | None = None,
+        *,
+        values: bool = False,
     ) -> Generator[Evaluation, None, None]:
-        """Evaluate batches in parallel; yield the results in order.
+        """Evaluate points in parallel; yield the results of calls in order.
 
-        Closing the generator leaves out the batches that no process has begun.
+        Closing the generator leaves out the calls that no process has begun.
 
         Parameters
         ----------
-        batches : sequence of arrays of shape (n, d)
+        calls : sequence of arrays of shape (n, d)
+            Points of each call of the function.
         times : CallTimes, optional
             They tell how long each evaluation may take.
+        values : bool
+            Whether log densities alone are wanted.
 
         Raises
         ------
         FitError
-            If a process died.
+            If a process died, and another one that did its task again.
         EvaluationHung
             If an evaluation did not return in time; the processes are then stopped.
         LimitReached
             If the deadline has passed and an evaluation is slow; the same holds.
         """
         times = CallTimes() if times is None else times
-        waiting = deque(enumerate(batches, self._sent))
-        first, self._sent = self._sent, self._sent + len(batches)
-        results: dict[int, Evaluation | EvaluationHung] = {}
+        tasks = bundled(calls, self.n_workers, times.slowest)
+        waiting = deque(enumerate(tasks, self._sent))
+        first, self._sent = self._sent, self._sent + len(tasks)
+        results: dict[int, list[Evaluation] | EvaluationHung] = {}
+        self._lost.clear()
         for number in range(first, self._sent):
             try:
                 self._start()
                 while number not in results:
                     for worker in self._workers:
                         if waiting and worker.idle:
-                            worker.send(*waiting.popleft(), times)
+                            worker.send(*waiting.popleft(), values, times)
                     results.update(self._received(times))
             except BaseException:
                 # A message may have been read or written in part.
@@ -113,7 +148,7 @@ class WorkerPool:
             result = results.pop(number)
             if isinstance(result, EvaluationHung):
                 raise result
-            yield result
+            yield from result
 
     def wait_until_ready(self) -> None:
         """Start the processes and wait until each has loaded the function.
@@ -145,23 +180,28 @@ class WorkerPool:
 
     def _start(self) -> None:
         if not self._workers:
-            with _interrupts_held():
-                for _ in range(self.n_workers):
-                    self._workers.append(_Worker(self._payload))
+            for _ in range(self.n_workers):
+                self._workers.append(self._new())
 
-    def _received(self, times: CallTimes) -> dict[int, Evaluation | EvaluationHung]:
+    def _new(self) -> _Worker:
+        threads = max(1, (os.cpu_count() or 1) // self.n_workers)
+        with _interrupts_held(), capped_environment(threads):
+            return _Worker(self._content)
+
+    def _received(self, times: CallTimes) -> dict[int, list[Evaluation] | EvaluationHung]:
         """Wait until a worker has something to say, or is late; return the results."""
         late = times.deadline + LATE_SECONDS
         due = min((late, *(w.due for w in self._workers)))
         timeout = None if due == np.inf else max(due - time.monotonic(), 0.0)
         ready = connection.wait([w.pipe for w in self._workers], timeout)
-        results: dict[int, Evaluation | EvaluationHung] = {}
-        for worker in self._workers:
+        results: dict[int, list[Evaluation] | EvaluationHung] = {}
+        for i, worker in enumerate(self._workers):
             if worker.pipe in ready:
                 try:
                     number, found = worker.receive(times)
                 except (EOFError, OSError) as error:
-                    raise self._died(worker) from error
+                    self._workers[i] = self._replaced(worker, error)
+                    continue
                 if number >= 0:
                     results[number] = found
                 elif found is not None:
@@ -177,28 +217,40 @@ class WorkerPool:
             raise LimitReached
         return results
 
-    def _died(self, worker: _Worker) -> FitError:
+    def _replaced(self, worker: _Worker, error: BaseException) -> _Worker:
+        """Start a process that does the task of a dead one again.
+
+        Raises
+        ------
+        FitError
+            If the process died before it was ready, or the task was done again already.
+        """
         worker.process.join(END_SECONDS)
-        code = worker.process.exitcode
-        if code is None:
-            cause = "closed its connection"
-        elif code < 0:
-            cause = f"was ended by the signal {_signal_name(-code)}"
-        else:
-            cause = f"ended with exit code {code}"
-        if worker.starting:
-            why = (
-                "before it was ready. Either the script lacks the `if __name__ == '__main__':` "
-                "that spawned processes need, or the model crashed, or memory ran out: use fewer "
-                "workers; with workers=1 a crash shows itself."
+        if worker.starting or worker.task is None or worker.task[0] in self._lost:
+            raise self._died(worker) from error
+        self._lost.add(worker.task[0])
+        _log.warning(
+            "A worker process died while it evaluated %s: it %s. A fresh one does that again.",
+            points_text(worker.points, self.names), _cause(worker),
+        )  # fmt: skip
+        worker.pipe.close()
+        fresh = self._new()
+        fresh.task = worker.task
+        return fresh
+
+    def _died(self, worker: _Worker) -> FitError:
+        died, cause = f"One of the workers={self.n_workers} processes died", _cause(worker)
+        if worker.task is None:
+            return FitError(
+                f"{died}: it {cause} before it was ready. Either the script lacks the "
+                "`if __name__ == '__main__':` that spawned processes need, or the model crashed, "
+                "or memory ran out: use fewer workers; with workers=1 a crash shows itself."
             )
-        else:
-            why = (
-                f"while it evaluated {points_text(worker.points, self.names)}. If the model "
-                "crashes there, mend it or exclude such points by its priors; if memory ran out, "
-                "use fewer workers."
-            )
-        return FitError(f"One of the workers={self.n_workers} processes died: it {cause} {why}")
+        return FitError(
+            f"{died}, and the one that did its task again: it {cause} while it evaluated "
+            f"{points_text(worker.points, self.names)}. If the model crashes there, mend it or "
+            "exclude such points by its priors; if memory ran out, use fewer workers."
+        )
 
 
 class _Worker:
@@ -207,19 +259,20 @@ class _Worker:
     Attributes
     ----------
     starting, idle : bool
-        Whether the process is not ready yet, and whether it waits for a batch.
-    points : array of shape (n, d)
-        The batch that it was given last.
+        Whether the process is not ready yet, and whether it waits for a task.
+    task : tuple or None
+        Number, calls, and whether log densities alone are wanted, of the task that it does, or is
+        to do when it is ready.
     due : float
         Time of `time.monotonic` at which it is stopped.
     """
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, content: bytes) -> None:
         context = get_context("spawn")
         self.pipe, remote = context.Pipe()
         # A daemon ends with the main process, however that ends in Python.
         self.process = context.Process(
-            target=_work, args=(remote, payload), name="multimodal-worker", daemon=True
+            target=_work, args=(remote, content), name="multimodal-worker", daemon=True
         )
         try:
             self.process.start()
@@ -227,24 +280,47 @@ class _Worker:
             # The process has a copy; without this one its death closes the connection.
             remote.close()
         self.starting, self.idle = True, False
-        self.points = np.empty((0, 0))
-        self.due, self._began = np.inf, 0.0
+        self.task: tuple[int, Sequence[np.ndarray], bool] | None = None
+        self.due = np.inf
 
-    def send(self, number: int, x: np.ndarray, times: CallTimes) -> None:
-        """Give an idle worker a batch."""
-        self.idle, self.points, self._began = False, x, time.monotonic()
+    @property
+    def points(self) -> np.ndarray:
+        """Points of its task, shape (n, d)."""
+        return np.empty((0, 0)) if self.task is None else np.concatenate(self.task[1])
+
+    def send(
+        self, number: int, calls: Sequence[np.ndarray], values: bool, times: CallTimes
+    ) -> None:
+        """Give an idle worker a task."""
+        self.idle, self.task = False, (number, calls, values)
         call = times.of_next_call()
-        self.due = np.inf if call is None else self._began + call.seconds + REPORT_SECONDS
-        self.pipe.send((number, x, call))
+        self.due = np.inf if call is None else time.monotonic() + call.seconds + REPORT_SECONDS
+        self.pipe.send((*self.task, call))
 
     def receive(self, times: CallTimes) -> tuple[int, Any]:
-        """Return the number of a batch and what came of it; -1 and None if the worker is ready."""
+        """Return the number of a task and what came of it; -1 and None if the worker is ready."""
         number, found = self.pipe.recv()
+        if number < 0:
+            self.starting, self.idle = False, True
+            if found is None and self.task is not None:
+                self.send(*self.task, times)
+            return number, found
         # One that was given up says nothing of how long evaluations take.
-        if isinstance(found, Evaluation):
-            times.took(time.monotonic() - self._began)
-        self.starting, self.idle, self.due = False, True, np.inf
+        if not isinstance(found, EvaluationHung):
+            found, slowest = found
+            times.took(slowest)
+        self.idle, self.task, self.due = True, None, np.inf
         return number, found
+
+
+def _cause(worker: _Worker) -> str:
+    """Say how a process ended."""
+    code = worker.process.exitcode
+    if code is None:
+        return "closed its connection"
+    if code < 0:
+        return f"was ended by the signal {_signal_name(-code)}"
+    return f"ended with exit code {code}"
 
 
 @contextlib.contextmanager
@@ -276,36 +352,24 @@ def _signal_name(number: int) -> str:
 # ------------------------------------------------------------------ in the worker
 
 
-def _work(pipe: connection.Connection, payload: bytes) -> None:
-    """Evaluate batches until the main process ends or stops this one."""
+def _work(pipe: connection.Connection, content: bytes) -> None:
+    """Do tasks until the main process ends or stops this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+    end_with_parent()
     try:
-        function, names = cloudpickle.loads(payload)
-    except (Exception, SystemExit) as error:
-        text = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".")
-        pipe.send((-1, FitError(
-            f"A worker process could not load the model ({text}). A module, a file or a class "
-            "that the model uses must be importable in other processes; or use workers=1."
-        )))  # fmt: skip
+        function, names = unpacked(content)
+    except FitError as error:
+        pipe.send((-1, error))
         return
+    only_values = values_of(function)
     pipe.send((-1, None))
     while True:
         try:
-            number, x, limit = pipe.recv()
+            number, calls, values, limit = pipe.recv()
         except (EOFError, OSError):
             return  # the main process has ended
         try:
-            found: Any = evaluate(function, x, limit, names)
-            found = found._replace(error=portable(found.error))
+            found: Any = evaluate_calls(only_values if values else function, calls, limit, names)
         except EvaluationHung as error:
             found = error
         pipe.send((number, found))
-
-
-def _end_with_parent() -> None:
-    """End this process once the main process has ended, also in the middle of an evaluation."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -88,3 +88,20 @@ def test_noise_is_seen(rng):
 
     assert not price_of(Density(function, 2, has_gradient=False, prior=prior), rng).repeatable
     assert price_of(parabola().density(), rng).repeatable
+
+
+class Far:
+    """An engine to which it takes a while to send a task."""
+
+    n_workers = 1
+
+    def map(self, function, tasks):
+        time.sleep(0.1)
+        return [function(task) for task in tasks]
+
+
+def test_the_price_leaves_out_what_sending_takes(rng):
+    """The same density is dear or not, whichever engine evaluates it."""
+    density = parabola().density()
+    density.workers = Far()
+    assert price_of(density, rng).seconds < 0.05

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from densities import Mixture, two_modes
+from same import assert_same
 from structured import wells
 
 import pymc_multimodal as mm
@@ -57,29 +58,6 @@ def saved(fit, tmp_path):
     path = tmp_path / "two modes.fit"
     fit.save(path)
     return path
-
-
-def assert_same(a, b, path="fit"):
-    """All that two objects hold is the same, bit for bit."""
-    assert type(a) is type(b), path
-    if isinstance(a, np.ndarray):
-        assert a.dtype == b.dtype, path
-        np.testing.assert_array_equal(a, b, err_msg=path)
-    elif isinstance(a, dict):
-        assert list(a) == list(b), path
-        for key in a:
-            assert_same(a[key], b[key], f"{path}[{key!r}]")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (one, other) in enumerate(zip(a, b, strict=True)):
-            assert_same(one, other, f"{path}[{i}]")
-    elif is_dataclass(a):
-        for f in fields(a):
-            assert_same(getattr(a, f.name), getattr(b, f.name), f"{path}.{f.name}")
-    elif a is None or isinstance(a, int | str):
-        assert a == b, path
-    elif isinstance(a, float):
-        assert a == b or (np.isnan(a) and np.isnan(b)), path
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -263,6 +241,37 @@ def test_values_come_back_as_they_were():
     assert again[1, 2] == slice(1, None)
     assert again["arrays"][0] is again["arrays"][1]
     assert np.isnan(decode(*encode(float("nan"), {}), {}))
+
+
+def test_arrays_keep_their_order_in_memory(rng):
+    base = rng.normal(size=(5, 4, 3))
+    views = (
+        base[:, ::2],
+        base[::-1, :, 1],
+        base.transpose(1, 0, 2),
+        np.broadcast_to(base[0], (2, 4, 3)),
+        base[1:1],
+        np.asfortranarray(base),
+    )
+    node, arrays = encode(views, {})
+    files = [np.array(a, order="K") for a in arrays]
+    assert_same(views, decode(json.loads(json.dumps(node)), files, {}))
+
+
+def test_steps_that_are_damaged_are_refused():
+    node, arrays = encode(np.zeros((4, 4))[:, ::2], {})
+    for steps in ([32], [32, "16"], [2**50, 2**50]):
+        with pytest.raises(CodecError, match="steps of an array"):
+            decode({**node, "strides": steps}, arrays, {})
+
+
+def test_objects_from_outside_are_written_by_name():
+    function = print
+    node, arrays = encode([function, 1.0], {}, {"printer": function})
+    assert node == [{"outside": "printer"}, 1.0]
+    assert decode(node, arrays, {}, {"printer": len}) == [len, 1.0]
+    with pytest.raises(CodecError):
+        decode(node, arrays, {})
 
 
 @pytest.mark.parametrize("value", [print, object(), np.array([print]), {1, 2}, [lambda: 0]])

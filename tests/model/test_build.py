@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
 
 import cloudpickle
 import models
@@ -258,6 +259,24 @@ def test_ops_of_local_functions_reach_other_processes(kind):
     for dumps in (pickle.dumps, cloudpickle.dumps):
         copy = pickle.loads(dumps(density))
         np.testing.assert_array_equal(copy.logp(x), density.logp(x))
+
+
+@pytest.mark.parametrize(("seconds", "chunk"), [(0.0, CHUNK), (0.005, 1)])
+def test_the_price_of_an_evaluation_decides_how_many_points_a_call_has(seconds, chunk):
+    """Measured in this process: the same for any number of workers."""
+
+    def solve(value):
+        time.sleep(seconds)
+        return np.float64(value**2)
+
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 2.0)
+        pm.Normal("y", wrap_py([pt.dscalar], [pt.dscalar])(solve)(x), 1.0, observed=4.0)
+    for workers in (1, 2):
+        density = density_of(model, workers=workers, compile_kwargs={"mode": "FAST_COMPILE"})
+        assert density.chunk == chunk
+        assert density.dear == (chunk == 1)
+        assert density.n_logp_evals == 0
 
 
 @pytest.mark.slow

@@ -6,12 +6,14 @@ import inspect
 from dataclasses import fields
 from typing import get_type_hints
 
+import joblib
 import numpy as np
 import pytest
 
 import pymc_multimodal as mm
 from pymc_multimodal.fit import FitConfig
 from pymc_multimodal.plugin.settings import RunOptions, fit_config, resolve_seed, split_settings
+from pymc_multimodal.target.engines import JoblibBackend
 
 SHARED = {f.name for settings in (FitConfig, RunOptions) for f in fields(settings)}
 
@@ -26,11 +28,18 @@ def test_help_shows_all_keywords_with_their_defaults(function):
     assert set(parameters) >= SHARED | {"model"}
     assert not any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     assert parameters["target_se"].default == FitConfig().target_se
-    assert parameters["workers"].default == 1
+    assert parameters["workers"].default is None
     assert parameters["modes"].default is None
     for name in SHARED:
         assert name in mm.FitSettings.__doc__, "each keyword is documented there"
         assert name in function.__doc__, "and named here"
+
+
+def test_workers_follow_joblib_where_they_are_not_given():
+    assert RunOptions().workers == 1
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert RunOptions().workers == JoblibBackend("ThreadingBackend", 2)
+        assert RunOptions(workers=3).workers == 3
 
 
 def test_none_stands_for_the_default():

@@ -11,7 +11,7 @@ import zuko
 from torch import nn
 
 from pymc_multimodal.proposals.flow.density import AutoregressiveLayer, FlowError
-from pymc_multimodal.proposals.torch_setup import device_of, seeded
+from pymc_multimodal.proposals.torch_setup import seeded, trained_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,17 +88,20 @@ def train(
     FlowError
         If the loss was not finite before anything was learned.
     """
-    device = device_of(settings.device)
-    with seeded(rng, device):
-        flow = make_flow(z.shape[1], settings, start).to(device)
-        data = _TrainingData.of(z, score, held_out, settings, device)
-        rate = settings.learning_rate * (1.0 if start is None else WARM_START_RATE)
-        rate *= min(1.0, np.sqrt(FULL_RATE_DIMS / z.shape[1]))
-        best = _minimise(flow, data, settings, rate, baseline)
-    if best is None:
-        raise FlowError("the loss was not finite before anything was learned")
-    flow.load_state_dict(best)
-    return layers_of(flow)
+
+    def train(device: torch.device) -> tuple[AutoregressiveLayer, ...]:
+        with seeded(rng, device):
+            flow = make_flow(z.shape[1], settings, start).to(device)
+            data = _TrainingData.of(z, score, held_out, settings, device)
+            rate = settings.learning_rate * (1.0 if start is None else WARM_START_RATE)
+            rate *= min(1.0, np.sqrt(FULL_RATE_DIMS / z.shape[1]))
+            best = _minimise(flow, data, settings, rate, baseline)
+        if best is None:
+            raise FlowError("the loss was not finite before anything was learned")
+        flow.load_state_dict(best)
+        return layers_of(flow)
+
+    return trained_on(settings.device, train)
 
 
 def make_flow(

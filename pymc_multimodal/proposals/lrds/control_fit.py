@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    import torch
+
     from pymc_multimodal.proposals.lrds.chain import ReverseChain
     from pymc_multimodal.proposals.lrds.control_training import ControlTrainer
     from pymc_multimodal.proposals.lrds.pool import PooledDraws, SplitDraws
@@ -86,7 +88,7 @@ def fit_control(
     """
     # torch takes a second to import, and is needed only here.
     from pymc_multimodal.proposals.lrds.control_training import ControlTrainer
-    from pymc_multimodal.proposals.torch_setup import device_of, seeded
+    from pymc_multimodal.proposals.torch_setup import seeded, trained_on
 
     began = time.monotonic()
     plan = _plan(network, loss, density, max_evaluations)
@@ -94,16 +96,19 @@ def fit_control(
     first = evaluate_chain(chain, density, plan.round_size, rng)
     posterior = _posterior_points(chain, draws.training, rng)
     initial = _initial_control(chain, network.hidden, rng)
-    device = device_of(network.device)
-    with seeded(rng, device) as unseeded:
-        trainer = ControlTrainer(initial, loss, network, plan.steps, device)
-        training = _PathTraining(chain, density, plan, trainer, unseeded)
-        training.regress(posterior, first, network.regression_steps)
-        if plan.on_policy:
-            training.train_on_policy(rng)
-        else:
-            training.train_off_policy(posterior, first.ends, rng)
-        control = trainer.control()
+
+    def train(device: torch.device) -> tuple[_PathTraining, Control]:
+        with seeded(rng, device) as unseeded:
+            trainer = ControlTrainer(initial, loss, network, plan.steps, device)
+            training = _PathTraining(chain, density, plan, trainer, unseeded)
+            training.regress(posterior, first, network.regression_steps)
+            if plan.on_policy:
+                training.train_on_policy(rng)
+            else:
+                training.train_off_policy(posterior, first.ends, rng)
+            return training, trainer.control()
+
+    training, control = trained_on(network.device, train)
     trained = chain.with_control(control)
     acceptance = acceptance_before, _acceptance(trained, draws.held_out, rng)
     last = evaluate_chain(trained, density, plan.round_size, rng)

@@ -10,6 +10,8 @@ from pymc_multimodal.proposals.lrds.potential import Potential
 from pymc_multimodal.proposals.lrds.stepped import SteppedReference, tweedie_steps
 
 if TYPE_CHECKING:
+    import torch
+
     from pymc_multimodal.proposals.lrds.reference import MixtureReference
     from pymc_multimodal.proposals.lrds.settings import EnergyNetwork
 
@@ -53,14 +55,17 @@ def fit_energy(
     """
     # torch takes a second to import, and is needed only here.
     from pymc_multimodal.proposals.lrds.energy_training import train_energy
-    from pymc_multimodal.proposals.torch_setup import device_of, seeded
+    from pymc_multimodal.proposals.torch_setup import seeded, trained_on
 
     noising = mixture.noising
     scale = np.ones(noising.steps + 1)
     initial = Potential.random(z.shape[1], 1, settings.hidden, scale, rng)
-    device = device_of(settings.device)
-    with seeded(rng, device):
-        tilt = train_energy(mixture, z, initial, settings, rng, device)
+
+    def train(device: torch.device) -> Potential:
+        with seeded(rng, device):
+            return train_energy(mixture, z, initial, settings, rng, device)
+
+    tilt = trained_on(settings.device, train)
     gain, sd = tweedie_steps(noising)
     reference = SteppedReference(mixture, gain, sd, tilt)
     return SteppedReference(mixture, gain, _step_sd(reference, z[:SD_DRAWS], rng), tilt)

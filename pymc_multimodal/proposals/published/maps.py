@@ -89,20 +89,23 @@ def train_map(
     try:
         import torch
 
-        from pymc_multimodal.proposals.torch_setup import device_of, one_thread
+        from pymc_multimodal.proposals.torch_setup import one_thread, trained_on
     except ImportError as error:
         raise MapError("torch could not be imported.", "Install torch.") from error
-    device = device_of(settings.device)
     y_mean, y_sd, x_mean, x_sd = y.mean(axis=0), y.std(axis=0), x.mean(axis=0), x.std(axis=0)
-    # A pool of threads that has been started makes later forks unsafe, too.
-    with one_thread():
+
+    def train(device: torch.device) -> tuple[float, list[np.ndarray]]:
         inputs, labels = (
             torch.tensor(part, dtype=torch.float32, device=device)
             for part in ((y - y_mean) / y_sd, (x - x_mean) / x_sd)
         )
         parameters = _initial((y.shape[1], *settings.hidden, x.shape[1]), rng, device)
         loss = _minimise(parameters, inputs, labels, settings, rng)
-        arrays = [p.detach().cpu().numpy().astype(float) for p in parameters]
+        return loss, [p.detach().cpu().numpy().astype(float) for p in parameters]
+
+    # A pool of threads that has been started makes later forks unsafe, too.
+    with one_thread():
+        loss, arrays = trained_on(settings.device, train)
     if not np.isfinite(loss) or not all(np.isfinite(a).all() for a in arrays):
         raise MapError(
             f"the regression's loss ended at {loss:g}.",

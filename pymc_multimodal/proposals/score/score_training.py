@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pymc_multimodal.proposals.score.score_function import LearnedScore, Perceptron
-from pymc_multimodal.proposals.torch_setup import device_of, one_thread
+from pymc_multimodal.proposals.torch_setup import one_thread, trained_on
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.mixture import GaussianMixture
@@ -73,8 +73,12 @@ def train_score(
     )
     with one_thread(), torch.enable_grad():
         first = start.network or _initial_network(z, settings.width, rng)
-        network = TorchPerceptron(first, device_of(settings.device))
-        best = _descend(network, start.mixture, draws, settings, rng)
+        best = trained_on(
+            settings.device,
+            lambda device: _descend(
+                TorchPerceptron(first, device), start.mixture, draws, settings, rng
+            ),
+        )
     return LearnedScore(start.mixture, best)
 
 
