@@ -15,6 +15,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
+    "myst_nb",
 ]
 # With this package the pages bring MathJax with them, so that formulas need no network either.
 try:
@@ -36,6 +37,18 @@ intersphinx_mapping = {
 }
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates"]
+
+# The pages of the gallery are executed, and their outputs kept until a cell of the page changes:
+# a rebuild executes nothing. They lie beside the output, in docs/_build/.jupyter_cache.
+# Draws of other samplers are read from docs/gallery/others.
+nb_execution_mode = "cache"
+nb_execution_timeout = 600  # seconds for a page, with compilation from cold caches
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath"]
+# What a cell writes to stderr while the model compiles says nothing about the result.
+nb_output_stderr = "remove"
 
 # Every public name has a page; signatures show names, the docstrings say the types.
 autosummary_generate = True
