@@ -7,7 +7,7 @@ from pymc_multimodal import gallery, kernel
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.target import Density
 
-CHAINS, DRAWS = 48, 50
+CHAINS, DRAWS = 48, 100
 
 
 def bananas(dim=4):
@@ -48,4 +48,6 @@ def test_a_point_of_the_tails_does_not_hold_chains(poor_fit):
         offered = kernel.propose(target, fit.kernel, CHAINS * fit.kernel.jumps, rng)
         state, _ = kernel.step(target, fit.kernel, state, offered, rng, t)
         away |= state.log_ratio - fit.weights.total < 2.0
-    assert away.mean() > 0.9
+    # How long the last ones stay depends on the fit, which rounding changes: of three seeds and two
+    # machines, 81 to 100 % have left after 50 draws.
+    assert away.mean() > 0.95
