@@ -156,8 +156,7 @@ def approximate_further(
         promising = rounds <= FIRST_ROUNDS or found.promising
         if found.verdict.precise or found.rounds >= rounds or not promising:
             break
-        joint = found.pool.joint()
-        mixture = patched(refitted(found.mixture, joint, rng, parts=True), joint)
+        mixture = _by_all_samples(found.mixture, found.pool, rng)
         begun, few = replace(found, mixture=mixture), replace(settings, rounds=rounds)
         with suppress(LimitReached):
             found = _rounds(begun, target, few, target_se, rng)
@@ -230,12 +229,10 @@ def approximate_regions(
     LimitReached
         If a limit of the fit was reached before a sample was judged.
     """
-    k, d = modes.locations.shape
-    n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
-    sample, mixture = draw(target, regions, int(min(n, max(target.density.room(), 1))), rng)
+    n = min(_sample_size(modes), max(target.density.room(), 1))
+    sample, mixture = draw(target, regions, int(n), rng)
     pool = Pool.begun(sample, mixture)
-    joint = pool.joint()
-    mixture = patched(refitted(mixture, joint, rng, parts=True), joint)
+    mixture = _by_all_samples(mixture, pool, rng)
     begun = Approximation(modes, mixture, sample, Verdict.unknown(), pool, 0, by_chains=True)
     settings = replace(settings, rounds=min(settings.rounds, REGION_ROUNDS))
     return _rounds(begun, target, settings, target_se, rng)
@@ -250,8 +247,7 @@ def _rounds(
 ) -> Approximation:
     """Draw, judge and refit until a sample is precise, or rounds no longer help."""
     mixture, first, perplexities = found.mixture, found.rounds, []
-    k, d = found.modes.locations.shape
-    n = max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
+    k, n = len(found.modes), _sample_size(found.modes)
     for i in range(found.rounds, settings.rounds):
         before = found.sample
         room = max(target.density.room() - LEAST_OF_MODE * k, LEAST_DRAWS)
@@ -277,9 +273,20 @@ def _rounds(
         perplexities.append(sample.perplexity)
         if found.verdict.precise or i + 1 == settings.rounds or not _progress(perplexities):
             break
-        joint = found.pool.joint()
-        mixture = patched(refitted(mixture, joint, rng, parts=True), joint)
+        mixture = _by_all_samples(mixture, found.pool, rng)
     return found
+
+
+def _sample_size(modes: Modes) -> int:
+    """Draws of a sample, at least."""
+    k, d = modes.locations.shape
+    return max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
+
+
+def _by_all_samples(mixture: ModeMixture, pool: Pool, rng: np.random.Generator) -> ModeMixture:
+    """Fit a mixture anew to all samples, with parts where it is too thin."""
+    joint = pool.joint()
+    return patched(refitted(mixture, joint, rng, parts=True), joint)
 
 
 def _progress(perplexities: list[float]) -> bool:

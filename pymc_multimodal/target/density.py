@@ -475,9 +475,11 @@ class Density:
         self.seconds += seconds
         self.n_logp_evals += len(chunk)
         self.n_grad_evals += len(chunk) if gradient else 0
-        dear = self.n_workers * self.seconds >= KEPT_SECONDS * self.n_logp_evals
-        if (dear or self.history is not None) and not isinstance(evaluated, Stored):
-            self.log.add(kind, chunk, evaluation, (seconds, self.last_seconds))
+        # Some engines ask their cluster for the number of workers: not without need.
+        if self.log.writes and not isinstance(evaluated, Stored):
+            dear = self.n_workers * self.seconds >= KEPT_SECONDS * self.n_logp_evals
+            if dear or self.history is not None:
+                self.log.add(kind, chunk, evaluation, (seconds, self.last_seconds))
         return evaluation
 
     def _results(

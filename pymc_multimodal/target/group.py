@@ -134,8 +134,10 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
     d = len(generators[0])
     limit = min(limit, int(MAX_ENTRIES / d**2))
     elements = np.array(generators)
-    _, distinct = np.unique(_keys(elements @ _generic(d)), return_index=True)
-    elements = elements[np.sort(distinct)]
+    keys: dict[bytes, int] = {}
+    for i, key in enumerate(_keys(elements @ _generic(d))):
+        keys.setdefault(key, i)
+    elements = elements[list(keys.values())]
     if len(elements) <= min(limit, FEW_ELEMENTS) and is_group(elements):
         first = int(np.abs(elements - np.eye(d)).max(axis=(1, 2)).argmin())
         return np.concatenate([elements[first : first + 1], np.delete(elements, first, axis=0)])
@@ -144,9 +146,9 @@ def generate(generators: tuple[np.ndarray, ...], limit: int = MAX_ELEMENTS) -> n
     # least doubles the group: log2 |G| are left at most.
     useful: list[np.ndarray] = []
     found = _closed((), d, limit)
-    for g in generators:
-        if _keys((g @ _generic(d))[None])[0] not in found and len(found) <= limit:
-            useful.append(g)
+    for key, i in keys.items():
+        if key not in found and len(found) <= limit:
+            useful.append(generators[i])
             found = _closed(tuple(useful), d, limit)
     return np.stack(list(found.values())) if len(found) <= limit else np.empty((0, d, d))
 

@@ -175,8 +175,13 @@ class RunLog:
         if file is not None:
             file.close()
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is a file, and it can be written."""
+        return self._file is not None and self._writes
+
     def _append(self, entry: dict[str, Any], body: bytes = b"") -> None:
-        if self._file is None or not self._writes:
+        if not self.writes:
             return
         now = time.monotonic()
         with self._watched() as file:
@@ -249,7 +254,7 @@ class RunLog:
         self, kind: str, x: np.ndarray, evaluation: Evaluation, seconds: tuple[float, float]
     ) -> None:
         """Keep the evaluation of a chunk of points, with its seconds and those of its call."""
-        if self._file is None or not self._writes:
+        if not self.writes:
             return
         error = evaluation.error
         entry = {"kind": kind, "seconds": list(seconds), "raised": evaluation.n_raised}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pymc_multimodal.plugin.pictures.elements import Element, Shown
 
-__all__ = ["LEAST", "draw_histogram", "draw_scatter", "mode_keys", "plot_corner"]
+__all__ = ["LEAST", "draw_elements", "draw_histogram", "draw_scatter", "mode_keys", "plot_corner"]
 
 # Elements that are shown at least, if there are as many. Conventional: a scatter plot needs two.
 LEAST = 2
@@ -111,10 +111,7 @@ def plot_corner(
     if n == 1 or (single and n == 2):
         size = (SMALL, LOW if n == 1 else SMALL)
         figure, [axis] = request.axes(1, size, lambda f: f.subplots())
-        if n == 1:
-            draw_histogram(axis, elements[0], given)
-        else:
-            draw_scatter(axis, elements[0], elements[1], given)
+        draw_elements(axis, elements, given)
         tidy([axis])
         return figure
     side = max(FRAME + PANEL * n, SMALL)
@@ -124,6 +121,14 @@ def plot_corner(
     figure.align_labels()
     _write_keys(axes[n - 1], given, n, len(given.elements))
     return figure
+
+
+def draw_elements(axis: Axes, elements: list[Element], given: Shown) -> None:
+    """Draw one element as histograms, two as a scatter plot."""
+    if len(elements) == 1:
+        draw_histogram(axis, elements[0], given)
+    else:
+        draw_scatter(axis, elements[0], elements[1], given)
 
 
 def _draw_panel(axis: Axes, elements: list[Element], at: tuple[int, int], given: Shown) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pymc_multimodal.plugin.pictures.canvas import Request, tidy
-from pymc_multimodal.plugin.pictures.corner import LEAST, draw_histogram, draw_scatter
+from pymc_multimodal.plugin.pictures.corner import LEAST, draw_elements
 from pymc_multimodal.plugin.pictures.directions import separating
 from pymc_multimodal.plugin.pictures.elements import shown
 from pymc_multimodal.plugin.pictures.weights import draw_weights, height_of_rows, weight_marks
@@ -98,10 +98,7 @@ def plot_modes(
             beside = 0.5 * (LEAST_ROWS - given.n_modes)
             axes[0].set_ylim(given.n_modes - 0.5 + beside, -0.5 - beside)
         best = separating(given.elements, given.mode, given.n_modes, LEAST, LEAST)
-        if len(best) == 1:
-            draw_histogram(axes[1], best[0], given)
-        else:
-            draw_scatter(axes[1], best[0], best[1], given)
+        draw_elements(axes[1], best, given)
     if units:
         names = list(dict.fromkeys(e.variable for e in given.elements))
         plot_units((axes[-2], axes[-1]), given.modes, None if var_names is None else names)
