@@ -40,8 +40,10 @@ ROUNDING = 1e-12
 # Rows that tell which of the two is done. Conventional.
 PROBES = 64
 # Points, and numbers of all components at them, that are held at a time: 2 MB of float64 stay in
-# the cache of a core. Conventional.
-MAX_ROWS, MAX_NUMBERS = 4096, 250_000
+# the cache of a core. With fewer points a matrix product is no faster than a loop. Conventional.
+MIN_ROWS, MAX_NUMBERS = 32, 250_000
+# Bounds at a time: 8 MB of float64. Conventional.
+MAX_BOUNDS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +213,8 @@ class _Components:
         `cut`.
         """
         if self._few_count(x, cut):
-            yield from (self._near.terms(rows, cut) for rows in _chunks(x, MAX_ROWS))
+            size = max(MIN_ROWS, MAX_BOUNDS // len(self.df))
+            yield from (self._near.terms(rows, cut) for rows in _chunks(x, size))
             return
         for logs in self._logs(x):
             members = self._of_members(logs)
@@ -236,7 +239,7 @@ class _Components:
 
     def _logs(self, x: np.ndarray) -> Iterator[np.ndarray]:
         """All components' terms, shape (m, J), a few rows at a time."""
-        for rows in _chunks(x, max(1, MAX_NUMBERS // len(self._centres))):
+        for rows in _chunks(x, max(MIN_ROWS, MAX_NUMBERS // len(self._centres))):
             z = (rows - self._middle) @ self._whiten
             z -= self._centres
             z = z.reshape(len(rows), -1, self.dim)
