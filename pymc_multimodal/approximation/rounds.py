@@ -22,6 +22,7 @@ from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.mixture import ModeMixture
+    from pymc_multimodal.approximation.sample import WeightedSample
     from pymc_multimodal.approximation.settings import FirstAnswer
     from pymc_multimodal.search import Modes, StartDistribution
     from pymc_multimodal.target.target import Target
@@ -45,6 +46,9 @@ FIRST_SHARE, LEAST_DRAWS = 0.25, 200
 # Largest sample, in units of the smallest: beyond it chains are cheaper. Measured:
 # examples/benchmarks/exits.py
 MAX_GROWTH = 20.0
+# Times that a sample is enlarged, since the errors are estimates: after one enlargement they are
+# often larger than those asked for by a few per cent. Conventional.
+MAX_ENLARGED = 3
 # Rounds before chains have explored the modes' surroundings, which give better densities than more
 # rounds do. There are more, up to a number, where the mixture is promising. Measured:
 # examples/benchmarks/exits.py; examples/benchmarks/hard_kinds.py
@@ -263,10 +267,7 @@ def _rounds(
         found = replace(
             found, mixture=mixture, sample=sample, verdict=verdict, pool=pool, rounds=i + 1
         )
-        if not verdict.reasons and 1.0 < verdict.missing <= MAX_GROWTH:
-            with suppress(LimitReached):
-                assert verdict.missing_of is not None
-                found = found.enlarged(target, verdict.missing_of, before, settings, target_se, rng)
+        found = _large_enough(found, target, before, settings, target_se, rng)
         if found.verdict.precise and (found.by_chains or i >= FIRST_ROUNDS):
             with suppress(LimitReached):
                 found = found.confirmed(target, before, settings, target_se, rng)
@@ -274,6 +275,28 @@ def _rounds(
         if found.verdict.precise or i + 1 == settings.rounds or not _progress(perplexities):
             break
         mixture = _by_all_samples(mixture, found.pool, rng)
+    return found
+
+
+def _large_enough(
+    found: Approximation,
+    target: Target,
+    before: WeightedSample,
+    settings: FirstAnswer,
+    target_se: float,
+    rng: np.random.Generator,
+) -> Approximation:
+    """Enlarge a sample that is too small for the errors asked for, if nothing else is wrong."""
+    most = MAX_GROWTH * len(found.sample)
+    for _ in range(MAX_ENLARGED):
+        verdict = found.verdict
+        if verdict.reasons or not 1.0 < verdict.missing <= most / len(found.sample):
+            break
+        assert verdict.missing_of is not None
+        try:
+            found = found.enlarged(target, verdict.missing_of, before, settings, target_se, rng)
+        except LimitReached:
+            break
     return found
 
 
