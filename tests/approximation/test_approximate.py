@@ -87,6 +87,15 @@ def test_less_is_drawn_where_less_is_asked_for():
     assert sizes[0] > sizes[-1]
 
 
+def test_a_sample_is_enlarged_until_its_errors_are_those_asked_for():
+    """One enlargement may be too little, since the errors are estimates: that costs no round."""
+    for seed in range(10):
+        found, _, _ = approximated(WIDE, np.random.default_rng(seed), target_se=0.0015)
+        assert found.verdict.precise
+        assert found.rounds == 1
+        assert found.weights.weight_se.max() <= 0.0015
+
+
 def test_a_stratified_sample_has_the_variance_within_its_strata(rng):
     """Of two strata with constant values the mean has no error, however unlike they are."""
     stratum = np.repeat([0, 1], [30, 70])
