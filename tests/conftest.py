@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import models
 import numpy as np
 import pytest
+from clocks import Clock
 
 import pymc_multimodal as mm
 from pymc_multimodal.search import screening
@@ -20,6 +21,18 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator of the test's own, seeded by its name alone: the same in every run."""
     digest = hashlib.sha256(request.node.name.encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The machine's clocks, which a test can set forward."""
+    return Clock(monkeypatch, runs=True)
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Clocks that stand still until a test sets them forward."""
+    return Clock(monkeypatch, runs=False)
 
 
 @pytest.fixture(autouse=True, scope="session")

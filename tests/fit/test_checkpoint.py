@@ -55,13 +55,13 @@ def left(n, rng):
 
 
 # Climbs without the gradient take most of the time of this case.
-STEPPED = {"modes": mm.ModeSearch(screening=0, max_starts=64), "challenge": False}
+STEPPED = {"modes": mm.ModeSearch(screening=0, max_starts=32), "challenge": False}
 CASES = {
     "first answer": (TARGET.density, {}),
     "symmetric": (MIRRORED.density, {"symmetry": mm.Symmetry((-np.eye(2),))}),
     "chains": (TARGET.density, {"first_answer": False}),
     "banana": (Banana(2, bend=1.0, noise=0.3).density, {"challenge": False}),
-    "no gradient": (lambda: TARGET.density(gradient=False), {}),
+    "no gradient": (lambda: TARGET.density(gradient=False), {"challenge": False}),
     "raising": (lambda: Density(raising, 2, prior=WideNormal(2)), {}),
     "steps": (lambda: Density(stepped, 2, prior=left), STEPPED),
     "limit": (TARGET.density, {"max_evals": 3000}),
@@ -260,7 +260,7 @@ def test_no_point_of_an_expensive_density_is_paid_twice(visible, tmp_path):
     assert killed.calls <= needed + 5 * attempts
 
 
-def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
+def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path, stopped_clock):
     target, paid = TARGET, []
 
     def density(most):
@@ -268,7 +268,7 @@ def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
             paid.append(len(x))
             if len(paid) > most:
                 raise Killed
-            time.sleep(0.011 * len(x))
+            stopped_clock.skip(0.011 * len(x))
             return target(x)
 
         made = target.density()
@@ -295,10 +295,12 @@ def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
     assert sum(paid) < 1.5 * needed
 
 
-def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(tmp_path, monkeypatch):
+def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(
+    tmp_path, monkeypatch, stopped_clock
+):
     """The second process is slower: its screening has as many points."""
     monkeypatch.setattr(screening, "MAX_POINTS", 2**12)
-    points, slept = [0], [0.0]
+    points, seconds_each = [0], [1e-6]
 
     class Values:
         def __init__(self, most):
@@ -311,7 +313,7 @@ def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(tmp_path
             points[0] += len(x)
             if points[0] > self.most:
                 raise Killed
-            time.sleep(slept[0] * len(x))
+            stopped_clock.skip(seconds_each[0] * len(x))
             return TARGET(x)[0]
 
     def fitted(most):
@@ -322,7 +324,7 @@ def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(tmp_path
     with pytest.raises(Killed):
         # After the 512 points by which the price is measured.
         fitted(700)
-    slept[0], points[0] = 7e-4, 0
+    seconds_each[0], points[0] = 7e-4, 0
     fit = fitted(10**9)
     # Two seconds would pay for 2048 points; the quick process had planned the most.
     assert fit.screening.n_points == 2**12

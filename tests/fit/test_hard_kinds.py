@@ -83,12 +83,13 @@ def share(fit, event):
 
 
 def test_bent_ridges_round_a_circle():
-    """Two millions of evaluations before. Seven seconds: fifty parts describe the ridges."""
+    """Two millions of evaluations before."""
     target = Arcs()
-    fit = fit_density(target.density(), FitConfig(modes=ModeSearch(screening=0)))
+    search = ModeSearch(screening=0)
+    fit = fit_density(target.density(), FitConfig(modes=search, target_se=0.02, challenge=False))
     assert "first_answer" in {s.code for s in fit.statuses if s.level == "info"}
     assert abs(fit.weights.total) < 4 * fit.weights.total_se
-    assert fit.weights.total_se < 0.02
+    assert fit.weights.total_se < 0.04
     angle = np.linspace(-np.pi, np.pi, 100_001)[:-1]
     above = np.exp(logsumexp(target.angular(angle), axis=1))[angle > 0].mean() * np.pi
     # Draws of the regions are some hundreds each.

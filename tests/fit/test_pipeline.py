@@ -185,8 +185,8 @@ def test_a_limit_on_seconds_is_kept():
 
 
 def test_an_unreached_precision_is_reported():
-    local = LocalSampling(max_draws=100)
-    fit = fit_density(TARGET.density(), FitConfig(target_se=1e-5, local=local))
+    target, local = two_modes(distance=10.0), LocalSampling(max_draws=100)
+    fit = fit_density(target.density(), FitConfig(target_se=1e-5, local=local, challenge=False))
     assert "precision" in warnings_of(fit)
 
 

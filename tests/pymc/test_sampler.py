@@ -272,7 +272,11 @@ def test_circular_variables_stay_in_one_period():
 
 def test_a_model_without_gradient(caplog):
     caplog.set_level(logging.INFO, logger="pymc")
-    idata = mm.sample(100, chains=2, model=models.black_box(), random_seed=1, progressbar=False)
+    # Each evaluation is a call of Python code.
+    idata = mm.sample(
+        100, chains=2, model=models.black_box(), random_seed=1, progressbar=False,
+        target_se=0.05, challenge=False,
+    )  # fmt: skip
     assert any("no gradient" in r.getMessage() for r in caplog.records)
     modes = get_dataset(idata, "modes")
     assert (np.abs(modes["weight"].values - 0.5) <= 4 * modes["weight_se"].values).all()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clocks import wait_until
+from engines import alive
 
 from pymc_multimodal.status import FitError, LimitReached
 from pymc_multimodal.target.density import CHUNK, Density
@@ -216,14 +218,6 @@ def begun(kind, folder):
     return process, [int(n) for n in re.findall(r"\d+", line)]
 
 
-def alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from /proc")
 @pytest.mark.parametrize("kind", ["busy", "starting"])
@@ -235,10 +229,7 @@ def test_workers_end_with_a_main_process_that_was_killed(kind, tmp_path):
     process.kill()
     process.communicate()
     # A process that starts looks at the main process when it has imported everything.
-    until = time.monotonic() + (10 if kind == "busy" else 60)
-    while any(alive(pid) for pid in workers) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not any(alive(pid) for pid in workers)
+    assert wait_until(lambda: not any(alive(pid) for pid in workers))
 
 
 @pytest.mark.slow
