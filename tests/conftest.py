@@ -13,7 +13,12 @@ import pytest
 from clocks import Clock
 
 import pymc_multimodal as mm
+from pymc_multimodal.model import compiled
 from pymc_multimodal.search import screening
+from pymc_multimodal.target import density
+
+DEAR_SECONDS = 0.02
+"""Seconds of an evaluation from which on a call has one point, in tests: ten times the default."""
 
 
 @pytest.fixture
@@ -41,6 +46,19 @@ def short_screenings():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screening, "MAX_POINTS", 2**11)
         patch.setattr(screening, "MAX_FURTHER", 64)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def calls_of_many_points():
+    """Calls of many points on a busy machine, too.
+
+    A point of a model that the Python linker compiles takes about two milliseconds, and from these
+    on a call has one point: some fits would take four times as long now and then.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(density, "DEAR_SECONDS", DEAR_SECONDS)
+        patch.setattr(compiled, "DEAR_SECONDS", DEAR_SECONDS)
         yield
 
 

@@ -130,7 +130,7 @@ def test_a_fit_travels_and_recognises_its_density(fit, rng):
 
 
 @pytest.mark.parametrize("gradient", [True, False])
-@pytest.mark.parametrize("max_evals", [1, 100, 500, 2_000, 6_000, 20_000])
+@pytest.mark.parametrize("max_evals", [1, 100, 2_000, 20_000])
 def test_a_limit_on_evaluations_is_kept(max_evals, gradient):
     density = TARGET.density(gradient=gradient)
     config = FitConfig(max_evals=max_evals, target_se=1e-4)
@@ -186,12 +186,12 @@ def test_a_limit_on_seconds_is_kept():
 
 def test_an_unreached_precision_is_reported():
     target, local = two_modes(distance=10.0), LocalSampling(max_draws=100)
-    fit = fit_density(target.density(), FitConfig(target_se=1e-5, local=local, challenge=False))
+    fit = fit_density(target.density(), FitConfig(target_se=1e-5, local=local, first_answer=False, challenge=False))
     assert "precision" in warnings_of(fit)
 
 
 def test_a_density_without_gradient():
-    target = two_modes(dim=3, distance=8.0, weights=(0.4, 0.6), log_z=-1.0)
+    target = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6), log_z=-1.0)
     density = target.density(gradient=False)
     fit = fit_density(density, FitConfig(target_se=0.05, random_seed=3, challenge=False))
     assert_right(fit, target, 2)

@@ -15,6 +15,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from killed import Killed
 from pytensor.compile.ops import wrap_py
 
 import pymc_multimodal as mm
@@ -23,10 +24,6 @@ from pymc_multimodal._compat import get_dataset
 from pymc_multimodal.plugin.progress import FitProgress
 
 QUIET = {"progressbar": False, "quiet": True, "target_se": 0.05}
-
-
-class Killed(BaseException):
-    """The end of a process, in a test that goes on."""
 
 
 @pytest.fixture

@@ -96,7 +96,8 @@ def test_a_conjugate_model(conjugate_draws):
 def test_eight_schools_by_quadrature():
     model = eight_schools()
     with model:
-        found = mm.log_evidence(nuts(model, target_accept=0.95), random_seed=1, quiet=True)
+        idata = nuts(model, draws=400, target_accept=0.95)
+        found = mm.log_evidence(idata, random_seed=1, quiet=True)
     assert abs(found.log_evidence - quadrature()) < 4 * found.log_evidence_se
     assert found.log_evidence_se < 0.1
 

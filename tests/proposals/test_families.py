@@ -38,7 +38,7 @@ def banana():
     target, rng = Banana(2), np.random.default_rng(1)
     x = target.draws(2_000, rng)
     draws = FlowDraws(x, target(x)[1], target.draws(400, rng))
-    settings = Network(steps=400, hidden=(32, 32))
+    settings = Network(steps=250, hidden=(32, 32))
     return target, fit_flow(draws, student_t(x, LINE, np.zeros(2)), 0.05, settings, rng)
 
 

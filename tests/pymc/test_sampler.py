@@ -275,7 +275,7 @@ def test_a_model_without_gradient(caplog):
     # Each evaluation is a call of Python code.
     idata = mm.sample(
         100, chains=2, model=models.black_box(), random_seed=1, progressbar=False,
-        target_se=0.05, challenge=False,
+        target_se=0.05, modes=mm.ModeSearch(screening=0),
     )  # fmt: skip
     assert any("no gradient" in r.getMessage() for r in caplog.records)
     modes = get_dataset(idata, "modes")
