@@ -182,7 +182,7 @@ def test_a_model_that_always_raises(no_sampling):
         x = pm.Normal("x", 0.0, 1.0)
         pm.Normal("y", Broken()(x), 1.0, observed=1.0)
     with pytest.raises(ModelError, match="the mesh is tangled"):
-        mm.fit(model, progressbar=False, quiet=True)
+        mm.fit(model, progressbar=False, quiet=True, compile_kwargs={"mode": "FAST_COMPILE"})
 
 
 def flat():

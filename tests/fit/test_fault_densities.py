@@ -120,7 +120,8 @@ def test_a_model_that_raises_now_and_then_warns_through_pymc(caplog):
     with pm.Model() as model:
         x = pm.Normal("x", 0.0, 3.0, shape=1)
         pm.Normal("y", Sometimes()(x), 1.0, observed=np.array([4.0]))
-    mm.fit(model, random_seed=1, progressbar=False, quiet=True, max_evals=1000)
+    settings = {"max_evals": 1000, "compile_kwargs": {"mode": "FAST_COMPILE"}}
+    mm.fit(model, random_seed=1, progressbar=False, quiet=True, **settings)
     assert "the mesh is tangled" in caplog.text
 
 

@@ -33,7 +33,7 @@ def path(tmp_path):
 
 @pytest.fixture(scope="module")
 def model():
-    return models.unequal()
+    return models.one_dimensional("x")
 
 
 def killed_at(monkeypatch, n):
