@@ -186,7 +186,8 @@ def test_a_limit_on_seconds_is_kept():
 
 def test_an_unreached_precision_is_reported():
     target, local = two_modes(distance=10.0), LocalSampling(max_draws=100)
-    fit = fit_density(target.density(), FitConfig(target_se=1e-5, local=local, first_answer=False, challenge=False))
+    settings = FitConfig(target_se=1e-5, local=local, first_answer=False, challenge=False)
+    fit = fit_density(target.density(), settings)
     assert "precision" in warnings_of(fit)
 
 
