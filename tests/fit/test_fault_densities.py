@@ -210,7 +210,7 @@ def test_a_box_of_which_hardly_any_start_is_inside():
     assert abs(fit.weights.total - Box(10).log_z) < 4 * fit.weights.total_se or codes(fit)
 
 
-def test_light_tails():
+def test_light_tails_have_their_evidence():
     def eighth(x):
         return -(x**8).sum(axis=1), -8 * x**7
 
@@ -331,7 +331,7 @@ class Grid(Target):
     [(4, 3), *(pytest.param(sizes, marks=pytest.mark.slow) for sizes in ((6, 5), (40, 25)))],
     ids=["12", "30", "1000"],
 )
-def test_many_modes(sizes):
+def test_many_modes_are_found_and_weighed_or_told(sizes):
     """The thousand are 260 regions, as the grid is symmetric."""
     target, many = Grid(*sizes), np.prod(sizes)
     settings = FitConfig(symmetry=bool(many > 100), challenge=False, target_se=0.05)

@@ -45,7 +45,7 @@ def drawn(model, **kwargs):
     return fit, idata, get_dataset(idata, "posterior")
 
 
-def test_changepoint():
+def test_a_changepoint_has_its_probabilities_and_evidence():
     fit, idata, posterior = drawn(discrete_models.changepoint(COUNTS))
     n, total = len(COUNTS), COUNTS.sum()
     taus = np.arange(1, n)
@@ -71,7 +71,7 @@ def test_changepoint():
     assert set(best) <= set(taus)
 
 
-def test_mixture_by_indicators():
+def test_indicators_of_a_mixture_have_their_probabilities():
     fit, _, posterior = drawn(discrete_models.mixture(CLUSTERS))
     paths, log_joint = discrete_models.exact_paths(
         CLUSTERS, lambda z: np.log(np.take([0.4, 0.6], z)).sum(), [-1.0, 1.5], (1.5, 0.7)
@@ -86,7 +86,7 @@ def test_mixture_by_indicators():
     check_share(z.values[..., 3] * z.values[..., 4], weights @ (paths[:, 3] * paths[:, 4]))
 
 
-def test_model_indicator():
+def test_an_indicator_of_models_has_the_bayes_factor():
     """The Bayes factor by the draws, and by the evidences of the two models."""
     fit, _, posterior = drawn(discrete_models.indicator(LINE))
     t = np.linspace(-1.0, 1.0, len(LINE))
@@ -107,7 +107,7 @@ def test_model_indicator():
         check_evidence(one, truth)
 
 
-def test_hidden_markov_chain():
+def test_a_hidden_markov_chain_has_its_probabilities_and_evidence():
     pytest.importorskip("pymc_extras")
     fit, _, posterior = drawn(discrete_models.hidden_markov(CHAIN))
     steps = np.log(discrete_models.STEPS)

@@ -234,7 +234,7 @@ def test_initial_points_are_left_to_the_fit(model, step, idata):
 # -------------------------------------------------------------- results
 
 
-def test_step_attach(model, step):
+def test_the_step_attaches_its_modes(model, step):
     idata = draw(model, step, draws=30)
     assert step.attach(idata) is idata
     assert {"modes", "mode_posterior"} <= set(group_names(idata))
