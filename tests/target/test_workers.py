@@ -81,8 +81,8 @@ def hangs(density, x):
     began = time.monotonic()
     with density.within(Limits(last_time=began + 0.2)), pytest.raises(LimitReached):
         density.logp(x)
-    # One second of grace; the point is then looked for.
-    assert 1.0 < time.monotonic() - began < 4.5
+    # One second of grace; the point is then looked for. It would take for ever.
+    assert 1.0 < time.monotonic() - began < 20
     return str(density.hung)
 
 
@@ -99,14 +99,14 @@ def test_python_that_hangs_is_given_up_and_the_point_named(density):
     assert multiprocessing.active_children() == before
 
 
-def test_an_evaluation_as_slow_as_those_before_is_no_hang():
+def test_an_evaluation_as_slow_as_those_before_is_no_hang(stopped_clock):
     times = CallTimes(deadline=time.monotonic())
     assert times.of_next_call().seconds == pytest.approx(1.0)
     times.took(2.0)
     times.took(1.0)
     assert times.of_next_call().seconds == pytest.approx(5.0)
     times.deadline = time.monotonic() + 10
-    assert times.of_next_call().seconds == pytest.approx(15.0, abs=0.1)
+    assert times.of_next_call().seconds == pytest.approx(15.0)
     times.deadline = float("inf")
     assert times.of_next_call() is None
 
