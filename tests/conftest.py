@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 
 os.environ["MPLBACKEND"] = "Agg"
 # Before NumPy is imported: threads only spin on matrices as small as those of the tests.
@@ -16,6 +17,10 @@ import pymc_multimodal as mm
 from pymc_multimodal.model import compiled
 from pymc_multimodal.search import screening
 from pymc_multimodal.target import density
+
+# A shell lets commands in the background ignore Ctrl-C, which some tests press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEAR_SECONDS = 0.02
 """Seconds of an evaluation from which on a call has one point, in tests: ten times the default."""

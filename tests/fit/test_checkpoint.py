@@ -54,7 +54,7 @@ def left(n, rng):
 
 
 # Climbs without the gradient take most of the time of this case.
-STEPPED = {"modes": mm.ModeSearch(screening=0, max_starts=32), "challenge": False}
+STEPPED = {"modes": mm.ModeSearch(screening=0, starts=16), "challenge": False}
 CASES = {
     "first answer": (TARGET.density, {}),
     "symmetric": (MIRRORED.density, {"symmetry": mm.Symmetry((-np.eye(2),))}),

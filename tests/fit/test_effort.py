@@ -78,7 +78,7 @@ def test_a_density_with_steps_is_fitted_without_its_gradient():
     target = Steps()
     density = Density(target, 2, prior=lambda n, rng: rng.normal(-3, 1.5, (n, 2)))
     # Climbs without the gradient take most of the time.
-    search = ModeSearch(screening=0, max_starts=64)
+    search = ModeSearch(screening=0, starts=16)
     fit = fit_density(density, FitConfig(modes=search, challenge=False))
     log_z, right = target.truth
     assert density.has_gradient
