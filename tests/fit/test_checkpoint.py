@@ -53,14 +53,15 @@ def left(n, rng):
     return rng.normal(-3.0, 1.5, (n, 2))
 
 
-# Climbs without the gradient take most of the time of this case.
+# Climbs without the gradient take most of the time of two cases.
+FEW = {"modes": mm.ModeSearch(starts=32), "challenge": False}
 STEPPED = {"modes": mm.ModeSearch(screening=0, starts=16), "challenge": False}
 CASES = {
     "first answer": (TARGET.density, {}),
     "symmetric": (MIRRORED.density, {"symmetry": mm.Symmetry((-np.eye(2),))}),
     "chains": (TARGET.density, {"first_answer": False}),
     "banana": (Banana(2, bend=1.0, noise=0.3).density, {"challenge": False}),
-    "no gradient": (lambda: TARGET.density(gradient=False), {"challenge": False}),
+    "no gradient": (lambda: TARGET.density(gradient=False), FEW),
     "raising": (lambda: Density(raising, 2, prior=WideNormal(2)), {}),
     "steps": (lambda: Density(stepped, 2, prior=left), STEPPED),
     "limit": (TARGET.density, {"max_evals": 3000}),
