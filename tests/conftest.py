@@ -47,10 +47,14 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True, scope="session")
 def short_screenings():
-    """Screenings of a few thousand points in place of two seconds, unless a number is given."""
+    """Screenings of a few thousand points in place of two seconds, unless a number is given.
+
+    No point counts as dear, as some do on a busy machine: two fits of one seed would differ.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screening, "MAX_POINTS", 2**11)
         patch.setattr(screening, "MAX_FURTHER", 64)
+        patch.setattr(screening, "DEAR_SECONDS", 0.1)
         yield
 
 

@@ -206,7 +206,7 @@ def test_in_many_dimensions_climbs_take_the_place_of_values(rng):
 
 def test_dear_points_are_not_screened(rng, stopped_clock):
     target = gaussian(np.zeros(2), np.eye(2))
-    density = Timed(target, stopped_clock, 2e-3).density()
+    density = Timed(target, stopped_clock, 0.2).density()
     settings = ModeSearch(starts=16)
     search = settled_search(density, settings, rng)
     spent = density.n_logp_evals

@@ -31,7 +31,7 @@ def test_training_gains_on_a_banana(learn, rng):
     """From one Gaussian: fresh draws of the target show it, and the log ratios stay exact."""
     target = Banana(2)
     network = ControlNetwork(
-        hidden=32, regression_steps=500, steps=100, rounds=2, evaluations=20_000,
+        hidden=32, regression_steps=800, steps=200, rounds=3, evaluations=20_000,
         min_acceptance=2.0,
     )  # fmt: skip
     config = LRDS(reference="gaussian", steps=6, network=network)
