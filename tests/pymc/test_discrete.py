@@ -18,6 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Scan return signature will chang
 
 COMPILED = {"compile_kwargs": {"mode": discrete_models.QUICK}}
 QUICK = {"progressbar": False, "quiet": True, "compute_convergence_checks": False, **COMPILED}
+# Evaluations by the Python linker take most of the time, and all of these densities have few modes.
+FITTED = {"modes": mm.ModeSearch(starts=32, screening=0), "quiet": True, **COMPILED}
 
 COUNTS = np.array([5, 3, 4, 6, 2, 4, 1, 0, 1, 2, 0, 1])
 LINE = np.array([-0.6, -0.2, 0.1, -0.1, 0.5, 0.6])
@@ -40,7 +42,7 @@ def check_evidence(fit, truth):
 
 
 def drawn(model, **kwargs):
-    fit = mm.fit(model, random_seed=1, quiet=True, **COMPILED)
+    fit = mm.fit(model, random_seed=1, **FITTED)
     idata = mm.sample(300, model=model, fit=fit, random_seed=2, **QUICK, **kwargs)
     return fit, idata, get_dataset(idata, "posterior")
 
@@ -99,10 +101,9 @@ def test_an_indicator_of_models_has_the_bayes_factor():
     check_evidence(fit, logsumexp(log_joint))
     check_share(posterior["needed"].values, np.exp(log_joint[1] - logsumexp(log_joint)))
     fixed = [
-        mm.fit(pm.do(discrete_models.indicator(LINE), {"needed": k}), random_seed=1, quiet=True,
-               **COMPILED)
+        mm.fit(pm.do(discrete_models.indicator(LINE), {"needed": k}), random_seed=1, **FITTED)
         for k in (0, 1)
-    ]  # fmt: skip
+    ]
     for one, truth in zip(fixed, log_marginal, strict=True):
         check_evidence(one, truth)
 
@@ -137,7 +138,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def fit(model):
-    return mm.fit(model, random_seed=1, quiet=True, **COMPILED)
+    return mm.fit(model, random_seed=1, **FITTED)
 
 
 def test_the_step_draws_discrete_variables_too(model, fit):
