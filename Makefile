@@ -19,7 +19,7 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs build clean distclean FORCE
+.PHONY: help demo test test-slow lint format docs docs-check build clean distclean FORCE
 
 help:
 	@echo "make demo       run examples/quickstart.py: a mode table, and a picture in examples/output"
@@ -28,6 +28,7 @@ help:
 	@echo "make lint       ruff, mypy and the import contracts"
 	@echo "make format     let ruff put the files in order"
 	@echo "make docs       the documentation, into docs/_build/html"
+	@echo "make docs-check the same in half a minute, into docs/_build/check: no page of the gallery is executed"
 	@echo "make build      sdist and wheel into dist, checked"
 	@echo "make clean      remove what was built, and caches; make distclean: environments too"
 
@@ -53,6 +54,12 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Every warning of Sphinx but one is an error, as in `make docs`: myst-nb learns from the execution
+# by what lexer a cell is coloured.
+docs-check: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html -D nb_execution_mode=off \
+		-D suppress_warnings=myst-nb.lexer docs docs/_build/check
 
 # sdist, and the wheel made from it, with what it must contain.
 build: $(VENV)/.installed-dev

@@ -6,6 +6,8 @@ gradients, shape (n, d). All are picklable, and none needs a compiler.
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 from scipy.special import i0e, log_ndtr, logsumexp
@@ -172,6 +174,17 @@ class Ring(Target):
         r = np.maximum(np.hypot(x[:, 0], x[:, 1]), 1e-12)
         off = (r - self.radius) / self.width
         return -0.5 * off**2, -(off / self.width / r)[:, None] * x
+
+
+def exchangeable(light=0.4):
+    """Six modes at the permutations of (-4, 0, 5), three at those of (3, 3, -4): nine in all."""
+    first = [np.array(p) for p in permutations((-4.0, 0.0, 5.0))]
+    second = [np.array(p) for p in sorted(set(permutations((3.0, 3.0, -4.0))))]
+    sd = {-4.0: 0.5, 0.0: 1.0, 5.0: 0.7, 3.0: 0.4}
+    means = np.array(first + second)
+    covariances = [np.diag([sd[v] ** 2 for v in mean]) for mean in means]
+    weights = np.array([(1 - light) / 6] * 6 + [light / 3] * 3)
+    return Mixture(means, covariances, weights, log_z=2.5)
 
 
 class VonMises(Target):

@@ -131,7 +131,7 @@ def test_no_free_variables(no_fit, enter):
 
 
 @every_entry
-def test_minibatch(no_fit, enter):
+def test_a_minibatch_is_refused_as_random(no_fit, enter):
     batch = pm.Minibatch(np.arange(50.0), batch_size=5)
     with pm.Model() as model:
         x = pm.Normal("x", 0.0, 1.0)
@@ -143,7 +143,7 @@ def test_minibatch(no_fit, enter):
 # PyMC 6.4 builds simulators in a way that PyTensor has deprecated.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @every_entry
-def test_simulator(no_fit, enter):
+def test_a_simulator_is_refused_as_random(no_fit, enter):
     def simulate(rng, mu, size):
         return rng.normal(mu, 1.0, size=size)
 
@@ -182,7 +182,7 @@ def test_a_model_that_always_raises(no_sampling):
         x = pm.Normal("x", 0.0, 1.0)
         pm.Normal("y", Broken()(x), 1.0, observed=1.0)
     with pytest.raises(ModelError, match="the mesh is tangled"):
-        mm.fit(model, progressbar=False, quiet=True)
+        mm.fit(model, progressbar=False, quiet=True, compile_kwargs={"mode": "FAST_COMPILE"})
 
 
 def flat():
@@ -226,7 +226,7 @@ def test_variables_one_by_one(no_fit):
         MultimodalDiffusion(blocked=False, model=models.unequal())
 
 
-def test_no_model(no_fit):
+def test_a_call_without_a_model_is_told_of_the_context(no_fit):
     with pytest.raises(TypeError, match="context"):
         MultimodalDiffusion()
     with pytest.raises(TypeError, match="context"):

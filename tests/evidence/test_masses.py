@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ def weights_of(rng, counts=(800, 800), draws=50, fitted=None, target=TARGET):
     return estimate(samples, exact_local(target, HALVES.label, 2, rng, draws=draws), density)
 
 
+@cache
 def exact_weights():
     """Exact for this border, by plain Monte Carlo with negligible error."""
     labels = HALVES.label(TARGET.draws(2_000_000, np.random.default_rng(0)))

@@ -9,13 +9,12 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
-import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from densities import Banana, Mixture, WideNormal, two_modes
+from killed import Killed, killing
 from same import assert_same
 from simulators_numpy import parabola
 from structured import wells
@@ -54,14 +53,15 @@ def left(n, rng):
     return rng.normal(-3.0, 1.5, (n, 2))
 
 
-# Climbs without the gradient take most of the time of this case.
-STEPPED = {"modes": mm.ModeSearch(screening=0, max_starts=64), "challenge": False}
+# Climbs without the gradient take most of the time of two cases.
+FEW = {"modes": mm.ModeSearch(starts=32), "challenge": False}
+STEPPED = {"modes": mm.ModeSearch(screening=0, starts=16), "challenge": False}
 CASES = {
     "first answer": (TARGET.density, {}),
     "symmetric": (MIRRORED.density, {"symmetry": mm.Symmetry((-np.eye(2),))}),
     "chains": (TARGET.density, {"first_answer": False}),
     "banana": (Banana(2, bend=1.0, noise=0.3).density, {"challenge": False}),
-    "no gradient": (lambda: TARGET.density(gradient=False), {}),
+    "no gradient": (lambda: TARGET.density(gradient=False), FEW),
     "raising": (lambda: Density(raising, 2, prior=WideNormal(2)), {}),
     "steps": (lambda: Density(stepped, 2, prior=left), STEPPED),
     "limit": (TARGET.density, {"max_evals": 3000}),
@@ -72,24 +72,6 @@ CASES = {
 }
 # Cases with parts that are no step: an interruption begins them again.
 OF_PARTS = {"units", "outputs", "surface"}
-
-
-class Killed(BaseException):
-    """The end of a process, in a test that goes on."""
-
-
-def killing(n):
-    """A report that ends the fit at the n-th stage it hears of."""
-    heard = []
-
-    def report(stage, text):
-        if stage in ("plan", "preview", "forecast"):
-            return
-        heard.append(stage)
-        if len(heard) == n:
-            raise Killed
-
-    return report
 
 
 def draws_of(density, fit):
@@ -260,7 +242,7 @@ def test_no_point_of_an_expensive_density_is_paid_twice(visible, tmp_path):
     assert killed.calls <= needed + 5 * attempts
 
 
-def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
+def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path, stopped_clock):
     target, paid = TARGET, []
 
     def density(most):
@@ -268,7 +250,7 @@ def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
             paid.append(len(x))
             if len(paid) > most:
                 raise Killed
-            time.sleep(0.011 * len(x))
+            stopped_clock.skip(0.011 * len(x))
             return target(x)
 
         made = target.density()
@@ -295,10 +277,12 @@ def test_expensive_evaluations_with_a_gradient_are_kept_within_a_step(tmp_path):
     assert sum(paid) < 1.5 * needed
 
 
-def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(tmp_path, monkeypatch):
+def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(
+    tmp_path, monkeypatch, stopped_clock
+):
     """The second process is slower: its screening has as many points."""
     monkeypatch.setattr(screening, "MAX_POINTS", 2**12)
-    points, slept = [0], [0.0]
+    points, seconds_each = [0], [1e-6]
 
     class Values:
         def __init__(self, most):
@@ -311,7 +295,7 @@ def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(tmp_path
             points[0] += len(x)
             if points[0] > self.most:
                 raise Killed
-            time.sleep(slept[0] * len(x))
+            stopped_clock.skip(seconds_each[0] * len(x))
             return TARGET(x)[0]
 
     def fitted(most):
@@ -322,7 +306,7 @@ def test_the_number_of_points_that_a_clock_decides_is_not_decided_again(tmp_path
     with pytest.raises(Killed):
         # After the 512 points by which the price is measured.
         fitted(700)
-    slept[0], points[0] = 7e-4, 0
+    seconds_each[0], points[0] = 7e-4, 0
     fit = fitted(10**9)
     # Two seconds would pay for 2048 points; the quick process had planned the most.
     assert fit.screening.n_points == 2**12
@@ -490,125 +474,3 @@ def test_two_fits_cannot_share_a_file(tmp_path):
 
     with pytest.raises(Killed):
         fit_density(TARGET.density(), LOOSE, report=report, checkpoint=Checkpoint(path))
-
-
-# ------------------------------------------------------------------ what is refused
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """A checkpoint of a fit that was killed at its eighth stage."""
-    path = tmp_path_factory.mktemp("stopped") / "fit.checkpoint"
-    kept = Checkpoint(path, write_share=np.inf)
-    with pytest.raises(Killed):
-        fit_density(TARGET.density(), LOOSE, report=killing(8), checkpoint=kept)
-    return path
-
-
-@pytest.fixture
-def other(stopped, tmp_path):
-    """A copy of it."""
-    path = tmp_path / "fit.checkpoint"
-    path.write_bytes(stopped.read_bytes())
-    return path
-
-
-def refused(path, said, density=None, config=LOOSE, **more):
-    """The file is refused before anything is evaluated but a few points that are known."""
-    density = density or TARGET.density()
-    before = path.read_bytes()
-    with pytest.raises(FitError, match=said) as error:
-        fit_density(density, config, checkpoint=Checkpoint(path), **more)
-    assert str(path) in str(error.value)
-    assert density.n_logp_evals <= checkpoint.CHECKED
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"random_seed": 1}, "another random_seed: 0 then, 1 now"),
-        ({"target_se": 0.02}, "another target_se: 0.05 then, 0.02 now"),
-        ({"max_evals": 50_000}, "another max_evals: None then, 50000 now"),
-        ({"modes": mm.ModeSearch(max_starts=64)}, "another modes"),
-        ({"symmetry": mm.Symmetry((-np.eye(2),))}, "another symmetry"),
-        ({"challenge": False}, "another challenge"),
-    ],
-)
-def test_other_settings_are_refused(other, change, said):
-    refused(other, said, config=replace(LOOSE, **change))
-
-
-def test_another_model_is_refused(other):
-    refused(other, "was written for a model with coordinates", two_modes(dim=3).density())
-    data = two_modes(dim=2, distance=6.0, weights=(0.4, 0.6), log_z=1.31)
-    refused(other, "before the model or its data changed", data.density())
-
-
-def test_another_share_of_limits_is_refused(tmp_path):
-    path, config = tmp_path / "fit.checkpoint", replace(LOOSE, max_evals=20_000)
-    kept = Checkpoint(path, write_share=np.inf)
-    with pytest.raises(Killed):
-        fit_density(TARGET.density(), config, report=killing(4), checkpoint=kept)
-    refused(path, "another share of its limits", config=config, share=0.75)
-
-
-def rewritten(path, change):
-    """The same file with another text."""
-    with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    content = json.loads(parts["checkpoint.json"])
-    change(content)
-    parts["checkpoint.json"] = json.dumps(content).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in parts.items():
-            archive.writestr(name, data)
-
-
-@pytest.mark.parametrize("name", ["format_version", "package_version"])
-def test_another_version_is_refused(other, name):
-    rewritten(other, lambda content: content.update({name: 77}))
-    refused(other, "was written by pymc-multimodal .* delete the file to begin anew")
-
-
-@pytest.mark.parametrize("name", ["os.system", "fit.Run", "target.Density"])
-def test_a_class_that_is_no_part_of_a_state_is_refused(other, name):
-    def change(content):
-        content["kept"]["attributes"]["result"]["class"] = name
-
-    rewritten(other, change)
-    refused(other, f"damaged .*'{name}' is no class of a fit")
-
-
-def test_a_file_that_was_cut_is_refused(other, rng):
-    data = other.read_bytes()
-    for n in (0, 1, 100, *rng.integers(0, len(data), 10), len(data) - 1):
-        other.write_bytes(data[:n])
-        refused(other, "is no checkpoint of a fit, or it is damaged.*delete this one")
-
-
-def test_what_is_no_checkpoint_is_refused(other):
-    other.write_text("something else")
-    refused(other, "no checkpoint of a fit")
-    fit_density(TARGET.density(), LOOSE).save(other)
-    refused(other, "no checkpoint of a fit")
-
-
-def test_bits_that_flip_are_noticed_or_change_nothing(other, rng):
-    """Bits of names and check sums, of values, and of what nobody reads, such as dates."""
-    data = other.read_bytes()
-    content = json.loads(zipfile.ZipFile(other).read("checkpoint.json"))
-    noticed = 0
-    for bit in rng.integers(0, 8 * len(data), 60):
-        changed = bytearray(data)
-        changed[bit // 8] ^= 1 << (bit % 8)
-        other.write_bytes(changed)
-        try:
-            Checkpoint(other)
-        except FitError:
-            noticed += 1
-        else:
-            with zipfile.ZipFile(other) as archive:
-                assert json.loads(archive.read("checkpoint.json")) == content
-                assert archive.testzip() is None
-    assert noticed > 50

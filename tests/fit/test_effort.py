@@ -26,14 +26,14 @@ def test_no_network_is_trained_where_errors_are_met_without(target):
 
 
 @pytest.mark.parametrize(
-    ("target", "first_answer"),
-    [(two_modes(), True), (Banana(2), True), (SkewNormals(3), False)],
+    ("target", "first_answer", "least"),
+    [(two_modes(), True, 0.001), (Banana(2), True, 0.001), (SkewNormals(3), False, 0.002)],
     ids=["two", "banana", "skewed"],
 )
-def test_less_is_spent_where_less_is_asked_for(target, first_answer):
+def test_less_is_spent_where_less_is_asked_for(target, first_answer, least):
     spent = [
         fitted(target, first_answer=first_answer, target_se=se).n_logp_evals
-        for se in (0.001, 0.01, 0.03)
+        for se in (least, 0.01, 0.03)
     ]
     assert spent == sorted(spent, reverse=True)
     assert spent[0] > spent[2]
@@ -77,7 +77,9 @@ class Steps:
 def test_a_density_with_steps_is_fitted_without_its_gradient():
     target = Steps()
     density = Density(target, 2, prior=lambda n, rng: rng.normal(-3, 1.5, (n, 2)))
-    fit = fit_density(density, FitConfig(modes=ModeSearch(screening=0)))
+    # Climbs without the gradient take most of the time.
+    search = ModeSearch(screening=0, starts=16)
+    fit = fit_density(density, FitConfig(modes=search, challenge=False))
     log_z, right = target.truth
     assert density.has_gradient
     assert not fit.target(density).has_gradient

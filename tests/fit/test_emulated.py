@@ -63,7 +63,7 @@ def emulated():
 # ------------------------------------------------------------------ answers
 
 
-def test_two_modes(emulated):
+def test_two_modes_have_their_weights_and_evidence(emulated):
     _, fit = emulated
     np.testing.assert_allclose(parabola().truth(first_negative), (LOG_Z, SHARE), rtol=1e-6)
     assert codes(fit) == {"emulated"}
@@ -110,7 +110,7 @@ def test_draws_are_exact(emulated, rng):
         (free_noise, first_negative, -2.675166, 0.359532),
     ],
 )
-def test_three_coordinates(make, inside, log_z, share):
+def test_three_coordinates_have_their_weights_and_evidence(make, inside, log_z, share):
     """With curved dependence, and with a noise that is no input of the simulator."""
     _, fit = fitted(make(), random_seed=3)
     assert "emulated" in codes(fit)
@@ -288,7 +288,7 @@ def test_a_log_density_without_outputs(rng):
 @pytest.mark.parametrize(
     "settings", [{"emulation": False}, {"emulation": Emulation()}], ids=["not wanted", "cheap"]
 )
-def test_without_emulation(settings):
+def test_cheap_and_unwanted_densities_are_not_emulated(settings):
     density, fit = fitted(parabola(), max_evals=400, **settings)
     assert fit.emulator is None
     assert fit.evaluations is None

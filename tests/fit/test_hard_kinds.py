@@ -18,9 +18,9 @@ class Arcs(Target):
 
     dim, radius, thin, concentration = 2, 4.0, 0.03, 25.0
 
-    def __init__(self):
-        self.weights = np.random.default_rng(4).dirichlet(np.full(7, 2.0))
-        self.centres = -np.pi + 2 * np.pi * (np.arange(7) + 0.5) / 7
+    def __init__(self, n=7):
+        self.weights = np.random.default_rng(4).dirichlet(np.full(n, 2.0))
+        self.centres = -np.pi + 2 * np.pi * (np.arange(n) + 0.5) / n
         peak = np.log(2 * np.pi * i0e(self.concentration)) + self.concentration
         self.constants = np.log(self.weights) - peak
 
@@ -82,9 +82,13 @@ def share(fit, event):
     return np.tensordot(fit.weights.weight, means, 1)
 
 
-def test_bent_ridges_round_a_circle():
-    """Two millions of evaluations before. Seven seconds: fifty parts describe the ridges."""
-    target = Arcs()
+@pytest.mark.parametrize(
+    # Seven seconds for seven: fifty parts describe them.
+    "n", [4, pytest.param(7, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_bent_ridges_round_a_circle(n):
+    """Seven of them took two millions of evaluations before."""
+    target = Arcs(n)
     fit = fit_density(target.density(), FitConfig(modes=ModeSearch(screening=0)))
     assert "first_answer" in {s.code for s in fit.statuses if s.level == "info"}
     assert abs(fit.weights.total) < 4 * fit.weights.total_se

@@ -130,7 +130,7 @@ def test_a_fit_travels_and_recognises_its_density(fit, rng):
 
 
 @pytest.mark.parametrize("gradient", [True, False])
-@pytest.mark.parametrize("max_evals", [1, 100, 500, 2_000, 6_000, 20_000])
+@pytest.mark.parametrize("max_evals", [1, 100, 2_000, 20_000])
 def test_a_limit_on_evaluations_is_kept(max_evals, gradient):
     density = TARGET.density(gradient=gradient)
     config = FitConfig(max_evals=max_evals, target_se=1e-4)
@@ -185,13 +185,14 @@ def test_a_limit_on_seconds_is_kept():
 
 
 def test_an_unreached_precision_is_reported():
-    local = LocalSampling(max_draws=100)
-    fit = fit_density(TARGET.density(), FitConfig(target_se=1e-5, local=local))
+    target, local = two_modes(distance=10.0), LocalSampling(max_draws=100)
+    settings = FitConfig(target_se=1e-5, local=local, first_answer=False, challenge=False)
+    fit = fit_density(target.density(), settings)
     assert "precision" in warnings_of(fit)
 
 
 def test_a_density_without_gradient():
-    target = two_modes(dim=3, distance=8.0, weights=(0.4, 0.6), log_z=-1.0)
+    target = two_modes(dim=2, distance=8.0, weights=(0.4, 0.6), log_z=-1.0)
     density = target.density(gradient=False)
     fit = fit_density(density, FitConfig(target_se=0.05, random_seed=3, challenge=False))
     assert_right(fit, target, 2)
@@ -229,10 +230,15 @@ def test_nothing_to_start_from_is_an_error():
         fit_density(Density(TARGET, 5), FitConfig())
 
 
-def test_progress_is_told():
-    told = []
+def test_progress_is_told(stopped_clock):
+    def quick(x):
+        stopped_clock.skip(1e-6 * len(x))
+        return TARGET(x)
+
+    told, density = [], TARGET.density()
+    density.function = quick
     fit_density(
-        TARGET.density(),
+        density,
         FitConfig(target_se=0.05, first_answer=False),
         report=lambda stage, text: told.append((stage, text)),
     )

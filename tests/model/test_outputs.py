@@ -230,7 +230,7 @@ def test_a_copy_in_another_process_evaluates(tmp_path, rng):
     with pm.Model() as model:
         op = simulator(lambda a, b: np.array([a, b, a * b]))
         pm.Normal("y", op(*two_inputs()), pm.HalfNormal("sigma"), observed=DATA)
-    out = split_at_outputs(model, layout(model), {})
+    out = split_at_outputs(model, layout(model), QUICK)
     x = rng.normal(size=(4, 3))
     y = out.outputs(x)
     (tmp_path / "split").write_bytes(cloudpickle.dumps((out, x)))

@@ -84,7 +84,7 @@ def test_terms_sum_to_the_log_density_and_depend_as_told(make, rng):
 
 
 @pytest.mark.parametrize("make", UNITS, ids=lambda make: make.__name__)
-def test_units(make):
+def test_units_of_models_are_found_and_named(make):
     out = terms(built(make))
     units = find_units(out.depends, out.places)
     text, first = UNITS[make]

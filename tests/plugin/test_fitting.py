@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pymc as pm
 import pytest
+from clocks import WAITED, wait_until
 
 import pymc_multimodal as mm
 from pymc_multimodal.plugin import fitting
@@ -16,8 +16,11 @@ from pymc_multimodal.status import Status
 def test_a_long_compilation_is_announced_with_a_hint(monkeypatch, caplog):
     caplog.set_level("INFO", logger="pymc.multimodal")
 
+    # What is awaited comes; where nothing is to come, a moment is enough.
+    waited = iter([WAITED, 0.2])
+
     def density_of(model, **kwargs):
-        time.sleep(0.3)
+        wait_until(lambda: len(caplog.records) == 2, next(waited))
         raise RuntimeError("compiled")
 
     monkeypatch.setattr(fitting, "density_of", density_of)

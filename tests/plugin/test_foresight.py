@@ -5,27 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pymc as pm
 import pytest
+from engines import Here
 from simulators import QUICK, simulator, two_inputs
 
 import pymc_multimodal as mm
 from pymc_multimodal._compat import get_dataset
 
 SILENT = {"progressbar": False, "quiet": True, "compile_kwargs": QUICK}
-
-
-class Here:
-    """An engine that does its tasks here, and counts the points of each request."""
-
-    n_workers = 4
-
-    def __init__(self):
-        self.requests = []
-
-    def map(self, function, tasks):
-        answers = [function(task) for task in tasks]
-        done = zip(tasks, answers, strict=True)
-        self.requests.append(sum(sum(map(len, t.calls)) for t, a in done if a.kind == "done"))
-        return answers
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +37,7 @@ def draws(idata):
 def test_foreseen_draws_are_those_of_one_process(model, fit):
     assert fit.emulator is not None
     settings = {"model": model, "fit": fit, "chains": 3, "random_seed": 7, **SILENT}
-    alone, engine = mm.sample(100, **settings), Here()
+    alone, engine = mm.sample(100, **settings), Here(4)
     shared = mm.sample(100, workers=engine, **settings)
     np.testing.assert_array_equal(draws(shared), draws(alone))
     # A request for the first points, and for each block of 85 draws; a few for points that were not
@@ -64,7 +50,7 @@ def test_foreseen_draws_are_those_of_one_process(model, fit):
 def test_a_step_foresees_its_draws(model, fit):
     settings = {"draws": 80, "tune": 0, "chains": 2, "cores": 1, "random_seed": 7,
                 "progressbar": False, "compute_convergence_checks": False}  # fmt: skip
-    found, engine = [], Here()
+    found, engine = [], Here(4)
     for workers in (1, engine):
         with model:
             step = mm.MultimodalDiffusion(fit=fit, workers=workers, **SILENT)

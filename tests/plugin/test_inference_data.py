@@ -48,7 +48,7 @@ def figures():
 # -------------------------------------------------------------- ArviZ
 
 
-def test_summary(idata):
+def test_arviz_summarises_the_draws(idata):
     table = az.summary(idata, var_names=["x", "square"])
     assert len(table) == 4
     rhat = table["r_hat"].astype(float)
@@ -66,7 +66,7 @@ else:
 # ArviZ 0.23 calls Matplotlib in a way that the latter has deprecated.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", [*PLOTS, "plot_pair"])
-def test_plots(idata, figures, name):
+def test_plots_of_arviz_are_drawn(idata, figures, name):
     kwargs = {"backend": "matplotlib"} if PYMC6 else {}
     getattr(az, name)(idata, var_names=["x"], **kwargs)
     assert figures.get_fignums()
@@ -114,7 +114,7 @@ def test_every_group_says_what_it_is(idata):
 # -------------------------------------------------------------- PyMC
 
 
-def test_log_likelihood(model, fit):
+def test_pymc_computes_the_log_likelihood_of_the_draws(model, fit):
     idata = mm.sample(20, chains=2, model=model, fit=fit, random_seed=1, **SILENT)
     pm.compute_log_likelihood(idata, model=model, progressbar=False)
     found = get_dataset(idata, "log_likelihood")["y"].transpose("chain", "draw", "axis").values
@@ -141,7 +141,7 @@ def test_posterior_and_prior_predictive(fit):
 # -------------------------------------------------------------- files
 
 
-def test_round_trip(idata, tmp_path):
+def test_a_file_keeps_all_groups(idata, tmp_path):
     path = tmp_path / "draws.nc"
     save(idata, path)
     loaded = load(path)
@@ -166,7 +166,7 @@ def test_round_trip(idata, tmp_path):
 # -------------------------------------------------------------- modes
 
 
-def test_mode_table(idata, fit):
+def test_the_mode_table_has_weights_and_locations_of_the_fit(idata, fit):
     table = mm.mode_table(idata)
     assert list(table.columns) == [
         "weight", "weight_se", "status", "log_evidence", "log_evidence_se", "hits", "ess", "r_hat",

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from clocks import wait_until
 from rich.console import Console
 
 from pymc_multimodal.plugin import progress
@@ -32,16 +33,16 @@ def density():
     return SimpleNamespace(n_logp_evals=0, seconds=0.0)
 
 
-def test_every_stage_has_a_row_with_its_counts(screen, density):
+def test_every_stage_has_a_row_with_its_counts(screen, density, stopped_clock):
     with progress.FitProgress(RunOptions()) as bar:
         bar.report("compile", progress.COMPILING)
-        time.sleep(0.05)
+        stopped_clock.skip(0.05)
         bar.watch(density)
         bar.report("search", "searching for modes")
-        time.sleep(0.05)
+        stopped_clock.skip(0.05)
         density.n_logp_evals = 1200
         bar.report("chains", "sampling each region: 1 of 2 have mixed [of x]")
-        time.sleep(0.05)
+        stopped_clock.skip(0.05)
         density.n_logp_evals = 5200
         bar.report("search", "searching again")
         density.n_logp_evals = 5300
@@ -88,9 +89,8 @@ def test_a_notebook_has_the_rows_as_html_that_is_replaced(density, monkeypatch):
         bar.report("preview", "the search has found <2> modes")
         bar.report("search", "searching for modes")
         density.n_logp_evals = 1200
-        time.sleep(0.1)
+        assert wait_until(lambda: "1,200 evaluations" in shown[-1])
         during = len(shown)
-    assert during > 2
     last = shown[-1]
     assert "<p>The search has found &lt;2&gt; modes.</p>" in last
     assert "Searching for modes" in last

@@ -14,6 +14,8 @@ from pymc_multimodal import ModelError
 from pymc_multimodal._compat import add_group, get_dataset, load, save
 
 DATA = np.array([1.0, 2.0, 0.5])
+CHAINS = {"chains": 4, "cores": 1, "random_seed": 1, "progressbar": False,
+          "compute_convergence_checks": False}  # fmt: skip
 # Rubin (1981): effects of coaching in eight schools, and their standard errors.
 EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
@@ -53,17 +55,7 @@ def quadrature():
 
 
 def nuts(model, draws=750, **kwargs):
-    return pm.sample(
-        draws,
-        tune=500,
-        chains=4,
-        cores=1,
-        model=model,
-        random_seed=1,
-        progressbar=False,
-        compute_convergence_checks=False,
-        **kwargs,
-    )
+    return pm.sample(draws, tune=500, model=model, **CHAINS, **kwargs)
 
 
 def stored(model, x, rng=None, **groups):
@@ -96,24 +88,17 @@ def test_a_conjugate_model(conjugate_draws):
 def test_eight_schools_by_quadrature():
     model = eight_schools()
     with model:
-        found = mm.log_evidence(nuts(model, target_accept=0.95), random_seed=1, quiet=True)
+        idata = nuts(model, draws=400, target_accept=0.95)
+        found = mm.log_evidence(idata, random_seed=1, quiet=True)
     assert abs(found.log_evidence - quadrature()) < 4 * found.log_evidence_se
     assert found.log_evidence_se < 0.1
 
 
 # ArviZ 0.23 says so of the few temperatures of a chain.
 @pytest.mark.filterwarnings("ignore:More chains:UserWarning")
-def test_smc_draws():
+def test_draws_of_smc_give_the_evidence():
     model = conjugate()
-    idata = pm.sample_smc(
-        500,
-        chains=4,
-        cores=1,
-        model=model,
-        random_seed=1,
-        progressbar=False,
-        compute_convergence_checks=False,
-    )
+    idata = pm.sample_smc(500, model=model, **CHAINS)
     found = mm.log_evidence(idata, model, random_seed=1, quiet=True)
     assert abs(found.log_evidence - exact()) < 4 * found.log_evidence_se
 

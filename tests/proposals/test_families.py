@@ -38,7 +38,7 @@ def banana():
     target, rng = Banana(2), np.random.default_rng(1)
     x = target.draws(2_000, rng)
     draws = FlowDraws(x, target(x)[1], target.draws(400, rng))
-    settings = Network(steps=400, hidden=(32, 32))
+    settings = Network(steps=250, hidden=(32, 32))
     return target, fit_flow(draws, student_t(x, LINE, np.zeros(2)), 0.05, settings, rng)
 
 
@@ -48,7 +48,8 @@ def banana():
 def test_a_larger_family_is_used_only_where_it_gains(target, family, rng):
     local = exact_local(target, lambda x: np.zeros(len(x), int), 1, rng)
     line = np.full(3, np.inf)
-    [q] = Hybrid().fit_regions(local, line, rng).densities
+    quick = Hybrid(network=Network(steps=300, hidden=(32, 32)))
+    [q] = quick.fit_regions(local, line, rng).densities
     assert q.family == family
     defensive = q.defensive if family == "network" else q
     assert defensive.df[-1] == Hybrid().defensive_df

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Scan return signature will chang
 
 COMPILED = {"compile_kwargs": {"mode": discrete_models.QUICK}}
 QUICK = {"progressbar": False, "quiet": True, "compute_convergence_checks": False, **COMPILED}
+# Evaluations by the Python linker take most of the time, and all of these densities have few modes.
+FITTED = {"modes": mm.ModeSearch(starts=32, screening=0), "quiet": True, **COMPILED}
 
 COUNTS = np.array([5, 3, 4, 6, 2, 4, 1, 0, 1, 2, 0, 1])
 LINE = np.array([-0.6, -0.2, 0.1, -0.1, 0.5, 0.6])
@@ -40,12 +42,12 @@ def check_evidence(fit, truth):
 
 
 def drawn(model, **kwargs):
-    fit = mm.fit(model, random_seed=1, quiet=True, **COMPILED)
-    idata = mm.sample(1000, model=model, fit=fit, random_seed=2, **QUICK, **kwargs)
+    fit = mm.fit(model, random_seed=1, **FITTED)
+    idata = mm.sample(300, model=model, fit=fit, random_seed=2, **QUICK, **kwargs)
     return fit, idata, get_dataset(idata, "posterior")
 
 
-def test_changepoint():
+def test_a_changepoint_has_its_probabilities_and_evidence():
     fit, idata, posterior = drawn(discrete_models.changepoint(COUNTS))
     n, total = len(COUNTS), COUNTS.sum()
     taus = np.arange(1, n)
@@ -71,7 +73,7 @@ def test_changepoint():
     assert set(best) <= set(taus)
 
 
-def test_mixture_by_indicators():
+def test_indicators_of_a_mixture_have_their_probabilities():
     fit, _, posterior = drawn(discrete_models.mixture(CLUSTERS))
     paths, log_joint = discrete_models.exact_paths(
         CLUSTERS, lambda z: np.log(np.take([0.4, 0.6], z)).sum(), [-1.0, 1.5], (1.5, 0.7)
@@ -86,7 +88,7 @@ def test_mixture_by_indicators():
     check_share(z.values[..., 3] * z.values[..., 4], weights @ (paths[:, 3] * paths[:, 4]))
 
 
-def test_model_indicator():
+def test_an_indicator_of_models_has_the_bayes_factor():
     """The Bayes factor by the draws, and by the evidences of the two models."""
     fit, _, posterior = drawn(discrete_models.indicator(LINE))
     t = np.linspace(-1.0, 1.0, len(LINE))
@@ -99,15 +101,14 @@ def test_model_indicator():
     check_evidence(fit, logsumexp(log_joint))
     check_share(posterior["needed"].values, np.exp(log_joint[1] - logsumexp(log_joint)))
     fixed = [
-        mm.fit(pm.do(discrete_models.indicator(LINE), {"needed": k}), random_seed=1, quiet=True,
-               **COMPILED)
+        mm.fit(pm.do(discrete_models.indicator(LINE), {"needed": k}), random_seed=1, **FITTED)
         for k in (0, 1)
-    ]  # fmt: skip
+    ]
     for one, truth in zip(fixed, log_marginal, strict=True):
         check_evidence(one, truth)
 
 
-def test_hidden_markov_chain():
+def test_a_hidden_markov_chain_has_its_probabilities_and_evidence():
     pytest.importorskip("pymc_extras")
     fit, _, posterior = drawn(discrete_models.hidden_markov(CHAIN))
     steps = np.log(discrete_models.STEPS)
@@ -137,7 +138,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def fit(model):
-    return mm.fit(model, random_seed=1, quiet=True, **COMPILED)
+    return mm.fit(model, random_seed=1, **FITTED)
 
 
 def test_the_step_draws_discrete_variables_too(model, fit):
@@ -146,7 +147,7 @@ def test_the_step_draws_discrete_variables_too(model, fit):
     for cores in (1, 2):
         with model:
             step = MultimodalDiffusion(fit=fit, quiet=True, **COMPILED)
-            idata = pm.sample(1000, tune=0, chains=2, cores=cores, step=step, **kwargs)
+            idata = pm.sample(400, tune=0, chains=2, cores=cores, step=step, **kwargs)
         posteriors.append(get_dataset(idata, "posterior"))
     y = CLUSTERS[::2]
     paths, log_joint = discrete_models.exact_paths(

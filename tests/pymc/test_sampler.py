@@ -51,7 +51,7 @@ def draws(idata, name="x"):
 # -------------------------------------------------------------- seeds and reuse
 
 
-def test_seeds(cheap):
+def test_a_seed_decides_the_draws(cheap):
     settings = {"chains": 2, "model": cheap, "target_se": 0.05, **SILENT}
     one = mm.sample(50, random_seed=11, **settings)
     same = mm.sample(50, random_seed=11, **settings)
@@ -126,7 +126,7 @@ def test_cores_and_the_context_change_nothing(model, fit):
 # -------------------------------------------------------------- what comes out
 
 
-def test_groups(idata):
+def test_a_sample_has_the_groups_of_pymc_and_of_modes(idata):
     assert set(group_names(idata)) == {
         "posterior", "sample_stats", "observed_data", "constant_data", "modes", "mode_posterior",
     }  # fmt: skip
@@ -147,7 +147,7 @@ def test_posterior_is_as_pymc_writes_it(idata):
     assert get_dataset(idata, "constant_data")["noise"].values == 1.0
 
 
-def test_modes_group(idata):
+def test_the_group_modes_has_weights_locations_and_diagnostics(idata):
     modes = get_dataset(idata, "modes")
     assert modes.sizes["mode"] == 4
     for name in (
@@ -169,7 +169,7 @@ def test_modes_group(idata):
     assert set(modes["status"].values) == {"ok"}
 
 
-def test_modes_attributes(idata):
+def test_attributes_of_the_group_are_evidence_counts_and_settings(idata):
     attrs = get_dataset(idata, "modes").attrs
     grid = np.linspace(-20.0, 20.0, 200001)
     density = stats.norm.pdf(grid, 0, 3) * stats.norm.pdf(4, grid**2, 1)
@@ -222,7 +222,7 @@ def test_settings_are_recorded(model):
     assert fit.n_modes >= 2
 
 
-def test_var_names(model, fit):
+def test_var_names_choose_what_is_kept(model, fit):
     idata = mm.sample(
         20, chains=2, model=model, fit=fit, random_seed=1, var_names=["square"], **SILENT
     )
@@ -242,13 +242,13 @@ def test_tuning_draws_are_discarded(model, fit):
     assert get_dataset(idata, "posterior").attrs["tuning_steps"] == 20
 
 
-def test_one_chain(model, fit):
+def test_one_chain_is_enough(model, fit):
     idata = mm.sample(150, chains=1, model=model, fit=fit, random_seed=1, progressbar=False)
     assert draws(idata).shape == (1, 150, 2)
     assert "modes" in group_names(idata)
 
 
-def test_idata_kwargs(model, fit):
+def test_idata_kwargs_reach_the_conversion(model, fit):
     idata = mm.sample(
         20, chains=2, model=model, fit=fit, random_seed=1,
         idata_kwargs={"coords": {"axis": ["a", "b"]}}, **SILENT,
@@ -272,7 +272,11 @@ def test_circular_variables_stay_in_one_period():
 
 def test_a_model_without_gradient(caplog):
     caplog.set_level(logging.INFO, logger="pymc")
-    idata = mm.sample(100, chains=2, model=models.black_box(), random_seed=1, progressbar=False)
+    # Numba keeps no function that calls Python code: it would be compiled in every run.
+    idata = mm.sample(
+        100, chains=2, model=models.black_box(), random_seed=1, progressbar=False, target_se=0.05,
+        modes=mm.ModeSearch(screening=0), compile_kwargs={"mode": "FAST_COMPILE"},
+    )  # fmt: skip
     assert any("no gradient" in r.getMessage() for r in caplog.records)
     modes = get_dataset(idata, "modes")
     assert (np.abs(modes["weight"].values - 0.5) <= 4 * modes["weight_se"].values).all()

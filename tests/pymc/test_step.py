@@ -10,6 +10,7 @@ import pymc as pm
 import pytensor
 import pytest
 import xarray as xr
+from engines import Here
 from pymc.step_methods import STEP_METHODS
 from pymc.step_methods.compound import Competence
 
@@ -233,7 +234,7 @@ def test_initial_points_are_left_to_the_fit(model, step, idata):
 # -------------------------------------------------------------- results
 
 
-def test_step_attach(model, step):
+def test_the_step_attaches_its_modes(model, step):
     idata = draw(model, step, draws=30)
     assert step.attach(idata) is idata
     assert {"modes", "mode_posterior"} <= set(group_names(idata))
@@ -327,7 +328,9 @@ def test_one_seed_for_fit_and_chains_is_no_common_stream(step):
 
 def test_workers_are_not_for_the_chains(model, step):
     """PyMC's chain processes are daemons, which may not have children."""
-    other = MultimodalDiffusion(model=model, fit=step.fit, workers=2, progressbar=False)
+    engine = Here()
+    other = MultimodalDiffusion(model=model, fit=step.fit, workers=engine, progressbar=False)
+    assert engine.tasks
     assert other.density.workers == 1
 
 

@@ -1,10 +1,8 @@
 """Symmetries are found from names of coordinates and from optima, and no others are."""
 
-from itertools import permutations
-
 import numpy as np
 import pytest
-from densities import Mixture
+from densities import Mixture, exchangeable
 from searches import settled_search
 
 from pymc_multimodal.search import ModeSearch, climb_from, modes_of
@@ -23,17 +21,6 @@ from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.target import Target
 
 EXCHANGE_TWO = Symmetry((np.eye(2)[::-1],))
-
-
-def exchangeable(light=0.4):
-    """Six modes at the permutations of (-4, 0, 5), three at those of (3, 3, -4): nine in all."""
-    first = [np.array(p) for p in permutations((-4.0, 0.0, 5.0))]
-    second = [np.array(p) for p in sorted(set(permutations((3.0, 3.0, -4.0))))]
-    sd = {-4.0: 0.5, 0.0: 1.0, 5.0: 0.7, 3.0: 0.4}
-    means = np.array(first + second)
-    covariances = [np.diag([sd[v] ** 2 for v in mean]) for mean in means]
-    weights = np.array([(1 - light) / 6] * 6 + [light / 3] * 3)
-    return Mixture(means, covariances, weights, log_z=2.5)
 
 
 def test_exchanging_entries_of_a_simplex_is_linear_in_its_coordinates(rng):

@@ -34,7 +34,7 @@ def test_the_density_is_normalised():
 
 
 def test_in_two_dimensions_too():
-    x = np.linspace(-80, 80, 1601)
+    x = np.linspace(-80, 80, 801)
     grid = np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2)
     z = np.broadcast_to(grid[:, None], (len(grid), 3, 2))[None]
     log_q = log_sum(conditional(size=2).log_parts(z))[0]

@@ -16,6 +16,8 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from clocks import wait_until
+from engines import Here, alive
 
 from pymc_multimodal.status import FitError, LimitReached
 from pymc_multimodal.target import Density, Limits
@@ -33,21 +35,6 @@ SPAWN = get_context("spawn")
 
 def normal(x):
     return -0.5 * np.sum(x**2, axis=1), -x
-
-
-class Here:
-    """An engine with `map` alone, which counts what travels."""
-
-    def __init__(self, n_workers=2, change=lambda task: task, failures=0):
-        self.n_workers, self.change, self.failures = n_workers, change, failures
-        self.tasks = []
-
-    def map(self, function, tasks):
-        self.tasks += tasks
-        if self.failures:
-            self.failures -= 1
-            raise OSError("the connection is gone")
-        return [function(self.change(task)) for task in tasks]
 
 
 class Single(Executor):
@@ -399,18 +386,7 @@ def test_workers_of_an_executor_end_with_a_main_process_that_was_killed(tmp_path
     assert len(workers) == 2
     process.kill()
     process.communicate()
-    until = time.monotonic() + 30
-    while any(_alive(pid) for pid in workers) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not any(_alive(pid) for pid in workers)
-
-
-def _alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+    assert wait_until(lambda: not any(alive(pid) for pid in workers))
 
 
 # ------------------------------------------------------------------ real engines

@@ -233,34 +233,29 @@ class Malicious:
 
 
 def test_files_that_hold_no_evaluations_are_refused_and_execute_nothing(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="holds no evaluations"):
-        Evaluations.load(path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match="holds no evaluations"):
-        Evaluations.load(path)
-    with open(path, "wb") as file:
-        np.savez(file, x=np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="holds no evaluations"):
-        Evaluations.load(path)
-    with open(path, "wb") as file:
-        bad = np.array([Malicious()], dtype=object)
-        np.savez(file, names=bad, x=bad, logp=bad, outputs=bad)
-    with pytest.raises(ValueError, match="holds no evaluations"):
-        Evaluations.load(path)
-    with open(path, "wb") as file:
-        np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match="holds no evaluations"):
-        Evaluations.load(path)
-    path.write_bytes(b"PK\x03\x04 damaged")
-    with pytest.raises(ValueError, match="holds no evaluations"):
-        Evaluations.load(path)
-    with open(path, "wb") as file:
-        np.savez(file, names=np.array(["a"]), x=np.zeros((2, 2)), logp=np.zeros(3),
-                 outputs=np.zeros((2, 0)))  # fmt: skip
-    with pytest.raises(ValueError, match="holds no evaluations"):
-        Evaluations.load(path)
+    path, bad = tmp_path / "file", np.array([Malicious()], dtype=object)
+
+    def archive(**arrays):
+        with open(path, "wb") as file:
+            np.savez(file, **arrays)
+
+    def array():
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+
+    x, unequal = np.zeros((2, 2)), np.zeros(3)
+    for write in (
+        lambda: path.write_bytes(b"no archive"),
+        lambda: path.write_bytes(b""),
+        lambda: archive(x=x),
+        lambda: archive(names=bad, x=bad, logp=bad, outputs=bad),
+        array,
+        lambda: path.write_bytes(b"PK\x03\x04 damaged"),
+        lambda: archive(names=np.array(["a"]), x=x, logp=unequal, outputs=np.zeros((2, 0))),
+    ):
+        write()
+        with pytest.raises(ValueError, match="holds no evaluations"):
+            Evaluations.load(path)
     assert not Malicious.ran
     with pytest.raises(OSError, match="No such file"):
         Evaluations.load(tmp_path / "missing.npz")

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from densities import Mixture, Ring
+from densities import Mixture, Ring, exchangeable
 from scipy.special import logsumexp
 
 from pymc_multimodal import Hybrid, ModeSearch
@@ -18,17 +18,6 @@ from pymc_multimodal.target.target import Target
 SWAP = np.eye(3)[[1, 0, 2]]
 CYCLE = np.eye(3)[[1, 2, 0]]
 EXCHANGE = Symmetry((SWAP, CYCLE))
-
-
-def exchangeable(light=0.4):
-    """Six modes at the permutations of (-4, 0, 5), three at those of (3, 3, -4): nine in all."""
-    first = [np.array(p) for p in permutations((-4.0, 0.0, 5.0))]
-    second = [np.array(p) for p in sorted(set(permutations((3.0, 3.0, -4.0))))]
-    sd = {-4.0: 0.5, 0.0: 1.0, 5.0: 0.7, 3.0: 0.4}
-    means = np.array(first + second)
-    covariances = [np.diag([sd[v] ** 2 for v in mean]) for mean in means]
-    weights = np.array([(1 - light) / 6] * 6 + [light / 3] * 3)
-    return Mixture(means, covariances, weights, log_z=2.5)
 
 
 # ---------------------------------------------------------------------- groups and cells

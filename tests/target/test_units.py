@@ -167,7 +167,7 @@ def test_a_copy_has_no_terms():
     assert pickle.loads(pickle.dumps(d)).term_model is None
 
 
-def test_chosen_units():
+def test_settings_choose_the_units():
     depends, places = star(4, 2, 2)
     d = density(depends, places)
     assert chosen_units(d, False) is None
@@ -209,7 +209,7 @@ def test_chosen_units():
         (Structure(units=[[0, 2], [1, 3]]), r"contradicts.*z0\[0\], z1\[0\]"),
     ],
 )
-def test_bad_structures(setting, message):
+def test_structures_that_the_graph_does_not_have_are_refused(setting, message):
     depends, places = star(4, 2, 2)
     depends = np.pad(depends, ((0, 0), (0, 1)))
     with pytest.raises(ModelError, match=message):

@@ -39,6 +39,11 @@ def swallow_once():
         spin()
 
 
+# Seconds within which a call is ended that would take a minute or for ever: also by a machine that
+# does much else.
+SOON = 20
+
+
 def what():
     return "The function"
 
@@ -52,7 +57,7 @@ def seconds_of(function, after=0.2):
 
 @pytest.mark.parametrize("function", [spin, sleep, swallow, swallow_once])
 def test_a_call_in_the_main_thread_is_ended(function):
-    assert 0.2 <= seconds_of(function) < 3
+    assert 0.2 <= seconds_of(function) < SOON
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
@@ -62,8 +67,8 @@ def test_a_call_in_another_thread_is_ended(function):
     took = []
     thread = threading.Thread(target=lambda: took.append(seconds_of(function)))
     thread.start()
-    thread.join(20)
-    assert 0.2 <= took[0] < 5
+    thread.join(SOON)
+    assert 0.2 <= took[0] < SOON
 
 
 def test_an_alarm_of_the_user_is_left_alone():
@@ -71,7 +76,7 @@ def test_an_alarm_of_the_user_is_left_alone():
     before = signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
-        assert seconds_of(spin, after=0.5) < 5
+        assert seconds_of(spin, after=0.5) < SOON
         assert heard == [1]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -138,11 +143,11 @@ def test_python_code_of_a_context_is_ended(function):
     began = time.monotonic()
     with pytest.raises(LimitReached), ended_at(began + 0.2, "The step", LimitReached):
         function()
-    assert 0.2 <= time.monotonic() - began < 5
+    assert 0.2 <= time.monotonic() - began < SOON
 
 
 def test_a_call_inside_of_a_context_has_its_own_time():
     with ended_at(time.monotonic() + 30, "The step", LimitReached):
-        assert 0.2 <= seconds_of(sleep) < 3
+        assert 0.2 <= seconds_of(sleep) < SOON
     with ended_at(float("inf"), "The step", LimitReached):
         pass

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clocks import wait_until
+from engines import alive
 
 from pymc_multimodal.status import FitError, LimitReached
 from pymc_multimodal.target.density import CHUNK, Density
@@ -79,8 +81,8 @@ def hangs(density, x):
     began = time.monotonic()
     with density.within(Limits(last_time=began + 0.2)), pytest.raises(LimitReached):
         density.logp(x)
-    # One second of grace; the point is then looked for.
-    assert 1.0 < time.monotonic() - began < 4.5
+    # One second of grace; the point is then looked for. It would take for ever.
+    assert 1.0 < time.monotonic() - began < 20
     return str(density.hung)
 
 
@@ -97,14 +99,14 @@ def test_python_that_hangs_is_given_up_and_the_point_named(density):
     assert multiprocessing.active_children() == before
 
 
-def test_an_evaluation_as_slow_as_those_before_is_no_hang():
+def test_an_evaluation_as_slow_as_those_before_is_no_hang(stopped_clock):
     times = CallTimes(deadline=time.monotonic())
     assert times.of_next_call().seconds == pytest.approx(1.0)
     times.took(2.0)
     times.took(1.0)
     assert times.of_next_call().seconds == pytest.approx(5.0)
     times.deadline = time.monotonic() + 10
-    assert times.of_next_call().seconds == pytest.approx(15.0, abs=0.1)
+    assert times.of_next_call().seconds == pytest.approx(15.0)
     times.deadline = float("inf")
     assert times.of_next_call() is None
 
@@ -216,14 +218,6 @@ def begun(kind, folder):
     return process, [int(n) for n in re.findall(r"\d+", line)]
 
 
-def alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from /proc")
 @pytest.mark.parametrize("kind", ["busy", "starting"])
@@ -235,10 +229,7 @@ def test_workers_end_with_a_main_process_that_was_killed(kind, tmp_path):
     process.kill()
     process.communicate()
     # A process that starts looks at the main process when it has imported everything.
-    until = time.monotonic() + (10 if kind == "busy" else 60)
-    while any(alive(pid) for pid in workers) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not any(alive(pid) for pid in workers)
+    assert wait_until(lambda: not any(alive(pid) for pid in workers))
 
 
 @pytest.mark.slow

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,22 +156,6 @@ def test_seeds_of_gpus_are_left_alone_on_the_cpu(torch, monkeypatch, rng):
     assert not torch.equal(first, one)
 
 
-def test_torch_is_imported_for_networks_only():
-    code = (
-        "import sys, numpy as np, pymc_multimodal; "
-        "from pymc_multimodal.proposals import Hybrid; "
-        "from densities import exact_local, gaussian; "
-        "rng = np.random.default_rng(0); "
-        "local = exact_local(gaussian(np.zeros(3), np.eye(3)), "
-        "lambda x: np.zeros(len(x), int), 1, rng); "
-        "Hybrid().fit_regions(local, np.full(3, np.inf), rng); "
-        "sys.exit(int(bool({'torch', 'zuko'} & set(sys.modules))))"
-    )
-    folder = str(Path(__file__).parents[2])
-    code = f"import sys; sys.path.insert(0, {folder!r}); " + code
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 # ------------------------------------------------------------------ training
 
 
@@ -203,7 +184,7 @@ def test_gradients_make_few_draws_go_a_long_way(target):
     gains = []
     for seed in (1, 2):
         plain, score = (
-            trained(target, 250, seed, replace(SMALL, score_weight=w), held_out=120)[0]
+            trained(target, 250, seed, replace(SMALL, steps=150, score_weight=w), held_out=120)[0]
             for w in (0.0, 1.5)
         )
         gains.append(score.log_density(test) - plain.log_density(test))

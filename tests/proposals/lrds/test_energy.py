@@ -26,7 +26,7 @@ def test_an_energy_bends_a_gaussian(rng):
     z = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     noising = geometric(12, 0.05, 3.0)
     base = MixtureReference(GaussianMixture.single(np.zeros(2), np.eye(2)), noising)
-    network = EnergyNetwork(hidden=64, steps=300, learning_rate=1e-2)
+    network = EnergyNetwork(hidden=32, steps=300, learning_rate=1e-2)
     reference = fit_energy(base, z[:3_000], network, rng)
     path = noising.forward(z[3_000:], rng)
     flat = SteppedReference(base, *tweedie_steps(noising))

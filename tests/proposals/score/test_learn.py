@@ -16,7 +16,7 @@ def test_a_previous_generator_helps_where_held_out_draws_prefer_it():
     old, new = two_modes(12, distance=10.0), two_modes(12, distance=10.0)
     new.means = new.means + 0.3
     ratios = []
-    for seed in range(4):
+    for seed in range(2):
         rng = np.random.default_rng(seed)
         before = ScoreLangevin.from_draws(old.draws(1_000, rng), config=QUICK, random_seed=1)
         few, test = new.draws(70, rng), new.draws(2_000, rng)
