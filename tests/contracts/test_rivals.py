@@ -10,8 +10,8 @@ import pymc as pm
 import pytest
 from scipy.stats import multivariate_normal, qmc, t
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks"
-sys.path += [str(BENCHMARKS), str(BENCHMARKS / "rivals")]
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks" / "rivals"))
 
 import tables
 from field_problems import PROBLEMS
@@ -20,6 +20,7 @@ from unit_models import wells
 
 from pymc_multimodal.gallery import student_t_modes
 
+RIVALS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks" / "rivals"
 # One of each kind, in few dimensions: compiling takes the time.
 KINDS = (
     "two_bananas_10", "student_t_modes_10", "rv_aliases", "slow_plume", "eggbox", "shells_2",
@@ -40,10 +41,9 @@ def test_the_model_has_the_likelihood(name, rng):
     logp = model.logp(vars=[*model.observed_RVs, *model.potentials])
     outputs = [logp, *(named[v].ravel() for v in problem.variables)]
     function = pm.compile(model.value_vars, outputs, mode="FAST_COMPILE")
+    shapes = [v.shape for v in model.initial_point().values()]
     for _ in range(3):
-        found, *theta = function(
-            *(rng.standard_normal(v.shape) for v in model.initial_point().values())
-        )
+        found, *theta = function(*(rng.standard_normal(s) for s in shapes))
         expected = problem.log_likelihood(np.concatenate(theta)[None])[0]
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
 
@@ -134,9 +134,9 @@ def test_the_products_of_student_densities_in_a_box(rng):
 def test_normals_of_two_widths(name, means, widths, weights, rng):
     problem = PROBLEMS[name]()
     dim = problem.dim
-    x = np.concatenate([m + s * rng.standard_normal((50, dim)) for m, s in zip(means, widths)])
-    parts = [w * multivariate_normal(m, s**2).pdf(x) for m, s, w in zip(means, widths, weights)]
-    expected = np.log(sum(parts))
+    kinds = list(zip(means, widths, weights, strict=True))
+    x = np.concatenate([m + s * rng.standard_normal((50, dim)) for m, s, _ in kinds])
+    expected = np.log(sum(w * multivariate_normal(m, s**2).pdf(x) for m, s, w in kinds))
     if name == "two_widths_4":
         expected = expected - multivariate_normal(np.zeros(dim), 25.0).logpdf(x)
     np.testing.assert_allclose(problem.log_likelihood(x), expected, rtol=1e-9)
@@ -146,8 +146,8 @@ def test_normals_of_two_widths(name, means, widths, weights, rng):
 
 def test_methods_name_what_they_need():
     for method in METHODS.values():
-        assert (BENCHMARKS / "rivals" / f"{method.module}.py").exists()
-        assert (BENCHMARKS / "rivals" / "requirements" / f"{method.group}.txt").exists()
+        assert (RIVALS / f"{method.module}.py").exists()
+        assert (RIVALS / "requirements" / f"{method.group}.txt").exists()
     assert "gradient" in METHODS["nutpie"].refusal(PROBLEMS["slow_plume"]())
     assert "10 dimensions" in METHODS["pyvbmc"].refusal(PROBLEMS["shells_30"]())
 

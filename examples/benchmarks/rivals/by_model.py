@@ -155,7 +155,7 @@ def tempered_smc(problem: Problem, seed: int) -> Answer:
 
 
 # Importance sampling from Laplace approximations: starts at draws of the prior, the part of a
-# standard deviation within which two ends are one mode, degrees of freedom, and draws. Conventional.
+# standard deviation within which two ends are one mode, degrees of freedom, draws. Conventional.
 STARTS, SAME, FREEDOM, LAPLACE_DRAWS = 200, 0.5, 5.0, 20_000
 # Part of the draws that is to be effective before an answer is given without a warning, and the
 # step of differences of the gradient. Conventional.
@@ -163,7 +163,7 @@ LEAST_EFFECTIVE, STEP = 0.01, 1e-4
 
 
 def laplace(problem: Problem, seed: int) -> Answer:
-    """Importance sampling from Student-t densities at the modes that climbs from the prior find."""
+    """Sample from Student-t densities at the modes that climbs from the prior find; weigh."""
     model, rng = problem.model(), np.random.default_rng(seed)
     density = density_of(model)
 
@@ -195,7 +195,7 @@ def laplace(problem: Problem, seed: int) -> Answer:
     for k, part in enumerate(parts):
         n = int((labels == k).sum())
         x[labels == k] = part.rvs(n, random_state=rng).reshape(n, problem.dim)
-    log_q = logsumexp([np.log(w) + p.logpdf(x) for w, p in zip(weight, parts)], axis=0)
+    log_q = logsumexp([np.log(w) + p.logpdf(x) for w, p in zip(weight, parts, strict=True)], axis=0)
     log_w = density.logp(x) - log_q
     log_w = np.where(np.isfinite(log_w), log_w, -np.inf)
     log_z = float(logsumexp(log_w) - np.log(LAPLACE_DRAWS))

@@ -169,10 +169,16 @@ def mixture(logs: Callable, weights: np.ndarray) -> tuple[Callable, Callable]:
     return density, events
 
 
+def squares(x: Any, xp: Any, means: np.ndarray, scales: np.ndarray) -> Any:
+    """Squared distances (..., k) from each mean, in units of its scale."""
+    parts = [xp.sum(((x - m) / s) ** 2, axis=-1) for m, s in zip(means, scales, strict=True)]
+    return xp.stack(parts, axis=-1)
+
+
 def students(x: Any, xp: Any, means: np.ndarray, scales: np.ndarray, df: np.ndarray) -> Any:
     """Log densities of multivariate Student-t components with spherical scale matrices."""
     dim = means.shape[1]
-    square = xp.stack([xp.sum(((x - m) / s) ** 2, axis=-1) for m, s in zip(means, scales)], axis=-1)
+    square = squares(x, xp, means, scales)
     constant = gammaln(0.5 * (df + dim)) - gammaln(0.5 * df) - 0.5 * dim * np.log(df * np.pi)
     return constant - dim * np.log(scales) - 0.5 * (df + dim) * xp.log1p(square / df)
 
@@ -221,14 +227,13 @@ def product_t_50() -> Problem:
 def normals(x: Any, xp: Any, means: np.ndarray, sd: np.ndarray) -> Any:
     """Log densities of spherical normal components."""
     dim = means.shape[1]
-    square = xp.stack([xp.sum(((x - m) / s) ** 2, axis=-1) for m, s in zip(means, sd)], axis=-1)
-    return -dim * np.log(sd) - 0.5 * dim * LOG_2PI - 0.5 * square
+    return -dim * np.log(sd) - 0.5 * dim * LOG_2PI - 0.5 * squares(x, xp, means, sd)
 
 
 def spike_in_slab() -> Problem:
-    """A spike inside a slab in 20 dimensions (Skilling 2006, doi:10.1214/06-BA127): one maximum.
+    """Put a spike inside a slab in 20 dimensions (Skilling 2006, doi:10.1214/06-BA127).
 
-    Skilling's spike weighs a hundred times as much as the slab; here both matter.
+    There is one maximum. Skilling's spike weighs a hundred times as much; here both matter.
     """
     sd, weights, half = np.array([0.01, 0.1]), np.array([0.6, 0.4]), 0.5
     density, events = mixture(partial(normals, means=np.zeros((2, 20)), sd=sd), weights)
@@ -238,7 +243,7 @@ def spike_in_slab() -> Problem:
 
 
 def two_widths() -> Problem:
-    """A normal ten times as narrow as another in four dimensions: phases of different entropy."""
+    """Return a normal ten times as narrow as another, in four dimensions."""
     means, sd, weights = np.zeros((2, 4)), np.array([1.0, 0.1]), np.array([0.4, 0.6])
     means[:, 0] = -4.0, 4.0
     density, events = mixture(partial(normals, means=means, sd=sd), weights)
@@ -261,7 +266,7 @@ def mueller_brown() -> Problem:
     def log_likelihood(u: Any, xp: Any) -> Any:
         x, y = place(u)
         total = 0.0
-        for h, a, b, c, (p, q) in zip(height, aa, ab, bb, at):
+        for h, a, b, c, (p, q) in zip(height, aa, ab, bb, at, strict=True):
             dx, dy = x - p, y - q
             total = total + h * xp.exp(a * dx**2 + b * dx * dy + c * dy**2)
         return -total / 20.0
@@ -299,9 +304,13 @@ def funnel() -> Problem:
     return on_vector("funnel_10", 10, Box(-half, half), density, (events, np.array(truth), log_z))
 
 
+def two_modes(dim: int) -> Problem:
+    return of_gallery(gallery.two_modes(dim), 2.0)
+
+
 PROBLEMS: dict[str, Callable[[], Problem]] = {
-    "two_modes_8": lambda: of_gallery(gallery.two_modes(8), 2.0),
-    "two_modes_32": lambda: of_gallery(gallery.two_modes(32), 2.0),
+    **{f"two_modes_{dim}": partial(two_modes, dim) for dim in (8, 16, 32, 128)},
+    "skew_normal_mixture_20": lambda: of_gallery(gallery.skew_normal_mixture(), 8.0),
     "forty_modes": lambda: of_gallery(gallery.forty_modes(), 60.0),
     "two_bananas_10": lambda: of_gallery(gallery.two_bananas(), 6.0),
     "student_t_modes_10": student_t_modes_10,

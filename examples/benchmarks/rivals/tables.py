@@ -32,8 +32,8 @@ def number(value: float, digits: int) -> str:
 def row(name: str, method: str, runs: list[dict]) -> str:
     """Return one line: root mean squares over the seeds, medians of costs, and what was told."""
     answers = [r for r in runs if "error" in r]
-    remarks = sorted({r[k] if k != "killed" else f"killed {r[k]}"
-                      for r in runs for k in ("killed", "refused", "failed") if k in r})  # fmt: skip
+    ended = ("killed", "refused", "failed")
+    remarks = sorted({f"{k}: {r[k]}" for r in runs for k in ended if k in r})
     if not answers:
         text = "; ".join(remarks).replace('"', "'")
         return f'{name}, {method}, {len(runs)}, , , , , , , , "{text}"'
