@@ -47,7 +47,7 @@ from weights import Runs
 # Conventional.
 PATIENCE = 30.0
 # A mode of at least this share is lost if less than that part of it is found. Conventional.
-COUNTED, FOUND = 0.001, 0.01
+COUNTED, FOUND = 0.001, 0.05
 
 
 def cpu_seconds() -> float:
@@ -73,6 +73,7 @@ def work(method: str, problem: Problem, seed: int) -> dict:
         "cpu": round(cpu, 1),
         "evals": int(found.evaluations),
         "error": float(error.max()),
+        "share_se": float(found.share_se),
         "lost": int(np.sum((truth >= COUNTED) & (share < FOUND * truth))),
         "log_z_error": float(found.log_z - problem.log_z),
         "log_z_se": float(found.log_z_se),

@@ -23,6 +23,8 @@ class Answer:
         Points at which the likelihood, or the density with its gradient, was computed.
     warnings : tuple of str
         What the method warns of.
+    share_se : float
+        Largest stated standard error of a mode's share.
     """
 
     shares: np.ndarray
@@ -30,6 +32,7 @@ class Answer:
     log_z_se: float
     evaluations: int
     warnings: tuple[str, ...] = ()
+    share_se: float = np.nan
 
 
 class Counted:

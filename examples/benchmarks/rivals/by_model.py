@@ -77,7 +77,9 @@ def pymc_multimodal(problem: Problem, seed: int) -> Answer:
             if fit.orbits is not None and not fit.orbits.listed:
                 x = fit.orbits.cells.scatter(x, rng)
             shares += fit.weights.weight[k] * problem.shares(parameters(x))
-    return Answer(shares, fit.weights.total, fit.weights.total_se, fit.n_logp_evals, told)
+    weights = fit.weights
+    share_se = float(np.max(weights.weight_se))
+    return Answer(shares, weights.total, weights.total_se, fit.n_logp_evals, told, share_se)
 
 
 class CountedFunction:
