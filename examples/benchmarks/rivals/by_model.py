@@ -111,10 +111,11 @@ def sample_smc(problem: Problem, seed: int, kernel: str) -> Answer:
             progressbar=False, compute_convergence_checks=False,
         )  # fmt: skip
     theta = flat(found["posterior"], problem.variables)
-    log_z = []
-    for chain in np.asarray(found["sample_stats"]["log_marginal_likelihood"], dtype=object):
-        stages = np.concatenate([np.ravel(v) for v in np.ravel(chain)]).astype(float)
-        log_z.append(stages[np.isfinite(stages)][-1])
+    values = np.asarray(found["sample_stats"]["log_marginal_likelihood"], dtype=object)
+    # Chains with different numbers of stages are lists, whatever the dimensions are called.
+    lists = values.ravel() if isinstance(values.flat[0], list) else values.reshape(CHAINS, -1)
+    stages = [np.array(chain, dtype=float) for chain in lists]
+    log_z = [v[np.isfinite(v)][-1] for v in stages]
     shares = problem.shares(theta.reshape(-1, problem.dim))
     error = float(np.std(log_z, ddof=1) / np.sqrt(CHAINS))
     return Answer(shares, float(np.mean(log_z)), error, counts[0], told_by_r_hat(theta))
