@@ -51,6 +51,7 @@ def test_the_model_has_the_likelihood(name, rng):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_prior_covers_its_support(name, rng):
     problem = PROBLEMS[name]()
+    assert problem.name == name
     theta = problem.from_unit(rng.random((50, problem.dim)))
     assert theta.shape == (50, problem.dim)
     assert np.isfinite(problem.log_likelihood(theta)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -327,7 +328,9 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "many_wells_8": partial(many_wells, 8),
     "many_wells_12": partial(many_wells, 12),
     "many_wells_32": partial(many_wells, 32),
-    "forty_normals_50": lambda: of_gallery(gallery.forty_modes(50), 60.0),
+    "forty_normals_50": lambda: replace(
+        of_gallery(gallery.forty_modes(50), 60.0), name="forty_normals_50"
+    ),
     "product_t_50": product_t_50,
     "spike_in_slab_20": spike_in_slab,
     "two_widths_4": two_widths,

@@ -18,8 +18,8 @@ HEAD = (
 
 
 def wrong(run: dict) -> bool:
-    """Whether a share or the log evidence of an answer is wrong."""
-    if not run["error"] <= WRONG_SHARE:
+    """Whether a mode is lost, or a share or the log evidence of an answer is wrong."""
+    if not run["error"] <= WRONG_SHARE or run["lost"]:
         return True
     gap = abs(run["log_z_error"])
     return bool(gap > WRONG_LOG_Z and gap > WRONG_Z * run["log_z_se"])
@@ -70,7 +70,10 @@ def beaten(groups: dict[tuple[str, str], list[dict]]) -> list[str]:
         mine = [r for r in groups.get((name, OURS), []) if "error" in r]
         for method in (m for n, m in groups if n == name and m != OURS):
             other = [r for r in groups[name, method] if "error" in r and not wrong(r)]
-            if not other or not mine:
+            if not other:
+                continue
+            if not mine or all(wrong(r) for r in mine):
+                lines.append(f"{name}: {method} has a right answer, {OURS} has none")
                 continue
             kinds = {
                 "error": lambda r: r["error"],
@@ -82,7 +85,7 @@ def beaten(groups: dict[tuple[str, str], list[dict]]) -> list[str]:
                 for kind, of in kinds.items()
                 if np.mean([of(r) for r in mine]) > np.mean([of(r) for r in other])
             ]
-            if worse or all(wrong(r) for r in mine):
+            if worse:
                 lines.append(f"{name}: {method} is ahead in {', '.join(worse)}")
     return lines
 
