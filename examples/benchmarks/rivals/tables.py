@@ -70,7 +70,7 @@ def beaten(groups: dict[tuple[str, str], list[dict]]) -> list[str]:
         mine = [r for r in groups.get((name, OURS), []) if "error" in r]
         for method in (m for n, m in groups if n == name and m != OURS):
             other = [r for r in groups[name, method] if "error" in r and not wrong(r)]
-            if not other:
+            if not other or (name, OURS) not in groups:
                 continue
             if not mine or all(wrong(r) for r in mine):
                 lines.append(f"{name}: {method} has a right answer, {OURS} has none")
