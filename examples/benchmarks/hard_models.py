@@ -40,6 +40,8 @@ class HardModel:
         Settings of the fit that differ from the defaults.
     most_evals : float
         Evaluations within which the fit is asked to end.
+    model : callable or None
+        ``model()`` builds the PyMC model, where other methods are asked for it too.
     """
 
     density: Callable[[], Density]
@@ -48,6 +50,7 @@ class HardModel:
     truth_se: float = 0.0
     settings: dict[str, object] = field(default_factory=dict)
     most_evals: float = 500_000
+    model: Callable[[], pm.Model] | None = None
 
 
 def between(name: str, low: float = -np.inf, high: float = np.inf) -> Event:
@@ -129,17 +132,22 @@ def coal_switch() -> HardModel:
     return HardModel(lambda: density_of(model), total - np.log(110), shares)
 
 
+def rv_velocities() -> tuple[np.ndarray, np.ndarray, float]:
+    """Return times, velocities and the standard deviation of their noise."""
+    rng, n, sd = np.random.default_rng(5), 36, 3.0
+    t = np.sort(rng.choice(300, n, replace=False)) + 0.035 * rng.standard_normal(n)
+    t -= t.mean()
+    return t, 4.0 * np.cos(2 * np.pi * t / 3.37 + 0.9) + 3.1 + sd * rng.standard_normal(n), sd
+
+
 def rv_aliases() -> HardModel:
     """Velocities taken at nearly the same hour each night: about a hundred day aliases of a period.
 
     Given the frequency the model is linear and normal (amplitude and uniform phase are two normal
     coefficients); the truth is quadrature over the frequency.
     """
-    rng = np.random.default_rng(5)
-    n, sd, low, high = 36, 3.0, 0.03, 1.6
-    t = np.sort(rng.choice(300, n, replace=False)) + 0.035 * rng.standard_normal(n)
-    t -= t.mean()
-    v = 4.0 * np.cos(2 * np.pi * t / 3.37 + 0.9) + 3.1 + sd * rng.standard_normal(n)
+    t, v, sd = rv_velocities()
+    n, low, high = len(t), 0.03, 1.6
     with pm.Model() as model:
         f, k = pm.Uniform("f", low, high), pm.Weibull("K", 2.0, np.sqrt(2) * 4.0)
         phase, offset = pm.VonMises("phase", 0, 1e-4), pm.Normal("offset", 0, 10.0)
@@ -168,7 +176,7 @@ def rv_aliases() -> HardModel:
         "f > 1": share(1.0, high),
     }
     log_z = total + np.log((grid[1] - grid[0]) / (high - low))
-    return HardModel(lambda: density_of(model), float(log_z), shares)
+    return HardModel(lambda: density_of(model), float(log_z), shares, model=lambda: model)
 
 
 def two_frequencies() -> HardModel:

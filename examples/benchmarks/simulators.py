@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from calibration import COUNTED, OWN_MASS, contrast
 from scipy.special import logit
-from simulator_models import Simulator, pk, pk_edge, plume, rod, two_modes
+from simulator_models import TRUTHS, Simulator, pk, pk_edge, plume, rod, two_modes
 from simulator_random import random_simulator
 from simulator_truth import Truth, truth_of
 from weights import Runs
@@ -46,14 +46,6 @@ NAMED = {
     "normals_8": lambda: two_modes("normals", 8),
     "t_4": lambda: two_modes("t", 4),
     "t_8": lambda: two_modes("t", 8),
-}
-# Log Z and share of the event: ``--truth``, with standard errors of 0.0023 and 0.0014 at most;
-# those of the plume by quadrature at two resolutions.
-TRUTHS: dict[str, tuple[float, float]] = {
-    "slow_plume": (2.463, 0.3670),
-    "elliptic": (2.9406, 0.7124),
-    "pk_flip_flop": (-7.0440, 0.1327),
-    "pk_edge": (-7.8657, 0.3737),
 }
 # Points of the truth: that of ``--truth``, and that by which regions are weighed.
 LONG, SHORT = 400_000, 150_000

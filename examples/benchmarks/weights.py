@@ -120,6 +120,7 @@ def run(
         "largest_log_se": float(np.max(fit.weights.log_evidence_se)),
         "log_z_se": fit.weights.total_se,
         "evals": fit.n_logp_evals,
+        "screened": fit.n_screened,
         "grad_evals": fit.n_grad_evals,
         "statuses": sorted({s.code for s in fit.statuses if s.level == "warning"}),
     }
@@ -184,7 +185,7 @@ def report(runs: list[dict]) -> str:
         groups[r["name"], r["target_se"]].append(r)
     head = (
         "| target | asked se | seeds | modes | error | TV | se | z | dlogZ/se | se logZ | evals | "
-        "CPU s | accepted | jumps | ESS/draw | flags |"
+        "+ screened | CPU s | accepted | jumps | ESS/draw | flags |"
     )
     lines = [head, "|" + " --- |" * (head.count("|") - 1)]
     for (target, target_se), group in groups.items():
@@ -205,7 +206,8 @@ def report(runs: list[dict]) -> str:
             f"{max(scores, default=float('nan')):.1f}",
             f"{max(log_z, default=float('nan')):.1f}",
             f"{_worst(group, 'log_z_se'):.4f}",
-            f"{_worst(group, 'evals'):,.0f}",
+            f"{max(r['evals'] - r['screened'] for r in group):,}",
+            f"{_worst(group, 'screened'):,.0f}",
             f"{_worst(group, 'cpu'):.1f}",
             f"{_worst(group, 'acceptance', smallest=True):.2f}",
             f"{_worst(group, 'jumps'):.0f}",

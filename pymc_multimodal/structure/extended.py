@@ -56,6 +56,19 @@ class Extended:
     def __len__(self) -> int:
         return len(self.g)
 
+    def beside(self, other: Extended) -> Extended:
+        """Return these points and others at the same hubs."""
+        z, log_weight, log_value, log_parts = (
+            np.concatenate(both, axis=axis)
+            for both, axis in (
+                ((self.z, other.z), 1),
+                ((self.log_weight, other.log_weight), 1),
+                ((self.log_value, other.log_value), 1),
+                ((self.log_parts, other.log_parts), 2),
+            )
+        )
+        return replace(self, z=z, log_weight=log_weight, log_value=log_value, log_parts=log_parts)
+
     @cached_property
     def log_mean(self) -> np.ndarray:
         """Log of the mean weight of each unit, shape (n, N)."""

@@ -88,6 +88,10 @@ class UnitMove:
     (grouped independence Metropolis-Hastings, Andrieu and Roberts 2009). Both leave the target
     invariant for any M, Q and q.
 
+    The points beside the present one are those of its lattice (`Conditional.sample`), which are
+    the same ones at every draw as long as the hubs do not move. Without hubs half of the points
+    are therefore those of a lattice of their own, shifted anew.
+
     Attributes
     ----------
     partition : Partition
@@ -120,7 +124,11 @@ class UnitMove:
         proposals, hubs = self.generator.proposals, self.generator.hubs
         units, density = proposals.units, target.density
         g, before = state.points.x[:, units.hubs], units.gather(state.points.x)
-        own = proposals.draw(density, g, rng, before)
+        if hubs is None:
+            half = replace(proposals, points=(proposals.points + 1) // 2)
+            own = half.draw(density, g, rng, before).beside(half.draw(density, g, rng))
+        else:
+            own = proposals.draw(density, g, rng, before)
         z, logp = own.chosen(rng)
         # Without hubs, how many units have moved says how well the chain moves.
         share = np.mean((z != before).any(axis=2), axis=1)

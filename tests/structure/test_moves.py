@@ -21,14 +21,17 @@ from pymc_multimodal.target import Target, chosen_units
 from tests.unit_targets import draws_of_pairs, pairs
 
 
-def kernel_of(density, points, rng):
-    """Return a kernel with crude proposals: a wide one of the hub, and few points of each unit."""
+def kernel_of(density, points, rng, wide=1.0):
+    """Return a kernel with crude proposals: a wide one of the hub, and few points of each unit.
+
+    The wide component of the units' mixtures is `wide` times as wide as the prior.
+    """
     units = chosen_units(density, True)
     starts = begin_search(density, ModeSearch(), False, rng).distribution
     found = explain_hubs(density, units, starts, rng)
     centre = units.gather(starts.centre[None])[0]
     mixtures = UnitMixtures.at_anchors(
-        found.anchors, found.hub_scale, centre, found.spread, units.inside
+        found.anchors, found.hub_scale, centre, wide * found.spread, units.inside
     )
     proposals = UnitProposals(units, mixtures, found.spread, points)
     hubs = None
@@ -65,6 +68,26 @@ def test_exact_draws_stay_exact(hub, size, points, rng):
     assert np.abs(z).max() < 4.5
     assert np.sqrt(np.mean(z**2)) < 1.5
     assert (state.points.x != x).any(axis=1).mean() > 0.9
+
+
+def test_chains_without_hubs_leave_the_points_of_a_lattice(rng):
+    """Points beside the present one lay on its lattice at every draw: a chain saw m of them."""
+    points, n, draws = 8, 20, 200
+    density = pairs(n_units=3, hub=False)
+    # With a component that is too wide to be chosen, all points came from a single lattice.
+    kernel, target = kernel_of(density, points, rng, wide=50.0), Target(density)
+    state = init(target, kernel, draws_of_pairs(n, rng, n_units=3, hub=False), rng)
+    x = np.empty((draws, n, 3))
+    for draw in range(draws):
+        state, _ = step(target, kernel, state, propose(target, kernel, 0, rng), rng, draw)
+        x[draw] = state.points.x
+    different = [len(np.unique(x[:, c, j])) for c in range(n) for j in range(3)]
+    assert min(different) > draws / 2
+    # Means of chains differ as those of independent draws do, times their autocorrelation.
+    exact = draws_of_pairs(20_000, rng, n_units=3, hub=False)
+    upper = (x > 0).mean(axis=0)
+    se = np.sqrt(0.25 / draws)
+    assert np.sqrt(np.mean((upper - (exact > 0).mean(axis=0)) ** 2)) < 2.5 * se
 
 
 def test_the_generator_is_normalised(rng):
