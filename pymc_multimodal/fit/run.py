@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
+from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.status import EvaluationHung, Status, first_line
 from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.limits import Limits
@@ -19,6 +21,8 @@ from pymc_multimodal.target.run_log import RunLog, raised_again
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.search import Modes, OptimumSet
+    from pymc_multimodal.target.cells import Cells
     from pymc_multimodal.target.density import Density
 
 __all__ = ["Entry", "Report", "Run", "RunRecord"]
@@ -30,6 +34,8 @@ _log = logging.getLogger("pymc.multimodal")
 # A standard error is itself uncertain by some per cent: an excess of a tenth is not reported.
 # Conventional.
 PRECISE_ENOUGH = 1.1
+# Sets of modes whose cells are remembered. Conventional: all modes, and those of some mass.
+REMEMBERED_CELLS = 2
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Run:
         self._first_values = density.n_values
         self._first_seconds = density.seconds, density.value_seconds
         self._began = time.monotonic()
+        self._cells: dict[tuple[bytes, ...], Cells | None] = {}
         density.hung = None
         density.log = RunLog()
 
@@ -221,6 +228,28 @@ class Run:
         """Close the run: the user has interrupted for the first time."""
         self.interrupted = True
         _log.warning("Interrupted: the fit ends with what has been found so far.")
+
+    def cells(self, optima: OptimumSet, modes: Modes) -> Cells | None:
+        """Return the cells of a symmetry (`cells_of`); the newest ones are remembered.
+
+        The cells of hundreds of modes take seconds: a result that is made at a limit does not make
+        those again that a step has made before.
+
+        Parameters
+        ----------
+        optima : OptimumSet
+        modes : Modes
+            One mode of each orbit.
+        """
+        if optima.symmetry is None or not len(optima):
+            return None
+        fixing = optima.fixing_modes(modes.locations)
+        arrays = optima.symmetry.elements, modes.locations, modes.scale, *fixing
+        key = tuple(hashlib.sha256(a.tobytes()).digest() for a in arrays)
+        if key not in self._cells:
+            self._cells = dict(list(self._cells.items())[1 - REMEMBERED_CELLS :])
+            self._cells[key] = cells_of(optima, modes)
+        return self._cells[key]
 
     # ------------------------------------------------------------ randomness
 
