@@ -206,7 +206,7 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     return judged
 
 
-def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
+def judge_surface(run: Run, search: Search, seconds: float, screened: int = 0) -> Judged | None:
     """Emulate the log density by the points of the search, and judge the emulated posterior.
 
     Parameters
@@ -216,6 +216,8 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
         That has ended.
     seconds : float
         Of one evaluation.
+    screened : int
+        Evaluations of the screening, which are part of the planned ones.
 
     Returns
     -------
@@ -233,7 +235,9 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
     ):
         return None
     assert isinstance(settings, Emulation)
-    plan = plan_surface(seconds, density.dim, settings, run.evals, _room(run))
+    before = run.evals - screened
+    plan = plan_surface(seconds, density.dim, settings, before, _room(run) + screened)
+    plan = plan.without(screened)
     _tell(run, plan)
 
     def begin(rng: np.random.Generator) -> Emulated | None:

@@ -374,9 +374,12 @@ class Run:
             error = "standard errors of weights are not known"
         error += f", and target_se={target_se} was asked for"
         if complete:
+            remedy = "Raise LocalSampling.max_draws, or target_se."
+            if np.isnan(largest_se):
+                remedy = "Another warning says why, and what to do."
             return [
                 Status("precision", "fit", f"the precision asked for was not reached: {error}.",
-                       "Raise LocalSampling.max_draws, or target_se.")
+                       remedy)
             ]  # fmt: skip
         if self.interrupted:
             return [
