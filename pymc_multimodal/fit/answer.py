@@ -23,7 +23,7 @@ from pymc_multimodal.regions import (
     unknown_spread,
 )
 from pymc_multimodal.search import highest_point, modes_of
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import RAISE_LIMIT, Status
 from pymc_multimodal.target.cells import Cells
 
 if TYPE_CHECKING:
@@ -337,4 +337,4 @@ def _laplace_status(modes: Modes) -> Status:
             "a limit was reached before the one region was sampled, and no optimum is known: the "
             "log evidence is not known, and the region's weight of 1 says nothing."
         )
-    return Status("laplace", "fit", cause, "Raise the limit.")
+    return Status("laplace", "fit", cause, RAISE_LIMIT)

@@ -153,12 +153,12 @@ def _emulated_status(judged: Judged) -> Status:
             "emulation",
             f"{text}. The emulator is not precise ({verdict.reasons[0]}): errors of weights and "
             "log evidence are not known.",
-            "Raise the limit, or Emulation(budget=...).",
+            "Raise the limit (max_evals or max_seconds), or Emulation(budget=...).",
         )
     return Status(
         "emulated",
         "emulation",
         f"{text}. No chains were run.",
-        "emulation=False does without the emulator, and needs many more evaluations.",
+        "emulation=False fits without the emulator, and needs many more evaluations.",
         level="info",
     )

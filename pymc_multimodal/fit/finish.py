@@ -29,7 +29,13 @@ from pymc_multimodal.search import (
     missing_statuses,
     modes_of,
 )
-from pymc_multimodal.status import Status, counted, of_one_region, under_a_limit
+from pymc_multimodal.status import (
+    RAISE_LIMIT,
+    Status,
+    counted,
+    of_one_region,
+    under_a_limit,
+)
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.answer import Answer
@@ -145,5 +151,5 @@ def _unsettled_status(n_starts: int) -> Status:
         "search",
         f"the search for modes ended after {counted(n_starts, 'start')}: its share "
         "of a limit was used up.",
-        "Modes may be missing: raise the limit.",
+        f"Modes may be missing. {RAISE_LIMIT}",
     )

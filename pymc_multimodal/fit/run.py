@@ -387,7 +387,7 @@ class Run:
                        "A new fit makes the steps that were left out.")
             ]  # fmt: skip
         part = "" if self.share == 1.0 else f" (of which {self.share:.0%} are for the fit)"
-        remedy = "Raise the limit, or target_se."
+        remedy = "Raise the limit (max_evals or max_seconds), or target_se."
         if precise:
             error = "the weights are as precise as asked, but later steps were left out"
             remedy = "Raise the limit to have them, the challenge among them."

@@ -1,4 +1,4 @@
-"""A screening where each evaluation is dear: few points, ranked by what the modes do not explain."""
+"""A screening by few points, where each evaluation is dear."""
 
 from __future__ import annotations
 

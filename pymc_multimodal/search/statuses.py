@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.status import Status, counted
+from pymc_multimodal.status import RAISE_LIMIT, Status, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ __all__ = [
 # Share of the starts whose climbs may end at a saddle before that is a warning. Conventional.
 MAX_SADDLE_SHARE = 0.05
 # Share of the starts that may lead to modes which a search that a limit ended has not found: beyond
-# it errors of weights are not stated. Measured: examples/benchmarks/limits.py; weights were wrong by
-# 40 to 120 stated errors where it was 0.16 to 1, and by 4 at most where it was below 0.05.
+# it errors of weights are not stated. Measured: examples/benchmarks/limits.py; weights were wrong
+# by 40 to 120 stated errors where it was 0.16 to 1, and by 4 at most where it was below 0.05.
 MAX_MISSING_SHARE = 0.1
 
 
@@ -88,13 +88,13 @@ def missing_statuses(statuses: Sequence[Status], share: float) -> list[Status]:
         See `missing_share`.
     """
     why = (
-        f"up to {share:.0%} of all starts may lead to modes that were not found, so that the errors "
-        "of the weights and of the log evidence are not known."
+        f"up to {share:.0%} of all starts may lead to modes that were not found, so that the "
+        "errors of the weights and of the log evidence are not known."
     )
     known = [s for s in statuses if s.code == "unfinished"]
     if not known:
         cause = f"a limit of the fit ended the search for modes: {why}"
-        return [*statuses, Status("unfinished", "search", cause, "Raise the limit.")]
+        return [*statuses, Status("unfinished", "search", cause, RAISE_LIMIT)]
     cause = f"{known[0].cause.rstrip('.')}; {why}"
     told = replace(known[0], cause=cause)
     return [told if s is known[0] else s for s in statuses]
@@ -119,7 +119,8 @@ def search_statuses(search: Search, hits: np.ndarray, unseen: float) -> tuple[St
         statuses.append(
             Status("negligible", "search",
                    f"{counted(n_negligible, 'further mode', ('has', 'have'))} negligible mass and "
-                   f"{'was' if n_negligible == 1 else 'were'} left out.", level="info")
+                   f"{'was' if n_negligible == 1 else 'were'} left out.",
+                   "ModeSearch(negligible=...) sets how little mass that is.", level="info")
         )  # fmt: skip
     if counts.runaway:
         statuses.append(
@@ -146,7 +147,7 @@ def _searched(search: Search) -> Status:
     """Say what the search has seen, and what it may have missed."""
     n, seen = int(np.sum(search.start_from_prior & search.start_tells)), seen_basin_mass(search)
     if np.isnan(seen):
-        cause = "no start was drawn from the prior: nothing is said of modes elsewhere."
+        cause = "no start was drawn from the prior, so that nothing is known of modes elsewhere."
     elif seen >= 1.0:
         cause = (
             f"{counted(n, 'climb')} from prior draws ended at an optimum, too few to tell "
@@ -175,16 +176,16 @@ def cut_short_statuses(search: Search) -> list[Status]:
         statuses.append(
             Status("saddles", "search",
                    f"{counted(counts.saddles, 'climb')} ended at a saddle and went no further: "
-                   "each batch leaves a few saddles only.",
-                   "Where the density is rough or has steps, every place looks like a saddle; "
-                   "otherwise raise ModeSearch.starts: modes may be missing.",
+                   "only a few of each batch are continued. Modes may be missing.",
+                   "Raise ModeSearch.starts. Where the density is rough or has steps, every place "
+                   "looks like a saddle: write a smooth density.",
                    level="warning" if counts.saddles > MAX_SADDLE_SHARE * counts.starts else "info")
         )  # fmt: skip
     if counts.unfinished:
         statuses.append(
             Status("unfinished", "search",
                    f"a limit of the fit cut off {counts.unfinished} of "
-                   f"{counted(counts.starts, 'climb')}: modes may be missing.", "Raise the limit.")
+                   f"{counted(counts.starts, 'climb')}: modes may be missing.", RAISE_LIMIT)
         )  # fmt: skip
     return statuses
 

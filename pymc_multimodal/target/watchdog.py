@@ -26,8 +26,8 @@ POLL_SECONDS = 0.1
 REPEAT_SECONDS = 1.0
 # Seconds after which a call that no exception ends is reported. Conventional.
 SILENT_SECONDS = 3.0
-# Steps in Python within which an exception is raised that a thread sends to itself. Conventional: it
-# is raised at the first of them.
+# Steps in Python within which an exception is raised that a thread sends to itself. Conventional:
+# it is raised at the first of them.
 TAKEN_BACK_STEPS = 1000
 # Looks without a call after which the thread ends. Conventional: a minute.
 IDLE_LOOKS = 600
