@@ -96,8 +96,8 @@ def bridge_statuses(
         statuses.append(
             Status("pareto_k", "evidence",
                    f"the importance ratios of this region are heavy-tailed (k-hat {tail:.2f}).",
-                   "The evidence is that of bridge sampling, which heavy tails harm less. If its stated "
-                   "error is too large, raise LocalSampling.max_draws.", mode=k,
+                   "The evidence is that of bridge sampling, which heavy tails harm less. If its "
+                   "stated error is too large, raise LocalSampling.max_draws.", mode=k,
                    level="info" if harmless else "warning")
         )  # fmt: skip
     return statuses

@@ -213,8 +213,8 @@ def _missing_status(found: WeightedUnits) -> list[Status]:
         return []
     n = int((found.missing >= MISSING_SHARE).sum())
     text = (
-        f"climbs that began farther out found explanations that the search had missed, in {counted(n, 'unit')}: the "
-        f"largest, in {found.proposals.units.names[worst]}, has a share of "
-        f"{found.missing[worst]:.3f}. Others may be missing."
+        "climbs that began farther out found explanations that the search had missed, in "
+        f"{counted(n, 'unit')}: the largest, in {found.proposals.units.names[worst]}, has a "
+        f"share of {found.missing[worst]:.3f}. Others may be missing."
     )
     return [Status("unit_modes", "structure", text, "Give priors nearer to the posterior.")]
