@@ -303,7 +303,11 @@ def _until_good(
     last = run.evals + ATTEMPTS * plan.total
     for _ in range(ATTEMPTS):
         try:
-            with run.recorded("emulate"), run.limits(1.0, refuse=False):
+            with (
+                run.recorded("emulate"),
+                run.limits(1.0, refuse=False),
+                run.ended("The emulation"),
+            ):
                 rng = run.rng("emulate")
                 if found is None:
                     found = begin(rng)
@@ -311,14 +315,15 @@ def _until_good(
                     found = refine(density, found, starts, further, rng, _reporter(run))
             if found is None:
                 return None
-            with run.recorded("integrate"):
+            # True evaluations follow: after a limit in seconds there are none.
+            with run.recorded("integrate"), run.ended("The integration", 0.0):
                 run.report("integrate", "integrating the emulated posterior")
                 target_se = EMULATED_SE * run.settings.target_se
                 rng = run.rng("integrate")
                 posterior = integrate(density, found, starts, target_se, rng)
             if posterior is None:
                 return None
-            with run.recorded("judge"), run.limits(1.0, refuse=False):
+            with run.recorded("judge"), run.limits(1.0, refuse=False), run.ended("The judging"):
                 run.report("judge", "true evaluations of emulated draws")
                 judged = _judge(run, judging, found, posterior)
         except LimitReached:

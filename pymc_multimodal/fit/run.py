@@ -14,10 +14,11 @@ from zlib import crc32
 import numpy as np
 
 from pymc_multimodal.fit.images import cells_of
-from pymc_multimodal.status import EvaluationHung, Status, first_line
+from pymc_multimodal.status import EvaluationHung, LimitReached, Status, first_line
 from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.run_log import RunLog, raised_again
+from pymc_multimodal.target.watchdog import ended_at
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
@@ -34,6 +35,9 @@ _log = logging.getLogger("pymc.multimodal")
 # A standard error is itself uncertain by some per cent: an excess of a tenth is not reported.
 # Conventional.
 PRECISE_ENOUGH = 1.1
+# Seconds after a limit in seconds at which work that evaluates nothing is ended; evaluations are
+# ended earlier (`target.limits.GRACE_SECONDS`). Conventional: limits are kept within two seconds.
+GRACE_SECONDS = 1.5
 # Sets of modes whose cells are remembered. Conventional: all modes, and those of some mass.
 REMEMBERED_CELLS = 2
 
@@ -215,6 +219,20 @@ class Run:
         with self.density.within(
             Limits(first + last[0], last[1], first + early[0], early[1], refuse)
         ):
+            yield
+
+    @contextmanager
+    def ended(self, what: str, grace: float = GRACE_SECONDS) -> Iterator[None]:
+        """End work that evaluates nothing by `LimitReached` after a limit in seconds.
+
+        Parameters
+        ----------
+        what : str
+            What is done in the context; it is part of a message in the log.
+        grace : float
+            Seconds after the limit.
+        """
+        with ended_at(self.deadline + grace, what, LimitReached):
             yield
 
     def stop_if_refused(self, share: float) -> None:

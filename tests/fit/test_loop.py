@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from densities import Mixture, two_modes
@@ -11,6 +13,7 @@ from pymc_multimodal.fit.loop import next_step, run_step
 from pymc_multimodal.fit.run import Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.search import begin_search, modes_of
+from pymc_multimodal.status import LimitReached
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.3, 0.7), log_z=1.3)
 QUICK = {"target_se": 0.05, "challenge": False}
@@ -88,6 +91,16 @@ def test_cells_of_the_same_modes_are_made_once():
     one = modes.take(np.array([1, 0]))
     assert run.cells(optima, one) is not first
     assert run.cells(optima, modes) is first
+
+
+def test_work_that_evaluates_nothing_is_ended_at_a_limit_in_seconds():
+    run, began = Run(TARGET.density(), FitConfig(max_seconds=0.3), silent), time.monotonic()
+    with pytest.raises(LimitReached), run.ended("The integration", 0.0):
+        while time.monotonic() < began + 60:
+            pass
+    assert 0.3 <= time.monotonic() - began < 30
+    with Run(TARGET.density(), FitConfig(), silent).ended("The integration"):
+        pass
 
 
 def test_streams_are_named_by_step_and_by_how_often_it_was_made():
