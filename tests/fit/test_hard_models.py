@@ -9,7 +9,7 @@ import pytest
 from pymc_multimodal.fit import FitConfig, fit_density
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks"))
-from hard_models import MODELS  # noqa: E402
+from hard_models import MODELS
 
 
 def assert_right(model, fit, names):
