@@ -312,7 +312,7 @@ def test_a_mode_that_the_climbs_have_missed_is_found_by_values():
     fit = fit_density(density, settings)
     assert {"emulated", "searched", "screened"} <= codes(fit)
     assert fit.screening.new_modes > 0
-    assert fit.evals_by_step["screen"] == fit.screening.n_evals
+    assert fit.evals_by_step["screen by values"] == fit.screening.n_evals
     component = target.component(fit.modes.locations)
     weight = np.bincount(component, fit.weights.weight, minlength=4)
     error = np.sqrt(np.bincount(component, fit.weights.weight_se**2, minlength=4))

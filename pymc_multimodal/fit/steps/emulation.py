@@ -21,7 +21,7 @@ __all__ = ["EmulateDensity", "ScreenDear"]
 class ScreenDear(Step):
     """Look for modes that climbs have missed, by the values of a few hundred points."""
 
-    name = "screen"
+    name = "screen by values"
     text = "searching for further modes"
     share = 0.5
 
