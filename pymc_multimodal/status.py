@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 __all__ = [
     "CODES",
+    "RAISE_LIMIT",
     "EvaluationHung",
     "FitError",
     "GradientMisleads",
@@ -134,10 +135,13 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
 })  # fmt: skip
 """Every code that a status can have; ``docs/statuses.rst`` explains each."""
 
+RAISE_LIMIT = "Raise the limit (max_evals or max_seconds)."
+"""Remedy where a limit of the fit is the cause."""
+
 # Remedies in place of those that ask for more draws, where a limit ended the fit.
 _LIMITED = {
     "r_hat": "Its weight and shape are not to be trusted; raise the limit.",
-    "evidence_error": "Raise the limit.",
+    "evidence_error": RAISE_LIMIT,
     "singletons": "Raise the limit, or give starts: ModeSearch(starts=...).",
 }
 # What remedies say of the weight of a region, and what is true where there is no other region.

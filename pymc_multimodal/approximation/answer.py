@@ -13,7 +13,7 @@ from pymc_multimodal.approximation.sample import draw_sample, mode_of_draws
 from pymc_multimodal.approximation.verdict import BOUNDED_RATIO, judge, mode_errors
 from pymc_multimodal.approximation.weigh import weights_of_sample
 from pymc_multimodal.proposals import RegionalMixture
-from pymc_multimodal.status import Status, counted
+from pymc_multimodal.status import RAISE_LIMIT, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture
@@ -266,14 +266,17 @@ class Approximation:
         tail = "" if np.isnan(v.pareto_k) else f", tail index {v.pareto_k:.2f}"
         where, chains = "at the modes", "No chains were run in the regions."
         if self.by_chains:
-            where, chains = "of the regions", "The chains in the regions need not have mixed."
+            where, chains = (
+                "of the regions",
+                "For this the chains in the regions need not have mixed.",
+            )
         return Status(
             "first_answer",
             "approximation",
             f"importance sampling from densities {where} was precise: effective size "
             f"{v.ess:.0%} of {counted(len(self.sample), 'draw')}{tail}, largest ratio "
             f"{v.largest:.1f} times the mean. {chains}",
-            "first_answer=False runs them, and the challenge.",
+            "first_answer=False runs the chains until they mix, and the challenge.",
             level="info",
         )
 
@@ -286,10 +289,10 @@ class Approximation:
             f"{counted(len(self.sample), 'draw')})"
         )
         if self.verdict.precise:
-            cause += ": a part of the posterior that hides beside a mode may be missing."
+            cause += ": a part of the posterior near a mode may be missing."
         else:
             cause += ": weights and log evidence are its estimates, and their errors are not known."
-        return Status("first_answer", "approximation", cause, "Raise the limit.")
+        return Status("first_answer", "approximation", cause, RAISE_LIMIT)
 
 
 def judged(

@@ -42,8 +42,8 @@ def unvisited_status(k: int, share: float) -> Status:
         "challenge",
         f"{share:.1%} of the particles of a tempered search in this region are where its chains "
         "have not been.",
-        "Its weight is too small by as much at most; the error says what the particles' own "
-        "weights allow. Raise Challenge.rounds.",
+        "Its weight is too small by at most that share, and the stated error includes this. Raise "
+        "Challenge.rounds.",
         mode=k,
     )
 

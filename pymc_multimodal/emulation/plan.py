@@ -70,6 +70,11 @@ class Plan:
         """Evaluations that are left for judged draws, at least."""
         return self.total - self.design - self.refinement
 
+    def without(self, n: int) -> Plan:
+        """Return the plan of which n points of refinement have been spent on the design."""
+        n = min(n, self.refinement)
+        return replace(self, design=self.design + n, refinement=self.refinement - n)
+
     def with_judged(self, n: int) -> Plan:
         """Return the plan with n judged draws, and as many more or fewer points of refinement."""
         return replace(self, refinement=self.total - self.design - n)

@@ -86,7 +86,7 @@ def bridge_statuses(
             Status("overlap", "evidence",
                    f"{unreached:.0%} of the region's draws have a density ratio that no proposal "
                    "reached: the generator misses part of it.",
-                   "Its weight may be too small.", mode=k)
+                   "Its weight may be too small: raise LocalSampling.max_draws.", mode=k)
         )  # fmt: skip
     if tail > HEAVY_TAIL:
         # A piece of the region with larger ratios also has a large k-hat, though the mean is good.
@@ -96,7 +96,8 @@ def bridge_statuses(
         statuses.append(
             Status("pareto_k", "evidence",
                    f"the importance ratios of this region are heavy-tailed (k-hat {tail:.2f}).",
-                   "The bridge is more robust than they are, but look at its error.", mode=k,
+                   "The evidence is that of bridge sampling, which heavy tails harm less. If its "
+                   "stated error is too large, raise LocalSampling.max_draws.", mode=k,
                    level="info" if harmless else "warning")
         )  # fmt: skip
     return statuses
@@ -123,7 +124,7 @@ def border_status(k: int, difference: float) -> Status:
         f"the proposals of all regions give an evidence that differs by {difference:+.1%} from the "
         "evidence by the region's own chains: the chains miss a piece of the region, or stay in it "
         "too long.",
-        "The weight and the evidence of this region are wrong by about as much; more "
-        "LocalSampling.explore_moves shape the regions better.",
+        "The weight and the evidence of this region are wrong by about as much: raise "
+        "LocalSampling.explore_moves, from which the regions are learned.",
         mode=k,
     )

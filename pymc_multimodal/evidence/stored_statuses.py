@@ -189,7 +189,7 @@ def stored_statuses(doubts: Doubts) -> tuple[Status, ...]:
             Status("pareto_k", "evidence",
                    "the proposals' importance ratios are heavy-tailed (k-hat "
                    f"{doubts.pareto_k:.2f}), so that they give no second estimate.",
-                   "The bridge is more robust than they are, but look at its error.",
+                   "The evidence is that of bridge sampling, which heavy tails harm less.",
                    level="info" if harmless else "warning")
         )  # fmt: skip
     return tuple(statuses)

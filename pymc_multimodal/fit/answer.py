@@ -11,7 +11,6 @@ from scipy.special import logsumexp
 from pymc_multimodal.approximation import region_draws, region_weights
 from pymc_multimodal.evidence import Weights, reported, unmixed_status
 from pymc_multimodal.fit.choose_kernel import choose_kernel, stored_ratios
-from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.kernel import MAX_JUMPS, Kernel, make_kernel
 from pymc_multimodal.proposals import RegionalMixture, laplace
@@ -24,7 +23,7 @@ from pymc_multimodal.regions import (
     unknown_spread,
 )
 from pymc_multimodal.search import highest_point, modes_of
-from pymc_multimodal.status import Status
+from pymc_multimodal.status import RAISE_LIMIT, Status
 from pymc_multimodal.target.cells import Cells
 
 if TYPE_CHECKING:
@@ -220,7 +219,7 @@ def laplace_answer(state: State, run: Run) -> Answer:
         modes = state.exploration.modes
     else:
         modes = highest_point(search)
-    cells = cells_of(search.optima, modes)
+    cells = run.cells(search.optima, modes)
     partition = NearestMode(modes.locations, modes.scale, density.period)
     weights = _laplace_weights(modes, np.ones(len(modes)) if cells is None else cells.images)
     densities = [
@@ -269,7 +268,7 @@ def sample_answer(state: State, run: Run) -> Answer | None:
         weights = weights.without_errors()
     rng = run.rng("first answer")
     return Answer(
-        cells=cells_of(state.search.optima, modes),
+        cells=run.cells(state.search.optima, modes),
         partition=partition,
         modes=modes,
         draws=region_draws(sample, region, modes.locations, n_grad, rng),
@@ -338,4 +337,4 @@ def _laplace_status(modes: Modes) -> Status:
             "a limit was reached before the one region was sampled, and no optimum is known: the "
             "log evidence is not known, and the region's weight of 1 says nothing."
         )
-    return Status("laplace", "fit", cause, "Raise the limit.")
+    return Status("laplace", "fit", cause, RAISE_LIMIT)

@@ -237,4 +237,5 @@ def _status(split: Split, found: _Found) -> Status:
         f"sampling: effective size {v.ess:.0%} of {counted(len(found.sample), 'draw')}, largest "
         f"ratio {v.largest:.1f} times the mean."
     )
-    return Status("conditional", "conditional", text, "structure=False does without.", level="info")
+    remedy = "structure=False fits without this structure."
+    return Status("conditional", "conditional", text, remedy, level="info")

@@ -206,7 +206,7 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     return judged
 
 
-def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
+def judge_surface(run: Run, search: Search, seconds: float, screened: int = 0) -> Judged | None:
     """Emulate the log density by the points of the search, and judge the emulated posterior.
 
     Parameters
@@ -216,6 +216,8 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
         That has ended.
     seconds : float
         Of one evaluation.
+    screened : int
+        Evaluations of the screening, which are part of the planned ones.
 
     Returns
     -------
@@ -233,7 +235,9 @@ def judge_surface(run: Run, search: Search, seconds: float) -> Judged | None:
     ):
         return None
     assert isinstance(settings, Emulation)
-    plan = plan_surface(seconds, density.dim, settings, run.evals, _room(run))
+    before = run.evals - screened
+    plan = plan_surface(seconds, density.dim, settings, before, _room(run) + screened)
+    plan = plan.without(screened)
     _tell(run, plan)
 
     def begin(rng: np.random.Generator) -> Emulated | None:
@@ -299,7 +303,11 @@ def _until_good(
     last = run.evals + ATTEMPTS * plan.total
     for _ in range(ATTEMPTS):
         try:
-            with run.recorded("emulate"), run.limits(1.0, refuse=False):
+            with (
+                run.recorded("emulate"),
+                run.limits(1.0, refuse=False),
+                run.ended("The emulation"),
+            ):
                 rng = run.rng("emulate")
                 if found is None:
                     found = begin(rng)
@@ -307,14 +315,15 @@ def _until_good(
                     found = refine(density, found, starts, further, rng, _reporter(run))
             if found is None:
                 return None
-            with run.recorded("integrate"):
+            # True evaluations follow: after a limit in seconds there are none.
+            with run.recorded("integrate"), run.ended("The integration", 0.0):
                 run.report("integrate", "integrating the emulated posterior")
                 target_se = EMULATED_SE * run.settings.target_se
                 rng = run.rng("integrate")
                 posterior = integrate(density, found, starts, target_se, rng)
             if posterior is None:
                 return None
-            with run.recorded("judge"), run.limits(1.0, refuse=False):
+            with run.recorded("judge"), run.limits(1.0, refuse=False), run.ended("The judging"):
                 run.report("judge", "true evaluations of emulated draws")
                 judged = _judge(run, judging, found, posterior)
         except LimitReached:

@@ -18,13 +18,14 @@ from pymc_multimodal.emulation import (
 from pymc_multimodal.fit.emulated import exact_draws
 from pymc_multimodal.fit.result import fit_without_chains
 from pymc_multimodal.kernel import Kernel
+from pymc_multimodal.search import MAX_MISSING_SHARE, missing_statuses
 from pymc_multimodal.status import LimitReached, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.emulated import Judged
     from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.run import Run
-    from pymc_multimodal.search import Modes
+    from pymc_multimodal.search import Modes, Screening
 
 __all__ = ["emulated_fit"]
 
@@ -33,13 +34,19 @@ __all__ = ["emulated_fit"]
 STEPS = 16
 
 
-def emulated_fit(run: Run, judged: Judged) -> Fit:
+def emulated_fit(
+    run: Run, judged: Judged, screening: Screening | None = None, missing: float = 0.0
+) -> Fit:
     """Return the fit of the true density.
 
     Parameters
     ----------
     run : Run
     judged : Judged
+    screening : Screening, optional
+        That of the search.
+    missing : float
+        Share of the starts whose modes the search may have missed (`missing_share`).
 
     Returns
     -------
@@ -51,15 +58,20 @@ def emulated_fit(run: Run, judged: Judged) -> Fit:
     kernel, statuses = _kernel(run, judged, region)
     modes = _true_modes(run, judged, region)
     assert density.history is not None
+    told = [_emulated_status(judged), *statuses, *judged.search_statuses]
+    told += () if screening is None else screening.statuses
+    if missing > MAX_MISSING_SHARE:
+        weights, told = weights.without_errors(), missing_statuses(told, missing)
     return fit_without_chains(
         run,
         modes,
         draws,
         weights,
         kernel,
-        (_emulated_status(judged), *statuses, *judged.search_statuses),
+        told,
         evaluations=density.history.evaluations(density.names, outputs=density.outputs is not None),
         emulator=judged.found.emulator,
+        screening=screening,
     )
 
 
@@ -141,12 +153,12 @@ def _emulated_status(judged: Judged) -> Status:
             "emulation",
             f"{text}. The emulator is not precise ({verdict.reasons[0]}): errors of weights and "
             "log evidence are not known.",
-            "Raise the limit, or Emulation(budget=...).",
+            "Raise the limit (max_evals or max_seconds), or Emulation(budget=...).",
         )
     return Status(
         "emulated",
         "emulation",
         f"{text}. No chains were run.",
-        "emulation=False does without the emulator, and needs many more evaluations.",
+        "emulation=False fits without the emulator, and needs many more evaluations.",
         level="info",
     )

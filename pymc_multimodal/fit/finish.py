@@ -22,8 +22,20 @@ from pymc_multimodal.fit.images import (
 )
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.steps import STEPS
-from pymc_multimodal.search import dropped_gradient_status
-from pymc_multimodal.status import Status, counted, of_one_region, under_a_limit
+from pymc_multimodal.search import (
+    MAX_MISSING_SHARE,
+    dropped_gradient_status,
+    missing_share,
+    missing_statuses,
+    modes_of,
+)
+from pymc_multimodal.status import (
+    RAISE_LIMIT,
+    Status,
+    counted,
+    of_one_region,
+    under_a_limit,
+)
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.answer import Answer
@@ -48,7 +60,7 @@ def finish(state: State, run: Run) -> Fit:
     Fit
     """
     if state.judged is not None:
-        return emulated_fit(run, state.judged)
+        return emulated_fit(run, state.judged, state.screening, _missing(state, run))
     if state.by_units is not None:
         return state.by_units
     best = state.presentable
@@ -63,6 +75,10 @@ def finish(state: State, run: Run) -> Fit:
     answer = answer.take(order)
     modes, draws, chains = answer.modes, answer.draws, answer.chains
     weights, result, statuses = answer.weights, answer.challenge, list(answer.statuses)
+    # Tempering and climbs of a challenge have looked for what the search has missed.
+    missing = _missing(state, run) if result is None else 0.0
+    if missing > MAX_MISSING_SHARE:
+        weights = weights.without_errors()
     # A search that its share of a limit ended is no fit that stopped: it has a status of its own.
     complete = not any(step.due(state, run.settings) for step in STEPS if step.share == 1.0)
     statuses += run.statuses(float(np.max(weights.weight_se)), complete=complete)
@@ -77,6 +93,8 @@ def finish(state: State, run: Run) -> Fit:
         statuses += state.screening.statuses
     if not state.search.settled and not any(s.code == "unfinished" for s in statuses):
         statuses.append(_unsettled_status(state.search.counts.starts))
+    if missing > MAX_MISSING_SHARE:
+        statuses = missing_statuses(statuses, missing)
     if state.gradient_dropped:
         statuses.append(dropped_gradient_status())
     if state.symmetry_broken:
@@ -111,6 +129,15 @@ def finish(state: State, run: Run) -> Fit:
     )
 
 
+def _missing(state: State, run: Run) -> float:
+    """Return the share of the starts whose modes the search may have missed (`missing_share`)."""
+    search = state.search
+    if not len(search.optima):
+        return 0.0
+    found = modes_of(run.density, search, run.settings.modes)
+    return missing_share(search, found, state.screening)
+
+
 def _orbits(answer: Answer) -> Orbits | None:
     """Return the orbits of the regions; None where the density is not folded."""
     if (cells := answer.cells) is None:
@@ -124,5 +151,5 @@ def _unsettled_status(n_starts: int) -> Status:
         "search",
         f"the search for modes ended after {counted(n_starts, 'start')}: its share "
         "of a limit was used up.",
-        "Modes may be missing: raise the limit.",
+        f"Modes may be missing. {RAISE_LIMIT}",
     )

@@ -10,7 +10,7 @@ import numpy as np
 from pymc_multimodal.moves.local import MoveState
 from pymc_multimodal.regions import PermutedPartition
 from pymc_multimodal.search import triangular
-from pymc_multimodal.status import Status, SymmetryBroken, counted
+from pymc_multimodal.status import RAISE_LIMIT, Status, SymmetryBroken, counted
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.errors import same_density
 from pymc_multimodal.target.target import Target
@@ -308,7 +308,7 @@ def symmetry_status(orbits: Orbits) -> Status:
         f"the density is symmetric under a group of {n} elements ({what}): "
         f"{counted(len(orbits.modes), 'fitted region', ('stands', 'stand'))} for "
         f"{counted(total, 'mode')}.",
-        "relabel(idata) orders the components; symmetry=False does without.",
+        "relabel(idata) orders the components; symmetry=False fits every mode by itself.",
         level="info",
     )
 
@@ -320,7 +320,7 @@ def broken_status() -> Status:
         "fit",
         "a point was met whose image under the symmetry has another log density: everything was "
         "fitted again without symmetry.",
-        "symmetry=False spares the first fit.",
+        "symmetry=False avoids the first of the two fits.",
         level="info",
     )
 
@@ -332,6 +332,6 @@ def unsought_status() -> Status:
         "fit",
         "a limit was reached before a symmetry was looked for: copies of a mode count one by one, "
         "and some may be missing.",
-        "Raise the limit.",
+        RAISE_LIMIT,
         level="info",
     )

@@ -21,7 +21,6 @@ from pymc_multimodal.fit.steps import STEPS, FindModes, Step
 from pymc_multimodal.fit.structured import refuse_units, structured_fit
 from pymc_multimodal.search import begin_search
 from pymc_multimodal.status import GradientMisleads, LimitReached, SymmetryBroken
-from pymc_multimodal.target.watchdog import ended_at
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
@@ -32,10 +31,6 @@ __all__ = ["fit_density"]
 
 Save: TypeAlias = "Callable[[Run, State | None], None]"
 """Keeps the newest state."""
-
-# Seconds after a limit in seconds at which a step that evaluates nothing is ended; evaluations are
-# ended earlier (`target.limits.GRACE_SECONDS`). Conventional: limits are kept within two seconds.
-GRACE_SECONDS = 1.5
 
 
 def fit_density(
@@ -185,9 +180,9 @@ def next_step(state: State, run: Run) -> Step | None:
 def run_step(step: Step, state: State, run: Run) -> State:
     """Run one step. A limit ends it by `LimitReached`, wherever it is."""
     run.report(step.name, step.describe(state, run.settings))
-    refuse, until = not step.needed(state), run.deadline + GRACE_SECONDS
+    refuse = not step.needed(state)
     with run.recorded(step.name), run.limits(step.share_of(state), refuse=refuse):
-        with ended_at(until, f"The step {step.name!r}", LimitReached):
+        with run.ended(f"The step {step.name!r}"):
             return step(state, run)
 
 

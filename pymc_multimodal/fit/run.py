@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +13,17 @@ from zlib import crc32
 
 import numpy as np
 
-from pymc_multimodal.status import EvaluationHung, Status, first_line
+from pymc_multimodal.fit.images import cells_of
+from pymc_multimodal.status import EvaluationHung, LimitReached, Status, first_line
 from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.limits import Limits
 from pymc_multimodal.target.run_log import RunLog, raised_again
+from pymc_multimodal.target.watchdog import ended_at
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.settings import FitConfig
+    from pymc_multimodal.search import Modes, OptimumSet
+    from pymc_multimodal.target.cells import Cells
     from pymc_multimodal.target.density import Density
 
 __all__ = ["Entry", "Report", "Run", "RunRecord"]
@@ -30,6 +35,11 @@ _log = logging.getLogger("pymc.multimodal")
 # A standard error is itself uncertain by some per cent: an excess of a tenth is not reported.
 # Conventional.
 PRECISE_ENOUGH = 1.1
+# Seconds after a limit in seconds at which work that evaluates nothing is ended; evaluations are
+# ended earlier (`target.limits.GRACE_SECONDS`). Conventional: limits are kept within two seconds.
+GRACE_SECONDS = 1.5
+# Sets of modes whose cells are remembered. Conventional: all modes, and those of some mass.
+REMEMBERED_CELLS = 2
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ class Run:
         self._first_values = density.n_values
         self._first_seconds = density.seconds, density.value_seconds
         self._began = time.monotonic()
+        self._cells: dict[tuple[bytes, ...], Cells | None] = {}
         density.hung = None
         density.log = RunLog()
 
@@ -210,6 +221,20 @@ class Run:
         ):
             yield
 
+    @contextmanager
+    def ended(self, what: str, grace: float = GRACE_SECONDS) -> Iterator[None]:
+        """End work that evaluates nothing by `LimitReached` after a limit in seconds.
+
+        Parameters
+        ----------
+        what : str
+            What is done in the context; it is part of a message in the log.
+        grace : float
+            Seconds after the limit.
+        """
+        with ended_at(self.deadline + grace, what, LimitReached):
+            yield
+
     def stop_if_refused(self, share: float) -> None:
         """Close the run if evaluations were refused before a share of a limit was used up.
 
@@ -221,6 +246,28 @@ class Run:
         """Close the run: the user has interrupted for the first time."""
         self.interrupted = True
         _log.warning("Interrupted: the fit ends with what has been found so far.")
+
+    def cells(self, optima: OptimumSet, modes: Modes) -> Cells | None:
+        """Return the cells of a symmetry (`cells_of`); the newest ones are remembered.
+
+        The cells of hundreds of modes take seconds: a result that is made at a limit does not make
+        those again that a step has made before.
+
+        Parameters
+        ----------
+        optima : OptimumSet
+        modes : Modes
+            One mode of each orbit.
+        """
+        if optima.symmetry is None or not len(optima):
+            return None
+        fixing = optima.fixing_modes(modes.locations)
+        arrays = optima.symmetry.elements, modes.locations, modes.scale, *fixing
+        key = tuple(hashlib.sha256(a.tobytes()).digest() for a in arrays)
+        if key not in self._cells:
+            self._cells = dict(list(self._cells.items())[1 - REMEMBERED_CELLS :])
+            self._cells[key] = cells_of(optima, modes)
+        return self._cells[key]
 
     # ------------------------------------------------------------ randomness
 
@@ -345,9 +392,12 @@ class Run:
             error = "standard errors of weights are not known"
         error += f", and target_se={target_se} was asked for"
         if complete:
+            remedy = "Raise LocalSampling.max_draws, or target_se."
+            if np.isnan(largest_se):
+                remedy = "Another warning says why, and what to do."
             return [
                 Status("precision", "fit", f"the precision asked for was not reached: {error}.",
-                       "Raise LocalSampling.max_draws, or target_se.")
+                       remedy)
             ]  # fmt: skip
         if self.interrupted:
             return [
@@ -355,7 +405,7 @@ class Run:
                        "A new fit makes the steps that were left out.")
             ]  # fmt: skip
         part = "" if self.share == 1.0 else f" (of which {self.share:.0%} are for the fit)"
-        remedy = "Raise the limit, or target_se."
+        remedy = "Raise the limit (max_evals or max_seconds), or target_se."
         if precise:
             error = "the weights are as precise as asked, but later steps were left out"
             remedy = "Raise the limit to have them, the challenge among them."

@@ -197,7 +197,7 @@ def _status(found: WeightedUnits, of_units: UnitModes) -> Status:
             f". Importance sampling of the hubs: effective size {v.ess:.0%} of "
             f"{counted(len(found.sample), 'draw')}, largest ratio {v.largest:.1f} times the mean"
         )
-    remedy = "structure=False does without the units."
+    remedy = "structure=False fits without the units."
     if v.reasons:
         text += (
             f". It is not precise ({v.reasons[0]}): errors of weights and log evidence are not "
@@ -213,8 +213,8 @@ def _missing_status(found: WeightedUnits) -> list[Status]:
         return []
     n = int((found.missing >= MISSING_SHARE).sum())
     text = (
-        f"wider climbs found explanations that the search had missed in {counted(n, 'unit')}: the "
-        f"largest, in {found.proposals.units.names[worst]}, has a share of "
-        f"{found.missing[worst]:.3f}. Others may be missing."
+        "climbs that began farther out found explanations that the search had missed, in "
+        f"{counted(n, 'unit')}: the largest, in {found.proposals.units.names[worst]}, has a "
+        f"share of {found.missing[worst]:.3f}. Others may be missing."
     )
     return [Status("unit_modes", "structure", text, "Give priors nearer to the posterior.")]

@@ -70,7 +70,7 @@ def _away_status(k: int) -> Status:
         "regions",
         "no draw of this region is near its optimum: between the optimum and the nearest draws "
         "lies a valley. The draws are those of another mode's tail.",
-        "The location does not belong to the weight, and the mode itself may have another "
-        "one: more LocalSampling.explore_moves shape the regions better.",
+        "The weight is that of the tail, and the weight of the mode at this location is not known: "
+        "raise LocalSampling.explore_moves, from which the regions are learned.",
         mode=k,
     )

@@ -8,6 +8,8 @@
 
 from pymc_multimodal.search.batches import begin_search, climb_ends, climb_from, find_modes
 from pymc_multimodal.search.curvature import triangular
+from pymc_multimodal.search.dear import screen_dear
+from pymc_multimodal.search.missing import MAX_MISSING_SHARE, missing_share, missing_statuses
 from pymc_multimodal.search.modes import Modes, highest_point, modes_of
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.screening import Screening, screen
@@ -24,6 +26,7 @@ from pymc_multimodal.search.state import Search
 from pymc_multimodal.search.statuses import dropped_gradient_status
 
 __all__ = [
+    "MAX_MISSING_SHARE",
     "Described",
     "ModeSearch",
     "Modes",
@@ -40,8 +43,11 @@ __all__ = [
     "given_by_array",
     "given_by_name",
     "highest_point",
+    "missing_share",
+    "missing_statuses",
     "modes_of",
     "screen",
+    "screen_dear",
     "start_distribution",
     "triangular",
 ]

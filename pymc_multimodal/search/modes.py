@@ -15,7 +15,7 @@ from pymc_multimodal.search.statuses import (
     step_status,
     upper_share,
 )
-from pymc_multimodal.status import FitError, Status, counted
+from pymc_multimodal.status import RAISE_LIMIT, FitError, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.settings import ModeSearch
@@ -305,7 +305,7 @@ def highest_point(search: Search) -> Modes:
         "search",
         f"no climb from {counted(search.counts.starts, 'start')} had ended in a proper optimum "
         "when the limit of the fit was reached: the only mode is the highest point that is known.",
-        "Raise the limit.",
+        RAISE_LIMIT,
     )
     modes = _single_point(search, *search.highest, (unfinished,))
     # No climb has ended there.

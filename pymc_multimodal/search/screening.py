@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search.state import Search
     from pymc_multimodal.target.density import Density
 
-__all__ = ["Screening", "screen"]
+__all__ = ["Screening", "n_new_modes", "screen"]
 
 # Dimensions up to which values find modes that climbs miss: in 16, none of the measured methods
 # found a mode 0.3 times as wide as the known one.
@@ -190,7 +190,7 @@ def screen(
         seen = replace(further, n_points=seen.n_points, n_climbs=seen.n_climbs + further.n_climbs)
     new, share, width = 0, float("nan"), float("nan")
     if seen.n_points or seen.n_climbs:
-        new = _n_new(density, settings, search, seen.search)
+        new = n_new_modes(density, settings, search, seen.search)
         share = float(upper_share(0, seen.n_points or seen.n_climbs))
     if seen.n_points:
         width = narrowest_width(d, share, settings.stretch)
@@ -217,7 +217,7 @@ class _Seen:
     cut_short: bool = False
 
 
-def _n_new(density: Density, settings: ModeSearch, before: Search, after: Search) -> int:
+def n_new_modes(density: Density, settings: ModeSearch, before: Search, after: Search) -> int:
     """Count the modes that were not known before."""
     if len(after.optima) == len(before.optima):
         return 0

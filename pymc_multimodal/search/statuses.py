@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.status import Status, counted
+from pymc_multimodal.status import RAISE_LIMIT, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.state import Search
@@ -59,7 +59,8 @@ def search_statuses(search: Search, hits: np.ndarray, unseen: float) -> tuple[St
         statuses.append(
             Status("negligible", "search",
                    f"{counted(n_negligible, 'further mode', ('has', 'have'))} negligible mass and "
-                   f"{'was' if n_negligible == 1 else 'were'} left out.", level="info")
+                   f"{'was' if n_negligible == 1 else 'were'} left out.",
+                   "ModeSearch(negligible=...) sets how little mass that is.", level="info")
         )  # fmt: skip
     if counts.runaway:
         statuses.append(
@@ -86,7 +87,7 @@ def _searched(search: Search) -> Status:
     """Say what the search has seen, and what it may have missed."""
     n, seen = int(np.sum(search.start_from_prior & search.start_tells)), seen_basin_mass(search)
     if np.isnan(seen):
-        cause = "no start was drawn from the prior: nothing is said of modes elsewhere."
+        cause = "no start was drawn from the prior, so that nothing is known of modes elsewhere."
     elif seen >= 1.0:
         cause = (
             f"{counted(n, 'climb')} from prior draws ended at an optimum, too few to tell "
@@ -115,16 +116,16 @@ def cut_short_statuses(search: Search) -> list[Status]:
         statuses.append(
             Status("saddles", "search",
                    f"{counted(counts.saddles, 'climb')} ended at a saddle and went no further: "
-                   "each batch leaves a few saddles only.",
-                   "Where the density is rough or has steps, every place looks like a saddle; "
-                   "otherwise raise ModeSearch.starts: modes may be missing.",
+                   "only a few of each batch are continued. Modes may be missing.",
+                   "Raise ModeSearch.starts. Where the density is rough or has steps, every place "
+                   "looks like a saddle: write a smooth density.",
                    level="warning" if counts.saddles > MAX_SADDLE_SHARE * counts.starts else "info")
         )  # fmt: skip
     if counts.unfinished:
         statuses.append(
             Status("unfinished", "search",
                    f"a limit of the fit cut off {counts.unfinished} of "
-                   f"{counted(counts.starts, 'climb')}: modes may be missing.", "Raise the limit.")
+                   f"{counted(counts.starts, 'climb')}: modes may be missing.", RAISE_LIMIT)
         )  # fmt: skip
     return statuses
 

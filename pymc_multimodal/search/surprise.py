@@ -73,16 +73,23 @@ class KnownModes:
 
     def nearest(self, density: Density, x: np.ndarray) -> np.ndarray:
         """Return the mode whose normal approximation is highest at each point, shape (n,)."""
-        label = np.zeros(len(x), dtype=int)
         if len(self.locations) == 1:
-            return label
-        highest = np.full(len(x), -np.inf)
+            return np.zeros(len(x), dtype=int)
+        return self._highest(density, x)[0]
+
+    def height(self, density: Density, x: np.ndarray) -> np.ndarray:
+        """Return the log density that the highest normal approximation predicts, shape (n,)."""
+        return self._highest(density, x)[1]
+
+    def _highest(self, density: Density, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the highest normal approximation at each point, and its log density there."""
+        label, highest = np.zeros(len(x), dtype=int), np.full(len(x), -np.inf)
         for k, log_peak in enumerate(self.log_peak):
             z = self.standardised(density, x, k)
             height = log_peak - 0.5 * np.einsum("ni,ni->n", z, z)
             higher = height > highest
             label[higher], highest[higher] = k, height[higher]
-        return label
+        return label, highest
 
 
 @dataclass(frozen=True)

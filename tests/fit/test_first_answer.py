@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from densities import Banana, Mixture, two_modes
+from densities import Banana, Mixture, WideNormal, two_modes
 
 from pymc_multimodal import kernel
 from pymc_multimodal.fit import FitConfig, fit_density
@@ -123,3 +123,23 @@ def test_at_a_limit_a_sample_that_is_not_precise_has_no_errors():
     assert "errors are not known" in status.cause
     # The estimate itself is given.
     assert abs(fit.weights.total) < 1.0
+
+
+def test_errors_are_unknown_where_a_limit_left_modes_unseen():
+    """The errors of three weights were stated, and a mode of weight 0.3 was missing."""
+    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
+    target = Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
+
+    def fit_of(max_evals):
+        density = target.density(prior=WideNormal(6, 3.0))
+        return fit_density(density, FitConfig(random_seed=0, max_evals=max_evals))
+
+    short, long = fit_of(1_500), fit_of(20_000)
+    assert len(np.unique(target.component(short.modes.locations))) == 3
+    for unknown in (short.weights.weight_se, short.weights.log_evidence_se, short.weights.total_se):
+        assert np.isnan(unknown).all()
+    [unfinished] = [s for s in short.statuses if s.code == "unfinished"]
+    assert "the errors of the weights and of the log evidence are not known" in unfinished.cause
+    assert "unfinished" not in codes(long)
+    right = target.weights[target.component(long.modes.locations)]
+    assert (np.abs(long.weights.weight - right) < 4 * long.weights.weight_se).all()

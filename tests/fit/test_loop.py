@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from densities import Mixture, two_modes
@@ -10,7 +12,8 @@ from pymc_multimodal.fit import STEPS, FitConfig, fit_density
 from pymc_multimodal.fit.loop import next_step, run_step
 from pymc_multimodal.fit.run import Run
 from pymc_multimodal.fit.state import State
-from pymc_multimodal.search import begin_search
+from pymc_multimodal.search import begin_search, modes_of
+from pymc_multimodal.status import LimitReached
 
 TARGET = two_modes(dim=2, distance=8.0, weights=(0.3, 0.7), log_z=1.3)
 QUICK = {"target_se": 0.05, "challenge": False}
@@ -42,7 +45,7 @@ def test_every_step_is_made_and_none_is_due_at_the_end():
     # Normal modes need no more draws than the first ones, and have no symmetry here.
     assert {step.name for step in STEPS} - made <= {
         "chains", "confirm symmetry", "refine", "begin again", "approximate", "weigh",
-        "approximate again", "approximate regions", "emulate", "units",
+        "approximate again", "approximate regions", "emulate", "units", "screen by values",
     }  # fmt: skip
     assert [entry.step for entry in run.journal] == [s.name for s, _ in found[1:]]
     assert sum(entry.evals for entry in run.journal) == run.evals
@@ -70,6 +73,39 @@ def test_a_state_is_never_changed_by_a_step():
             np.testing.assert_array_equal(again.weights.weight, after.weights.weight)
         if after.chains is not None:
             np.testing.assert_array_equal(again.chains.state.x, after.chains.state.x)
+
+
+def test_cells_of_the_same_modes_are_made_once():
+    """Those of hundreds of modes take seconds, which a limit does not leave for the result."""
+    means = np.array([[4.0, 1.0], [-4.0, -1.0], [1.0, -5.0], [-1.0, 5.0]])
+    target = Mixture(means, [0.3 * np.eye(2)] * 4, [0.1, 0.1, 0.4, 0.4])
+    settings = FitConfig()
+    run = Run(target.density(), settings, silent)
+    state = State.begun(begin_search(run.density, settings.modes, True, np.random.default_rng(0)))
+    while next_step(state, run).name == "search":
+        state = run_step(next_step(state, run), state, run)
+    optima, modes = state.search.optima, modes_of(run.density, state.search, settings.modes)
+    first = run.cells(optima, modes)
+    np.testing.assert_array_equal(first.images, [2, 2])
+    assert run.cells(optima, modes) is first
+    one = modes.take(np.array([1, 0]))
+    assert run.cells(optima, one) is not first
+    assert run.cells(optima, modes) is first
+
+
+def test_work_that_evaluates_nothing_is_ended_at_a_limit_in_seconds():
+    run, began = Run(TARGET.density(), FitConfig(max_seconds=0.3), silent), time.monotonic()
+
+    def work():
+        with run.ended("The integration", 0.0):
+            while time.monotonic() < began + 60:
+                pass
+
+    with pytest.raises(LimitReached):
+        work()
+    assert 0.3 <= time.monotonic() - began < 30
+    with Run(TARGET.density(), FitConfig(), silent).ended("The integration"):
+        pass
 
 
 def test_streams_are_named_by_step_and_by_how_often_it_was_made():

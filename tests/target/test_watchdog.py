@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -151,3 +153,33 @@ def test_a_call_inside_of_a_context_has_its_own_time():
         assert 0.2 <= seconds_of(sleep) < SOON
     with ended_at(float("inf"), "The step", LimitReached):
         pass
+
+
+PROFILED = """
+import cProfile, time
+from pymc_multimodal.target.watchdog import Expired, ended_at
+
+def spin():
+    while True:
+        pass
+
+def one():
+    return 1
+
+try:
+    with ended_at(time.monotonic() + 0.1, "The step", Expired):
+        spin()
+except Expired:
+    pass
+profile = cProfile.Profile()
+profile.enable()
+print(sum(one() for i in range(1000)))
+profile.disable()
+"""
+
+
+def test_profilers_run_after_a_call_was_ended():
+    # CPython 3.11 did not go on: an exception that is taken back by NULL stays announced.
+    script = [sys.executable, "-c", PROFILED]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "1000\n"

@@ -15,7 +15,7 @@ from pymc_multimodal.fit.steps.approximation import (
 from pymc_multimodal.fit.steps.base import Step
 from pymc_multimodal.fit.steps.challenge import BeginAgain, ChallengeFit
 from pymc_multimodal.fit.steps.draws import ChooseKernel, LearnGenerator
-from pymc_multimodal.fit.steps.emulation import EmulateDensity
+from pymc_multimodal.fit.steps.emulation import EmulateDensity, ScreenDear
 from pymc_multimodal.fit.steps.modes import Divide, Explore, FindModes
 from pymc_multimodal.fit.steps.sampling import (
     ApproximateRegions,
@@ -32,6 +32,7 @@ __all__ = ["STEPS", "Step"]
 
 STEPS: tuple[Step, ...] = (
     FindModes(),
+    ScreenDear(),
     EmulateDensity(),
     Approximate(),
     Screen(),

@@ -19,7 +19,6 @@ from pymc_multimodal.approximation import (
     region_draws,
     region_weights,
 )
-from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import new_modes_of_mass, without_negligible
@@ -102,7 +101,7 @@ class Approximate(Step):
         Returns the approximation, and the search with new modes, if climbs have led to any.
         """
         assert isinstance(run.settings.first_answer, FirstAnswer)
-        target = Target(run.density, cells_of(search.optima, modes))
+        target = Target(run.density, run.cells(search.optima, modes))
         settings, target_se = run.settings.first_answer, run.settings.target_se
         left_out = LeftOut.of(search.optima)
         found = first_round(target, modes, search.distribution, settings, target_se, rng, left_out)
@@ -147,7 +146,7 @@ class CompareWithChains(NeededStep):
         assert isinstance(run.settings.first_answer, FirstAnswer)
         exploration, found = known(state.exploration), known(state.approximation)
         modes, pilot = exploration.modes, exploration.pilot
-        target = Target(run.density, cells_of(state.search.optima, modes))
+        target = Target(run.density, run.cells(state.search.optima, modes))
         late, logp = _late(pilot.draws), _late(pilot.logp[..., None])[..., 0]
         k, _, d = late.shape
         x, logp = late.reshape(-1, d), logp.ravel()

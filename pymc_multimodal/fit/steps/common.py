@@ -12,7 +12,6 @@ from pymc_multimodal.approximation import (
     LeftOut,
     negligible_modes,
 )
-from pymc_multimodal.fit.images import cells_of
 from pymc_multimodal.fit.state import known
 from pymc_multimodal.regions import RegionSampler
 from pymc_multimodal.search import modes_of
@@ -60,7 +59,7 @@ def without_negligible(
     if DRAWS_OF_MODE * len(modes) > ROOM_SHARE * run.density.room():
         return search
     optima = search.optima
-    target = Target(run.density, cells_of(optima, modes))
+    target = Target(run.density, run.cells(optima, modes))
     starts, target_se = search.distribution, run.settings.target_se
     small = negligible_modes(target, modes, starts, asked, target_se, rng, LeftOut.of(optima))
     return replace(search, optima=optima.leaving_out(modes.optimum_ids[small[modes.optimum_modes]]))

@@ -15,7 +15,7 @@ from pymc_multimodal.proposals.elliptical import EllipticalMixture
 from pymc_multimodal.proposals.published.labels import MapError
 from pymc_multimodal.proposals.published.recipe import GaussianProposals, learn_map
 from pymc_multimodal.proposals.published.settings import PublishedSettings
-from pymc_multimodal.status import Status, first_line
+from pymc_multimodal.status import RAISE_LIMIT, Status, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +128,7 @@ class PublishedHybrid(PublishedSettings):
             assert isinstance(proposal, EllipticalMixture)
             try:
                 if density is not None and density.exhausted():
-                    raise MapError("a limit of the fit was reached.", "Raise the limit.")
+                    raise MapError("a limit of the fit was reached.", RAISE_LIMIT)
                 with threadpool_limits(1, user_api="blas"):
                     maps.append(learn_map(local.x[k], proposal, self, stream))
             except (ImportError, RuntimeError, ValueError, MemoryError) as error:
