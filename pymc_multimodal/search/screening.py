@@ -33,8 +33,8 @@ __all__ = ["Screening", "screen"]
 
 # Share of the seconds that the points may take in more than 12 dimensions. There few basins grow
 # with the number of points: what is found is found by thousands. Measured: 2^13 points enter the
-# basin of a Student-t mode in 50 dimensions, a tenth as wide as the known one, 40 times; in 16, none
-# of the measured methods found a normal mode 0.3 times as wide as the known one.
+# basin of a Student-t mode in 50 dimensions, a tenth as wide as the known one, 40 times; in 16
+# dimensions none of the measured methods found a normal mode 0.3 times as wide as the known one.
 MANY_DIMENSIONS_SHARE = 0.25
 # Fewest and most points of a screening whose number is chosen by time. Conventional: with fewer, a
 # basin that is entered has been entered by climbs; more take longer than two seconds.

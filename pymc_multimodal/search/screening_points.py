@@ -37,8 +37,9 @@ POOL = 2048
 LEAST_FACTOR, MOST_FACTOR = 0.5, 8.0
 # The pair of normals by which a share of the points is told as a width: standard deviation of the
 # prior, and distance of the two, in standard deviations of the wider, up to 12 dimensions. Both are
-# those of examples/benchmarks/screening.py. Beyond, the distance grows as the root of the dimension,
-# as that of draws from their mean does: otherwise the narrow one is higher even at the wide one.
+# those of examples/benchmarks/screening.py. Beyond, the distance grows as the root of the
+# dimension, as that of draws from their mean does: otherwise the narrow one is higher even at the
+# wide one.
 PRIOR_SD, APART = 5.0, 6.0
 # Nodes of the integrals over factors, and bisections of the width. Conventional: four digits.
 NODES, BISECTIONS = 64, 40
