@@ -21,6 +21,7 @@ from pymc_multimodal.approximation.rounds import (
     approximate,
     approximate_again,
     approximate_further,
+    approximate_met,
     approximate_regions,
     first_round,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "approximate",
     "approximate_again",
     "approximate_further",
+    "approximate_met",
     "approximate_regions",
     "error_factor",
     "evidence_bounds",

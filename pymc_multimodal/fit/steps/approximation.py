@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +14,14 @@ from pymc_multimodal.approximation import (
     LeftOut,
     approximate_again,
     approximate_further,
+    approximate_met,
     first_mixture,
     first_round,
     region_draws,
     region_weights,
 )
 from pymc_multimodal.fit.images import cells_of
-from pymc_multimodal.fit.state import known, matching_modes
+from pymc_multimodal.fit.state import Exploration, known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import new_modes_of_mass, without_negligible
 from pymc_multimodal.regions import prolonged
@@ -169,20 +170,68 @@ class CompareWithChains(NeededStep):
                 )
                 found = before.met(target, x, logp, left_out)
         if before.verdict.precise and not found.verdict.precise:
-            # In many dimensions chains need longer than this to come down from a place of next to
-            # no mass: what holds part of the posterior holds chains that go on as well.
-            with suppress(LimitReached), run.density.limited():
-                pilot = prolonged(target, pilot, run.settings.local, run.rng(self.name))
-                late, logs = _late(pilot.draws), _late(pilot.logp[..., None])[..., 0]
-                x, logp = late.reshape(-1, d), logs.ravel()
-                found = before.met(target, x, logp, left_out)
-                exploration = replace(exploration, pilot=pilot)
+            refuted = _Refuted(before, found, exploration)
+            # Continuing the chains of many modes costs more than samples do.
+            many = k > FEW_MODES
+            for again in (_with_parts, _with_longer_chains) if many else (
+                _with_longer_chains, _with_parts
+            ):  # fmt: skip
+                # Near a limit the answer stays refuted.
+                with suppress(LimitReached), run.density.limited():
+                    refuted = again(refuted, target, left_out, run)
+                if refuted.found.verdict.precise:
+                    break
+            found, exploration = refuted.found, refuted.exploration
         return replace(
             state,
             exploration=exploration,
             approximation=found,
             compared=True,
         )
+
+
+@dataclass(frozen=True)
+class _Refuted:
+    """A precise answer, what chains have made of it, and these chains."""
+
+    before: Approximation
+    found: Approximation
+    exploration: Exploration
+
+    def met(self, target: Target, left_out: LeftOut) -> _Refuted:
+        """Compare the answer with the chains."""
+        return replace(self, found=self.before.met(target, *self.draws(), left_out))
+
+    def draws(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the late draws of all chains, shape (n, d), and their log densities."""
+        pilot = self.exploration.pilot
+        late, logp = _late(pilot.draws), _late(pilot.logp[..., None])
+        return late.reshape(-1, late.shape[-1]), logp.ravel()
+
+
+def _with_longer_chains(refuted: _Refuted, target: Target, left_out: LeftOut, run: Run) -> _Refuted:
+    """Continue the chains, and compare again.
+
+    In many dimensions chains need longer to come down from a place of next to no mass: what holds
+    part of the posterior holds chains that go on as well.
+    """
+    exploration, rng = refuted.exploration, run.rng("approximate again")
+    pilot = prolonged(target, exploration.pilot, run.settings.local, rng)
+    refuted = replace(refuted, exploration=replace(exploration, pilot=pilot))
+    return refuted.met(target, left_out)
+
+
+def _with_parts(refuted: _Refuted, target: Target, left_out: LeftOut, run: Run) -> _Refuted:
+    """Approximate again with parts where the chains are too heavy, and compare again."""
+    settings, rng = run.settings.first_answer, run.rng("approximate again")
+    assert isinstance(settings, FirstAnswer)
+    target_se = run.settings.target_se
+    found = approximate_met(
+        refuted.before, target, *refuted.draws(), settings, target_se, rng
+    )
+    if not found.verdict.precise:
+        return refuted
+    return replace(refuted, before=found).met(target, left_out)
 
 
 def _late(draws: np.ndarray) -> np.ndarray:
