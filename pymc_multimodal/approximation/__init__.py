@@ -15,7 +15,11 @@ from pymc_multimodal.approximation.mixture import (
     region_mixture,
     wide_density,
 )
-from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
+from pymc_multimodal.approximation.negligible import (
+    DRAWS_OF_MODE,
+    negligible_in_sample,
+    negligible_modes,
+)
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
     approximate,
@@ -59,6 +63,7 @@ __all__ = [
     "first_round",
     "judge",
     "mode_of_draws",
+    "negligible_in_sample",
     "negligible_modes",
     "region_draws",
     "region_mixture",
