@@ -57,8 +57,8 @@ GROWTH, MAX_DRAWS = 1.25, 15_000
 # this factor, or this part of a sample: its parts then describe the modes, and fewer and fewer
 # draws are too heavy. Measured: examples/benchmarks/hard_kinds.py
 PATIENCE, MIN_PROGRESS, NEARLY_PRECISE = 3, 1.1, 0.6
-# Rounds at most with parts where chains have met what a precise sample had not. Conventional: two to
-# learn what these parts weigh, and one to judge.
+# Rounds at most with parts where chains have met what a precise sample had not. Conventional: two
+# to learn what these parts weigh, and one to judge.
 MET_ROUNDS = 3
 # Rounds at most with densities of the chains inside of the regions. Conventional: half of all.
 REGION_ROUNDS = 8

@@ -163,9 +163,7 @@ def test_a_region_without_a_draw_is_represented_by_its_centre(rng):
 @pytest.mark.parametrize(("mass", "sd"), [(1e-5, 0.002), (0.3, 0.1)])
 def test_what_chains_have_met_is_weighed_by_draws_of_a_part_there(mass, sd, rng):
     """A place that no mode describes refutes a sample; it may hold next to nothing, or much."""
-    target = Mixture(
-        [[-4.0, 0.0], [4.0, 3.0]], [np.eye(2), sd**2 * np.eye(2)], [1.0 - mass, mass]
-    )
+    target = Mixture([[-4.0, 0.0], [4.0, 3.0]], [np.eye(2), sd**2 * np.eye(2)], [1.0 - mass, mass])
     density, settings = target.density(), ModeSearch(starts=target.means[:1])
     search = settled_search(density, settings, rng)
     modes = modes_of(density, search, settings)

@@ -51,8 +51,8 @@ MAX_MODES = 4096
 MAX_CLIMBS, MAX_FURTHER_CLIMBS = 16, 3
 # Modes from which on those of next to no mass are left out first. Conventional.
 FEW_MODES = 16
-# Share of the modes that a sample shows to hold next to no mass from which on they are left out, and
-# the others approximated anew: chains from each mode cost 2,000 evaluations, draws of it a few
+# Share of the modes that a sample shows to hold next to no mass from which on they are left out,
+# and the others approximated anew: chains from each mode cost 2,000 evaluations, draws of it a few
 # hundred. Conventional: half.
 MANY_NEGLIGIBLE = 0.5
 
@@ -194,11 +194,9 @@ class CompareWithChains(NeededStep):
                 found = before.met(target, x, logp, left_out)
         if before.verdict.precise and not found.verdict.precise:
             refuted = _Refuted(before, found, exploration)
+            remedies = [_with_longer_chains, _with_parts]
             # Continuing the chains of many modes costs more than samples do.
-            many = k > FEW_MODES
-            for again in (_with_parts, _with_longer_chains) if many else (
-                _with_longer_chains, _with_parts
-            ):  # fmt: skip
+            for again in remedies[::-1] if k > FEW_MODES else remedies:
                 # Near a limit the answer stays refuted.
                 with suppress(LimitReached), run.density.limited():
                     refuted = again(refuted, target, left_out, run)
@@ -249,9 +247,7 @@ def _with_parts(refuted: _Refuted, target: Target, left_out: LeftOut, run: Run) 
     settings, rng = run.settings.first_answer, run.rng("approximate again")
     assert isinstance(settings, FirstAnswer)
     target_se = run.settings.target_se
-    found = approximate_met(
-        refuted.before, target, *refuted.draws(), settings, target_se, rng
-    )
+    found = approximate_met(refuted.before, target, *refuted.draws(), settings, target_se, rng)
     if not found.verdict.precise:
         return refuted
     return replace(refuted, before=found).met(target, left_out)
