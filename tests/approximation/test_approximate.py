@@ -179,6 +179,10 @@ def test_what_chains_have_met_is_weighed_by_draws_of_a_part_there(mass, sd, rng)
     again = approximate_met(found, whole, x, logp, asked, 0.01, rng)
     assert again.verdict.precise
     assert again.met(whole, x, logp).verdict.precise
+    if mass < 0.1:
+        assert again.adds_next_to_nothing(found, 0.01)
+        # Relative to an error that is asked for and smaller than that, it is not.
+        assert not again.adds_next_to_nothing(found, 1e-5)
     weights = again.weights
     assert abs(weights.total) < 4 * weights.total_se
     assert weights.total_se < 0.02

@@ -243,12 +243,15 @@ def _with_longer_chains(refuted: _Refuted, target: Target, left_out: LeftOut, ru
 
 
 def _with_parts(refuted: _Refuted, target: Target, left_out: LeftOut, run: Run) -> _Refuted:
-    """Approximate again with parts where the chains are too heavy, and compare again."""
+    """Approximate again with parts where the chains are too heavy, and compare again.
+
+    The answer stays refuted where these places hold more than next to nothing.
+    """
     settings, rng = run.settings.first_answer, run.rng("approximate again")
     assert isinstance(settings, FirstAnswer)
     target_se = run.settings.target_se
     found = approximate_met(refuted.before, target, *refuted.draws(), settings, target_se, rng)
-    if not found.verdict.precise:
+    if not (found.verdict.precise and found.adds_next_to_nothing(refuted.before, target_se)):
         return refuted
     return replace(refuted, before=found).met(target, left_out)
 
