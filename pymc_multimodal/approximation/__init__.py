@@ -15,12 +15,17 @@ from pymc_multimodal.approximation.mixture import (
     region_mixture,
     wide_density,
 )
-from pymc_multimodal.approximation.negligible import DRAWS_OF_MODE, negligible_modes
+from pymc_multimodal.approximation.negligible import (
+    DRAWS_OF_MODE,
+    negligible_in_sample,
+    negligible_modes,
+)
 from pymc_multimodal.approximation.rounds import (
     MAX_GROWTH,
     approximate,
     approximate_again,
     approximate_further,
+    approximate_met,
     approximate_regions,
     first_round,
 )
@@ -50,6 +55,7 @@ __all__ = [
     "approximate",
     "approximate_again",
     "approximate_further",
+    "approximate_met",
     "approximate_regions",
     "error_factor",
     "evidence_bounds",
@@ -57,6 +63,7 @@ __all__ = [
     "first_round",
     "judge",
     "mode_of_draws",
+    "negligible_in_sample",
     "negligible_modes",
     "region_draws",
     "region_mixture",

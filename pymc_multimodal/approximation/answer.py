@@ -36,6 +36,9 @@ SURPLUS = 1.15
 # Log ratio of a draw of the chains above the largest of the sample that forbids an exit: it is
 # 7 times as large. Measured: examples/benchmarks/exits.py
 MAX_EXCESS = 2.0
+# Part of the error asked for that places which an answer did not describe may hold, times the
+# largest weight, and standard errors that are added. Conventional: as for modes that are left out.
+NEGLIGIBLE, NEGLIGIBLE_ERRORS = 0.3, 3.0
 # Perplexity of a sample from which on its mixture describes most of the target. Measured:
 # examples/benchmarks/hard_kinds.py
 PROMISING = 0.45
@@ -161,6 +164,27 @@ class Approximation:
         reason = f"chains met a log ratio {excess:.1f} above the largest of the sample"
         reasons = (*self.verdict.reasons, reason)
         return replace(self, verdict=replace(self.verdict, reasons=reasons))
+
+    def adds_next_to_nothing(self, before: Approximation, target_se: float) -> bool:
+        """Whether places that an earlier answer did not describe hold next to no mass.
+
+        Those are the draws whose log ratio to the earlier mixture is as far above the largest of
+        its sample as forbids an exit. Their mass, with three standard errors, is to be below 0.3 of
+        the error asked for, times the largest weight: of a place of more, parts that were added
+        at a few points may describe a part only.
+
+        Parameters
+        ----------
+        before : Approximation
+        target_se : float
+        """
+        rows = np.flatnonzero(np.isfinite(self.sample.logp))
+        ratio = self.sample.logp[rows] - before.mixture.log_density(self.sample.x[rows])
+        group = np.full(len(self.sample), -1)
+        group[rows[ratio > before.sample.shift + MAX_EXCESS]] = 0
+        share, se = mode_errors(self.sample, group, 1)
+        limit = NEGLIGIBLE * target_se * float(self.weights.weight.max())
+        return bool(share[0] + NEGLIGIBLE_ERRORS * se[0] < limit)
 
     def enlarged(
         self,

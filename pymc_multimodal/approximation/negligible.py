@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes, StartDistribution
     from pymc_multimodal.target.target import Target
 
-__all__ = ["DRAWS_OF_MODE", "negligible_modes"]
+__all__ = ["DRAWS_OF_MODE", "negligible_in_sample", "negligible_modes"]
 
 # Part of the error asked for, in units of the largest mode's mass, that modes which are left out
 # hold together, with three standard errors. Conventional: it adds a twentieth to an error. Of many
@@ -73,7 +73,30 @@ def negligible_modes(
     counts = np.full(k + 1, DRAWS_OF_MODE)
     mixture = ModeMixture(mixture.densities, counts / counts.sum())
     sample = draw_sample(target, mixture, counts, rng)
-    mode = mode_of_draws(mixture, sample)
+    return negligible_in_sample(mixture, sample, asked, target_se)
+
+
+def negligible_in_sample(
+    mixture: ModeMixture, sample: WeightedSample, asked: np.ndarray, target_se: float
+) -> np.ndarray:
+    """Tell which modes hold next to no mass, by a sample that has been drawn.
+
+    Parameters
+    ----------
+    mixture : ModeMixture
+        Of K modes.
+    sample : WeightedSample
+        Drawn from it.
+    asked : array of bool, shape (K,)
+        Modes of which that is asked.
+    target_se : float
+        Standard error asked for of every weight.
+
+    Returns
+    -------
+    array of bool, shape (K,)
+    """
+    k, mode = mixture.n_modes, mode_of_draws(mixture, sample)
     share, se = mode_errors(sample, mode, k)
     most = share + ERRORS * se
     rows = np.flatnonzero(asked)

@@ -19,7 +19,7 @@ from pymc_multimodal.target.circle import unroll
 if TYPE_CHECKING:
     from pymc_multimodal.approximation.sample import WeightedSample
 
-__all__ = ["patched"]
+__all__ = ["patched", "patched_at"]
 
 # Ratio, relative to the mean, from which on a draw gets a part: half of the limit from which on a
 # tail index is asked for. Conventional.
@@ -61,9 +61,35 @@ def patched(q: ModeMixture, pool: WeightedSample) -> ModeMixture:
     rows = np.flatnonzero(pool.ratio > 0)
     if len(rows) < NEAR_DRAWS:
         return q
-    x, weight = pool.x[rows], pool.ratio[rows] / pool.ratio.sum()
+    weight = pool.ratio[rows] / pool.ratio.sum()
+    return _patched(q, pool.x[rows], pool.logp[rows] - pool.log_evidence, weight)
+
+
+def patched_at(q: ModeMixture, x: np.ndarray, log_p: np.ndarray) -> ModeMixture:
+    """Add parts where points have large ratios, which say nothing of the mass there.
+
+    Each part has the least share.
+
+    Parameters
+    ----------
+    q : ModeMixture
+    x : array of shape (n, d)
+        Such as draws of chains.
+    log_p : array of shape (n,)
+        Log density of the posterior at them, normalised.
+
+    Returns
+    -------
+    ModeMixture
+    """
+    rows = np.flatnonzero(np.isfinite(log_p))
+    if len(rows) < NEAR_DRAWS:
+        return q
+    return _patched(q, x[rows], log_p[rows], np.zeros(len(rows)))
+
+
+def _patched(q: ModeMixture, x: np.ndarray, log_p: np.ndarray, weight: np.ndarray) -> ModeMixture:
     log_q = q.log_density(x)
-    log_p = pool.logp[rows] - pool.log_evidence
     patches: list[_Patch] = []
     for _ in range(MAX_PATCHES):
         ratio = log_p - log_q
@@ -89,7 +115,8 @@ def _patch(
     squared = np.einsum("in,in->n", z, z)
     n = min(NEAR_DRAWS + NEAR_PER_DIMENSION * d, len(x))
     near = np.argpartition(squared, n - 1)[:n]
-    own = weight[near] / weight[near].sum()
+    own = weight[near] / max(weight[near].sum(), 1e-300)
+    own[:] = own if own.any() else 1.0 / n
     # Half of the weight is spread evenly: one draw may hold nearly all of the other half.
     own = 0.5 * (own + 1.0 / n)
     spread = (step[near] * own[:, None]).T @ step[near] + FLOOR * base @ base.T

@@ -14,7 +14,7 @@ import numpy as np
 
 from pymc_multimodal.approximation.answer import LEAST_OF_MODE, Approximation, draw, judged
 from pymc_multimodal.approximation.mixture import LeftOut, first_mixture
-from pymc_multimodal.approximation.patches import patched
+from pymc_multimodal.approximation.patches import patched, patched_at
 from pymc_multimodal.approximation.pool import Pool
 from pymc_multimodal.approximation.refit import refitted, with_draws
 from pymc_multimodal.approximation.surroundings import with_surroundings
@@ -33,6 +33,7 @@ __all__ = [
     "approximate",
     "approximate_again",
     "approximate_further",
+    "approximate_met",
     "approximate_regions",
     "first_round",
 ]
@@ -61,6 +62,9 @@ GROWTH, MAX_DRAWS = 1.25, 15_000
 # this factor, or this part of a sample: its parts then describe the modes, and fewer and fewer
 # draws are too heavy. Measured: examples/benchmarks/hard_kinds.py
 PATIENCE, MIN_PROGRESS, NEARLY_PRECISE = 3, 1.1, 0.6
+# Rounds at most with parts where chains have met what a precise sample had not. Conventional: two
+# to learn what these parts weigh, and one to judge.
+MET_ROUNDS = 3
 # Rounds at most with densities of the chains inside of the regions. Conventional: half of all.
 REGION_ROUNDS = 8
 # Effective size, as a share of a sample, below which no further sample is drawn before chains have
@@ -202,6 +206,49 @@ def approximate_again(
     if found.rounds >= settings.rounds:
         return found
     mixture = with_draws(found.mixture, draws, rng)
+    return _rounds(replace(found, mixture=mixture), target, settings, target_se, rng)
+
+
+def approximate_met(
+    found: Approximation,
+    target: Target,
+    x: np.ndarray,
+    logp: np.ndarray,
+    settings: FirstAnswer,
+    target_se: float,
+    rng: np.random.Generator,
+) -> Approximation:
+    """Go on with parts where draws of chains are too heavy for the mixture (see `met`).
+
+    Such a place may hold much mass or next to none, as a mode does that is far smaller than the
+    error asked for: draws of the parts tell.
+
+    Parameters
+    ----------
+    found : Approximation
+        That was precise.
+    target : Target
+    x : array of shape (n, d)
+        Draws of chains of the density.
+    logp : array of shape (n,)
+        Log densities there.
+    settings : FirstAnswer
+    target_se : float
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Approximation
+
+    Raises
+    ------
+    LimitReached
+        If a limit of the fit was reached before a further sample was judged.
+    """
+    y = target.fold(x)
+    log_p = logp + target.log_multiplicity(y) - found.sample.log_evidence
+    mixture = patched_at(found.mixture, y, log_p)
+    settings = replace(settings, rounds=found.rounds + min(MET_ROUNDS, settings.rounds))
     return _rounds(replace(found, mixture=mixture), target, settings, target_se, rng)
 
 

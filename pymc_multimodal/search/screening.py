@@ -11,10 +11,16 @@ import numpy as np
 
 from pymc_multimodal.search.batches import climb_from
 from pymc_multimodal.search.modes import modes_of
-from pymc_multimodal.search.screening_points import Described, PointSource, narrowest_width
+from pymc_multimodal.search.screening_points import (
+    MOST_WIDTH,
+    Described,
+    PointSource,
+    distance_of_pair,
+    narrowest_width,
+)
 from pymc_multimodal.search.starts import draw_starts
 from pymc_multimodal.search.statuses import upper_share
-from pymc_multimodal.search.surprise import Candidates, surprises
+from pymc_multimodal.search.surprise import FEW_DIMENSIONS, Candidates, surprises
 from pymc_multimodal.status import LimitReached, ModelError, Status
 
 if TYPE_CHECKING:
@@ -25,9 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Screening", "n_new_modes", "screen"]
 
-# Dimensions up to which values find modes that climbs miss: in 16, none of the measured methods
-# found a mode 0.3 times as wide as the known one.
-MAX_DIM = 12
+# Share of the seconds that the points may take in more than 12 dimensions. There few basins grow
+# with the number of points: what is found is found by thousands. Measured: 2^13 points enter the
+# basin of a Student-t mode in 50 dimensions, a tenth as wide as the known one, 40 times; in 16
+# dimensions none of the measured methods found a normal mode 0.3 times as wide as the known one.
+MANY_DIMENSIONS_SHARE = 0.25
 # Fewest and most points of a screening whose number is chosen by time. Conventional: with fewer, a
 # basin that is entered has been entered by climbs; more take longer than two seconds.
 MIN_POINTS, MAX_POINTS = 2**11, 2**20
@@ -85,7 +93,8 @@ class Screening:
     narrowest_width : float
         What that means for two normals of equal mass, six standard deviations of the wider apart,
         under a prior five times as wide: ratio of their widths from which on the narrow one was
-        entered (`narrowest_width`). NaN where it is not known.
+        entered (`narrowest_width`). In more than 12 dimensions the distance is six times the root
+        of a twelfth of their number. NaN where not even a ratio of 0.9 was.
     dim : int
         Number of coordinates.
     cut_short : bool
@@ -124,12 +133,20 @@ class Screening:
                 "or more of such starts was entered with a probability of 95 %. That is no share "
                 "of posterior mass."
             )
-        width = ""
+        pair = (
+            f" For two normals of equal mass in {self.dim} dimensions, "
+            f"{distance_of_pair(self.dim):.2g} standard deviations apart under a prior five times "
+            "as wide, "
+        )
         if np.isfinite(self.narrowest_width):
             width = (
-                f" For two normals of equal mass in {self.dim} dimensions, six standard deviations "
-                "apart under a prior five times as wide, such a basin is that of one "
-                f"{self.narrowest_width:.2g} times as wide as the other."
+                f"{pair}such a basin is that of one {self.narrowest_width:.2g} times as wide as "
+                "the other."
+            )
+        else:
+            width = (
+                f"{pair}even one {MOST_WIDTH:g} times as wide as the other has a smaller basin: "
+                "narrower modes may be missing, whatever their posterior mass."
             )
         return (
             f"{self.n_points:,} points were ranked by their log density ({found}). A basin that "
@@ -149,8 +166,8 @@ def screen(
     """Look for modes that climbs from starts have missed, by the values of many points.
 
     The points are ranked by the residual of ``log p - log q`` (`surprises`), where q describes the
-    known modes, and climbs start from the first of them. In more than 12 dimensions, and where a
-    point costs more than a millisecond, there are none. Climbs from further starts follow.
+    known modes, and climbs start from the first of them. Where a point costs more than a
+    millisecond, there are none. Climbs from further starts follow.
 
     Parameters
     ----------
@@ -159,7 +176,8 @@ def screen(
         It has an optimum; it stays valid if an exception is raised.
     settings : ModeSearch
         `ModeSearch.screening` is the number of points. By default it is a power of two that takes
-        `ModeSearch.screening_seconds`; then no points are screened if starts were given.
+        `ModeSearch.screening_seconds`, and a quarter of that in more than 12 dimensions; then no
+        points are screened if starts were given.
     known : Described
         A density that describes the known modes. Where the density is symmetric, it is asked at
         the images nearest to the first optimum.
@@ -183,7 +201,7 @@ def screen(
         return search, Screening(dim=d)
     seen = _Seen(search)
     [each] = density.log.once(f"screening after {evals}", lambda: (_seconds_each(density),))
-    if wanted is not None or (d <= MAX_DIM and each < DEAR_SECONDS):
+    if wanted is not None or each < DEAR_SECONDS:
         seen = _by_values(density, search, settings, known, rng)
     if wanted is None and not seen.cut_short:
         further = _by_further_starts(density, seen.search, settings, rng)
@@ -242,7 +260,9 @@ def _by_values(
     """
     source = PointSource.of(density, search, known, settings, rng)
     modes = source.modes
-    timed = settings.screening is None
+    timed, seconds = settings.screening is None, settings.screening_seconds
+    if density.dim > FEW_DIMENSIONS:
+        seconds *= MANY_DIMENSIONS_SHARE
     most = int(min(settings.screening or MAX_POINTS, ROOM_SHARE * density.room()))
     if timed and np.isfinite(density.limits.last_evals):
         most = int(min(most, DEAR_SHARE * density.spent()))
@@ -270,8 +290,8 @@ def _by_values(
             price /= size
             if price > DEAR_SECONDS:
                 return _Seen(search)
-            end = min(most, _affordable(settings.screening_seconds, price))
-            timed = passed < PRICED_SHARE * settings.screening_seconds
+            end = min(most, _affordable(seconds, price))
+            timed = passed < PRICED_SHARE * seconds
     each = max(search.n_evals / max(search.counts.starts, 1), 1.0)
     n_climbs = int(min(MAX_CLIMBS, max(MIN_CLIMBS, n / each)))
     seen = _climbed(density, search, settings, candidates, n_climbs)

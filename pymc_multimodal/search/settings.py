@@ -65,7 +65,7 @@ class ModeSearch:
         machine: the number matters to the draws only if a new mode is found. Where starts or
         locations were given there are none by default.
     screening_seconds : float
-        Seconds that these points may take.
+        Seconds that these points may take; in more than 12 dimensions a quarter of them.
 
     Raises
     ------

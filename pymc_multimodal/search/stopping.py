@@ -28,6 +28,11 @@ MIN_STARTS, CHEAP_EVALS = 512, 5_000
 # The same where modes have several optima each, as ridges have, of which more starts tell whether
 # they are one mode. Measured: as above.
 RIDGE_EVALS = 20_000
+# Of so many starts and more, the search ends as well if the modes that fewer than two starts led to
+# hold at most this share of the mass of all modes, by Laplace's approximation: these modes over all
+# starts estimate the mass of those that were not found, as their number does the unseen share of
+# starts (Good 1953). Conventional: a tenth of the error that is asked for by default.
+SMALL_MASS = 1e-3
 # Most starts by default, six doublings of the first batch. There are more, so many for each mode,
 # where less than this share of the starts leads to unknown modes; the modes found once, over all
 # starts, estimate it (Good 1953). Measured: examples/benchmarks/growth.py; of 1,000 modes 4,096
@@ -84,4 +89,9 @@ def is_settled(density: Density, search: Search, settings: ModeSearch, before: i
     if dear and rare and search.n_evals < SELECTED_EVALS:
         enough &= n >= SELECTED_STARTS
     wanted = MIN_HITS_OF_MANY if dear or n >= MANY_STARTS else MIN_HITS
+    if n >= max(MANY_STARTS, MIN_BATCHES * search.first_size) and len(summits):
+        log_mass = search.optima.log_mass[summits]
+        mass = np.exp(log_mass - log_mass.max())
+        if mass[hits < MIN_HITS_OF_MANY].sum() <= SMALL_MASS * mass.sum():
+            return True
     return enough and int(hits.min(initial=n)) >= wanted

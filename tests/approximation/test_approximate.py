@@ -8,6 +8,7 @@ from searches import five_modes, settled_search
 from pymc_multimodal.approximation import (
     FirstAnswer,
     approximate,
+    approximate_met,
     first_mixture,
     region_draws,
     weights_of_sample,
@@ -166,3 +167,31 @@ def test_a_region_without_a_draw_is_represented_by_its_centre(rng):
     assert (draws.x[1] == centre[1]).all()
     assert np.isnan(draws.logp[1]).all()
     assert draws.ess[1] == 0.0
+
+
+@pytest.mark.parametrize(("mass", "sd"), [(1e-5, 0.002), (0.3, 0.1)])
+def test_what_chains_have_met_is_weighed_by_draws_of_a_part_there(mass, sd, rng):
+    """A place that no mode describes refutes a sample; it may hold next to nothing, or much."""
+    target = Mixture([[-4.0, 0.0], [4.0, 3.0]], [np.eye(2), sd**2 * np.eye(2)], [1.0 - mass, mass])
+    density, settings = target.density(), ModeSearch(starts=target.means[:1])
+    search = settled_search(density, settings, rng)
+    modes = modes_of(density, search, settings)
+    whole, asked = Target(density), FirstAnswer()
+    # The wide density sees a place of much mass; such a sample is not precise.
+    wide = search.distribution
+    found = approximate(whole, modes, wide, asked, 0.01, rng)
+    x = target.means[1] + sd * rng.standard_normal((400, 2))
+    logp = density.logp(x)
+    if mass < 0.1:
+        assert found.verdict.precise
+        assert not found.met(whole, x, logp).verdict.precise
+    again = approximate_met(found, whole, x, logp, asked, 0.01, rng)
+    assert again.verdict.precise
+    assert again.met(whole, x, logp).verdict.precise
+    if mass < 0.1:
+        assert again.adds_next_to_nothing(found, 0.01)
+        # Relative to an error that is asked for and smaller than that, it is not.
+        assert not again.adds_next_to_nothing(found, 1e-5)
+    weights = again.weights
+    assert abs(weights.total) < 4 * weights.total_se
+    assert weights.total_se < 0.02

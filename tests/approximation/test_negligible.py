@@ -11,6 +11,7 @@ from pymc_multimodal.approximation import (
     LeftOut,
     approximate,
     first_mixture,
+    negligible_in_sample,
     negligible_modes,
 )
 from pymc_multimodal.approximation.sample import draw_sample, mode_of_draws
@@ -46,6 +47,10 @@ def test_modes_of_next_to_no_mass_are_told_from_the_others(rng):
     few = negligible_modes(Target(density), modes, start, every, 2e-4, rng)
     assert few.sum() < 16
     assert target.weights[target.component(modes.locations[few])].sum() < 0.3 * 2e-4
+    # A sample that has been drawn tells the same.
+    found = approximate(Target(density), modes, start, FirstAnswer(), 0.01, rng)
+    small = negligible_in_sample(found.mixture, found.sample, every, 0.01)
+    np.testing.assert_array_equal(small, sizes < 2 * TINY)
     # Of others nothing is said.
     asked = sizes > 2 * TINY
     assert not negligible_modes(Target(density), modes, start, asked, 0.01, rng).any()

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
-from densities import Mixture, gaussian, two_modes
+from densities import Mixture, WideNormal, gaussian, two_modes
 from searches import match, modes_found, settled_search
 
 from pymc_multimodal.search import ModeSearch, begin_search, climb_from, find_modes, modes_of
@@ -56,6 +56,22 @@ def test_a_batch_is_the_same_from_the_same_state_and_stream(rng):
 def test_the_search_ends_with_its_most_starts(rng):
     search = settled_search(TWO.density(), ModeSearch(max_starts=100), rng)
     assert search.counts.starts == 100
+
+
+def test_a_search_ends_where_rare_modes_hold_next_to_no_mass(rng):
+    """Of 256 modes round one, some are found by one start of 1,024 only."""
+    side = 8.0 * (np.stack(np.meshgrid(*[np.arange(16)] * 2), axis=-1).reshape(-1, 2) - 7.5)
+    for share, ends in ((1e-3, True), (0.9, False)):
+        weights = np.full(len(side), share / len(side))
+        weights[0] = 1.0 - share
+        target = Mixture(side, [np.eye(2)] * len(side), weights)
+        density = target.density(prior=WideNormal(2, sd=35.0))
+        search, settings = begin_search(density, ModeSearch(), False, rng), ModeSearch()
+        while search.counts.starts < 1024:
+            search = find_modes(density, search, settings, rng)
+        modes = modes_of(density, search, settings)
+        assert modes.singletons.sum() > 5
+        assert search.settled == ends
 
 
 @pytest.mark.parametrize("starts", [20, TWO.means + 0.1])

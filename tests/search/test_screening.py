@@ -12,7 +12,7 @@ from searches import settled_search
 
 from pymc_multimodal.proposals import RegionalMixture, laplace
 from pymc_multimodal.search import ModeSearch, modes_of, screen
-from pymc_multimodal.search.screening_points import PointSource, narrowest_width
+from pymc_multimodal.search.screening_points import PointSource, distance_of_pair, narrowest_width
 from pymc_multimodal.search.surprise import KnownModes, surprises
 from pymc_multimodal.target import Density, Limits, Symmetry
 
@@ -192,16 +192,63 @@ def test_images_of_a_symmetric_mode_are_known(rng):
     assert screening.new_modes == 0
 
 
-def test_in_many_dimensions_climbs_take_the_place_of_values(rng):
-    density = gaussian(np.zeros(16), np.eye(16)).density()
-    settings = ModeSearch(starts=64)
+def test_in_many_dimensions_there_are_points_and_further_climbs(rng):
+    density = gaussian(np.zeros(50), np.eye(50)).density()
+    settings = ModeSearch(starts=64, screening_seconds=0.5)
     search = settled_search(density, settings, rng)
     found, screening = screened(density, search, settings, rng)
     assert found is search
-    assert screening.n_points == density.n_values == 0
-    assert 64 <= screening.n_climbs <= 384
-    assert screening.entered_share == pytest.approx(3 / screening.n_climbs)
+    assert screening.n_points == density.n_values >= 2**11
+    assert 64 < screening.n_climbs <= 64 + 384
+    assert screening.entered_share == pytest.approx(3 / screening.n_points)
     assert np.isnan(screening.narrowest_width)
+    [status] = screening.statuses
+    assert "50 dimensions" in status.cause
+    assert "even one 0.9 times as wide" in status.cause
+    assert "may be missing, whatever their posterior mass" in status.cause
+
+
+class StudentModes:
+    """Two Student-t modes with 5 degrees of freedom, the second a tenth as wide, of equal mass."""
+
+    def __init__(self, means):
+        self.means, self.dim = means, means.shape[1]
+
+    def __call__(self, x):
+        scale, d, df = np.array([1.0, 0.1]), self.dim, 5.0
+        step = (x[:, None] - self.means) / scale[:, None]
+        square = (step**2).sum(axis=2)
+        logs = -0.5 * (df + d) * np.log1p(square / df) - d * np.log(scale)
+        total = logsumexp(logs, axis=1)
+        factor = np.exp(logs - total[:, None]) * (df + d) / (df + square) / scale
+        return total, -np.einsum("nk,nki->ni", factor, step)
+
+
+@pytest.mark.parametrize("where", ["beside the prior's median", "on both sides", "along an axis"])
+def test_a_narrow_mode_in_50_dimensions_is_found(where, rng):
+    """No climb from a prior draw leads to it."""
+    means, along = np.zeros((2, 50)), np.zeros(50)
+    along[0] = 16.0
+    if where == "on both sides":
+        along = rng.standard_normal(50)
+        along *= 16.0 / np.linalg.norm(along)
+        means -= 0.5 * along
+    elif where == "along an axis":
+        means += 3.0 * rng.standard_normal(50)
+    means[1] += along
+    density = Density(
+        StudentModes(means), 50, prior=lambda n, rng: 10.0 * rng.standard_normal((n, 50))
+    )
+    search = settled_search(density, ModeSearch(starts=means[:1]), rng)
+    search = replace(search, distribution=replace(search.distribution, points=None))
+    search = replace(search, distribution=replace(search.distribution, spread=np.full(50, 10.0)))
+    settings = ModeSearch(screening=2**14)
+    assert len(modes_of(density, search, settings)) == 1
+    found, screening = screened(density, search, settings, rng)
+    assert screening.n_points == 2**14
+    modes = modes_of(density, found, settings)
+    assert len(modes) == 2
+    np.testing.assert_allclose(modes.locations[0], means[1], atol=0.01)
 
 
 def test_dear_points_are_not_screened(rng, stopped_clock):
@@ -256,7 +303,7 @@ def test_a_narrow_mode_is_ranked_before_heavy_tails(rng):
 # ---------------------------------------------------------- the statement
 
 
-@pytest.mark.parametrize(("dim", "stretch"), [(1, 2.0), (3, 2.0), (5, 1.0)])
+@pytest.mark.parametrize(("dim", "stretch"), [(1, 2.0), (3, 2.0), (5, 1.0), (16, 2.0)])
 def test_the_narrowest_width_has_its_share_of_the_points(dim, stretch, rng):
     share, n = 1e-3, 400_000
     width = narrowest_width(dim, share, stretch)
@@ -274,7 +321,9 @@ def test_the_narrowest_width_has_its_share_of_the_points(dim, stretch, rng):
     # Prior draws are scaled about their median, which is known from a few hundred of them.
     search = replace(search, distribution=replace(search.distribution, centre=np.zeros(dim)))
     x = PointSource.of(density, search, Exact(), settings, rng).draw(n, rng)
-    both = pair(dim, width)
+    # The two differ in all coordinates.
+    means = np.stack([np.zeros(dim), np.full(dim, distance_of_pair(dim) / np.sqrt(dim))])
+    both = Mixture(means, [np.eye(dim), width**2 * np.eye(dim)], [0.5, 0.5])
     inside = int((both.component(x) == 1).sum())
     assert abs(inside - share * n) < 4 * np.sqrt(share * n)
 
@@ -295,7 +344,7 @@ def test_entered_with_95_percent(rng):
 
 
 def test_the_width_shrinks_with_the_points_and_grows_with_the_dimension():
-    widths = np.array([[narrowest_width(d, s, 2.0) for s in (1e-3, 1e-5)] for d in (1, 2, 5, 8)])
+    widths = np.array([[narrowest_width(d, s, 2.0) for s in (1e-3, 1e-5)] for d in (1, 5, 12, 16)])
     assert np.all(np.diff(widths, axis=1) < 0)
     assert np.all(np.diff(widths, axis=0) > 0)
     assert np.isnan(narrowest_width(5, 0.9, 2.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +14,14 @@ from pymc_multimodal.approximation import (
     LeftOut,
     approximate_again,
     approximate_further,
+    approximate_met,
     first_mixture,
     first_round,
+    negligible_in_sample,
     region_draws,
     region_weights,
 )
-from pymc_multimodal.fit.state import known, matching_modes
+from pymc_multimodal.fit.state import Exploration, known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import new_modes_of_mass, without_negligible
 from pymc_multimodal.regions import prolonged
@@ -48,6 +50,10 @@ MAX_MODES = 4096
 MAX_CLIMBS, MAX_FURTHER_CLIMBS = 16, 3
 # Modes from which on those of next to no mass are left out first. Conventional.
 FEW_MODES = 16
+# Share of the modes that a sample shows to hold next to no mass from which on they are left out,
+# and the others approximated anew: chains from each mode cost 2,000 evaluations, draws of it a few
+# hundred. Conventional: half.
+MANY_NEGLIGIBLE = 0.5
 
 
 class Approximate(Step):
@@ -87,6 +93,8 @@ class Approximate(Step):
                     raise
                 break
             state = replace(state, approximation=found)
+            if more is None:
+                more = _without_small(found, state.search, run)
             if more is None or i == MAX_FURTHER_CLIMBS:
                 break
             state = replace(state, search=more)
@@ -110,6 +118,22 @@ class Approximate(Step):
             found = approximate_further(found, target, settings, target_se, rng)
             more = _with_climbs(found, search, run, rng)
         return found, more
+
+
+def _without_small(found: Approximation, search: Search, run: Run) -> Search | None:
+    """Leave out what a sample shows to hold next to no mass; None unless that is half of the modes.
+
+    A few draws of each had told it of fewer.
+    """
+    k = len(found.modes)
+    if k <= FEW_MODES or not found.verdict.precise:
+        return None
+    every, target_se = np.ones(k, dtype=bool), run.settings.target_se
+    small = negligible_in_sample(found.mixture, found.sample, every, target_se)
+    if small.sum() < MANY_NEGLIGIBLE * k:
+        return None
+    ids = found.modes.optimum_ids[small[found.modes.optimum_modes]]
+    return replace(search, optima=search.optima.leaving_out(ids))
 
 
 def _with_climbs(
@@ -168,20 +192,67 @@ class CompareWithChains(NeededStep):
                 )
                 found = before.met(target, x, logp, left_out)
         if before.verdict.precise and not found.verdict.precise:
-            # In many dimensions chains need longer than this to come down from a place of next to
-            # no mass: what holds part of the posterior holds chains that go on as well.
-            with suppress(LimitReached), run.density.limited():
-                pilot = prolonged(target, pilot, run.settings.local, run.rng(self.name))
-                late, logs = _late(pilot.draws), _late(pilot.logp[..., None])[..., 0]
-                x, logp = late.reshape(-1, d), logs.ravel()
-                found = before.met(target, x, logp, left_out)
-                exploration = replace(exploration, pilot=pilot)
+            refuted = _Refuted(before, found, exploration)
+            remedies = [_with_longer_chains, _with_parts]
+            # Continuing the chains of many modes costs more than samples do.
+            for again in remedies[::-1] if k > FEW_MODES else remedies:
+                # Near a limit the answer stays refuted.
+                with suppress(LimitReached), run.density.limited():
+                    refuted = again(refuted, target, left_out, run)
+                if refuted.found.verdict.precise:
+                    break
+            found, exploration = refuted.found, refuted.exploration
         return replace(
             state,
             exploration=exploration,
             approximation=found,
             compared=True,
         )
+
+
+@dataclass(frozen=True)
+class _Refuted:
+    """A precise answer, what chains have made of it, and these chains."""
+
+    before: Approximation
+    found: Approximation
+    exploration: Exploration
+
+    def met(self, target: Target, left_out: LeftOut) -> _Refuted:
+        """Compare the answer with the chains."""
+        return replace(self, found=self.before.met(target, *self.draws(), left_out))
+
+    def draws(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the late draws of all chains, shape (n, d), and their log densities."""
+        pilot = self.exploration.pilot
+        late, logp = _late(pilot.draws), _late(pilot.logp[..., None])
+        return late.reshape(-1, late.shape[-1]), logp.ravel()
+
+
+def _with_longer_chains(refuted: _Refuted, target: Target, left_out: LeftOut, run: Run) -> _Refuted:
+    """Continue the chains, and compare again.
+
+    In many dimensions chains need longer to come down from a place of next to no mass: what holds
+    part of the posterior holds chains that go on as well.
+    """
+    exploration, rng = refuted.exploration, run.rng("approximate again")
+    pilot = prolonged(target, exploration.pilot, run.settings.local, rng)
+    refuted = replace(refuted, exploration=replace(exploration, pilot=pilot))
+    return refuted.met(target, left_out)
+
+
+def _with_parts(refuted: _Refuted, target: Target, left_out: LeftOut, run: Run) -> _Refuted:
+    """Approximate again with parts where the chains are too heavy, and compare again.
+
+    The answer stays refuted where these places hold more than next to nothing.
+    """
+    settings, rng = run.settings.first_answer, run.rng("approximate again")
+    assert isinstance(settings, FirstAnswer)
+    target_se = run.settings.target_se
+    found = approximate_met(refuted.before, target, *refuted.draws(), settings, target_se, rng)
+    if not (found.verdict.precise and found.adds_next_to_nothing(refuted.before, target_se)):
+        return refuted
+    return replace(refuted, before=found).met(target, left_out)
 
 
 def _late(draws: np.ndarray) -> np.ndarray:
