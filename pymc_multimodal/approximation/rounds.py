@@ -17,6 +17,7 @@ from pymc_multimodal.approximation.mixture import LeftOut, first_mixture
 from pymc_multimodal.approximation.patches import patched, patched_at
 from pymc_multimodal.approximation.pool import Pool
 from pymc_multimodal.approximation.refit import refitted, with_draws
+from pymc_multimodal.approximation.surroundings import with_surroundings
 from pymc_multimodal.approximation.verdict import Verdict
 from pymc_multimodal.status import LimitReached
 
@@ -127,6 +128,7 @@ def first_round(
     images = np.ones(k) if target.cells is None else target.cells.images
     log_mass = modes.log_mass + np.log(images)
     mixture = first_mixture(modes, log_mass, starts, target.period, left_out)
+    mixture = with_surroundings(mixture, modes, log_mass, starts)
     n = max(FIRST_DRAWS, FIRST_PER_MODE * k, FIRST_PER_DIMENSION * d)
     room = max(target.density.room() * FIRST_SHARE, LEAST_DRAWS)
     sample, mixture = draw(target, mixture, int(min(n, room)), rng)

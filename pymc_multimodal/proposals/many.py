@@ -242,7 +242,7 @@ class _Components:
         for rows in _chunks(x, max(MIN_ROWS, MAX_NUMBERS // len(self._centres))):
             z = (rows - self._middle) @ self._whiten
             z -= self._centres
-            z = z.reshape(len(rows), -1, self.dim)
+            z = z.reshape(len(rows), len(self.df), self.dim)
             squared = np.einsum("njd,njd->nj", z, z)
             out = -0.5 * squared
             out[:, self._heavy] = -self._half * np.log1p(

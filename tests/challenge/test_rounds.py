@@ -178,7 +178,7 @@ def test_half_the_mass_in_a_basin_of_few_starts_is_found(rng):
 def test_a_narrow_mode_that_only_further_climbs_reach_is_found():
     """Half as wide as the other in 16 dimensions: no particle of the tempered search meets it."""
     target = two_modes(dim=16)
-    search, blind = ModeSearch(starts=64), Challenge(climbs=0)
+    search, blind = ModeSearch(starts=64, screening=0), Challenge(climbs=0)
     few = FitConfig(first_answer=False, modes=search, challenge=blind, random_seed=5)
     alone = fit_density(target.density(), few)
     assert alone.n_modes == 1

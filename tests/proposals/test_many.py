@@ -59,3 +59,12 @@ def test_rows_with_densities_of_their_own_are_computed_together(rng):
     expected = [qs[k].log_density(row[None])[0] for k, row in zip(which, x, strict=True)]
     found = EllipticalMixture.log_density_of_each(qs, x, which)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 60])
+def test_no_points_have_no_terms(n, rng):
+    weighted = WeightedDensities(densities(n, 5.0, rng), np.log(np.full(n, 1 / n)))
+    none = np.empty((0, 3))
+    assert weighted.log_density(none).shape == (0,)
+    assert len(weighted.terms(none).row) == 0
+    assert [part.shape for part in weighted.largest(none)] == [(0,), (0,)]
