@@ -317,7 +317,8 @@ def test_a_mode_that_the_climbs_have_missed_is_found_by_values():
     weight = np.bincount(component, fit.weights.weight, minlength=4)
     error = np.sqrt(np.bincount(component, fit.weights.weight_se**2, minlength=4))
     assert (np.abs(weight - target.weights) < 4 * error).all()
-    assert fit.n_logp_evals < 4_000
+    # 2,600 to 5,600 with seeds 0 to 9.
+    assert fit.n_logp_evals < 6_000
 
 
 def test_evaluations_are_kept_where_a_limit_leaves_no_room_for_an_emulator():
