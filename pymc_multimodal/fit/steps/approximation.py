@@ -23,7 +23,11 @@ from pymc_multimodal.approximation import (
 )
 from pymc_multimodal.fit.state import Exploration, known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
-from pymc_multimodal.fit.steps.common import new_modes_of_mass, without_negligible
+from pymc_multimodal.fit.steps.common import (
+    leaving_out,
+    new_modes_of_mass,
+    without_negligible,
+)
 from pymc_multimodal.regions import prolonged
 from pymc_multimodal.search import climb_from, modes_of, screen
 from pymc_multimodal.status import LimitReached
@@ -132,8 +136,7 @@ def _without_small(found: Approximation, search: Search, run: Run) -> Search | N
     small = negligible_in_sample(found.mixture, found.sample, every, target_se)
     if small.sum() < MANY_NEGLIGIBLE * k:
         return None
-    ids = found.modes.optimum_ids[small[found.modes.optimum_modes]]
-    return replace(search, optima=search.optima.leaving_out(ids))
+    return leaving_out(search, found.modes, small)
 
 
 def _with_climbs(

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.search import Modes, Search
 
-__all__ = ["fit_regions", "new_modes_of_mass", "region_sampler", "without_negligible"]
+__all__ = [
+    "fit_regions",
+    "leaving_out",
+    "new_modes_of_mass",
+    "region_sampler",
+    "without_negligible",
+]
 
 # Chains of a region propose from a network when so many times their draws are the most allowed.
 # Measured: examples/benchmarks/calibration.py; trained earlier, networks cost more than the
@@ -62,7 +68,13 @@ def without_negligible(
     target = Target(run.density, run.cells(optima, modes))
     starts, target_se = search.distribution, run.settings.target_se
     small = negligible_modes(target, modes, starts, asked, target_se, rng, LeftOut.of(optima))
-    return replace(search, optima=optima.leaving_out(modes.optimum_ids[small[modes.optimum_modes]]))
+    return leaving_out(search, modes, small)
+
+
+def leaving_out(search: Search, modes: Modes, small: np.ndarray) -> Search:
+    """Leave the optima of some of K modes out of a search; `small` is a bool array, shape (K,)."""
+    ids = modes.optimum_ids[small[modes.optimum_modes]]
+    return replace(search, optima=search.optima.leaving_out(ids))
 
 
 def new_modes_of_mass(search: Search, before: Modes, run: Run, rng: np.random.Generator) -> Search:
