@@ -106,7 +106,7 @@ def refit(density, fit, partition: Slices, target_se: float, seed: int):
     config = replace(fit.config, target_se=target_se)
     modes, pilot = stages_before(fit, partition, streams[0], config.local.chains)
 
-    def learn(local, rng, previous):
+    def learn(local, regions, rng, previous):
         return config.generator.regional.fit_regions(local, density.period, rng, previous).densities
 
     sampler = RegionSampler(density, partition, config.local, modes.locations, learn)

@@ -23,6 +23,7 @@ from pymc_multimodal.proposals.elliptical import (
 )
 from pymc_multimodal.proposals.families import RegionalFamilies
 from pymc_multimodal.proposals.flow import FlowDensity, Network
+from pymc_multimodal.proposals.hidden import HiddenMode, hidden_modes, with_hidden_modes
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
 from pymc_multimodal.proposals.many import Terms, WeightedDensities
@@ -41,6 +42,7 @@ __all__ = [
     "GaussianMixture",
     "Generator",
     "GeneratorConfig",
+    "HiddenMode",
     "Hybrid",
     "MixtureError",
     "Network",
@@ -61,9 +63,11 @@ __all__ = [
     "factor",
     "fit_em",
     "fit_stored",
+    "hidden_modes",
     "laplace",
     "resolve",
     "split_chains",
+    "with_hidden_modes",
 ]
 
 _BY_NAME = {

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 FitJumps: TypeAlias = (
-    "Callable[[RegionDraws, np.random.Generator, Sequence[Any]], Sequence[JumpDensity]]"
+    "Callable[[RegionDraws, np.ndarray, np.random.Generator, Sequence[Any]], Sequence[JumpDensity]]"
 )
 
 # Draws of a batch that are made even after a limit of the fit, so that every region has some.
@@ -57,9 +57,9 @@ class RegionSampler:
     centre : array of shape (K, d)
         A point of each region about which circular coordinates are unrolled.
     fit_jumps : callable, optional
-        ``fit_jumps(draws, rng, previous)`` fits one normalised density to each region of its
-        `RegionDraws`. `previous` holds what it fitted to them before, or None; chains propose
-        from the densities in regimes 1 and 2.
+        ``fit_jumps(draws, regions, rng, previous)`` fits one normalised density to each region of
+        its `RegionDraws`; `regions` holds their numbers, and `previous` what was fitted to them
+        before, or None. Chains propose from the densities in regimes 1 and 2.
     """
 
     target: LogDensity

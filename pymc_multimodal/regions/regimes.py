@@ -243,7 +243,7 @@ def _refitted_jumps(
     if sampler.fit_jumps is None:
         return chains.jumps
     jumps, previous = dict(chains.jumps), jumps_of(chains)
-    fitted = sampler.fit_jumps(draws, rng, [previous[k] for k in regions])
+    fitted = sampler.fit_jumps(draws, regions, rng, [previous[k] for k in regions])
     for k, q in zip(regions, fitted, strict=True):
         before = jumps.get(int(k))
         if isinstance(before, MixtureProposal):

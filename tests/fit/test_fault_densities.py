@@ -188,6 +188,15 @@ def test_a_spike_that_nothing_has_come_near_is_seen_by_nobody():
     assert not codes(fit)
 
 
+@pytest.mark.slow  # 10 CPU seconds: the chains, and what they missed.
+def test_a_spike_that_chains_have_left_is_not_lost():
+    both = [1e-2 * np.eye(20), np.eye(20)]
+    target = Mixture(np.zeros((2, 20)), both, [0.02, 0.98])
+    density = target.density(prior=lambda n, rng: rng.uniform(-5.0, 5.0, (n, 20)))
+    fit = fit_density(density, FitConfig(random_seed=0))
+    assert abs(fit.weights.total) < 3 * fit.weights.total_se < 0.05
+
+
 # ------------------------------------------------------------------ tails
 
 

@@ -134,12 +134,12 @@ def wide(d, shift=0.7, df=5.0):
     return EllipticalMixture.single(np.full(d, shift), 0.8 * np.eye(d), df, line, np.zeros(d))
 
 
-def wrong_jumps(draws, rng, previous):
+def wrong_jumps(draws, regions, rng, previous):
     """Densities that miss: they are proposals only, so that draws must not show it."""
     return [wide(draws.x[0].shape[-1]) for _ in range(len(draws))]
 
 
-def fitted_jumps(draws, rng, previous):
+def fitted_jumps(draws, regions, rng, previous):
     ladder = Hybrid(families=("gaussian", "mixture"))
     return ladder.fit_regions(draws, np.full(draws.x[0].shape[-1], np.inf), rng).densities
 

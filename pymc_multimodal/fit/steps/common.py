@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pymc_multimodal.approximation import (
     DRAWS_OF_MODE,
     FirstAnswer,
@@ -13,6 +15,7 @@ from pymc_multimodal.approximation import (
     negligible_modes,
 )
 from pymc_multimodal.fit.state import known
+from pymc_multimodal.proposals import with_hidden_modes
 from pymc_multimodal.regions import RegionSampler
 from pymc_multimodal.search import modes_of
 from pymc_multimodal.target.target import Target
@@ -20,10 +23,8 @@ from pymc_multimodal.target.target import Target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-
     from pymc_multimodal.fit.run import Run
-    from pymc_multimodal.fit.state import State
+    from pymc_multimodal.fit.state import Division, State
     from pymc_multimodal.proposals import RegionDensity, RegionFit
     from pymc_multimodal.regions import RegionDraws
     from pymc_multimodal.search import Modes, Search
@@ -106,24 +107,31 @@ def region_sampler(state: State, run: Run) -> RegionSampler:
         division.partition,
         run.settings.local,
         division.modes.locations,
-        partial(_fit_jumps, run),
+        partial(_fit_jumps, run, division),
     )
 
 
 def fit_regions(
     run: Run,
+    division: Division,
     draws: RegionDraws,
+    regions: np.ndarray,
     rng: np.random.Generator,
     previous: Sequence[RegionDensity | None],
     *,
     network: bool,
 ) -> RegionFit:
-    """Fit a normalised density to each region.
+    """Fit a normalised density to each of some regions.
+
+    Modes that the draws do not show, but that hold mass, have a part in it.
 
     Parameters
     ----------
     run : Run
+    division : Division
     draws : RegionDraws
+    regions : array of int
+        Region i of the draws is this region of the division.
     rng : numpy.random.Generator
     previous : sequence of RegionDensity or None
         Densities fitted before.
@@ -133,12 +141,19 @@ def fit_regions(
     fitter = run.settings.generator_for(run.density).regional
     if not network or run.density.exhausted():
         fitter = fitter.without_network()
-    return fitter.fit_regions(draws, run.density.period, rng, previous)
+    fit = fitter.fit_regions(draws, run.density.period, rng, previous)
+    if division.modes.runaway:
+        return fit
+    row = np.full(division.partition.n_regions, -1)
+    row[regions] = np.arange(len(regions))
+    return with_hidden_modes(fit, draws, division.all_modes, row[division.region_of_mode])
 
 
 def _fit_jumps(
     run: Run,
+    division: Division,
     draws: RegionDraws,
+    regions: np.ndarray,
     rng: np.random.Generator,
     previous: Sequence[RegionDensity | None],
 ) -> Sequence[RegionDensity]:
@@ -146,4 +161,5 @@ def _fit_jumps(
     longest = max(x.shape[1] for x in draws.x)
     last = NETWORK_DRAWS * longest >= run.settings.local.max_draws
     tried = any(q is not None for q in previous)
-    return fit_regions(run, draws, rng, previous, network=tried and last).densities
+    network = tried and last
+    return fit_regions(run, division, draws, regions, rng, previous, network=network).densities

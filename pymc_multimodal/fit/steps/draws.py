@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
-    from pymc_multimodal.regions import RegionDraws
 
 __all__ = ["ChooseKernel", "LearnGenerator"]
 
@@ -52,7 +51,7 @@ class LearnGenerator(Step):
         weights, rng = state.final_weights.weight, run.rng(self.name)
         draws, samples = known(state.draws), known(state.samples)
         if learner.regional.without_network() is not learner.regional:
-            samples = _with_networks(run, samples, draws, weights, rng)
+            samples = _with_networks(state, run, weights, rng)
         generator = learner.build(samples.fitted, draws, weights, rng, state.target(run.density))
         return replace(state, generator=generator)
 
@@ -88,13 +87,10 @@ class ChooseKernel(Step):
 
 
 def _with_networks(
-    run: Run,
-    samples: BridgeSamples,
-    draws: RegionDraws,
-    weights: np.ndarray,
-    rng: np.random.Generator,
+    state: State, run: Run, weights: np.ndarray, rng: np.random.Generator
 ) -> BridgeSamples:
     """Train networks for regions whose jumps would hardly ever be accepted."""
+    draws, samples = known(state.draws), known(state.samples)
     accepted = [
         expected_acceptance(draw_ratios(draws, k, q).ravel())
         for k, q in enumerate(samples.fitted.densities)
@@ -103,5 +99,6 @@ def _with_networks(
     if not len(rough):
         return samples
     previous = [samples.fitted.densities[k] for k in rough]
-    better = fit_regions(run, draws.take(rough), rng, previous, network=True)
+    division = known(state.division)
+    better = fit_regions(run, division, draws.take(rough), rough, rng, previous, network=True)
     return replace_densities(samples, better, rough)

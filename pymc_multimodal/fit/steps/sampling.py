@@ -26,7 +26,13 @@ from pymc_multimodal.fit.state import known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import region_sampler
 from pymc_multimodal.fit.steps.modes import MAX_EXPLORATIONS
-from pymc_multimodal.proposals import EllipticalMixture, RegionalFamilies, laplace
+from pymc_multimodal.proposals import (
+    EllipticalMixture,
+    RegionalFamilies,
+    hidden_modes,
+    laplace,
+    with_hidden_modes,
+)
 from pymc_multimodal.regions import (
     advance_chains,
     ask_of_regions,
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
+    from pymc_multimodal.proposals import RegionDensity
 
 __all__ = [
     "ApproximateRegions",
@@ -136,8 +143,10 @@ class ApproximateRegions(Step):
         target = state.target(run.density)
         state = replace(state, regions_approximated=True)
         draws = draws_of(sampler, known(state.chains))
-        fitted = RegionalFamilies().without_network().fit_regions(draws, period, rng).densities
-        densities = [q for q in fitted if isinstance(q, EllipticalMixture)]
+        division = known(state.division)
+        fitted = RegionalFamilies().without_network().fit_regions(draws, period, rng)
+        fitted = with_hidden_modes(fitted, draws, division.all_modes, division.region_of_mode)
+        densities = [q for q in fitted.densities if isinstance(q, EllipticalMixture)]
         weight, _ = quick_weights(draws, densities)
         x = [part.reshape(-1, part.shape[-1]) for part in draws.x]
         there = [unroll(part, q.centre, q.period) for part, q in zip(x, densities, strict=True)]
@@ -145,7 +154,7 @@ class ApproximateRegions(Step):
         wide = wide_density(state.search.distribution, period, left_out)
         with suppress(LimitReached), run.density.limited():
             found = approximate_regions(
-                known(state.division).modes,
+                division.modes,
                 region_mixture(densities, there, weight, wide),
                 target,
                 run.settings.first_answer,
@@ -160,7 +169,10 @@ class ApproximateRegions(Step):
 
 
 class ConnectRegions(Step):
-    """Find regions that hold mass of their neighbours' modes, and let their chains jump there."""
+    """Find regions that hold mass which their chains do not reach, and let the chains jump there.
+
+    It belongs to a mode of a neighbouring region, or to a narrow mode of the region itself.
+    """
 
     name = "connect regions"
     text = "comparing neighbouring regions"
@@ -169,7 +181,10 @@ class ConnectRegions(Step):
         """Return True after the first draws, and again when the chains have mixed."""
         if state.division is None or state.chains is None or state.weights is not None:
             return False
-        return state.division.partition.n_regions > 1 and state.connections < CONNECTIONS
+        division = state.division
+        if division.partition.n_regions == 1:
+            return not division.modes.runaway and state.connections == 0
+        return state.connections < CONNECTIONS
 
     def __call__(self, state: State, run: Run) -> State:
         """Fit quick densities; leave negligible regions alone; connect the others."""
@@ -182,10 +197,16 @@ class ConnectRegions(Step):
         chains = skip_regions(known(state.chains), negligible)
         chains = ask_of_regions(chains, required_share(weight, target_se))
         share = leaked_mass(sampler.target, sampler.partition, quick, draws, rng)
-        neighbours = {
+        neighbours: dict[int, tuple[RegionDensity, list[RegionDensity]]] = {
             int(k): (quick[k], [quick[j] for j in np.flatnonzero(share[k] > MIN_LEAKED)])
             for k in np.flatnonzero(~negligible)
         }
+        division = known(state.division)
+        if not division.modes.runaway:
+            modes, region = division.all_modes, division.region_of_mode
+            for mode in hidden_modes(quick, draws, modes, region):
+                if mode.region in neighbours:
+                    neighbours[mode.region][1].append(mode.density)
         leaking = {k: pair for k, pair in neighbours.items() if pair[1]}
         chains = connect_regions(sampler, chains, leaking, rng)
         return replace(state, chains=chains, connections=state.connections + 1)

@@ -62,7 +62,9 @@ class FitProposals(NeededStep):
         """
         sampler = region_sampler(state, run)
         draws, previous = draws_of(sampler, known(state.chains)), jumps_of(known(state.chains))
-        fitted = fit_regions(run, draws, run.rng(self.name), previous, network=False)
+        division, all_regions = known(state.division), np.arange(sampler.n_regions)
+        rng = run.rng(self.name)
+        fitted = fit_regions(run, division, draws, all_regions, rng, previous, network=False)
         return replace(
             state,
             samples=begin_samples(fitted, run.density.dim),
@@ -124,7 +126,9 @@ class Refine(Step):
             which = np.flatnonzero(grown)
             previous = [samples.fitted.densities[k] for k in which]
             network = state.refinements >= NETWORK_REFINEMENTS
-            fitted = fit_regions(run, draws.take(which), rng, previous, network=network)
+            fitted = fit_regions(
+                run, known(state.division), draws.take(which), which, rng, previous, network=network
+            )
             samples = replace_densities(samples, fitted, which)
         counts = np.where(more_proposals | grown, counts, 0)
         samples = extend_samples(samples, sampler.target, sampler.partition, counts, rng)
