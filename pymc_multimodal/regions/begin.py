@@ -54,7 +54,8 @@ def begin_chains(
     first_jumps : sequence of JumpDensity
         A guess of each region's density, or none at all. Regions whose chains accept nearly all
         of its draws begin in regime 1, without the long warm-up that chains without gradients
-        need.
+        need. Regions with points to visit do not jump at first: jumps to their guess would carry
+        the chains away from these points.
     visit : array of shape (n, d), optional
         Points that some chains of their regions start from.
     rng : numpy.random.Generator
@@ -68,6 +69,9 @@ def begin_chains(
     x = starting_points(sampler.target, sampler.partition, modes, pilot, visit, rng)
     region = np.repeat(np.arange(k), settings.chains)
     state = state_at(sampler.target, x.reshape(-1, sampler.target.dim), region)
+    lowest = _lowest(sampler, visit)
+    # Points to visit show that the guess of their region does not describe it.
+    guesses = {i: q for i, q in enumerate(first_jumps) if not np.isfinite(lowest[i])}
     empty = ChainRecord.empty(state.take(np.arange(settings.chains)))
     chains = Chains(
         state=state,
@@ -76,22 +80,31 @@ def begin_chains(
         r_hat=np.full(k, np.inf),
         ess=np.zeros(k),
         regime=np.zeros(k, dtype=int),
-        jumps=dict(enumerate(first_jumps)),
+        jumps=guesses,
         jump_acceptance=((),) * k,
         draws_per_move=np.ones(k, dtype=int),
         min_moves=np.zeros(k),
         negligible=np.zeros(k, dtype=bool),
         required=np.ones(k),
         border_ends=(np.empty((0, sampler.target.dim)),) * k,
+        lowest=lowest,
     )
     chains, acceptance = try_jumps(sampler, chains, np.arange(k), rng)
     good, useful = acceptance >= GUESS_ACCEPTANCE, acceptance >= USEFUL_ACCEPTANCE
     min_moves = np.where(good, AUTOCORRELATION_TIMES, USEFUL_MOVES)
     chains = replace(
         with_jump_acceptance(chains, np.flatnonzero(useful), acceptance),
-        jumps={i: q for i, q in enumerate(first_jumps) if useful[i]},
+        jumps={i: q for i, q in guesses.items() if useful[i]},
         regime=useful.astype(int),
         min_moves=np.where(useful, min_moves, 0.0),
     )
     chains = warm_up(sampler, chains, np.flatnonzero(~good), settings.windows, rng)
     return extend_chains(sampler, chains, np.arange(k), settings.draws, rng)
+
+
+def _lowest(sampler: RegionSampler, visit: np.ndarray | None) -> np.ndarray:
+    """Log density of the lowest point to visit in each region, inf without any: shape (K,)."""
+    lowest = np.full(sampler.n_regions, np.inf)
+    if visit is not None and len(visit):
+        np.minimum.at(lowest, sampler.partition.label(visit), sampler.target.logp(visit))
+    return lowest

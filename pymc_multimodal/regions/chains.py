@@ -153,6 +153,9 @@ class Chains:
         Part of `LocalSampling.min_ess` that is asked of each region, in (0, 1].
     border_ends : tuple of K arrays of shape (n, d)
         Points of each region at which moves of other regions' chains were turned back.
+    lowest : array of shape (K,)
+        Log density of the lowest point that chains of the region have to visit, ``inf`` if there
+        is none. Chains as low as this are not stranded.
     """
 
     state: MoveState
@@ -168,6 +171,7 @@ class Chains:
     negligible: np.ndarray
     required: np.ndarray
     border_ends: tuple[np.ndarray, ...]
+    lowest: np.ndarray
 
     def without_records(self, regions: np.ndarray) -> Chains:
         """Drop the records of some regions; their chains stay where they are."""

@@ -70,10 +70,11 @@ def warm_up(
         state, record, parameters = adapt_step_sizes(
             target, state, parameters, window, rng, label=sampler.label
         )
-        state = _restart_stranded(state, target.dim, rng)
+        state = _restart_stranded(state, chains.lowest, target.dim, rng)
         ends = _with_border_ends(ends, record)
         if i + 1 < len(windows):
             state = _start_beyond_borders(target, state, ends, rng)
+            state = _restart_stranded(state, chains.lowest, target.dim, rng)
             parameters = adapt_metrics(target, record, state.region, parameters, sampler.centre)
         parameters = _with_lengths(sampler, parameters, chains.regime, regions)
     state = chains.state.put(state, rows)
@@ -122,16 +123,20 @@ def _start_beyond_borders(
     row, x = np.concatenate(rows), np.concatenate(points)
     if not len(row):
         return state
-    moved = state.put(state_at(target, x, state.region[row]), row)
-    return _restart_stranded(moved, target.dim, rng)
+    return state.put(state_at(target, x, state.region[row]), row)
 
 
-def _restart_stranded(state: MoveState, d: int, rng: np.random.Generator) -> MoveState:
-    """Restart chains outside of the support, or far below the others, from one of the others."""
+def _restart_stranded(
+    state: MoveState, lowest: np.ndarray, d: int, rng: np.random.Generator
+) -> MoveState:
+    """Restart chains outside of the support, or far below the others, from one of the others.
+
+    Those as low as the points that chains of their region have to visit stay where they are.
+    """
     x, logp, grad = state.x.copy(), state.logp.copy(), state.grad.copy()
     for k in np.unique(state.region):
         rows = np.flatnonzero(state.region == k)
-        floor = plausible_floor(float(np.median(logp[rows])), d)
+        floor = plausible_floor(min(float(np.median(logp[rows])), float(lowest[k])), d)
         stranded = rows[~(logp[rows] > floor)]
         healthy = np.setdiff1d(rows, stranded)
         if len(stranded) and len(healthy):
