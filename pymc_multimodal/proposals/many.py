@@ -180,6 +180,9 @@ def _chunks(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
 class _Components:
     """The components of K elliptical densities without circular coordinates, as one mixture.
 
+    Components of a member with one mean and proportional scales share a distance: they are at one
+    place.
+
     Parameters
     ----------
     densities : sequence of EllipticalMixture
@@ -198,13 +201,26 @@ class _Components:
         self.first_of_member = np.append(0, np.cumsum(sizes)[:-1])
         self.member = np.repeat(np.arange(len(densities)), sizes)
         self.dim = self.means.shape[1]
+        # A component is at the place of the one before it if the distances are proportional.
+        width = self.inverse[:, 0, 0]
+        apart = np.any(self.means[1:] != self.means[:-1], axis=1)
+        apart |= self.member[1:] != self.member[:-1]
+        for j in np.flatnonzero(~apart):
+            before, own = self.inverse[j], self.inverse[j + 1]
+            gap = np.abs(own - width[j + 1] / width[j] * before).max()
+            apart[j] = gap > ROUNDING * np.abs(own).max()
+        self.first = np.append(0, 1 + np.flatnonzero(apart))
+        self.place = np.append(0, np.cumsum(apart))
+        # The squared distance from a component, in units of that from the first of its place.
+        self.relative = (width / width[self.first][self.place]) ** 2
         self._heavy = np.flatnonzero(np.isfinite(self.df))
         self._half = 0.5 * (self.df[self._heavy] + self.dim)
-        # All factors side by side, as one matrix of shape (d, J d). Distances are from the mean of
-        # the means, so that a common shift of all costs no digits.
-        self._middle = self.means.mean(axis=0)
-        self._whiten = self.inverse.transpose(2, 0, 1).reshape(self.dim, -1)
-        self._centres = np.einsum("jik,jk->ji", self.inverse, self.means - self._middle).ravel()
+        # The factors of all P places side by side, as one matrix of shape (d, P d). Distances are
+        # from the mean of the means, so that a common shift of all costs no digits.
+        self._middle, inverse = self.means.mean(axis=0), self.inverse[self.first]
+        self._whiten = inverse.transpose(2, 0, 1).reshape(self.dim, -1)
+        steps = self.means[self.first] - self._middle
+        self._centres = np.matmul(inverse, steps[:, :, None]).ravel()
 
     def terms(self, x: np.ndarray, cut: float) -> Iterator[Terms]:
         """Terms of members at rows of shape (n, d), a few rows at a time.
@@ -228,7 +244,8 @@ class _Components:
 
     def _few_count(self, x: np.ndarray, cut: float) -> bool:
         """Whether so few components count, at some of the rows, that these should be picked out."""
-        if len(x) * len(self._centres) <= FEW_NUMBERS:
+        # One place counts at every row.
+        if len(self.first) * MAX_PICKED <= 1.0 or len(x) * len(self._centres) <= FEW_NUMBERS:
             return False
         some = x[:: max(1, len(x) // PROBES)]
         return float(self._near.counting(some, cut).mean()) <= MAX_PICKED
@@ -242,8 +259,9 @@ class _Components:
         for rows in _chunks(x, max(MIN_ROWS, MAX_NUMBERS // len(self._centres))):
             z = (rows - self._middle) @ self._whiten
             z -= self._centres
-            z = z.reshape(len(rows), len(self.df), self.dim)
-            squared = np.einsum("njd,njd->nj", z, z)
+            z = z.reshape(len(rows), len(self.first), self.dim)
+            squared = np.einsum("npd,npd->np", z, z)
+            squared = np.take(squared, self.place, axis=1) * self.relative
             out = -0.5 * squared
             out[:, self._heavy] = -self._half * np.log1p(
                 squared[:, self._heavy] / self.df[self._heavy]
@@ -265,9 +283,6 @@ class _Components:
 class _NearComponents:
     """Bounds of what the components at each place can add, and the terms of those that count.
 
-    Components of a member with one mean and proportional scales share a distance: they are at one
-    place.
-
     Parameters
     ----------
     components : _Components
@@ -277,21 +292,13 @@ class _NearComponents:
         self._of = components
         means, inverse, member = components.means, components.inverse, components.member
         scales = np.concatenate([q.scales for q in components.densities])
-        # A component is at the place of the one before it if the distances are proportional.
-        width = inverse[:, 0, 0]
-        gap = np.abs(inverse[1:] - (width[1:] / width[:-1])[:, None, None] * inverse[:-1])
-        apart = gap.max(axis=(1, 2)) > ROUNDING * np.abs(inverse[1:]).max(axis=(1, 2))
-        moved = np.any(means[1:] != means[:-1], axis=1)
-        self.first = np.append(0, 1 + np.flatnonzero(apart | moved | (member[1:] != member[:-1])))
+        self.first, self.relative = components.first, components.relative
         self.count = np.diff(self.first, append=len(member))
-        place = np.repeat(np.arange(len(self.first)), self.count)
         self.first_place = np.flatnonzero(np.diff(member[self.first], prepend=-1))
         self.places_of_member = np.diff(self.first_place, append=len(self.first))
         self.factors = inverse[self.first].swapaxes(1, 2)
-        # The squared distance from a component, in units of that from the first of its place.
-        self.relative = (width / width[self.first][place]) ** 2
         # The component with the highest peak at each place.
-        self.main = np.lexsort((-components.constant, place))[self.first]
+        self.main = np.lexsort((-components.constant, components.place))[self.first]
         self.bounds = RadiusBounds(means[self.first], scales[self.first], inverse[self.first])
 
     def counting(self, x: np.ndarray, cut: float) -> np.ndarray:
