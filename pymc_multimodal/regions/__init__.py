@@ -49,10 +49,11 @@ from pymc_multimodal.regions.regimes import (
     escalate_regions,
     short_regions,
 )
-from pymc_multimodal.regions.settings import LocalSampling, Regions
+from pymc_multimodal.regions.settings import MIN_CHAINS, LocalSampling, Regions
 from pymc_multimodal.regions.svc import SupportVectors
 
 __all__ = [
+    "MIN_CHAINS",
     "ChainDiagnostics",
     "ChainRecord",
     "Chains",

@@ -66,7 +66,8 @@ def begin_chains(
         With `LocalSampling.draws` draws of each chain; fewer after a limit of the fit.
     """
     k, settings = sampler.n_regions, sampler.settings
-    x = starting_points(sampler.target, sampler.partition, modes, pilot, visit, rng)
+    n, target, partition = settings.chains, sampler.target, sampler.partition
+    x = starting_points(target, partition, modes, pilot, visit, n, rng)
     region = np.repeat(np.arange(k), settings.chains)
     state = state_at(sampler.target, x.reshape(-1, sampler.target.dim), region)
     lowest = _lowest(sampler, visit)

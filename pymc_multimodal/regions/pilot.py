@@ -206,6 +206,7 @@ def starting_points(
     modes: Modes,
     pilot: Pilot,
     visit: np.ndarray | None,
+    chains: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Spread starting points across each region.
@@ -222,20 +223,22 @@ def starting_points(
     pilot : Pilot
     visit : array of shape (n, d), optional
         Points that every fourth chain of their regions starts from.
+    chains : int
+        Chains of each region.
     rng : numpy.random.Generator
 
     Returns
     -------
     array of shape (K, chains, d)
     """
-    k, chains, _, d = pilot.draws.shape
+    k, explored, _, d = pilot.draws.shape
     points = modes.points
     region = partition.label(points) if len(points) else np.empty(0, dtype=int)
     logp = target.logp(points) if len(points) else np.empty(0)
     x = np.empty((k, chains, d))
     # Labels of all points at once: each call compares its points with all regions.
     last = pilot.draws[:, :, -1]
-    last_region = partition.label(last.reshape(-1, d)).reshape(k, chains)
+    last_region = partition.label(last.reshape(-1, d)).reshape(k, explored)
     own_region = partition.label(modes.locations)
     visited = visit if visit is not None and len(visit) else np.empty((0, d))
     visit_region = partition.label(visited) if len(visited) else np.empty(0, dtype=int)

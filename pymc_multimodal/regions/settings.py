@@ -7,7 +7,7 @@ from typing import Literal
 
 from pymc_multimodal import checks
 
-__all__ = ["LocalSampling", "Regions"]
+__all__ = ["MIN_CHAINS", "LocalSampling", "Regions"]
 
 # Least chains of a region: they are divided between fitting, choosing and bridging, and R-hat
 # needs several in each part. Conventional.

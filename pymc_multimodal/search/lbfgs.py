@@ -43,8 +43,7 @@ MIN_COSINE = 1e-10
 # 3.1), trials of a line search (conventional), and bounds of the factor by which a trial is
 # shortened (Dennis & Schnabel 1983, section 6.3.2).
 ARMIJO, MAX_TRIALS, MIN_FACTOR, MAX_FACTOR = 1e-4, 25, 0.1, 0.5
-# Iterations after which the points of a climb are kept, and compared with the peaks that are known.
-# Conventional.
+# Iterations after which the points of a climb are kept. Conventional.
 PATH_ITERATIONS = (1, 2, 4, 8, 16, 32, 64)
 # Smallest divisor, against division by zero.
 TINY = 1e-300
@@ -189,9 +188,10 @@ def climb(
         if iteration + 1 in PATH_ITERATIONS:
             path.append(density.wrap(z[rows] * spread))
             path_row.append(rows)
-            if peaks is not None:
-                peak[rows] = peaks.below(path[-1], value[rows], grad[rows] / spread)
-                active[rows] = peak[rows] < 0
+        if peaks is not None:
+            there = density.wrap(z[rows] * spread)
+            peak[rows] = peaks.below(there, value[rows], grad[rows] / spread)
+            active[rows] = peak[rows] < 0
     ends = density.wrap(z * spread)
     passed, row = np.concatenate(path), np.concatenate(path_row)
     return Climbs(ends, value, passed, row, converged, cut_off, peak)

@@ -69,9 +69,12 @@ class Peaks:
         logp : array of shape (n,)
         """
         found = np.full(len(x), -1)
+        if not len(x):
+            return found
         d = x.shape[1]
         largest = 0.5 * d + np.sqrt(d * LOG_SHARE) + LOG_SHARE
-        for k in range(len(self.x)):
+        reached = (self.logp > logp.min() - SMALL) & (self.logp < logp.max() + largest)
+        for k in np.flatnonzero(reached):
             near = (logp < self.logp[k] + SMALL) & (logp > self.logp[k] - largest)
             rows = np.flatnonzero((found < 0) & near)
             if not len(rows):

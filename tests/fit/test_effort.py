@@ -94,3 +94,17 @@ def test_a_density_with_steps_is_fitted_without_its_gradient():
     # 400 independent chains.
     share = np.mean(state.points.x[:, 0] > target.step)
     assert abs(share - right) < 4 * np.sqrt(right * (1 - right) / 400)
+
+
+def test_many_modes_of_a_precise_answer_are_explored_by_half_of_the_chains():
+    """Of twenty modes each is explored by 8 chains of 60 moves, and of ten by 16."""
+    evals = {}
+    for k in (10, 20):
+        means = 12.0 * np.array([divmod(i, 5) for i in range(k)], dtype=float)
+        target = Mixture(means, [np.eye(2)] * k, np.full(k, 1.0 / k), log_z=1.0)
+        search = ModeSearch(starts=means + 0.5)
+        fit = fit_density(target.density(), FitConfig(random_seed=1, modes=search))
+        assert "first_answer" in {s.code for s in fit.statuses}
+        assert abs(fit.weights.total - 1.0) < 4 * fit.weights.total_se
+        evals[k] = fit.evals_by_step["explore"] / k
+    assert evals[20] < 0.6 * evals[10]

@@ -8,6 +8,8 @@ from densities import Mixture, gaussian, two_modes
 from searches import match, modes_found
 
 from pymc_multimodal.search.lbfgs import climb
+from pymc_multimodal.search.peaks import Peaks
+from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.limits import Limits
 
 
@@ -82,3 +84,25 @@ def test_climbs_outside_of_the_support_end_where_they_begin():
     assert np.isneginf(climbs.logp).all()
     assert not climbs.converged.any()
     assert climbs.path.shape == (0, 2)
+
+
+def test_a_climb_ends_at_the_first_point_that_a_known_optimum_describes(rng):
+    """On a normal density that is the first point where the density is that of most draws."""
+    d, height = 6, 3.0
+    covariance = np.diag(np.geomspace(0.05, 2.0, d))
+    target = gaussian(np.zeros(d), covariance, log_z=height)
+    top = float(target.logp(np.zeros((1, d)))[0])
+    scale = np.sqrt(covariance)
+    peaks = Peaks(np.zeros((1, d)), np.array([top]), scale[None], lambda x, centre: x)
+    for start in 8.0 * rng.standard_normal((10, d)):
+        seen = []
+
+        def recorded(x, seen=seen):
+            seen.append(target.logp(x))
+            return target(x)
+
+        climbs = climb(Density(recorded, d), start[None], np.full(d, 3.0), peaks=peaks)
+        near = np.concatenate(seen) > top - 0.5 * d
+        assert climbs.peak[0] == 0
+        assert near.sum() <= 1
+        assert not near[:-1].any()

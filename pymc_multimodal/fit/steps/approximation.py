@@ -24,6 +24,7 @@ from pymc_multimodal.approximation import (
 from pymc_multimodal.fit.state import Exploration, known, matching_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
 from pymc_multimodal.fit.steps.common import (
+    FEW_MODES,
     leaving_out,
     new_modes_of_mass,
     without_negligible,
@@ -52,8 +53,6 @@ MAX_MODES = 4096
 # Climbs at most from draws of a first answer that weigh too much, and samples at most that follow
 # new modes which such climbs found. Conventional.
 MAX_CLIMBS, MAX_FURTHER_CLIMBS = 16, 3
-# Modes from which on those of next to no mass are left out first. Conventional.
-FEW_MODES = 16
 # Share of the modes that a sample shows to hold next to no mass from which on they are left out,
 # and the others approximated anew: chains from each mode cost 2,000 evaluations, draws of it a few
 # hundred. Conventional: half.

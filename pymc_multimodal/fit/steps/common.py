@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes, Search
 
 __all__ = [
+    "FEW_MODES",
     "fit_regions",
     "leaving_out",
     "new_modes_of_mass",
@@ -37,6 +38,9 @@ __all__ = [
     "without_negligible",
 ]
 
+# Modes from which on those of next to no mass are left out before the others are approximated, and
+# from which on chains that are to refute a precise answer are half as many. Conventional.
+FEW_MODES = 16
 # Chains of a region propose from a network when so many times their draws are the most allowed.
 # Measured: examples/benchmarks/calibration.py; trained earlier, networks cost more than the
 # draws that they save.

@@ -11,8 +11,14 @@ from pymc_multimodal.approximation import mode_of_draws, rows_of_groups, systema
 from pymc_multimodal.fit.images import fold_pilot
 from pymc_multimodal.fit.state import Division, Exploration, known, matching_modes, region_of_modes
 from pymc_multimodal.fit.steps.base import NeededStep, Step
-from pymc_multimodal.fit.steps.common import new_modes_of_mass
-from pymc_multimodal.regions import LabelledPoints, divide, explore, mixing_groups
+from pymc_multimodal.fit.steps.common import FEW_MODES, new_modes_of_mass
+from pymc_multimodal.regions import (
+    MIN_CHAINS,
+    LabelledPoints,
+    divide,
+    explore,
+    mixing_groups,
+)
 from pymc_multimodal.search import climb_from, find_modes, modes_of
 from pymc_multimodal.status import GradientMisleads
 
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
+    from pymc_multimodal.regions import LocalSampling
 
 __all__ = ["MAX_EXPLORATIONS", "Divide", "Explore", "FindModes"]
 
@@ -62,6 +69,23 @@ class FindModes(Step):
         return replace(state, search=search)
 
 
+def _exploring(state: State, k: int, settings: LocalSampling) -> LocalSampling:
+    """Return the settings of the chains that explore k modes.
+
+    Where a precise first answer has many modes, half of the chains are run from each: they are to
+    refute the answer, in which each mode holds little, and cost more than the answer does.
+
+    Parameters
+    ----------
+    state : State
+    k : int
+    settings : LocalSampling
+    """
+    if not state.ends_early or k <= FEW_MODES:
+        return settings
+    return replace(settings, chains=max(MIN_CHAINS, settings.chains // 2))
+
+
 class Explore(NeededStep):
     """Run short unrestricted chains from every mode, and climb from where they end."""
 
@@ -76,7 +100,7 @@ class Explore(NeededStep):
         """Explore once."""
         density, settings, rng = run.density, run.settings, run.rng(self.name)
         modes = modes_of(density, state.search, settings.modes)
-        pilot = explore(density, modes, settings.local, rng)
+        pilot = explore(density, modes, _exploring(state, len(modes), settings.local), rng)
         ends = pilot.draws[:, :, -1].reshape(-1, density.dim)
         points = np.concatenate([ends, state.misplaced])
         search, labels = climb_from(density, state.search, settings.modes, points)
