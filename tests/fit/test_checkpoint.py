@@ -22,7 +22,7 @@ from structured import wells
 import pymc_multimodal as mm
 from pymc_multimodal import kernel
 from pymc_multimodal.emulation import Emulation
-from pymc_multimodal.fit import Checkpoint, FitConfig, checkpoint, fit_density
+from pymc_multimodal.fit import Checkpoint, FitConfig, checkpoint, checkpoint_file, fit_density
 from pymc_multimodal.fit.codec import decode, encode
 from pymc_multimodal.fit.saving import classes_of, names_of
 from pymc_multimodal.model import density_of
@@ -140,7 +140,8 @@ def test_every_state_survives_the_file(name, tmp_path):
     kept = Recording(tmp_path / "fit.checkpoint")
     fit_density(make(), replace(LOOSE, **settings), checkpoint=kept)
     assert len(kept.states) > 9
-    names, classes = names_of(checkpoint.STATE_CLASSES), classes_of(checkpoint.STATE_CLASSES)
+    known = checkpoint_file.STATE_CLASSES
+    names, classes = names_of(known), classes_of(known)
     for state in kept.states:
         node, arrays = encode(state, names)
         # As a file does: whole arrays, in the order of their axes.
