@@ -4,6 +4,9 @@ It holds the newest state of the fit, what the run has spent, and settings and c
 a call with other arguments is recognised (`checkpoint_file`). Beside it lies a log of what the step
 under way has evaluated and measured (`target.run_log`). Random streams are named by the step and
 the number of its runs, so that a step that is made again draws the same numbers.
+
+Once a limit has cut the fit, the file also holds how far it had come before: from there a call with
+a larger limit goes on.
 """
 
 from __future__ import annotations
@@ -21,17 +24,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.emulation import Emulation
-from pymc_multimodal.fit.checkpoint_file import Kept, StoredCheckpoint, encoded, read_checkpoint
+from pymc_multimodal.fit.checkpoint_file import (
+    Kept,
+    Reached,
+    StoredCheckpoint,
+    encoded,
+    read_checkpoint,
+)
 from pymc_multimodal.fit.codec import CodecError
 from pymc_multimodal.fit.result import Fit, check_unchanged
 from pymc_multimodal.fit.saving import checked_path, write_archive
 from pymc_multimodal.status import FitError, Status, counted, first_line
+from pymc_multimodal.target.history import Evaluations
 from pymc_multimodal.target.run_log import KEPT_SECONDS, InUse, RunLog
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.fit.state import State
     from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.protocol import OutputModel
 
 __all__ = ["Checkpoint"]
 
@@ -80,6 +91,8 @@ class Checkpoint:
             self.seed = self._stored.settings.random_seed
         self._log = RunLog()
         self._number, self._ended = 0, False
+        self._before_cut: Reached | None = None
+        self._uncut: Reached | None = None
         self._fault, self._wrote, self._cost = "", -np.inf, 0.0
 
     @contextmanager
@@ -94,7 +107,8 @@ class Checkpoint:
         Yields
         ------
         State, Fit or None
-            The newest state, the fit if it had ended, or None if no state is known.
+            The newest state, the fit if it had ended, or None if no state is known. Where a limit
+            had cut the fit and is larger now, the newest state before.
 
         Raises
         ------
@@ -122,8 +136,9 @@ class Checkpoint:
             # A clock decides how many points are evaluated in a call.
             self._log.once("chunk", lambda: (run.density.chunk,))
             _remove_unfinished(self.path)
+            self._uncut = Reached.by(run, None)
             try:
-                self._store(run, None, number)
+                self._store(run, self._uncut, number)
             except NOT_WRITABLE as error:
                 self._failed(error)
         self._log.on_fault = self._failed
@@ -131,40 +146,49 @@ class Checkpoint:
     def _taken_up(self, stored: StoredCheckpoint, run: Run) -> State | Fit | None:
         """Give the run and its density what the file holds."""
         density = run.density
-        stored.check_call(run)
+        raised = stored.check_call(run)
         model = density.split(_named_outputs(run)) if stored.outputs and density.split else None
         kept = stored.decoded(model)
         _check_density(kept, density, stored.where)
-        self._number = stored.number
-        if isinstance(kept.result, Fit):
+        self._number, reached = stored.number, kept.newest
+        again = kept.before_cut if raised else None
+        self._before_cut = None if raised else kept.before_cut
+        if isinstance(reached.result, Fit) and again is None:
             self._ended = True
-            run.take_up(kept.record)
+            run.take_up(reached.record)
+            _tell(run, stored.where)
+            return _with_limits(reached.result, run)
+        self._open_log(run, stored)
+        if again is None:
+            run.take_up(reached.record, self._log.spent)
+            if self._before_cut is not None:
+                run.note_cut()
         else:
-            with _told(self.path):
-                self._log.open(_log_of(self.path), stored.number)
-            _remove_unfinished(self.path)
-            self._log.on_fault = self._failed
-            known = self._log.points()
-            check_unchanged(density, *known, f"{stored.where} was written")
-            run.take_up(kept.record, self._log.spent)
-            self._log.measured.update(kept.record.measured)
-            density.log = self._log
-            [chunk] = self._log.once("chunk", lambda: (density.chunk,))
-            density.chunk = int(chunk)
-        if kept.history is not None:
-            density.keep_history()
-        if model is not None:
-            density.expose_outputs(model)
-        if kept.history is not None and density.history is not None:
-            density.history.add(*kept.history)
-        density.has_gradient = kept.has_gradient
-        steps = counted(len(kept.record.journal), "step")
-        run.report(
-            "plan",
-            f"going on from {stored.where}: {steps} with {counted(run.evals, 'evaluation')} are "
-            "known",
-        )
-        return kept.result
+            newest = replace(reached.record, seconds=reached.record.seconds + self._log.spent)
+            run.take_up_before_cut(again.record, newest)
+            reached = again
+            # What was measured since was measured under the limit.
+            self._log.measured.clear()
+        self._log.measured.update(reached.record.measured)
+        density.log = self._log
+        [chunk] = self._log.once("chunk", lambda: (density.chunk,))
+        density.chunk = int(chunk)
+        if again is not None and again.result is None:
+            run.known = _evaluations(kept, density)
+        else:
+            _restore_history(kept, density, model)
+        density.has_gradient = reached.has_gradient
+        self._uncut = None if run.cut else reached
+        _tell(run, stored.where)
+        return reached.result
+
+    def _open_log(self, run: Run, stored: StoredCheckpoint) -> None:
+        """Read the log, and look whether the density is the one that it was written for."""
+        with _told(self.path):
+            self._log.open(_log_of(self.path), stored.number)
+        _remove_unfinished(self.path)
+        self._log.on_fault = self._failed
+        check_unchanged(run.density, *self._log.points(), f"{stored.where} was written")
 
     @contextmanager
     def keeping_draws(self, density: Density) -> Iterator[None]:
@@ -183,7 +207,7 @@ class Checkpoint:
         density.log = self._log
         try:
             yield
-            self._log.remove()
+            self._end_log()
         finally:
             self._log.close()
 
@@ -191,8 +215,9 @@ class Checkpoint:
 
     def save(self, run: Run, state: State | None) -> None:
         """Write a state, unless the last writing is too near; a fault is told, and ends no fit."""
+        reached = self._reached(run, state)
         if time.monotonic() - self._wrote >= self._cost / self.write_share:
-            self._try_to_store(run, state)
+            self._try_to_store(run, reached)
 
     def finish(self, run: Run, fit: Fit) -> Fit:
         """Write the fit; return it, with a status if anything could not be written.
@@ -201,26 +226,48 @@ class Checkpoint:
         """
         if not run.interrupted:
             fit = self._with_status(fit)
-            self._ended = self._try_to_store(run, fit)
+            self._ended = self._try_to_store(run, self._reached(run, fit))
             if self._ended:
-                self._log.remove()
+                self._end_log()
         return self._with_status(fit)
 
-    def _try_to_store(self, run: Run, result: State | Fit | None) -> bool:
+    def _reached(self, run: Run, result: State | Fit | None) -> Reached:
+        """Return how far the run has come; before a limit cuts it, a way back leads here."""
+        reached = Reached.by(run, result)
+        if not run.cut:
+            self._uncut = reached
+        elif self._before_cut is None:
+            self._before_cut, self._uncut = self._uncut, None
+        return reached
+
+    def _end_log(self) -> None:
+        """Remove the log; what a call with a larger limit evaluates again stays."""
+        if self._before_cut is not None and self._log.n_evaluations:
+            self._log.close()
+        else:
+            self._log.remove()
+
+    def _try_to_store(self, run: Run, reached: Reached) -> bool:
         try:
-            self._store(run, result, time.time_ns())
+            self._store(run, reached, time.time_ns())
         except (OSError, *NOT_WRITABLE) as error:
             self._failed(error)
             return False
         return True
 
-    def _store(self, run: Run, result: State | Fit | None, number: int) -> None:
+    def _store(self, run: Run, reached: Reached, number: int) -> None:
         began = time.monotonic()
-        content, arrays = encoded(run, result)
+        content, arrays = encoded(run, reached, self._before_cut)
+        if self._before_cut is not None:
+            # The log holds what was evaluated since.
+            number = self._number
         content["number"] = number
         write_archive(self.path, "checkpoint.json", content, arrays, compressed=False)
-        self._number = number
-        self._log.follow(number)
+        if self._before_cut is not None:
+            self._log.go_on()
+        else:
+            self._number = number
+            self._log.follow(number)
         self._wrote = time.monotonic()
         self._cost = self._wrote - began
 
@@ -286,6 +333,38 @@ def _named_outputs(run: Run) -> Sequence[str] | None:
     return emulation.outputs if isinstance(emulation, Emulation) else None
 
 
+def _tell(run: Run, where: str) -> None:
+    """Report what the file knows."""
+    steps, evals = counted(len(run.journal), "step"), counted(run.evals, "evaluation")
+    run.report("plan", f"going on from {where}: {steps} with {evals} are known")
+
+
+def _with_limits(fit: Fit, run: Run) -> Fit:
+    """Return a fit that no limit has cut with the limits of the call."""
+    s = run.settings
+    return replace(
+        fit, config=replace(fit.config, max_evals=s.max_evals, max_seconds=s.max_seconds)
+    )
+
+
+def _restore_history(kept: Kept, density: Density, model: OutputModel | None) -> None:
+    """Give a density the points that are known, where each evaluation is dear."""
+    if kept.history is not None:
+        density.keep_history()
+    if model is not None:
+        density.expose_outputs(model)
+    if kept.history is not None and density.history is not None:
+        density.history.add(*kept.history)
+
+
+def _evaluations(kept: Kept, density: Density) -> Evaluations | None:
+    """Return the points that are known for a fit that begins again with the outputs."""
+    if kept.history is None:
+        return None
+    x, logp, second = kept.history
+    return Evaluations(density.names, x, logp, second)
+
+
 def _check_density(kept: Kept, density: Density, where: str) -> None:
     """Raise if the density is not the one that the file was written for."""
     if kept.names != density.names:
@@ -293,15 +372,16 @@ def _check_density(kept: Kept, density: Density, where: str) -> None:
             f"{where} was written for a model with coordinates {kept.names[:8]}, this model has "
             f"{density.names[:8]}. Give the name of another file."
         )
-    if isinstance(kept.result, Fit):
-        kept.result.check_density(density)
+    result, record = kept.newest.result, kept.newest.record
+    if isinstance(result, Fit):
+        result.check_density(density)
         return
     x, logp = np.empty((0, density.dim)), np.empty(0)
     if kept.history is not None:
         x, logp, _ = kept.history
-    elif kept.result is not None:
-        x, logp = kept.result.search.optima.x, kept.result.search.optima.logp
-    dear = kept.record.evaluation_seconds >= KEPT_SECONDS * max(kept.record.evals, 1)
+    elif result is not None:
+        x, logp = result.search.optima.x, result.search.optima.logp
+    dear = record.evaluation_seconds >= KEPT_SECONDS * max(record.evals, 1)
     dear |= kept.history is not None
     order = np.argsort(-logp, kind="stable")[: CHECKED_DEAR if dear else CHECKED]
     check_unchanged(density, x[order], logp[order], f"{where} was written")

@@ -24,11 +24,20 @@ from pymc_multimodal.status import FitError
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
 
-__all__ = ["STATE_CLASSES", "Kept", "StoredCheckpoint", "encoded", "read_checkpoint"]
+__all__ = [
+    "STATE_CLASSES",
+    "Kept",
+    "Reached",
+    "StoredCheckpoint",
+    "encoded",
+    "read_checkpoint",
+]
 
 FORMAT = "pymc-multimodal checkpoint"
 # Version of the format: it grows when a file of the version before would be read wrongly.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Limits, which a later call may raise: None is no limit.
+LIMITS = ("max_evals", "max_seconds")
 # Characters of a setting that a message shows. Conventional.
 MAX_SHOWN = 60
 # Name of the simulator's compiled function in a file: it is compiled again.
@@ -52,7 +61,7 @@ STATE_CLASSES: dict[str, tuple[str, ...]] = {
     "emulation.surface": ("SurfaceEmulator",),
     "evidence.importance": ("CrossCheck",),
     "evidence.samples": ("BridgeSamples",),
-    "fit.checkpoint": ("Kept",),
+    "fit.checkpoint_file": ("Kept", "Reached"),
     "fit.emulated": ("Judged",),
     "fit.run": ("Entry", "RunRecord"),
     "fit.state": ("Division", "Exploration", "State"),
@@ -71,6 +80,29 @@ STATE_CLASSES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, eq=False)
+class Reached:
+    """How far a fit has come.
+
+    Attributes
+    ----------
+    record : RunRecord
+    result : State, Fit or None
+        The newest state, or the fit if it has ended; None before the first state.
+    has_gradient : bool
+        Whether the gradient of the density was in use.
+    """
+
+    record: RunRecord
+    result: State | Fit | None
+    has_gradient: bool
+
+    @classmethod
+    def by(cls, run: Run, result: State | Fit | None) -> Reached:
+        """Return how far a run has come."""
+        return cls(run.record(), result, run.density.has_gradient)
+
+
+@dataclass(frozen=True, eq=False)
 class Kept:
     """What a checkpoint holds.
 
@@ -78,25 +110,30 @@ class Kept:
     ----------
     names : tuple of str
         Unconstrained coordinates.
-    record : RunRecord
-    result : State, Fit or None
-        The newest state, or the fit if it has ended; None before the first state.
-    has_gradient : bool
-        Whether the gradient of the density was in use.
+    newest : Reached
+    before_cut : Reached or None
+        From where a call with a larger limit goes on; None if no limit has cut the fit.
     history : tuple of arrays or None
         Points (n, d), log densities (n,), and gradients or outputs (n, m), where each evaluation is
         dear.
     """
 
     names: tuple[str, ...]
-    record: RunRecord
-    result: State | Fit | None
-    has_gradient: bool
+    newest: Reached
+    before_cut: Reached | None
     history: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
-def encoded(run: Run, result: State | Fit | None) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Return what a file holds of a run and its newest result, as values and arrays.
+def encoded(
+    run: Run, newest: Reached, before_cut: Reached | None
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Return what a file holds of a run, as values and arrays.
+
+    Parameters
+    ----------
+    run : Run
+    newest : Reached
+    before_cut : Reached or None
 
     Raises
     ------
@@ -106,9 +143,8 @@ def encoded(run: Run, result: State | Fit | None) -> tuple[dict[str, Any], list[
     density = run.density
     kept = Kept(
         names=density.names,
-        record=run.record(),
-        result=result,
-        has_gradient=density.has_gradient,
+        newest=newest,
+        before_cut=before_cut,
         history=None if density.history is None else density.history.contents(),
     )
     classes = names_of(STATE_CLASSES)
@@ -173,16 +209,28 @@ class StoredCheckpoint:
             raise _damaged(self.where, "it holds no state of a fit")
         return kept
 
-    def check_call(self, run: Run) -> None:
-        """Raise unless settings and coordinates are those of the file."""
+    def check_call(self, run: Run) -> bool:
+        """Tell whether a limit is larger than that of the file.
+
+        Raises
+        ------
+        FitError
+            If other settings differ, or a limit is smaller.
+        """
+        raised = False
         for f in fields(run.settings):
             then, now = getattr(self.settings, f.name), getattr(run.settings, f.name)
-            if not _same(then, now):
-                said = f": {_short(then)} then, {_short(now)} now" if _short(then) else ""
-                raise FitError(
-                    f"{self.where} belongs to a fit with another {f.name}{said}. Give the same "
-                    "arguments, the name of another file, or delete the file to begin anew."
-                )
+            if _same(then, now):
+                continue
+            if f.name in LIMITS and _limit(now) >= _limit(then):
+                raised = True
+                continue
+            said = f": {_short(then)} then, {_short(now)} now" if _short(then) else ""
+            larger = "the same arguments" + ", or a larger limit" * (f.name in LIMITS)
+            raise FitError(
+                f"{self.where} belongs to a fit with another {f.name}{said}. Give {larger}, the "
+                "name of another file, or delete the file to begin anew."
+            )
         limited = (run.settings.max_evals, run.settings.max_seconds) != (None, None)
         if limited and self.content["share"] != run.share:
             raise FitError(
@@ -190,6 +238,7 @@ class StoredCheckpoint:
                 "leaves a part to its draws, fit() and MultimodalDiffusion() do not. Call the same "
                 "function, or give the name of another file."
             )
+        return raised
 
 
 def read_checkpoint(path: Path) -> StoredCheckpoint:
@@ -241,6 +290,10 @@ def _same(then: object, now: object) -> bool:
         for p, q in zip(in_a, in_b, strict=True)
     )
     return same and a == b
+
+
+def _limit(value: float | None) -> float:
+    return float("inf") if value is None else value
 
 
 def _short(value: object) -> str:

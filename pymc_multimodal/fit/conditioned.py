@@ -116,6 +116,7 @@ def conditioned_fit(run: Run) -> Fit | None:
             if found is None or found.verdict.reasons or _refuted(density, found, rng):
                 return None
     except LimitReached:
+        run.note_cut()
         return None
     return _fit_of(run, split, found, rng)
 

@@ -131,6 +131,7 @@ def _run_steps(run: Run, state: State, save: Save) -> Fit:
         except LimitReached:
             # The step's work is lost. The next step is one that is still allowed.
             assert step is not None
+            run.note_cut()
             run.stop_if_refused(1.0 if step.needed(state) else step.share_of(state))
         except SymmetryBroken:
             state = _first_state(run, symmetry_broken=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes, OptimumSet
     from pymc_multimodal.target.cells import Cells
     from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.history import Evaluations
 
 __all__ = ["Entry", "Report", "Run", "RunRecord"]
 
@@ -38,6 +39,9 @@ PRECISE_ENOUGH = 1.1
 # Seconds after a limit in seconds at which work that evaluates nothing is ended; evaluations are
 # ended earlier (`target.limits.GRACE_SECONDS`). Conventional: limits are kept within two seconds.
 GRACE_SECONDS = 1.5
+# Entry of the journal for what was spent after a limit had cut a fit, which a larger limit lets go
+# on from before.
+CUT_OFF = "cut off"
 # Sets of modes whose cells are remembered. Conventional: all modes, and those of some mass.
 REMEMBERED_CELLS = 2
 
@@ -124,6 +128,8 @@ class Run:
         Whether the next batch of evaluations would exceed a limit.
     journal : tuple of Entry
         The steps so far.
+    known : Evaluations or None
+        Evaluations of this fit before it was taken up again from its begin.
     """
 
     def __init__(
@@ -134,6 +140,8 @@ class Run:
         self.interrupted = False
         self.stopped = False
         self.journal: tuple[Entry, ...] = ()
+        self.known: Evaluations | None = None
+        self._cut = density.cut = False
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
         self._first_values = density.n_values
@@ -160,8 +168,22 @@ class Run:
         """Whether a limit is reached or the user has interrupted: no further step is run."""
         return self.interrupted or self.stopped or bool(self.limit_reached())
 
+    @property
+    def cut(self) -> bool:
+        """Whether a limit has cut the fit: a step or a part of one was left out, or did less.
+
+        What a step plans by the room that a limit leaves is no cut.
+        """
+        return self._cut or self.density.cut
+
+    def note_cut(self) -> None:
+        """Note that a limit has cut the fit."""
+        self._cut = True
+
     def limit_reached(self, share: float = 1.0) -> str:
         """Return the name of the first limit of which a share is used up, or an empty text.
+
+        A limit that is reached cuts the fit.
 
         Parameters
         ----------
@@ -169,11 +191,13 @@ class Run:
             Part of what the fit may use of each limit, in (0, 1].
         """
         evals, until = self._bounds(share)
+        reached = ""
         if self.evals >= evals or (self.stopped and evals < float("inf")):
-            return f"max_evals={self.settings.max_evals}"
-        if time.monotonic() >= until:
-            return f"max_seconds={self.settings.max_seconds}"
-        return ""
+            reached = f"max_evals={self.settings.max_evals}"
+        elif time.monotonic() >= until:
+            reached = f"max_seconds={self.settings.max_seconds}"
+        self._cut |= bool(reached)
+        return reached
 
     def _bounds(self, share: float) -> tuple[float, float]:
         """Return evaluations of the fit, and the time, at which a share of a limit is used up."""
@@ -240,6 +264,7 @@ class Run:
 
         The next batch alone would have exceeded the limit.
         """
+        self.note_cut()
         self.stopped = self.stopped or not self.limit_reached(share)
 
     def interrupt(self) -> None:
@@ -341,6 +366,22 @@ class Run:
         density.last_error = None if record.last_error is None else raised_again(record.last_error)
         density.hung = None if record.hung is None else EvaluationHung(record.hung)
         density.log.measured.update(record.measured)
+
+    def take_up_before_cut(self, before: RunRecord, record: RunRecord) -> None:
+        """Go on from what was known before a limit cut the fit; what was spent since counts.
+
+        Parameters
+        ----------
+        before : RunRecord
+            When nothing had been cut.
+        record : RunRecord
+            The newest one.
+        """
+        evals, seconds = record.evals - before.evals, record.seconds - before.seconds
+        journal = (*before.journal, Entry(CUT_OFF, "stopped", evals, seconds))
+        self.take_up(
+            replace(record, journal=journal, stopped=False, hung=None, measured=before.measured)
+        )
 
     def seconds(self) -> dict[str, float]:
         """Return the wall-clock seconds of each step."""

@@ -118,6 +118,7 @@ def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
                 return None
             found = _judged(run, found, rng)
     except LimitReached:
+        run.note_cut()
         return None
     # The seconds of the stage are known when it has ended.
     return fit_of_units(run, found, rng)
