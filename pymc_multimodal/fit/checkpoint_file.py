@@ -52,6 +52,8 @@ STATE_CLASSES: dict[str, tuple[str, ...]] = {
     "approximation.verdict": ("Verdict",),
     "challenge.rounds": ("ChallengeState",),
     "challenge.tempered": ("Particles", "TemperatureSchedule"),
+    "conditional.climbs": ("Climbed",),
+    "conditional.mixture": (*CLASSES["conditional.mixture"], "Completed"),
     "emulation.features": ("Features",),
     "emulation.judged": ("EmulatedPosterior",),
     "emulation.moves": ("EmulatedGenerator", "EmulatedJump", "Resampling"),
@@ -63,8 +65,10 @@ STATE_CLASSES: dict[str, tuple[str, ...]] = {
     "evidence.samples": ("BridgeSamples",),
     "fit.checkpoint_file": ("Kept", "Reached"),
     "fit.emulated": ("Judged",),
+    "fit.parts": ("Part",),
     "fit.run": ("Entry", "RunRecord"),
     "fit.state": ("Division", "Exploration", "State"),
+    "fit.structured_fit": ("WeightedUnits",),
     "moves.jumps": ("MixtureProposal",),
     "moves.local": ("MoveParameters", "MoveState"),
     "proposals.base": ("RegionFit", "RegionalMixture"),
@@ -74,6 +78,8 @@ STATE_CLASSES: dict[str, tuple[str, ...]] = {
     "search.quadratic": ("Evaluated",),
     "search.starts": ("StartDistribution",),
     "search.state": ("Counts", "Search"),
+    "structure.hubs": ("Explained", "HubSearch"),
+    "structure.integration": ("UnitSample",),
     "target.errors": ("EvaluationErrors",),
 }
 """The classes of a checkpoint, by the modules that hold them. A file can name no other class."""

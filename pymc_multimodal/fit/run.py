@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from pymc_multimodal.fit.images import cells_of
+from pymc_multimodal.fit.parts import Part, Parts
 from pymc_multimodal.status import EvaluationHung, LimitReached, Status, first_line
 from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.limits import Limits
@@ -91,6 +92,11 @@ class RunRecord:
         Message of the last evaluation that was given up.
     measured : dict
         Numbers that were measured by a clock (`RunLog.measured`).
+    parts : dict of Part
+        Parts of the step under way that have ended.
+    under_way : dict
+        Evaluations and seconds so far of the step under way, by its name and those of the steps
+        inside of it.
     """
 
     journal: tuple[Entry, ...]
@@ -105,6 +111,8 @@ class RunRecord:
     last_error: tuple[str, str] | None
     hung: str | None
     measured: dict[str, tuple[float, ...]]
+    parts: dict[str, Part]
+    under_way: dict[str, tuple[int, float]]
 
 
 class Run:
@@ -130,6 +138,8 @@ class Run:
         The steps so far.
     known : Evaluations or None
         Evaluations of this fit before it was taken up again from its begin.
+    parts : Parts
+        Those of the step under way.
     """
 
     def __init__(
@@ -141,6 +151,9 @@ class Run:
         self.stopped = False
         self.journal: tuple[Entry, ...] = ()
         self.known: Evaluations | None = None
+        self.parts = Parts()
+        self._under_way: dict[str, tuple[int, float]] = {}
+        self._spent: dict[str, tuple[int, float]] = {}
         self._cut = density.cut = False
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
@@ -313,15 +326,22 @@ class Run:
 
         The cost of steps that are recorded inside of it is theirs alone.
         """
-        evals, began, outcome, first = self.evals, time.monotonic(), "stopped", len(self.journal)
+        # What the step had spent before a kill.
+        spent, before = self._spent.pop(step, (0, 0.0))
+        begin = self.evals - spent, time.monotonic() - before
+        outcome, first = "stopped", len(self.journal)
+        self._under_way[step] = begin
         try:
             yield
             outcome = "done"
         finally:
             inner = self.journal[first:]
-            evals = self.evals - evals - sum(entry.evals for entry in inner)
-            seconds = time.monotonic() - began - sum(entry.seconds for entry in inner)
+            evals = self.evals - begin[0] - sum(entry.evals for entry in inner)
+            seconds = time.monotonic() - begin[1] - sum(entry.seconds for entry in inner)
             self.journal = (*self.journal, Entry(step, outcome, evals, seconds))
+            del self._under_way[step]
+            if not self._under_way:
+                self.parts.ended, self._spent = {}, {}
 
     def made(self, step: str) -> bool:
         """Tell whether the journal has a step."""
@@ -343,6 +363,11 @@ class Run:
             last_error=None if error is None else (type(error).__name__, first_line(error)),
             hung=None if density.hung is None else str(density.hung),
             measured=dict(density.log.measured),
+            parts=dict(self.parts.ended),
+            under_way={
+                step: (self.evals - evals, time.monotonic() - began)
+                for step, (evals, began) in self._under_way.items()
+            },
         )
 
     def take_up(self, record: RunRecord, seconds: float = 0.0) -> None:
@@ -366,6 +391,7 @@ class Run:
         density.last_error = None if record.last_error is None else raised_again(record.last_error)
         density.hung = None if record.hung is None else EvaluationHung(record.hung)
         density.log.measured.update(record.measured)
+        self.parts.ended, self._spent = dict(record.parts), dict(record.under_way)
 
     def take_up_before_cut(self, before: RunRecord, record: RunRecord) -> None:
         """Go on from what was known before a limit cut the fit; what was spent since counts.
@@ -380,7 +406,15 @@ class Run:
         evals, seconds = record.evals - before.evals, record.seconds - before.seconds
         journal = (*before.journal, Entry(CUT_OFF, "stopped", evals, seconds))
         self.take_up(
-            replace(record, journal=journal, stopped=False, hung=None, measured=before.measured)
+            replace(
+                record,
+                journal=journal,
+                stopped=False,
+                hung=None,
+                measured=before.measured,
+                parts=before.parts,
+                under_way=before.under_way,
+            )
         )
 
     def seconds(self) -> dict[str, float]:

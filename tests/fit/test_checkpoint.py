@@ -10,14 +10,17 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from densities import Banana, Mixture, WideNormal, two_modes
+from hierarchy import Hierarchy
 from killed import Killed, killing
 from same import assert_same
 from simulators_numpy import parabola
 from structured import wells
+from unit_targets import pairs
 
 import pymc_multimodal as mm
 from pymc_multimodal import kernel
@@ -90,6 +93,14 @@ def without_times(fit):
     return replace(fit, seconds=dict.fromkeys(fit.seconds, 0.0), screening=seen)
 
 
+class Dying(Checkpoint):
+    """A checkpoint whose process ends when something was written."""
+
+    def save(self, run, state):
+        super().save(run, state)
+        raise Killed
+
+
 class Recording(Checkpoint):
     """A checkpoint that also keeps the states in memory."""
 
@@ -132,6 +143,34 @@ def test_a_fit_that_is_ended_after_every_step_gives_the_same(name, tmp_path):
     assert_same(again, fit)
     np.testing.assert_array_equal(draws_of(density, again), expected)
     assert os.listdir(tmp_path) == ["fit.checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (partial(pairs, n_units=8), 9),
+        (partial(pairs, n_units=8, hub=False), 5),
+        (lambda: Hierarchy().density, 5),
+    ],
+    ids=["units with a hub", "units", "hubs"],
+)
+def test_a_fit_that_is_ended_after_every_part_gives_the_same(make, parts, tmp_path):
+    """Units, and regressions by their hubs: each attempt makes the part after the last one."""
+    density, path = make(), tmp_path / "fit.checkpoint"
+    whole = fit_density(density, LOOSE)
+    assert {"structure", "conditional"} & {*whole.evals_by_step}
+    expected, attempts = draws_of(density, whole), 0
+    while True:
+        density = make()
+        try:
+            fit = fit_density(density, LOOSE, checkpoint=Dying(path, write_share=np.inf))
+        except Killed:
+            attempts += 1
+            continue
+        break
+    assert attempts >= parts
+    assert_same(without_times(fit), without_times(whole))
+    np.testing.assert_array_equal(draws_of(density, fit), expected)
 
 
 @pytest.mark.parametrize("name", ["symmetric", "chains", "lrds"])
