@@ -94,9 +94,8 @@ class RunRecord:
         Numbers that were measured by a clock (`RunLog.measured`).
     parts : dict of Part
         Parts of the step under way that have ended.
-    under_way : dict
-        Evaluations and seconds so far of the step under way, by its name and those of the steps
-        inside of it.
+    under_way : tuple of (str, int, float)
+        Name, evaluations and seconds so far of the step under way, and of those inside of it.
     """
 
     journal: tuple[Entry, ...]
@@ -112,7 +111,7 @@ class RunRecord:
     hung: str | None
     measured: dict[str, tuple[float, ...]]
     parts: dict[str, Part]
-    under_way: dict[str, tuple[int, float]]
+    under_way: tuple[tuple[str, int, float], ...]
 
 
 class Run:
@@ -152,8 +151,10 @@ class Run:
         self.journal: tuple[Entry, ...] = ()
         self.known: Evaluations | None = None
         self.parts = Parts()
-        self._under_way: dict[str, tuple[int, float]] = {}
-        self._spent: dict[str, tuple[int, float]] = {}
+        # Of each step under way the name, and evaluations and time when it began.
+        self._under_way: list[tuple[str, int, float]] = []
+        # What steps had spent that were under way at a kill.
+        self._spent: tuple[tuple[str, int, float], ...] = ()
         self._cut = density.cut = False
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
@@ -326,22 +327,22 @@ class Run:
 
         The cost of steps that are recorded inside of it is theirs alone.
         """
-        # What the step had spent before a kill.
-        spent, before = self._spent.pop(step, (0, 0.0))
-        begin = self.evals - spent, time.monotonic() - before
-        outcome, first = "stopped", len(self.journal)
-        self._under_way[step] = begin
+        evals, began, outcome, first = self.evals, time.monotonic(), "stopped", len(self.journal)
+        if self._spent and self._spent[0][0] == step:
+            (_, spent, seconds), *rest = self._spent
+            evals, began, self._spent = evals - spent, began - seconds, tuple(rest)
+        self._under_way.append((step, evals, began))
         try:
             yield
             outcome = "done"
         finally:
             inner = self.journal[first:]
-            evals = self.evals - begin[0] - sum(entry.evals for entry in inner)
-            seconds = time.monotonic() - begin[1] - sum(entry.seconds for entry in inner)
+            evals = self.evals - evals - sum(entry.evals for entry in inner)
+            seconds = time.monotonic() - began - sum(entry.seconds for entry in inner)
             self.journal = (*self.journal, Entry(step, outcome, evals, seconds))
-            del self._under_way[step]
+            self._under_way.pop()
             if not self._under_way:
-                self.parts.ended, self._spent = {}, {}
+                self.parts.ended, self._spent = {}, ()
 
     def made(self, step: str) -> bool:
         """Tell whether the journal has a step."""
@@ -364,10 +365,10 @@ class Run:
             hung=None if density.hung is None else str(density.hung),
             measured=dict(density.log.measured),
             parts=dict(self.parts.ended),
-            under_way={
-                step: (self.evals - evals, time.monotonic() - began)
-                for step, (evals, began) in self._under_way.items()
-            },
+            under_way=tuple(
+                (step, self.evals - evals, time.monotonic() - began)
+                for step, evals, began in self._under_way
+            ),
         )
 
     def take_up(self, record: RunRecord, seconds: float = 0.0) -> None:
@@ -391,7 +392,7 @@ class Run:
         density.last_error = None if record.last_error is None else raised_again(record.last_error)
         density.hung = None if record.hung is None else EvaluationHung(record.hung)
         density.log.measured.update(record.measured)
-        self.parts.ended, self._spent = dict(record.parts), dict(record.under_way)
+        self.parts.ended, self._spent = dict(record.parts), record.under_way
 
     def take_up_before_cut(self, before: RunRecord, record: RunRecord) -> None:
         """Go on from what was known before a limit cut the fit; what was spent since counts.
