@@ -140,9 +140,9 @@ _units: list[Density] = []
 
 
 def hubs(count: np.ndarray) -> Density:
-    """Make that of a regression of 200 coefficients, which is fitted conditional on its hubs."""
+    """Make that of a regression of 120 coefficients, which is fitted conditional on its hubs."""
     if not _hubs:
-        _hubs.append(regression("normal", centred=True, p=200, n=150)().density)
+        _hubs.append(regression("normal", centred=False, p=120, n=240)().density)
     return counted(_hubs[0], count)
 
 
