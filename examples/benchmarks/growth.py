@@ -1,14 +1,22 @@
-"""Cost of a fit as the number of modes K and the dimension d grow.
+r"""Cost of a fit as a problem grows: modes, dimensions, separation, price, workers.
 
-Targets: K unit normals in ten dimensions, two normals in d dimensions, and phi^4 on a periodic
-lattice of 16 x 16 sites. Each fit has a process of its own, so that the peak of the resident memory
-is that of the fit; what the process held before the fit is subtracted. One JSON line is written for
-each fit. Fits that the file already holds are left out, so that a long table can be stopped and
-continued. Run it with::
+Targets: K unit normals in ten dimensions, two normals in d dimensions, phi^4 on a periodic lattice
+of 16 x 16 sites, two unit normals in ten dimensions at a distance of s, and two normals in three
+dimensions of which an evaluation takes p seconds, with a gradient (``price``) and without
+(``black_box``). The time of such an evaluation is counted: nothing sleeps, and clocks are set
+forward. Each fit has a process of its own, so that the peak of the resident memory is that of the
+fit; what the process held before the fit is subtracted. ``workers`` counts requests (`requests`).
+One JSON line is written for each fit. Fits that the file already holds are left out, so that a long
+table can be stopped and continued. ``--sampler`` runs another sampler on the same targets, by the
+interpreter ``--python`` where it is installed. The report has exponents: slopes of straight lines
+by least squares on logarithmic scales. Run it with::
 
     python examples/benchmarks/growth.py --out growth.jsonl
     python examples/benchmarks/growth.py --targets normals_300,two_modes_1000
-    python examples/benchmarks/growth.py --out growth.jsonl --report
+    python examples/benchmarks/growth.py --out growth.jsonl --sampler sample_smc --cpu-limit 120
+    python examples/benchmarks/growth.py --out growth.jsonl --sampler nautilus --cpu-limit 120 \
+        --python .venv-nested/bin/python
+    python examples/benchmarks/growth.py --out growth.jsonl --report --picture growth.png
 """
 
 from __future__ import annotations
@@ -20,18 +28,33 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from growth_curves import draw, exponents, sampler_of
+from growth_others import run_other
 from weights import Runs
 
 from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.target.density import Density
 
 MODES, DIMS = (2, 10, 30, 100, 300, 1000), (2, 10, 30, 100, 300, 1000)
+APART = (8, 16, 32, 64, 128, 256)
+PRICES = ("1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1")
 NAMES = [f"normals_{k}" for k in MODES] + [f"two_modes_{d}" for d in DIMS] + ["phi4_256"]
+NAMES += [f"apart_{s}" for s in APART]
+NAMES += [f"{kind}_{p}" for kind in ("price", "black_box") for p in PRICES]
+NAMES += ["workers_two_modes", "workers_four_modes"]
+# Targets of other samplers.
+OTHERS = [n for n in NAMES if n.startswith(("normals", "two_modes"))]
+SAMPLERS = ("pymc_multimodal", "sample_smc", "nautilus")
+# Workers whose rounds are counted.
+WORKERS = (1, 2, 4, 16, 64, 256, 1000)
+# Separate normals: standard deviation of their prior. Priced ones: dimension, distance, prior.
+APART_PRIOR, PRICED_DIM, PRICED_DISTANCE, PRICED_PRIOR = 40.0, 3, 8.0, 4.0
 # Normals: dimension, standard deviation of the prior, from which the means are drawn too, and
 # largest weight over the smallest.
 NORMALS_DIM, NORMALS_PRIOR, RATIO = 10, 10.0, 3.0
@@ -67,6 +90,33 @@ class Mixture:
     def component(self, x: np.ndarray) -> np.ndarray:
         """Component with the largest share of the density at each row."""
         return np.argmax(x @ self.linear + self.constant, axis=1)
+
+
+class Priced:
+    """A function of which each evaluation takes some seconds: clocks are set forward.
+
+    Parameters
+    ----------
+    function : callable
+    price : float
+        Seconds.
+    gradient : bool
+        Whether the gradient is given.
+    """
+
+    def __init__(self, function: Mixture, price: float, *, gradient: bool) -> None:
+        self.function, self.price, self.gradient = function, price, gradient
+        self.skipped = 0.0
+        for name in ("monotonic", "perf_counter"):
+            setattr(time, name, self._clock(getattr(time, name)))
+
+    def _clock(self, real: Callable[[], float]) -> Callable[[], float]:
+        return lambda: real() + self.skipped
+
+    def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        self.skipped += self.price * len(x)
+        logp, grad = self.function(x)
+        return logp, grad if self.gradient else None
 
 
 class Lattice:
@@ -137,6 +187,13 @@ def target(name: str) -> tuple[Mixture | Lattice, float]:
     if kind == "two_modes":
         means = np.stack([-np.ones(int(size)), np.ones(int(size))])
         return Mixture(np.array([2.0, 1.0]) / 3.0, means, np.sqrt(0.05)), 2.0
+    if kind in ("apart", "price", "black_box"):
+        apart = kind == "apart"
+        dim = NORMALS_DIM if apart else PRICED_DIM
+        distance = float(size) if apart else PRICED_DISTANCE
+        means = 0.5 * distance / np.sqrt(dim) * np.array([[-1.0], [1.0]]) * np.ones(dim)
+        mixture = Mixture(np.array([2.0, 1.0]) / 3.0, means, 1.0)
+        return mixture, APART_PRIOR if apart else PRICED_PRIOR
     means = NORMALS_PRIOR * np.random.default_rng(42).standard_normal((int(size), NORMALS_DIM))
     weights = np.geomspace(RATIO, 1.0, int(size))
     return Mixture(weights / weights.sum(), means, 1.0), NORMALS_PRIOR
@@ -149,9 +206,18 @@ def peak() -> float:
 
 def run(name: str, seed: int, challenge: bool = True) -> dict:
     """Fit once, in this process."""
+    if name.startswith("workers"):
+        return requested(name.removeprefix("workers_"), seed)
     function, scale = target(name)
-    dim = function.dim
-    density = Density(function, dim, prior=lambda n, rng: scale * rng.standard_normal((n, dim)))
+    dim, priced, gradient = function.dim, function, not name.startswith("black_box")
+    if name.startswith(("price", "black_box")):
+        priced = Priced(function, float(name.rsplit("_", 1)[1]), gradient=gradient)
+    density = Density(
+        priced,
+        dim,
+        has_gradient=gradient,
+        prior=lambda n, rng: scale * rng.standard_normal((n, dim)),
+    )
     before, cpu, began = peak(), time.process_time(), time.monotonic()
     fit = fit_density(density, FitConfig(random_seed=seed, challenge=challenge))
     cost = {"cpu": time.process_time() - cpu, "seconds": time.monotonic() - began}
@@ -170,6 +236,8 @@ def run(name: str, seed: int, challenge: bool = True) -> dict:
         **cost,
         "peak_mb": peak() - before,
         "evals": fit.n_logp_evals,
+        # A clock decides how many points are screened.
+        "evals_unscreened": fit.n_logp_evals - (fit.evals_by_step or {}).get("screen", 0),
         "modes": int(found.sum()),
         "of": k,
         "regions": fit.n_modes,
@@ -183,9 +251,25 @@ def run(name: str, seed: int, challenge: bool = True) -> dict:
     }
 
 
-def run_apart(name: str, seed: int, challenge: bool, cpu_limit: int) -> dict:
+def requested(case: str, seed: int) -> dict:
+    """Count the rounds that workers need for the requests of a fit and its draws."""
+    import requests as counting
+
+    engine, _ = counting.run(case, seed)
+    sizes = [sizes for _, sizes in engine.requests]
+    return {
+        "name": f"workers_{case}",
+        "seed": seed,
+        "evals": sum(map(sum, sizes)),
+        "rounds": {w: sum(counting.rounds(s, w) for s in sizes) for w in WORKERS},
+    }
+
+
+def run_apart(
+    name: str, seed: int, challenge: bool, cpu_limit: int, sampler: str, python: str
+) -> dict:
     """Fit once in a process of its own, which is ended after some CPU seconds."""
-    script = [sys.executable, __file__, "--one", name, "--first-seed", str(seed)]
+    script = [python, __file__, "--one", name, "--first-seed", str(seed), "--sampler", sampler]
     script += [] if challenge else ["--without-challenge"]
     done = subprocess.run(
         script,
@@ -196,54 +280,75 @@ def run_apart(name: str, seed: int, challenge: bool, cpu_limit: int) -> dict:
     )
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    kind = {"name": name, "seed": seed, "challenge": challenge}
+    kind = {"name": name, "seed": seed, "challenge": challenge, "sampler": sampler}
     return kind | {"stopped": f"ended after {cpu_limit} CPU s, or failed"}
 
 
 def report(runs: list[dict]) -> str:
-    """Lines of the table for docs, one for each fit."""
+    """Lines of the tables for docs: one for each fit, and the exponents."""
     lines = ["target, seed, modes, evaluations, CPU s, peak MB, error, error in se, warnings"]
-    for r in sorted(runs, key=lambda r: (NAMES.index(r["name"]), r["seed"])):
+    order = {name: i for i, name in enumerate(NAMES)}
+    for r in sorted(
+        runs, key=lambda r: (SAMPLERS.index(sampler_of(r)), order[r["name"]], r["seed"])
+    ):
         alone = "" if r.get("challenge", True) else " without challenge"
-        head = f"{r['name']}{alone}, {r['seed']}"
+        other = "" if sampler_of(r) == SAMPLERS[0] else f" by {r['sampler']}"
+        head = f"{r['name']}{other}{alone}, {r['seed']}"
         if "stopped" in r:
             lines.append(f"{head}, {r['stopped']}")
-            continue
-        lines.append(
-            f'{head}, {r["modes"]} of {r["of"]}, "{r["evals"]:,}", {r["cpu"]:.1f}, '
-            f"{r['peak_mb']:.0f}, {r['error']:.5f}, {r['score']:.1f}, {' '.join(r['statuses'])}"
-        )
-    return "\n".join(lines)
+        elif "rounds" in r:
+            rounds = " ".join(f"{w}: {r['evals'] / n:.1f}" for w, n in r["rounds"].items())
+            lines.append(f'{head}, "{r["evals"]:,}", ideal speed-up {rounds}')
+        else:
+            lines.append(
+                f'{head}, {r["modes"]} of {r["of"]}, "{r["evals"]:,}", {r["cpu"]:.1f}, '
+                f"{r['peak_mb']:.0f}, {r['error']:.5f}, {r['score']:.1f}, {' '.join(r['statuses'])}"
+            )
+    return "\n".join([*lines, "", *exponents(runs)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", help="comma separated names (default: the table)")
+    parser.add_argument("--sampler", default=SAMPLERS[0], choices=SAMPLERS)
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the sampler")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cpu-limit", type=int, default=600, help="CPU seconds of each fit")
     parser.add_argument("--out", type=Path, help="JSON lines to append to, and to take up again")
-    parser.add_argument("--report", action="store_true", help="only print the table of --out")
+    parser.add_argument("--report", action="store_true", help="only print the tables of --out")
+    parser.add_argument("--picture", type=Path, help="file for the curves of --out")
     parser.add_argument("--without-challenge", action="store_true", help="leave it out of the fits")
     parser.add_argument("--truth", action="store_true", help="only measure the lattice's phases")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(run(options.one, options.first_seed, not options.without_challenge)))
+        function, scale = (None, None) if "workers" in options.one else target(options.one)
+        if options.sampler == SAMPLERS[0]:
+            one = run(options.one, options.first_seed, not options.without_challenge)
+        else:
+            one = run_other(options.sampler, options.one, function, scale, options.first_seed)
+        print(json.dumps(one))
         return
     if options.truth:
         print("share of the positive phase: {:.5f} +- {:.5f}".format(*positive_share()))
         return
     runs = Runs(options.out)
     if not options.report:
-        names = NAMES if options.targets is None else options.targets.split(",")
-        challenge = not options.without_challenge
-        done = {(r["name"], r["seed"]) for r in runs if r.get("challenge", True) == challenge}
+        names = NAMES if options.sampler == SAMPLERS[0] else OTHERS
+        names = names if options.targets is None else options.targets.split(",")
+        kind = (options.sampler, not options.without_challenge)
+        done = {(r["name"], r["seed"]) for r in runs
+                if (sampler_of(r), r.get("challenge", True)) == kind}  # fmt: skip
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         for name, seed in [(n, s) for n in names for s in seeds if (n, s) not in done]:
-            runs.keep(run_apart(name, seed, challenge, options.cpu_limit))
-            print(report(runs[-1:]).splitlines()[-1], flush=True)
+            runs.keep(
+                run_apart(name, seed, kind[1], options.cpu_limit, options.sampler, options.python)
+            )
+            print(report(runs[-1:]).splitlines()[1], flush=True)
     print(report(runs))
+    if options.picture:
+        draw(runs, options.picture)
 
 
 if __name__ == "__main__":

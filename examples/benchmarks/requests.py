@@ -152,12 +152,12 @@ def run(name: str, seed: int) -> tuple[Ideal, object]:
         density.chunk = 1
         return density
 
-    def reported(density, config, *, report, share):
+    def reported(density, config, *, report, **more):
         def tell(stage, text):
             engine.stage = engine.stage if stage == "plan" else stage
             report(stage, text)
 
-        fit = fit_density(density, config, report=tell, share=share)
+        fit = fit_density(density, config, report=tell, **more)
         engine.stage = "draws"
         return fit
 

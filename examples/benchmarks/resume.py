@@ -31,6 +31,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from high_dimension_models import regression
 from simulator_models import plume
 from unit_models import population
 
@@ -72,6 +73,21 @@ class Counted:
         return counted
 
 
+class CountedTerms:
+    """Terms of a log density, which are counted as evaluations of it."""
+
+    def __init__(self, terms: Any, count: np.ndarray) -> None:
+        self.terms, self.count = terms, count
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        self.count += len(x)
+        values: np.ndarray = self.terms(x)
+        return values
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terms, name)
+
+
 @dataclass(frozen=True)
 class Case:
     """A density that counts its evaluations, and the settings of its fit.
@@ -109,18 +125,28 @@ def counted(density: Density, count: np.ndarray, seconds: float = 0.0) -> Densit
         names=density.names,
         prior=density.prior,
         split=density.split,
-        terms=lambda: density.term_model,
+        terms=lambda: CountedTerms(density.term_model, count) if density.term_model else None,
     )
 
 
 def units(count: np.ndarray) -> Density:
-    """Make the density of twenty rates with two explanations each; terms are not counted."""
+    """Make the density of twenty rates with two explanations each."""
     if not _units:
         _units.append(density_of(population().model))
     return counted(_units[0], count)
 
 
 _units: list[Density] = []
+
+
+def hubs(count: np.ndarray) -> Density:
+    """Make that of a regression of 120 coefficients, which is fitted conditional on its hubs."""
+    if not _hubs:
+        _hubs.append(regression("normal", centred=False, p=120, n=240)().density)
+    return counted(_hubs[0], count)
+
+
+_hubs: list[Density] = []
 
 
 def simulator(count: np.ndarray) -> Density:
@@ -152,6 +178,7 @@ CASES: dict[str, Case] = {
     "bananas": Case(of_gallery("two_bananas_10")),
     "chains": Case(of_gallery("mixture_2d_well"), {"first_answer": False}),
     "units": Case(units),
+    "hubs": Case(hubs),
     "simulator": Case(simulator, {"emulation": Emulation(draws="weighted")}),
     "expensive": Case(
         expensive, {"max_evals": 1500, "modes": ModeSearch(max_starts=64), "target_se": 0.05}

@@ -1,10 +1,12 @@
 """A file from which a fit that was killed goes on.
 
 It holds the newest state of the fit, what the run has spent, and settings and coordinates by which
-a call with other arguments is recognised. It has the format of a saved fit (`saving`), a zip
-archive of JSON and NumPy arrays, and reading it executes nothing. Beside it lies a log of what the
-step under way has evaluated and measured (`target.run_log`). Random streams are named by the step
-and the number of its runs, so that a step that is made again draws the same numbers.
+a call with other arguments is recognised (`checkpoint_file`). Beside it lies a log of what the step
+under way has evaluated and measured (`target.run_log`). Random streams are named by the step and
+the number of its runs, so that a step that is made again draws the same numbers.
+
+Once a limit has cut the fit, the file also holds how far it had come before: from there a call with
+a larger limit goes on.
 """
 
 from __future__ import annotations
@@ -14,43 +16,38 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal._version import __version__
 from pymc_multimodal.emulation import Emulation
-from pymc_multimodal.fit.codec import CodecError, decode, encode
-from pymc_multimodal.fit.result import Fit, check_unchanged
-from pymc_multimodal.fit.run import RunRecord
-from pymc_multimodal.fit.saving import (
-    CLASSES,
-    DamagedFile,
-    checked_path,
-    classes_of,
-    names_of,
-    read_archive,
-    write_archive,
+from pymc_multimodal.fit.checkpoint_file import (
+    Kept,
+    Reached,
+    StoredCheckpoint,
+    encoded,
+    read_checkpoint,
 )
-from pymc_multimodal.fit.settings import FitConfig
-from pymc_multimodal.fit.state import State
+from pymc_multimodal.fit.codec import CodecError
+from pymc_multimodal.fit.result import Fit, check_unchanged
+from pymc_multimodal.fit.saving import checked_path, write_archive
 from pymc_multimodal.status import FitError, Status, counted, first_line
+from pymc_multimodal.target.history import Evaluations
 from pymc_multimodal.target.run_log import KEPT_SECONDS, InUse, RunLog
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.state import State
     from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.protocol import OutputModel
 
-__all__ = ["STATE_CLASSES", "Checkpoint"]
+__all__ = ["Checkpoint"]
 
 _log = logging.getLogger("pymc.multimodal")
 
-FORMAT = "pymc-multimodal checkpoint"
-# Version of the format: it grows when a file of the version before would be read wrongly.
-FORMAT_VERSION = 1
 # Part of the time of a fit that writing may take, about: after a quick step nothing is written
 # until the last writing is long ago. A kill then costs the quick steps since. Conventional.
 WRITE_SHARE = 0.05
@@ -59,70 +56,6 @@ WRITE_SHARE = 0.05
 CHECKED, CHECKED_DEAR = 8, 1
 # Errors of a state that cannot be written. They end no fit.
 NOT_WRITABLE = (CodecError, TypeError, ValueError, RecursionError, MemoryError)
-# Characters of a setting that a message shows. Conventional.
-MAX_SHOWN = 60
-# Name of the simulator's compiled function in a file: it is compiled again.
-SIMULATOR = "simulator"
-
-STATE_CLASSES: dict[str, tuple[str, ...]] = {
-    **CLASSES,
-    "approximation.answer": ("Approximation",),
-    "approximation.mixture": ("ModeMixture",),
-    "approximation.pool": ("Pool",),
-    "approximation.sample": ("WeightedSample",),
-    "approximation.verdict": ("Verdict",),
-    "challenge.rounds": ("ChallengeState",),
-    "challenge.tempered": ("Particles", "TemperatureSchedule"),
-    "emulation.features": ("Features",),
-    "emulation.judged": ("EmulatedPosterior",),
-    "emulation.moves": ("EmulatedGenerator", "EmulatedJump", "Resampling"),
-    "emulation.outputs": ("OutputEmulator", "Scaling"),
-    "emulation.process": ("Process",),
-    "emulation.rounds": ("Emulated",),
-    "emulation.surface": ("SurfaceEmulator",),
-    "evidence.importance": ("CrossCheck",),
-    "evidence.samples": ("BridgeSamples",),
-    "fit.checkpoint": ("Kept",),
-    "fit.emulated": ("Judged",),
-    "fit.run": ("Entry", "RunRecord"),
-    "fit.state": ("Division", "Exploration", "State"),
-    "moves.jumps": ("MixtureProposal",),
-    "moves.local": ("MoveParameters", "MoveState"),
-    "proposals.base": ("RegionFit", "RegionalMixture"),
-    "regions.chains": ("ChainRecord", "Chains"),
-    "regions.pilot": ("Pilot",),
-    "search.optima": ("OptimumSet",),
-    "search.quadratic": ("Evaluated",),
-    "search.starts": ("StartDistribution",),
-    "search.state": ("Counts", "Search"),
-    "target.errors": ("EvaluationErrors",),
-}
-"""The classes of a checkpoint, by the modules that hold them. A file can name no other class."""
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a checkpoint holds.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Unconstrained coordinates.
-    record : RunRecord
-    result : State, Fit or None
-        The newest state, or the fit if it has ended; None before the first state.
-    has_gradient : bool
-        Whether the gradient of the density was in use.
-    history : tuple of arrays or None
-        Points (n, d), log densities (n,), and gradients or outputs (n, m), where each evaluation is
-        dear.
-    """
-
-    names: tuple[str, ...]
-    record: RunRecord
-    result: State | Fit | None
-    has_gradient: bool
-    history: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 class Checkpoint:
@@ -153,11 +86,13 @@ class Checkpoint:
         self.path = checked_path(path, "checkpoint={}")
         self.write_share = write_share
         self.seed: int | None = None
-        self._stored = _read(self.path) if self.path.exists() else None
+        self._stored = read_checkpoint(self.path) if self.path.exists() else None
         if self._stored is not None:
             self.seed = self._stored.settings.random_seed
         self._log = RunLog()
         self._number, self._ended = 0, False
+        self._before_cut: Reached | None = None
+        self._uncut: Reached | None = None
         self._fault, self._wrote, self._cost = "", -np.inf, 0.0
 
     @contextmanager
@@ -172,7 +107,8 @@ class Checkpoint:
         Yields
         ------
         State, Fit or None
-            The newest state, the fit if it had ended, or None if no state is known.
+            The newest state, the fit if it had ended, or None if no state is known. Where a limit
+            had cut the fit and is larger now, the newest state before.
 
         Raises
         ------
@@ -200,49 +136,59 @@ class Checkpoint:
             # A clock decides how many points are evaluated in a call.
             self._log.once("chunk", lambda: (run.density.chunk,))
             _remove_unfinished(self.path)
+            self._uncut = Reached.by(run, None)
             try:
-                self._store(run, None, number)
+                self._store(run, self._uncut, number)
             except NOT_WRITABLE as error:
                 self._failed(error)
         self._log.on_fault = self._failed
 
-    def _taken_up(self, stored: _Stored, run: Run) -> State | Fit | None:
+    def _taken_up(self, stored: StoredCheckpoint, run: Run) -> State | Fit | None:
         """Give the run and its density what the file holds."""
         density = run.density
-        stored.check_call(run)
+        raised = stored.check_call(run)
         model = density.split(_named_outputs(run)) if stored.outputs and density.split else None
         kept = stored.decoded(model)
         _check_density(kept, density, stored.where)
-        self._number = stored.number
-        if isinstance(kept.result, Fit):
+        self._number, reached = stored.number, kept.newest
+        again = kept.before_cut if raised else None
+        self._before_cut = None if raised else kept.before_cut
+        if isinstance(reached.result, Fit) and again is None:
             self._ended = True
-            run.take_up(kept.record)
+            run.take_up(reached.record)
+            _tell(run, stored.where)
+            return _with_limits(reached.result, run)
+        self._open_log(run, stored)
+        if again is None:
+            run.take_up(reached.record, self._log.spent)
+            if self._before_cut is not None:
+                run.note_cut()
         else:
-            with _told(self.path):
-                self._log.open(_log_of(self.path), stored.number)
-            _remove_unfinished(self.path)
-            self._log.on_fault = self._failed
-            known = self._log.points()
-            check_unchanged(density, *known, f"{stored.where} was written")
-            run.take_up(kept.record, self._log.spent)
-            self._log.measured.update(kept.record.measured)
-            density.log = self._log
-            [chunk] = self._log.once("chunk", lambda: (density.chunk,))
-            density.chunk = int(chunk)
-        if kept.history is not None:
-            density.keep_history()
-        if model is not None:
-            density.expose_outputs(model)
-        if kept.history is not None and density.history is not None:
-            density.history.add(*kept.history)
-        density.has_gradient = kept.has_gradient
-        steps = counted(len(kept.record.journal), "step")
-        run.report(
-            "plan",
-            f"going on from {stored.where}: {steps} with {counted(run.evals, 'evaluation')} are "
-            "known",
-        )
-        return kept.result
+            newest = replace(reached.record, seconds=reached.record.seconds + self._log.spent)
+            run.take_up_before_cut(again.record, newest)
+            reached = again
+            # What was measured since was measured under the limit.
+            self._log.measured.clear()
+        self._log.measured.update(reached.record.measured)
+        density.log = self._log
+        [chunk] = self._log.once("chunk", lambda: (density.chunk,))
+        density.chunk = int(chunk)
+        if again is not None and again.result is None:
+            run.known = _evaluations(kept, density)
+        else:
+            _restore_history(kept, density, model)
+        density.has_gradient = reached.has_gradient
+        self._uncut = None if run.cut else reached
+        _tell(run, stored.where)
+        return reached.result
+
+    def _open_log(self, run: Run, stored: StoredCheckpoint) -> None:
+        """Read the log, and look whether the density is the one that it was written for."""
+        with _told(self.path):
+            self._log.open(_log_of(self.path), stored.number)
+        _remove_unfinished(self.path)
+        self._log.on_fault = self._failed
+        check_unchanged(run.density, *self._log.points(), f"{stored.where} was written")
 
     @contextmanager
     def keeping_draws(self, density: Density) -> Iterator[None]:
@@ -261,7 +207,7 @@ class Checkpoint:
         density.log = self._log
         try:
             yield
-            self._log.remove()
+            self._end_log()
         finally:
             self._log.close()
 
@@ -269,8 +215,9 @@ class Checkpoint:
 
     def save(self, run: Run, state: State | None) -> None:
         """Write a state, unless the last writing is too near; a fault is told, and ends no fit."""
+        reached = self._reached(run, state)
         if time.monotonic() - self._wrote >= self._cost / self.write_share:
-            self._try_to_store(run, state)
+            self._try_to_store(run, reached)
 
     def finish(self, run: Run, fit: Fit) -> Fit:
         """Write the fit; return it, with a status if anything could not be written.
@@ -279,26 +226,48 @@ class Checkpoint:
         """
         if not run.interrupted:
             fit = self._with_status(fit)
-            self._ended = self._try_to_store(run, fit)
+            self._ended = self._try_to_store(run, self._reached(run, fit))
             if self._ended:
-                self._log.remove()
+                self._end_log()
         return self._with_status(fit)
 
-    def _try_to_store(self, run: Run, result: State | Fit | None) -> bool:
+    def _reached(self, run: Run, result: State | Fit | None) -> Reached:
+        """Return how far the run has come; before a limit cuts it, a way back leads here."""
+        reached = Reached.by(run, result)
+        if not run.cut:
+            self._uncut = reached
+        elif self._before_cut is None:
+            self._before_cut, self._uncut = self._uncut, None
+        return reached
+
+    def _end_log(self) -> None:
+        """Remove the log; what a call with a larger limit evaluates again stays."""
+        if self._before_cut is not None and self._log.n_evaluations:
+            self._log.close()
+        else:
+            self._log.remove()
+
+    def _try_to_store(self, run: Run, reached: Reached) -> bool:
         try:
-            self._store(run, result, time.time_ns())
+            self._store(run, reached, time.time_ns())
         except (OSError, *NOT_WRITABLE) as error:
             self._failed(error)
             return False
         return True
 
-    def _store(self, run: Run, result: State | Fit | None, number: int) -> None:
+    def _store(self, run: Run, reached: Reached, number: int) -> None:
         began = time.monotonic()
-        content, arrays = _encoded(run, result)
+        content, arrays = encoded(run, reached, self._before_cut)
+        if self._before_cut is not None:
+            # The log holds what was evaluated since.
+            number = self._number
         content["number"] = number
         write_archive(self.path, "checkpoint.json", content, arrays, compressed=False)
-        self._number = number
-        self._log.follow(number)
+        if self._before_cut is not None:
+            self._log.go_on()
+        else:
+            self._number = number
+            self._log.follow(number)
         self._wrote = time.monotonic()
         self._cost = self._wrote - began
 
@@ -317,143 +286,6 @@ class Checkpoint:
         if not self._fault or any(s.code == "checkpoint" for s in fit.statuses):
             return fit
         return replace(fit, statuses=(*fit.statuses, _status(self.path, self._fault)))
-
-
-# ------------------------------------------------------------------ the file
-
-
-def _encoded(run: Run, result: State | Fit | None) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Return what a file holds of a run and its newest result, as values and arrays.
-
-    Raises
-    ------
-    CodecError
-        If something is an object of the user's own.
-    """
-    density = run.density
-    kept = Kept(
-        names=density.names,
-        record=run.record(),
-        result=result,
-        has_gradient=density.has_gradient,
-        history=None if density.history is None else density.history.contents(),
-    )
-    classes = names_of(STATE_CLASSES)
-    outside = {} if density.outputs is None else {SIMULATOR: density.outputs}
-    settings, of_settings = encode(run.settings, classes)
-    node, arrays = encode(kept, classes, outside)
-    content = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "package_version": __version__,
-        "share": run.share,
-        "outputs": density.outputs is not None,
-        "arrays_of_settings": len(of_settings),
-        "settings": settings,
-        "kept": node,
-    }
-    return content, [*of_settings, *arrays]
-
-
-@dataclass(frozen=True, eq=False)
-class _Stored:
-    """A file that was read.
-
-    Attributes
-    ----------
-    where : str
-        The argument, for messages.
-    content : dict
-    arrays : list of arrays
-    settings : FitConfig
-    """
-
-    where: str
-    content: dict[str, Any]
-    arrays: list[np.ndarray]
-    settings: FitConfig
-
-    @property
-    def number(self) -> int:
-        """Number that the log has to have."""
-        return int(self.content["number"])
-
-    @property
-    def outputs(self) -> bool:
-        """Whether outputs of a simulator were evaluated with the log density."""
-        return bool(self.content["outputs"])
-
-    def decoded(self, model: object) -> Kept:
-        """Return what the file holds, given the simulator's compiled function.
-
-        Raises
-        ------
-        FitError
-        """
-        arrays = self.arrays[self.content["arrays_of_settings"] :]
-        outside = {} if model is None else {SIMULATOR: model}
-        try:
-            kept = decode(self.content["kept"], arrays, classes_of(STATE_CLASSES), outside)
-        except CodecError as error:
-            raise _damaged(self.where, error) from error
-        if not isinstance(kept, Kept):
-            raise _damaged(self.where, "it holds no state of a fit")
-        return kept
-
-    def check_call(self, run: Run) -> None:
-        """Raise unless settings and coordinates are those of the file."""
-        for f in fields(run.settings):
-            then, now = getattr(self.settings, f.name), getattr(run.settings, f.name)
-            if not _same(then, now):
-                said = f": {_short(then)} then, {_short(now)} now" if _short(then) else ""
-                raise FitError(
-                    f"{self.where} belongs to a fit with another {f.name}{said}. Give the same "
-                    "arguments, the name of another file, or delete the file to begin anew."
-                )
-        limited = (run.settings.max_evals, run.settings.max_seconds) != (None, None)
-        if limited and self.content["share"] != run.share:
-            raise FitError(
-                f"{self.where} belongs to a fit that may use another share of its limits: sample() "
-                "leaves a part to its draws, fit() and MultimodalDiffusion() do not. Call the same "
-                "function, or give the name of another file."
-            )
-
-
-def _read(path: Path) -> _Stored:
-    """Read a file whose format and version are known.
-
-    Raises
-    ------
-    FitError
-        If it is none.
-    OSError
-        If it cannot be read.
-    """
-    where = f"checkpoint={str(path)!r}"
-    try:
-        content, arrays = read_archive(path, "checkpoint.json")
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise DamagedFile("it has another format")
-        version, package = content["format_version"], content["package_version"]
-        if (version, package) != (FORMAT_VERSION, __version__):
-            raise FitError(
-                f"{where} was written by pymc-multimodal {package} in format {version}, and this "
-                f"is version {__version__} with format {FORMAT_VERSION}, whose steps may be "
-                "others. Finish the fit with that version, or delete the file to begin anew."
-            )
-        settings = decode(content["settings"], arrays, classes_of(STATE_CLASSES))
-        if not isinstance(settings, FitConfig):
-            raise DamagedFile("it holds no settings of a fit")
-        return _Stored(where, content, arrays, settings)
-    except (DamagedFile, CodecError, KeyError) as error:
-        raise _damaged(where, error) from error
-
-
-def _damaged(where: str, why: object) -> FitError:
-    return FitError(
-        f"{where}: the file is no checkpoint of a fit, or it is damaged ({why}). Give the name of "
-        "another file, or delete this one to begin anew."
-    )
 
 
 def _log_of(path: Path) -> Path:
@@ -485,9 +317,6 @@ def _told(path: Path) -> Iterator[None]:
         ) from error
 
 
-# ------------------------------------------------------------------ what belongs together
-
-
 def _status(path: Path, fault: str) -> Status:
     return Status(
         "checkpoint",
@@ -504,24 +333,36 @@ def _named_outputs(run: Run) -> Sequence[str] | None:
     return emulation.outputs if isinstance(emulation, Emulation) else None
 
 
-def _same(then: object, now: object) -> bool:
-    """Tell whether two settings are equal, arrays included."""
-    classes = names_of(STATE_CLASSES)
-    try:
-        (a, in_a), (b, in_b) = encode(then, classes), encode(now, classes)
-    except CodecError:
-        return False
-    same = len(in_a) == len(in_b) and all(
-        p.dtype == q.dtype and np.array_equal(p, q, equal_nan=p.dtype.kind == "f")
-        for p, q in zip(in_a, in_b, strict=True)
+def _tell(run: Run, where: str) -> None:
+    """Report what the file knows."""
+    steps, evals = counted(len(run.journal), "step"), counted(run.evals, "evaluation")
+    run.report("plan", f"going on from {where}: {steps} with {evals} are known")
+
+
+def _with_limits(fit: Fit, run: Run) -> Fit:
+    """Return a fit that no limit has cut with the limits of the call."""
+    s = run.settings
+    return replace(
+        fit, config=replace(fit.config, max_evals=s.max_evals, max_seconds=s.max_seconds)
     )
-    return same and a == b
 
 
-def _short(value: object) -> str:
-    """Write a setting, if that is short."""
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else ""
+def _restore_history(kept: Kept, density: Density, model: OutputModel | None) -> None:
+    """Give a density the points that are known, where each evaluation is dear."""
+    if kept.history is not None:
+        density.keep_history()
+    if model is not None:
+        density.expose_outputs(model)
+    if kept.history is not None and density.history is not None:
+        density.history.add(*kept.history)
+
+
+def _evaluations(kept: Kept, density: Density) -> Evaluations | None:
+    """Return the points that are known for a fit that begins again with the outputs."""
+    if kept.history is None:
+        return None
+    x, logp, second = kept.history
+    return Evaluations(density.names, x, logp, second)
 
 
 def _check_density(kept: Kept, density: Density, where: str) -> None:
@@ -531,15 +372,16 @@ def _check_density(kept: Kept, density: Density, where: str) -> None:
             f"{where} was written for a model with coordinates {kept.names[:8]}, this model has "
             f"{density.names[:8]}. Give the name of another file."
         )
-    if isinstance(kept.result, Fit):
-        kept.result.check_density(density)
+    result, record = kept.newest.result, kept.newest.record
+    if isinstance(result, Fit):
+        result.check_density(density)
         return
     x, logp = np.empty((0, density.dim)), np.empty(0)
     if kept.history is not None:
         x, logp, _ = kept.history
-    elif kept.result is not None:
-        x, logp = kept.result.search.optima.x, kept.result.search.optima.logp
-    dear = kept.record.evaluation_seconds >= KEPT_SECONDS * max(kept.record.evals, 1)
+    elif result is not None:
+        x, logp = result.search.optima.x, result.search.optima.logp
+    dear = record.evaluation_seconds >= KEPT_SECONDS * max(record.evals, 1)
     dear |= kept.history is not None
     order = np.argsort(-logp, kind="stable")[: CHECKED_DEAR if dear else CHECKED]
     check_unchanged(density, x[order], logp[order], f"{where} was written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ from pymc_multimodal.target.target import Target
 if TYPE_CHECKING:
     from pymc_multimodal.approximation import Approximation, Verdict
     from pymc_multimodal.conditional import Anchor, Split
+    from pymc_multimodal.fit.parts import Once
     from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.target import Density
@@ -116,14 +118,16 @@ def conditioned_fit(run: Run) -> Fit | None:
             if found is None or found.verdict.reasons or _refuted(density, found, rng):
                 return None
     except LimitReached:
+        run.note_cut()
         return None
     return _fit_of(run, split, found, rng)
 
 
 def _found(run: Run, split: Split, rng: np.random.Generator) -> _Found | None:
-    density = run.density
-    starts = begin_search(density, run.settings.modes, False, rng).distribution
-    anchors, hits = _anchors(density, split, starts, rng)
+    density, search = run.density, run.settings.modes
+    once = run.parts.drawing(rng)
+    starts = once("starts", lambda: begin_search(density, search, False, rng).distribution)
+    anchors, hits = _anchors(density, split, starts, rng, once)
     # Where modes were found by one climb alone there may be others: the search looks for them.
     if not len(hits) or (hits < 2).any():
         return None
@@ -133,13 +137,13 @@ def _found(run: Run, split: Split, rng: np.random.Generator) -> _Found | None:
     modes = _modes_of(anchors, hits)
     around = StartDistribution(starts.centre[split.hubs], starts.spread[split.hubs])
     target_se = run.settings.target_se
-    hubs = approximate(Target(of_hubs), modes, around, RULES, target_se, rng)
+    hubs = once("hubs", partial(approximate, Target(of_hubs), modes, around, RULES, target_se, rng))
     if hubs.verdict.ess < RULES.min_ess:
         return None
     # A fresh sample, of which the draws of the rest are kept.
     counts = hubs.sample.counts
     u, stratum = hubs.mixture.stratified(counts, rng)
-    drawn = mixture.complete(density, u, rng)
+    drawn = once("draws", partial(mixture.complete, density, u, rng))
     log_q = hubs.mixture.log_density(u)
     sample = WeightedSample(u, drawn.logp + drawn.minus_log_q, log_q, stratum, counts)
     partition = AnchorPartition(mixture)
@@ -150,15 +154,21 @@ def _found(run: Run, split: Split, rng: np.random.Generator) -> _Found | None:
 
 
 def _anchors(
-    density: Density, split: Split, starts: StartDistribution, rng: np.random.Generator
+    density: Density,
+    split: Split,
+    starts: StartDistribution,
+    rng: np.random.Generator,
+    once: Once,
 ) -> tuple[list[Anchor], np.ndarray]:
     """Climb from prior draws, until no mode was hit by one climb alone."""
     climbed = None
-    for _ in range(BATCHES):
+    for i in range(BATCHES):
         x = density.prior_draws(CLIMBS, rng)
-        more = climb_hubs(density, split, (x, starts.spread), rng)
+        climb = partial(climb_hubs, density, split, (x, starts.spread), rng)
+        more = once(f"climbs {i}", climb)
         climbed = more if climbed is None else climbed.joined(more)
-        anchors, hits = find_anchors(density, split, climbed, starts.spread, rng)
+        find = partial(find_anchors, density, split, climbed, starts.spread, rng)
+        anchors, hits = once(f"anchors {i}", find)
         if len(anchors) and (hits > 1).all():
             break
     return anchors, hits

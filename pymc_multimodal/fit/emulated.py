@@ -138,6 +138,7 @@ def price_density(run: Run) -> float | None:
     if density.prior is None or (density.has_gradient and not named):
         return None
     if _room(run) < LEAST_PLAN:
+        run.note_cut()
         return None
     measured: Price | None = None
     # A run that was killed afterwards knows it.
@@ -269,14 +270,17 @@ def exact_draws(run: Run) -> bool:
     assert isinstance(settings, Emulation)
     if settings.draws is not None:
         return settings.draws == "exact"
-    return run.room_of_draws() >= ROOM_OF_DRAWS
+    if run.room_of_draws() >= ROOM_OF_DRAWS:
+        return True
+    run.note_cut()
+    return False
 
 
 def _recall(run: Run) -> None:
     """Take evaluations of an earlier fit into the history, after a look at one of them."""
-    given, density = run.settings.evaluations, run.density
-    if given is not None and density.history is not None:
-        density.recall(given)
+    for given in (run.settings.evaluations, run.known):
+        if given is not None and run.density.history is not None:
+            run.density.recall(given)
 
 
 def _room(run: Run) -> float:
@@ -327,6 +331,7 @@ def _until_good(
                 run.report("judge", "true evaluations of emulated draws")
                 judged = _judge(run, judging, found, posterior)
         except LimitReached:
+            run.note_cut()
             break
         if not judged.verdict.reasons:
             return judged
@@ -334,6 +339,7 @@ def _until_good(
             break
         found, judging = found.with_points(*_judged_points(run, judged.sample)), later
     if _room(run) < ROOM_WITHOUT:
+        run.note_cut()
         return judged
     run.report(
         "plan",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -98,6 +99,7 @@ def _fit(run: Run, state: State | None, save: Save) -> Fit:
     """
     if state is not None:
         return _run_steps(run, state, save)
+    run.parts.keep = partial(save, run, None)
     price = price_density(run)
     if price is not None:
         save(run, None)
@@ -106,12 +108,11 @@ def _fit(run: Run, state: State | None, save: Save) -> Fit:
         if judged is not None:
             return emulated_fit(run, judged)
     else:
-        by_units = structured_fit(run)
-        if by_units is not None:
-            return by_units
-        by_hubs = conditioned_fit(run)
-        if by_hubs is not None:
-            return by_hubs
+        # A run that was killed afterwards knows that one of them came to nothing.
+        for name, fitted in (("structure", structured_fit), ("conditional", conditioned_fit)):
+            fit = None if run.made(name) else fitted(run)
+            if fit is not None:
+                return fit
     state = _first_state(run)
     if price is not None:
         state = replace(state, price=price, search=_with_known(state.search, run))
@@ -122,6 +123,7 @@ def _run_steps(run: Run, state: State, save: Save) -> Fit:
     while True:
         try:
             save(run, state)
+            run.parts.keep = partial(save, run, state)
             step = next_step(state, run)
             if step is None:
                 return finish(state, run)
@@ -131,6 +133,7 @@ def _run_steps(run: Run, state: State, save: Save) -> Fit:
         except LimitReached:
             # The step's work is lost. The next step is one that is still allowed.
             assert step is not None
+            run.note_cut()
             run.stop_if_refused(1.0 if step.needed(state) else step.share_of(state))
         except SymmetryBroken:
             state = _first_state(run, symmetry_broken=True)

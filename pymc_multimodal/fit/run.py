@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from pymc_multimodal.fit.images import cells_of
+from pymc_multimodal.fit.parts import Part, Parts
 from pymc_multimodal.status import EvaluationHung, LimitReached, Status, first_line
 from pymc_multimodal.target.errors import EvaluationErrors
 from pymc_multimodal.target.limits import Limits
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes, OptimumSet
     from pymc_multimodal.target.cells import Cells
     from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.history import Evaluations
 
 __all__ = ["Entry", "Report", "Run", "RunRecord"]
 
@@ -38,6 +40,9 @@ PRECISE_ENOUGH = 1.1
 # Seconds after a limit in seconds at which work that evaluates nothing is ended; evaluations are
 # ended earlier (`target.limits.GRACE_SECONDS`). Conventional: limits are kept within two seconds.
 GRACE_SECONDS = 1.5
+# Entry of the journal for what was spent after a limit had cut a fit, which a larger limit lets go
+# on from before.
+CUT_OFF = "cut off"
 # Sets of modes whose cells are remembered. Conventional: all modes, and those of some mass.
 REMEMBERED_CELLS = 2
 
@@ -87,6 +92,10 @@ class RunRecord:
         Message of the last evaluation that was given up.
     measured : dict
         Numbers that were measured by a clock (`RunLog.measured`).
+    parts : dict of Part
+        Parts of the step under way that have ended.
+    under_way : tuple of (str, int, float)
+        Name, evaluations and seconds so far of the step under way, and of those inside of it.
     """
 
     journal: tuple[Entry, ...]
@@ -101,6 +110,8 @@ class RunRecord:
     last_error: tuple[str, str] | None
     hung: str | None
     measured: dict[str, tuple[float, ...]]
+    parts: dict[str, Part]
+    under_way: tuple[tuple[str, int, float], ...]
 
 
 class Run:
@@ -124,6 +135,10 @@ class Run:
         Whether the next batch of evaluations would exceed a limit.
     journal : tuple of Entry
         The steps so far.
+    known : Evaluations or None
+        Evaluations of this fit before it was taken up again from its begin.
+    parts : Parts
+        Those of the step under way.
     """
 
     def __init__(
@@ -134,6 +149,13 @@ class Run:
         self.interrupted = False
         self.stopped = False
         self.journal: tuple[Entry, ...] = ()
+        self.known: Evaluations | None = None
+        self.parts = Parts()
+        # Of each step under way the name, and evaluations and time when it began.
+        self._under_way: list[tuple[str, int, float]] = []
+        # What steps had spent that were under way at a kill.
+        self._spent: tuple[tuple[str, int, float], ...] = ()
+        self._cut = density.cut = False
         self._first_errors = replace(density.tally)
         self._first_logp, self._first_grad = density.n_logp_evals, density.n_grad_evals
         self._first_values = density.n_values
@@ -160,8 +182,22 @@ class Run:
         """Whether a limit is reached or the user has interrupted: no further step is run."""
         return self.interrupted or self.stopped or bool(self.limit_reached())
 
+    @property
+    def cut(self) -> bool:
+        """Whether a limit has cut the fit: a step or a part of one was left out, or did less.
+
+        What a step plans by the room that a limit leaves is no cut.
+        """
+        return self._cut or self.density.cut
+
+    def note_cut(self) -> None:
+        """Note that a limit has cut the fit."""
+        self._cut = True
+
     def limit_reached(self, share: float = 1.0) -> str:
         """Return the name of the first limit of which a share is used up, or an empty text.
+
+        A limit that is reached cuts the fit.
 
         Parameters
         ----------
@@ -169,11 +205,13 @@ class Run:
             Part of what the fit may use of each limit, in (0, 1].
         """
         evals, until = self._bounds(share)
+        reached = ""
         if self.evals >= evals or (self.stopped and evals < float("inf")):
-            return f"max_evals={self.settings.max_evals}"
-        if time.monotonic() >= until:
-            return f"max_seconds={self.settings.max_seconds}"
-        return ""
+            reached = f"max_evals={self.settings.max_evals}"
+        elif time.monotonic() >= until:
+            reached = f"max_seconds={self.settings.max_seconds}"
+        self._cut |= bool(reached)
+        return reached
 
     def _bounds(self, share: float) -> tuple[float, float]:
         """Return evaluations of the fit, and the time, at which a share of a limit is used up."""
@@ -240,6 +278,7 @@ class Run:
 
         The next batch alone would have exceeded the limit.
         """
+        self.note_cut()
         self.stopped = self.stopped or not self.limit_reached(share)
 
     def interrupt(self) -> None:
@@ -289,6 +328,10 @@ class Run:
         The cost of steps that are recorded inside of it is theirs alone.
         """
         evals, began, outcome, first = self.evals, time.monotonic(), "stopped", len(self.journal)
+        if self._spent and self._spent[0][0] == step:
+            (_, spent, seconds), *rest = self._spent
+            evals, began, self._spent = evals - spent, began - seconds, tuple(rest)
+        self._under_way.append((step, evals, began))
         try:
             yield
             outcome = "done"
@@ -297,6 +340,9 @@ class Run:
             evals = self.evals - evals - sum(entry.evals for entry in inner)
             seconds = time.monotonic() - began - sum(entry.seconds for entry in inner)
             self.journal = (*self.journal, Entry(step, outcome, evals, seconds))
+            self._under_way.pop()
+            if not self._under_way:
+                self.parts.ended, self._spent = {}, ()
 
     def made(self, step: str) -> bool:
         """Tell whether the journal has a step."""
@@ -318,6 +364,11 @@ class Run:
             last_error=None if error is None else (type(error).__name__, first_line(error)),
             hung=None if density.hung is None else str(density.hung),
             measured=dict(density.log.measured),
+            parts=dict(self.parts.ended),
+            under_way=tuple(
+                (step, self.evals - evals, time.monotonic() - began)
+                for step, evals, began in self._under_way
+            ),
         )
 
     def take_up(self, record: RunRecord, seconds: float = 0.0) -> None:
@@ -341,6 +392,31 @@ class Run:
         density.last_error = None if record.last_error is None else raised_again(record.last_error)
         density.hung = None if record.hung is None else EvaluationHung(record.hung)
         density.log.measured.update(record.measured)
+        self.parts.ended, self._spent = dict(record.parts), record.under_way
+
+    def take_up_before_cut(self, before: RunRecord, record: RunRecord) -> None:
+        """Go on from what was known before a limit cut the fit; what was spent since counts.
+
+        Parameters
+        ----------
+        before : RunRecord
+            When nothing had been cut.
+        record : RunRecord
+            The newest one.
+        """
+        evals, seconds = record.evals - before.evals, record.seconds - before.seconds
+        journal = (*before.journal, Entry(CUT_OFF, "stopped", evals, seconds))
+        self.take_up(
+            replace(
+                record,
+                journal=journal,
+                stopped=False,
+                hung=None,
+                measured=before.measured,
+                parts=before.parts,
+                under_way=before.under_way,
+            )
+        )
 
     def seconds(self) -> dict[str, float]:
         """Return the wall-clock seconds of each step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,8 @@ from pymc_multimodal.target.structure import Structure, chosen_units
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pymc_multimodal.approximation import Approximation
     from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.run import Run
@@ -102,25 +105,35 @@ def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
     asked = optima is not None or isinstance(run.settings.structure, Structure)
     try:
         with run.recorded("structure"), run.limits(SHARE, refuse=True):
-            starts = begin_search(density, run.settings.modes, False, rng).distribution
-            few = several_explanations(density, units, starts, rng) < MIN_LOG2_COMBINATIONS
+            once = run.parts.drawing(rng)
+            starts = once("starts", partial(_starts, run, rng))
+            look = partial(several_explanations, density, units, starts, rng)
+            seen = once("look", look)
+            few = seen < MIN_LOG2_COMBINATIONS
             if few and not asked:
                 return None
             run.report("structure", f"explanations of {units}")
-            explained = explain_hubs(density, units, starts, rng, optima)
+            explain = partial(explain_hubs, density, units, starts, rng, optima, once)
+            explained: Explained = once("explained", explain)
             combinations = float(np.log2(np.maximum(explained.n_explanations, 1)).sum())
             if combinations < MIN_LOG2_COMBINATIONS and not asked:
                 return None
-            explained = _challenged(run, units, starts, explained, rng)
+            challenge = partial(_challenged, run, units, starts, explained, rng)
+            explained = once("challenged", challenge)
             run.report("weigh", f"weighing hubs and units ({explained.described})")
             found = _draw(run, units, starts, explained, rng)
             if optima is not None and found.verdict.reasons:
                 return None
             found = _judged(run, found, rng)
     except LimitReached:
+        run.note_cut()
         return None
     # The seconds of the stage are known when it has ended.
     return fit_of_units(run, found, rng)
+
+
+def _starts(run: Run, rng: np.random.Generator) -> StartDistribution:
+    return begin_search(run.density, run.settings.modes, False, rng).distribution
 
 
 def refuse_units(run: Run) -> None:
@@ -207,7 +220,9 @@ def _draw(
     density = run.density
     proposals, clusters = _proposals(run, units, starts, explained), explained.clusters
     trial = _some_hubs(clusters, TRIAL_HUBS, rng)
-    proposals = replace(proposals, points=choose_points(density, proposals, trial, rng))
+    once = run.parts.drawing(rng)
+    points = once("points", partial(choose_points, density, proposals, trial, rng))
+    proposals = replace(proposals, points=points)
     mixtures = proposals.mixtures
     most = DRAWS if clusters is None or clusters.n_regions == 1 else DRAWS_OF_REGIONS
     n = int(min(most, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
@@ -218,14 +233,18 @@ def _draw(
     for refits_left in reversed(range(REFITS + 1)):
         marginal = UnbiasedMarginal(density, proposals, rng)
         target = Target(density_of_hubs(density, units.hubs, marginal, proposals.rows))
-        hubs = approximate(
-            target, _modes_of(clusters), explained.starts, RULES, run.settings.target_se, rng
+        modes, target_se = _modes_of(clusters), run.settings.target_se
+        hubs = once(
+            f"hubs {refits_left}",
+            partial(approximate, target, modes, explained.starts, RULES, target_se, rng),
         )
         weighted: WeightedSample | None = hubs.sample
         may_refit = refits_left and hubs.sample.ratio.any()
         if hubs.verdict.ess >= RULES.min_ess or not may_refit:
-            found = _weighed(run, proposals, clusters, hubs, n, rng)
-            found = _met(found, marginal(explained.ends)[0], explained.ends)
+            weigh = partial(_weighed, run, proposals, clusters, hubs, n, rng)
+            found: WeightedUnits = once(
+                f"weighed {refits_left}", partial(_compared, weigh, marginal, explained.ends)
+            )
             if not (found.verdict.reasons and refits_left):
                 break
             weighted = found.sample
@@ -261,6 +280,14 @@ def _weighed(
     verdict = judge(sample, hubs.sample, now, before, RULES, run.settings.target_se)
     missing = np.zeros(proposals.units.n_units)
     return WeightedUnits(proposals, clusters, drawn, sample, hubs, verdict, missing)
+
+
+def _compared(
+    weigh: Callable[[], WeightedUnits], marginal: UnbiasedMarginal, ends: np.ndarray
+) -> WeightedUnits:
+    """Weigh, and compare the draws with hubs (p, H) at which climbs have ended."""
+    found = weigh()
+    return _met(found, marginal(ends)[0], ends)
 
 
 def _met(found: WeightedUnits, log_marginal: np.ndarray, g: np.ndarray) -> WeightedUnits:

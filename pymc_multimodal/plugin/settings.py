@@ -165,7 +165,8 @@ class FitSettings(TypedDict, total=False):
     checkpoint : str or path-like, optional
         File in which the fit is kept while it runs. A second call with the same arguments, after
         the first was killed, goes on from there and gives the same result; once the fit has ended,
-        it is returned at once. Give each fit a file of its own.
+        it is returned at once. With a larger `max_evals` or `max_seconds` it goes on from where the
+        smaller limit had cut it. Give each fit a file of its own.
     workers : int or object, optional
         What shares the evaluations of the fit and of the draws: a number of processes, or an engine
         with `submit`, `apply_async` or `map`, such as a ``ProcessPoolExecutor``, a

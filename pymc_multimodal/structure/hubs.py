@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -62,6 +63,10 @@ CHALLENGE_STARTS, CHALLENGE_WIDER = 48, 3.0
 UNCOVERED_RATIO = 10.0
 
 
+Once: TypeAlias = "Callable[[str, Callable[[], Any]], Any]"
+"""Makes a part of the work, given its name and what makes it, or knows it already."""
+
+
 @dataclass(frozen=True, eq=False)
 class Explained:
     """Modes of the hubs, and explanations.
@@ -113,6 +118,28 @@ class Explained:
         anchors = self.anchors.joined(more) if len(units.hubs) else more
         anchors = catalogued(density, units, anchors, self.hub_scale, self.spread)
         return replace(self, anchors=anchors)
+
+
+@dataclass(frozen=True, eq=False)
+class HubSearch:
+    """What one search of the hubs has found.
+
+    Attributes
+    ----------
+    particles : array of shape (P, H)
+    clusters : Clusters
+        Fitted to them.
+    known, at_modes : Explanations
+        At some of the particles, and at the centres of the clusters.
+    rises : bool
+        Whether the explanations at the centres raise the marginal density there.
+    """
+
+    particles: np.ndarray
+    clusters: Clusters
+    known: Explanations
+    at_modes: Explanations
+    rises: bool
 
 
 def unit_starts(
@@ -177,6 +204,7 @@ def explain_hubs(
     starts: StartDistribution,
     rng: np.random.Generator,
     optima: np.ndarray | None = None,
+    once: Once = lambda name, make: make(),
 ) -> Explained:
     """Find the modes of the hubs' marginal density, and the explanations of all units there.
 
@@ -189,6 +217,8 @@ def explain_hubs(
     rng : numpy.random.Generator
     optima : array of shape (p, d), optional
         Optima of the whole density that are known; by default climbs look for some.
+    once : callable
+        What a fit that goes on after a kill knows of it: by default nothing.
 
     Returns
     -------
@@ -208,27 +238,41 @@ def explain_hubs(
         settings = ModeSearch(
             max_iter=MAX_ITERATIONS, optimiser="lbfgs" if density.has_gradient else "differences"
         )
-        optima = climb_ends(density, starts, settings, density.prior_draws(HUB_CLIMBS, rng))
+        optima = once(
+            "climbs",
+            lambda: climb_ends(density, starts, settings, density.prior_draws(HUB_CLIMBS, rng)),
+        )
+        assert optima is not None
     ends = optima[rng.permutation(len(optima))[:MAX_OPTIMA]][:, hubs]
-    particles, begun = ends, False
-    for _ in range(SEARCHES):
+    particles = ends
+    for i in range(SEARCHES):
         tempered = Tempering(density, units, of_hubs.spread, spread, z)
-        particles, known = tempered.run(particles, rng, begun=begun)
-        begun = True
-        clusters = cluster(particles, density.period[hubs], rng)
-        marginal = LaplaceMarginal(density, units, known, of_hubs.spread, spread)
-        fresh = unit_starts(density, units, STARTS, rng)
-        before = marginal.values(clusters.centre)
-        at_modes = marginal.explained(clusters.centre, fresh)
-        with np.errstate(invalid="ignore"):
-            rise = at_modes.log_marginal - before
-        if not (rise > MAX_RISE).any():
+        search = partial(_search, tempered, particles, rng, begun=i > 0)
+        found: HubSearch = once(f"search {i}", search)
+        particles = found.particles
+        if not found.rises:
             break
-        z = np.concatenate([z, at_modes.z.swapaxes(1, 2).reshape(-1, *spread.shape)])
-    anchors = known.joined(at_modes)
+        z = np.concatenate([z, found.at_modes.z.swapaxes(1, 2).reshape(-1, *spread.shape)])
+    anchors = found.known.joined(found.at_modes)
     hub_scale = np.maximum(particles.std(axis=0), LEAST_SCALE * of_hubs.spread)
     anchors = catalogued(density, units, anchors, hub_scale, spread)
-    return Explained(clusters, of_hubs, anchors, hub_scale, spread, ends)
+    return Explained(found.clusters, of_hubs, anchors, hub_scale, spread, ends)
+
+
+def _search(
+    tempered: Tempering, points: np.ndarray, rng: np.random.Generator, *, begun: bool
+) -> HubSearch:
+    """Temper particles, or go on with some, and look at the modes that they show."""
+    density, units = tempered.density, tempered.units
+    particles, known = tempered.run(points, rng, begun=begun)
+    clusters = cluster(particles, density.period[units.hubs], rng)
+    marginal = LaplaceMarginal(density, units, known, tempered.hub_spread, tempered.spread)
+    fresh = unit_starts(density, units, STARTS, rng)
+    before = marginal.values(clusters.centre)
+    at_modes = marginal.explained(clusters.centre, fresh)
+    with np.errstate(invalid="ignore"):
+        rise = at_modes.log_marginal - before
+    return HubSearch(particles, clusters, known, at_modes, bool((rise > MAX_RISE).any()))
 
 
 def several_explanations(

@@ -96,6 +96,9 @@ class Density:
         The last error that the function raised.
     limits : Limits
         Those of the fit under way.
+    cut : bool
+        Whether a limit was near or reached when work asked for it: such work does less, or is left
+        out. A fit sets it to False when it begins.
     hung : EvaluationHung or None
         The last evaluation that was given up, since it had not returned when a limit in seconds was
         reached.
@@ -142,6 +145,7 @@ class Density:
         self.tally = EvaluationErrors()
         self.last_error: Exception | None = None
         self.limits = Limits()
+        self.cut = False
         self.hung: EvaluationHung | None = None
         self.seconds = 0.0
         self.value_seconds = 0.0
@@ -469,8 +473,11 @@ class Density:
             try:
                 evaluation = evaluated()
             except EvaluationHung as error:
-                self.hung = error
+                self.hung, self.cut = error, True
                 raise LimitReached from error
+            except LimitReached:
+                self.cut = True
+                raise
             seconds = time.monotonic() - began
         self.seconds += seconds
         self.n_logp_evals += len(chunk)
@@ -537,18 +544,23 @@ class Density:
 
     def exhausted(self) -> bool:
         """Tell whether the early bound of the fit's limits is reached."""
-        return self.limits.early(self.n_logp_evals)
+        early = self.limits.early(self.n_logp_evals)
+        self.cut |= early
+        return early
 
     def room(self, *, early: bool = True) -> float:
         """Return how many more points can be evaluated, by the limits and the time of a point."""
         # Values are cheaper than the evaluations that most work needs.
         n, seconds = self.n_logp_evals - self.n_values, self.seconds - self.value_seconds
         each = seconds / n if n else 0.0
-        return self.limits.room(self.n_logp_evals, each, early=early)
+        room = self.limits.room(self.n_logp_evals, each, early=early)
+        self.cut |= room < 1
+        return room
 
     def check_limits(self, more: int = 0) -> None:
         """Raise `LimitReached` if `more` evaluations are refused."""
         if self.limits.refuses(self.n_logp_evals, more):
+            self.cut = True
             raise LimitReached
 
     @contextmanager

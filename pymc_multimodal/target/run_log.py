@@ -80,6 +80,8 @@ class RunLog:
     ----------
     measured : dict
         Numbers that were measured by a clock and decide how much work is done, by their names.
+    n_evaluations : int
+        Evaluations that the file holds.
     spent : float
         Seconds from the last checkpoint to the last entry that was read.
     on_fault : callable or None
@@ -88,6 +90,7 @@ class RunLog:
 
     def __init__(self) -> None:
         self.measured: dict[str, tuple[float, ...]] = {}
+        self.n_evaluations = 0
         self.spent = 0.0
         self.on_fault: Callable[[OSError], None] | None = None
         self._known: dict[tuple[str, bytes], deque[Stored]] = {}
@@ -133,6 +136,8 @@ class RunLog:
                 entry = json.loads(text)
                 if at == 0 and entry != {"follows": number}:
                     return 0
+                if "stored" in entry:
+                    self.spent = 0.0
                 self.spent = max(self.spent, float(entry.get("at", 0.0)))
                 if "measured" in entry:
                     self.measured[entry["measured"]] = tuple(map(float, entry["values"]))
@@ -140,6 +145,7 @@ class RunLog:
                     stored = _read_evaluation(entry, body)
                     key = entry["kind"], stored.x.tobytes()
                     self._known.setdefault(key, deque()).append(stored)
+                    self.n_evaluations += 1
             except (ValueError, KeyError, TypeError, EOFError):
                 break
             at = end
@@ -154,11 +160,18 @@ class RunLog:
         if self._file is None:
             return
         later = [stored for queue in self._known.values() for stored in queue]
+        self.n_evaluations = len(later)
         entries = [_packed({**s.entry, "at": 0.0}, s.body) for s in later]
         self._writes = True
         with self._watched() as file:
             file.truncate(0)
             file.write(b"".join([_packed({"follows": number}), *entries]))
+
+    def go_on(self) -> None:
+        """Go on after a checkpoint that leaves a way back to the one before: nothing is dropped."""
+        self.spent, self._began = 0.0, time.monotonic()
+        self._writes = self._file is not None
+        self._append({"stored": True})
 
     def remove(self) -> None:
         """Close the file, and remove it."""
@@ -264,6 +277,7 @@ class RunLog:
         for array in (x, evaluation.logp, evaluation.grad):
             np.lib.format.write_array(body, np.asarray(array), allow_pickle=False)
         self._append(entry, body.getvalue())
+        self.n_evaluations += 1
 
 
 class _Watched:

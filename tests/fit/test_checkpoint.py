@@ -10,19 +10,22 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from densities import Banana, Mixture, WideNormal, two_modes
+from hierarchy import Hierarchy
 from killed import Killed, killing
 from same import assert_same
 from simulators_numpy import parabola
 from structured import wells
+from unit_targets import pairs
 
 import pymc_multimodal as mm
 from pymc_multimodal import kernel
 from pymc_multimodal.emulation import Emulation
-from pymc_multimodal.fit import Checkpoint, FitConfig, checkpoint, fit_density
+from pymc_multimodal.fit import Checkpoint, FitConfig, checkpoint, checkpoint_file, fit_density
 from pymc_multimodal.fit.codec import decode, encode
 from pymc_multimodal.fit.saving import classes_of, names_of
 from pymc_multimodal.model import density_of
@@ -90,6 +93,14 @@ def without_times(fit):
     return replace(fit, seconds=dict.fromkeys(fit.seconds, 0.0), screening=seen)
 
 
+class Dying(Checkpoint):
+    """A checkpoint whose process ends when something was written."""
+
+    def save(self, run, state):
+        super().save(run, state)
+        raise Killed
+
+
 class Recording(Checkpoint):
     """A checkpoint that also keeps the states in memory."""
 
@@ -134,13 +145,42 @@ def test_a_fit_that_is_ended_after_every_step_gives_the_same(name, tmp_path):
     assert os.listdir(tmp_path) == ["fit.checkpoint"]
 
 
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (partial(pairs, n_units=8), 9),
+        (partial(pairs, n_units=8, hub=False), 5),
+        (lambda: Hierarchy().density, 5),
+    ],
+    ids=["units with a hub", "units", "hubs"],
+)
+def test_a_fit_that_is_ended_after_every_part_gives_the_same(make, parts, tmp_path):
+    """Units, and regressions by their hubs: each attempt makes the part after the last one."""
+    density, path = make(), tmp_path / "fit.checkpoint"
+    whole = fit_density(density, LOOSE)
+    assert {"structure", "conditional"} & {*whole.evals_by_step}
+    expected, attempts = draws_of(density, whole), 0
+    while True:
+        density = make()
+        try:
+            fit = fit_density(density, LOOSE, checkpoint=Dying(path, write_share=np.inf))
+        except Killed:
+            attempts += 1
+            continue
+        break
+    assert attempts >= parts
+    assert_same(without_times(fit), without_times(whole))
+    np.testing.assert_array_equal(draws_of(density, fit), expected)
+
+
 @pytest.mark.parametrize("name", ["symmetric", "chains", "lrds"])
 def test_every_state_survives_the_file(name, tmp_path):
     make, settings = CASES[name]
     kept = Recording(tmp_path / "fit.checkpoint")
     fit_density(make(), replace(LOOSE, **settings), checkpoint=kept)
     assert len(kept.states) > 9
-    names, classes = names_of(checkpoint.STATE_CLASSES), classes_of(checkpoint.STATE_CLASSES)
+    known = checkpoint_file.STATE_CLASSES
+    names, classes = names_of(known), classes_of(known)
     for state in kept.states:
         node, arrays = encode(state, names)
         # As a file does: whole arrays, in the order of their axes.
@@ -474,3 +514,139 @@ def test_two_fits_cannot_share_a_file(tmp_path):
 
     with pytest.raises(Killed):
         fit_density(TARGET.density(), LOOSE, report=report, checkpoint=Checkpoint(path))
+
+
+# ------------------------------------------------------------------ a limit that is raised
+
+
+def ended_at_a_limit(path, make=TARGET.density, config=LOOSE, **limits):
+    """Fit up to a limit."""
+    kept = Checkpoint(path, write_share=np.inf)
+    return fit_density(make(), replace(config, **limits), checkpoint=kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "max_evals"),
+    [("chains", 400), ("chains", 12_000), ("banana", 3000), ("symmetric", 3000), ("units", 9000)],
+)
+def test_a_fit_that_a_limit_has_ended_goes_on_with_a_larger_one(name, max_evals, tmp_path):
+    """Weights are those of a fit without the limit, and what was spent counts."""
+    make, settings = CASES[name]
+    config, path = replace(LOOSE, **{**settings, "max_evals": None}), tmp_path / "fit.checkpoint"
+    first = ended_at_a_limit(path, make, config, max_evals=max_evals)
+    assert first.n_logp_evals <= max_evals
+    again = ended_at_a_limit(path, make, config)
+    whole = fit_density(make(), config)
+    assert again.config.max_evals is None
+    assert not {"budget", "unfinished", "laplace"} & {s.code for s in again.statuses}
+    assert again.n_logp_evals >= max(first.n_logp_evals, whole.n_logp_evals)
+    assert again.n_logp_evals <= first.n_logp_evals + 1.2 * whole.n_logp_evals
+    assert again.evals_by_step["cut off"] > 0
+    counted, of_whole = (sum(fit.evals_by_step.values()) for fit in (again, whole))
+    assert again.n_logp_evals - counted == whole.n_logp_evals - of_whole
+    apart = again.weights.weight - whole.weights.weight
+    assert (np.abs(apart) <= 4 * np.hypot(again.weights.weight_se, whole.weights.weight_se)).all()
+
+
+def test_a_limit_that_has_cut_nothing_leaves_the_fit_as_it_is(tmp_path):
+    path = tmp_path / "fit.checkpoint"
+    first = ended_at_a_limit(path, max_evals=50_000)
+    again = ended_at_a_limit(path, max_evals=60_000, max_seconds=None)
+    assert again.n_logp_evals == first.n_logp_evals
+    assert again.config.max_evals == 60_000
+    assert_same(again.weights, first.weights)
+
+
+def test_a_fit_that_was_killed_goes_on_with_a_larger_limit(tmp_path):
+    """Nothing is cut yet: what is known stays. The file then has the larger limit."""
+    config, path = replace(LOOSE, first_answer=False, challenge=False), tmp_path / "fit.checkpoint"
+    with pytest.raises(Killed):
+        fit_density(
+            TARGET.density(), replace(config, max_evals=50_000), report=killing(8),
+            checkpoint=Checkpoint(path, write_share=np.inf),
+        )  # fmt: skip
+    more = replace(config, max_evals=80_000)
+    again = fit_density(TARGET.density(), more, checkpoint=Checkpoint(path))
+    whole = fit_density(TARGET.density(), more)
+    assert again.n_logp_evals < 1.2 * whole.n_logp_evals
+    assert "cut off" not in again.evals_by_step
+    with pytest.raises(FitError, match=r"another max_evals: 80000 then, 50000 now.*a larger limit"):
+        fit_density(
+            TARGET.density(), replace(config, max_evals=50_000), checkpoint=Checkpoint(path)
+        )
+
+
+def test_a_fit_that_was_killed_beyond_a_cut_goes_back_behind_it(tmp_path):
+    config, path = replace(LOOSE, first_answer=False), tmp_path / "fit.checkpoint"
+    stages = []
+
+    def report(stage, text):
+        stages.append(stage)
+        if stage == "bridge":
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_density(
+            TARGET.density(), replace(config, max_evals=9000), report=report,
+            checkpoint=Checkpoint(path, write_share=np.inf),
+        )  # fmt: skip
+    # With the same limit it goes on from there; with a larger one the chains go on first.
+    same, larger = [], []
+    copy = tmp_path / "copy.checkpoint"
+    copy.write_bytes(path.read_bytes())
+    fit_density(
+        TARGET.density(), replace(config, max_evals=9000), checkpoint=Checkpoint(copy),
+        report=lambda stage, text: same.append(stage),
+    )  # fmt: skip
+    again = fit_density(
+        TARGET.density(), config, checkpoint=Checkpoint(path),
+        report=lambda stage, text: larger.append(stage),
+    )  # fmt: skip
+    assert same[:2] == ["plan", "bridge"]
+    assert larger[1] in stages[: stages.index("proposals")]
+    assert again.evals_by_step["cut off"] > 0
+    assert "budget" not in {s.code for s in again.statuses}
+
+
+def test_a_limit_in_seconds_can_be_raised(tmp_path, stopped_clock):
+    def density():
+        made = TARGET.density()
+        made.function = slow
+        return made
+
+    def slow(x):
+        stopped_clock.skip(1e-3 * len(x))
+        return TARGET(x)
+
+    config, path = replace(LOOSE, first_answer=False), tmp_path / "fit.checkpoint"
+    first = fit_density(density(), replace(config, max_seconds=3.0), checkpoint=Checkpoint(path))
+    assert "budget" in {s.code for s in first.statuses}
+    again = fit_density(density(), config, checkpoint=Checkpoint(path))
+    assert "budget" not in {s.code for s in again.statuses}
+    assert sum(again.seconds.values()) > sum(first.seconds.values())
+
+
+def test_expensive_evaluations_after_a_cut_are_not_paid_again(tmp_path, stopped_clock):
+    """What a larger limit makes again is read from the log as far as it is the same."""
+    paid = []
+
+    def slow(x):
+        paid.append(len(x))
+        stopped_clock.skip(0.011 * len(x))
+        return TARGET(x)
+
+    def density():
+        made = TARGET.density()
+        made.function = slow
+        return made
+
+    path = tmp_path / "fit.checkpoint"
+    config = FitConfig(modes=mm.ModeSearch(max_starts=16), first_answer=False, max_evals=2500)
+    fit_density(density(), config, checkpoint=Checkpoint(path))
+    before = sum(paid)
+    assert sorted(os.listdir(tmp_path)) == ["fit.checkpoint", "fit.checkpoint.log"]
+    paid.clear()
+    larger = replace(config, max_evals=5000)
+    again = fit_density(density(), larger, checkpoint=Checkpoint(path))
+    redone = again.evals_by_step["cut off"]
+    assert before + sum(paid) < again.n_logp_evals - 0.3 * redone

@@ -98,7 +98,7 @@ def test_another_version_is_refused(other, name):
 @pytest.mark.parametrize("name", ["os.system", "fit.Run", "target.Density"])
 def test_a_class_that_is_no_part_of_a_state_is_refused(other, name):
     def change(content):
-        content["kept"]["attributes"]["result"]["class"] = name
+        content["kept"]["attributes"]["newest"]["attributes"]["result"]["class"] = name
 
     rewritten(other, change)
     refused(other, f"damaged .*'{name}' is no class of a fit")
