@@ -49,7 +49,7 @@ def test_products_of_student_t_densities_have_no_error_that_is_too_small(seed):
     """A weight of 1.3e-8 was stated with an error of 2e-8, for a true one of 0.099."""
     target = ProductsOfStudentT()
     fit = fit_density(target.density(), FitConfig(max_evals=100_000, random_seed=seed))
-    k = target.of(fit.modes.x)
+    k = target.of(fit.modes.locations)
     assert sorted(k) == [*range(len(target.weights))]
     weights = fit.weights
     assert_covered(weights.weight, weights.weight_se, target.weights[k])
@@ -65,9 +65,9 @@ def test_products_of_student_t_densities_have_no_error_that_is_too_small(seed):
 def test_student_t_modes_of_different_width_have_no_error_that_is_too_large(seed):
     """An error of 0.31 was stated for a weight that was right to 0.01."""
     target = student_t_modes(DIM)
-    with density_of(target.model) as density:
-        fit = fit_density(density, FitConfig(max_evals=200_000, random_seed=seed))
-    truth = target.weights[(fit.modes.x.mean(axis=1) > 0).astype(int)]
+    density = density_of(target.model)
+    fit = fit_density(density, FitConfig(max_evals=200_000, random_seed=seed))
+    truth = target.weights[(fit.modes.locations.mean(axis=1) > 0).astype(int)]
     assert fit.n_modes == 2
     assert_covered(fit.weights.weight, fit.weights.weight_se, truth)
     assert_covered(np.array([fit.weights.total]), [fit.weights.total_se], target.log_z)
