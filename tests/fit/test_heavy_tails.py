@@ -43,14 +43,22 @@ def assert_covered(estimate, se, truth):
     assert (np.abs(estimate - truth)[known] < 4 * np.asarray(se)[known]).all()
 
 
-# Each takes four to eight CPU seconds, of which half go into densities of 50 coordinates.
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_products_of_student_t_densities_have_no_error_that_is_too_small(seed):
+# Each takes three to eight CPU seconds, most of them for densities of 50 coordinates; the second
+# seeds are slow because they say the same again.
+@pytest.mark.parametrize(
+    ("max_evals", "seed"),
+    [
+        (200_000, 1),
+        *(pytest.param(*p, marks=pytest.mark.slow) for p in ((200_000, 2), (100_000, 1))),
+    ],
+)
+def test_products_of_student_t_densities_have_no_error_that_is_too_small(max_evals, seed):
     """A weight of 1.3e-8 was stated with an error of 2e-8, for a true one of 0.099."""
     target = ProductsOfStudentT()
-    fit = fit_density(target.density(), FitConfig(max_evals=100_000, random_seed=seed))
+    fit = fit_density(target.density(), FitConfig(max_evals=max_evals, random_seed=seed))
     k = target.of(fit.modes.locations)
-    assert sorted(k) == [*range(len(target.weights))]
+    # With the smaller limit not all modes are found.
+    assert len({*k}) == len(k) >= 8
     weights = fit.weights
     assert_covered(weights.weight, weights.weight_se, target.weights[k])
     assert_covered(weights.log_evidence, weights.log_evidence_se, np.log(target.weights[k]))
