@@ -143,7 +143,7 @@ class Scaled(Target):
         return 8.0 * self.sd * rng.standard_normal((n, self.dim))
 
 
-# With one width for all, the search takes its whole limit.
+# With one width for all, a fit takes longer.
 @pytest.mark.parametrize(
     "same", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["in_scale", "all_alike"]
 )
@@ -175,7 +175,7 @@ def spike(sd, dim):
     return Mixture([np.zeros(dim), np.full(dim, 0.7)], covariances, [0.5, 0.5])
 
 
-@pytest.mark.slow  # the challenge at its full length
+@pytest.mark.slow  # a whole fit with its challenge
 @pytest.mark.parametrize("sd", [1e-2, 1e-3])
 def test_a_spike_in_one_dimension_is_found_or_flagged(sd):
     fit = fit_density(spike(sd, 1).density(), FitConfig(generator=PLAIN, target_se=0.05))
@@ -273,7 +273,7 @@ class Funnel(Target):
         return logp - 0.5 * self.dim * np.log(2 * np.pi), grad
 
 
-@pytest.mark.slow  # a funnel takes the whole limit
+@pytest.mark.slow  # whole fits, with chains that mix slowly
 @pytest.mark.parametrize("dim", [2, 5, 10])
 def test_the_neck_of_a_funnel_is_reached_or_flagged(dim):
     fit = fit_density(Funnel(dim).density(prior=WideNormal(dim, 3.0)), FitConfig())

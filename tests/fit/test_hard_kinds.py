@@ -119,7 +119,7 @@ def test_densities_of_the_chains_of_regions_end_a_fit():
     assert max(np.abs(z)) < 4
 
 
-@pytest.mark.slow  # half a million evaluations
+@pytest.mark.slow  # hundreds of thousands of evaluations
 def test_thin_ridges_along_the_tangents_of_a_circle():
     angle = 2 * np.pi * np.arange(24) / 24
     out = np.stack([np.cos(angle), np.sin(angle)], axis=1)
