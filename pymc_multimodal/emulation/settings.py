@@ -65,7 +65,10 @@ class Emulation:
                     f"{owner}(outputs={self.outputs!r}) must be a list of names of variables."
                 )
             if not self.outputs:
-                raise ValueError(f"{owner}(outputs={self.outputs!r}) names no variable.")
+                raise ValueError(
+                    f"{owner}(outputs={self.outputs!r}) names no variable. Name the outputs of the "
+                    "simulator, or leave `outputs` out."
+                )
         checks.number(owner, "min_seconds", self.min_seconds, least=0)
         if self.budget is not None:
             checks.count(owner, "budget", self.budget)

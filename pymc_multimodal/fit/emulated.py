@@ -133,7 +133,8 @@ def price_density(run: Run) -> float | None:
     named = settings.outputs is not None
     if named and density.split is None:
         raise ValueError(
-            f"Emulation(outputs={settings.outputs!r}) needs a density made from a PyMC model."
+            f"Emulation(outputs={settings.outputs!r}) names variables of a PyMC model, and this "
+            "density was not made from one. Leave `outputs` out."
         )
     if density.prior is None or (density.has_gradient and not named):
         return None

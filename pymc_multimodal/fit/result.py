@@ -262,7 +262,10 @@ class Fit:
         """
         fit = read_fit(path)
         if not isinstance(fit, cls):
-            raise FitError(f"load({os.fspath(path)!r}): the file holds no fit.")
+            raise FitError(
+                f"load({os.fspath(path)!r}): the file holds {type(fit).__name__}, which is no "
+                f"{cls.__name__}. Give a file that {cls.__name__}.save has written."
+            )
         return fit
 
     def starts(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -284,7 +284,7 @@ class Run:
     def interrupt(self) -> None:
         """Close the run: the user has interrupted for the first time."""
         self.interrupted = True
-        _log.warning("Interrupted: the fit ends with what has been found so far.")
+        _log.warning("Interrupted: the fit ends now and returns what it has found so far.")
 
     def cells(self, optima: OptimumSet, modes: Modes) -> Cells | None:
         """Return the cells of a symmetry (`cells_of`); the newest ones are remembered.

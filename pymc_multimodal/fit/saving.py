@@ -246,7 +246,10 @@ def read_fit(path: str | os.PathLike[str]) -> Any:
     try:
         content, arrays = read_archive(path, "fit.json")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise FitError(f"{where}: the file is no fit of this package.")
+            raise FitError(
+                f"{where}: the file is no fit of this package. Give a file that Fit.save has "
+                "written."
+            )
         _check_version(content, where)
         return decode(content["fit"], arrays, classes_of(CLASSES))
     except (DamagedFile, CodecError, KeyError) as error:

@@ -52,7 +52,7 @@ class FitConfig:
         spent, and the regions are weighed with what is known when seven tenths are. If that does
         not suffice, the weights are Laplace approximations.
     max_seconds : float, optional
-        The same in seconds; compiling the model is not counted.
+        The same in seconds; compiling the model and importing torch are not counted.
     random_seed : int
     structure : Structure or bool
         Units that share nothing but a few coordinates, each with explanations of its own; True

@@ -22,7 +22,10 @@ def check_model(model: pm.Model) -> None:
         If the model has no free variables, or a random log density.
     """
     if not model.free_RVs:
-        raise ModelError("The model has no free variables: there is nothing to sample.")
+        raise ModelError(
+            "The model has no free variables: there is nothing to sample. Give a model with at "
+            "least one variable that is not observed."
+        )
     random = [
         node
         for node in ancestors([model.logp()])

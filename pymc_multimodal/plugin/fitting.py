@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+from importlib import import_module
+from importlib.util import find_spec
 
 import pymc as pm
 from pymc.stats.convergence import SamplerWarning, WarningType, log_warnings
@@ -21,9 +24,10 @@ from pymc_multimodal.model import (
 )
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
-from pymc_multimodal.plugin.progress import COMPILING, FitProgress
+from pymc_multimodal.plugin.progress import COMPILING, IMPORTING, FitProgress
 from pymc_multimodal.plugin.settings import RunOptions
 from pymc_multimodal.plugin.tables import summary_line
+from pymc_multimodal.proposals import needs_torch
 from pymc_multimodal.search import check_points, given_by_array, given_by_name
 from pymc_multimodal.status import counted, told
 from pymc_multimodal.target import Density, Structure, engine_name
@@ -103,6 +107,7 @@ def fit_model(
             density = _compiled(model, run, progress)
             try:
                 _start_workers(density, run, progress)
+                _import_torch(config, progress)
                 progress.watch(density)
                 fit = fit_density(
                     density,
@@ -158,6 +163,19 @@ def _compiled(model: pm.Model, run: RunOptions, progress: FitProgress) -> Densit
     if not density.has_gradient:
         progress.say("The model has no gradient: searching and sampling by density values alone.")
     return density
+
+
+def _import_torch(config: FitConfig, progress: FitProgress) -> None:
+    """Import torch where the generator needs it, and say so.
+
+    That takes seconds, once in a process, and cannot be interrupted. Like compiling, it is not
+    counted by the limits. Where torch is missing, the fit has a status.
+    """
+    if config.generator is None or not needs_torch(config.generator):
+        return
+    if "torch" not in sys.modules and find_spec("torch") is not None:
+        progress.report("torch", IMPORTING)
+        import_module("torch")
 
 
 def _start_workers(density: Density, run: RunOptions, progress: FitProgress) -> None:

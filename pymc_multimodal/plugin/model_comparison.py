@@ -98,7 +98,10 @@ def compare(
     if len(names) < 2:
         raise ValueError(f"compare({names}): give two models or more.")
     if unknown := [n for n in models if n not in compare_dict]:
-        raise ValueError(f"compare(models=...) has {unknown}; the draws are those of {names}.")
+        raise ValueError(
+            f"compare(models=...) has {unknown}; the draws are those of {names}. Use the same "
+            "names for the models and their draws."
+        )
     if reference is not None:
         checks.choice(owner, "reference", reference, names)
     shares = _prior(names, prior)
@@ -193,12 +196,18 @@ def _prior(names: list[str], prior: Mapping[str, float] | None) -> np.ndarray:
         return np.full(len(names), 1.0 / len(names))
     checks.kind("compare", "prior", prior, Mapping)
     if {*prior} != {*names}:
-        raise ValueError(f"compare(prior=...) has {[*prior]}; the models are {names}.")
+        raise ValueError(
+            f"compare(prior=...) has {[*prior]}; the models are {names}. Give a prior probability "
+            "for each model, and for no other, or leave prior= out."
+        )
     for name in names:
         checks.positive("compare", f"prior[{name!r}]", prior[name], 1.0)
     shares = np.array([float(prior[n]) for n in names])
     if abs(shares.sum() - 1.0) > TOLERANCE:
-        raise ValueError(f"compare(prior={dict(prior)}) must sum to 1, and sums to {shares.sum()}.")
+        raise ValueError(
+            f"compare(prior={dict(prior)}) must sum to 1, and sums to {shares.sum()}. Divide each "
+            "probability by that sum."
+        )
     return shares
 
 

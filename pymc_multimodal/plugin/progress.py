@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from pymc_multimodal.plugin.settings import RunOptions
     from pymc_multimodal.target import Density
 
-__all__ = ["COMPILING", "FitProgress"]
+__all__ = ["COMPILING", "IMPORTING", "FitProgress"]
 
 _log = logging.getLogger("pymc.multimodal")
 
 COMPILING = "compiling the log density of the model; limits do not count this time"
 """What is said first."""
+
+IMPORTING = "importing torch, which the generator needs; limits do not count this time"
+"""What is said before a generator with a network."""
 
 # Stages whose text is a line of its own: they are said once, and take no time.
 PLAN, PREVIEW, FORECAST = "plan", "preview", "forecast"
@@ -34,7 +37,7 @@ LEAST_EVALUATIONS = 5_000
 # Seconds that these evaluations have to take before they are told. Conventional: a minute.
 LONG = 60.0
 # Stages that are logged where no rows are shown: they may take long.
-LOGGED = ("compile", "workers")
+LOGGED = ("compile", "workers", "torch")
 # Stages that do with fewer evaluations, and say how many.
 SHORT_STAGES = ("emulate", "integrate", "judge", "structure", "weigh", "conditional")
 # Frames in a second, of a terminal and of a notebook. Conventional.

@@ -152,7 +152,11 @@ def relabel(idata: Any) -> Any:
     moved = {n for action in actions for n in action if n in posterior and n in reference}
     variables, symmetry, centre = _largest_group(posterior, actions, moved)
     if lost := sorted(moved - set(variables.names)):
-        _log.warning("relabel left %s as they were: compute them anew from the others.", lost)
+        _log.warning(
+            "relabel left %s as they were, so that they may no longer belong to the other "
+            "variables: compute them anew from these.",
+            lost,
+        )
     if symmetry is None:
         return out
     mean, spread = np.concatenate([reference[n] for n in variables.names], axis=1)

@@ -159,7 +159,8 @@ class FitSettings(TypedDict, total=False):
         Most evaluations of the density. At the limit the result is made of what is known; without
         weights of the regions, of Laplace approximations at the modes.
     max_seconds : float, optional
-        The same limit in seconds; compiling the model is not counted.
+        The same limit in seconds. Compiling the model is not counted, and neither is the import of
+        torch for a generator that needs it.
     random_seed : int, array of int, SeedSequence or Generator, optional
         Seed of the fit. A fit without a seed draws one, records it and logs it.
     checkpoint : str or path-like, optional

@@ -65,6 +65,7 @@ __all__ = [
     "fit_stored",
     "hidden_modes",
     "laplace",
+    "needs_torch",
     "resolve",
     "split_chains",
     "with_hidden_modes",
@@ -107,3 +108,14 @@ def resolve(generator: str | GeneratorConfig) -> GeneratorConfig:
         raise ValueError(f"generator={generator!r} is not known; use {known} or settings.")
     config: GeneratorConfig = _BY_NAME[generator]()
     return config
+
+
+def needs_torch(generator: GeneratorConfig) -> bool:
+    """Return whether a generator trains a network whatever the posterior is like.
+
+    The networks of `Hybrid` are for regions that other densities do not describe: most fits have
+    none.
+    """
+    if isinstance(generator, LRDS):
+        return generator.train or generator.reference == "ebm"
+    return isinstance(generator, PublishedHybrid | ScoreLangevin)

@@ -108,8 +108,8 @@ class ModeSearch:
             checks.number(owner, "radius", self.radius, least=0)
             if self.locations is None:
                 raise ValueError(
-                    f"{owner}(radius={self.radius}) says how far `locations` may be off, but none "
-                    "were given."
+                    f"{owner}(radius={self.radius}) says how far modes may be from `locations`, "
+                    "and there are no `locations`. Give them, or leave `radius` out."
                 )
         if self.optimiser is not None:
             checks.choice(owner, "optimiser", self.optimiser, OPTIMISERS)
@@ -141,7 +141,10 @@ def _check_locations(owner: str, locations: Any) -> None:
     if not named:
         _check_points(owner, "locations", locations)
     elif not all(isinstance(p, Mapping) for p in points):
-        raise TypeError(f"{owner}(locations=...) has points of which only some are dicts.")
+        raise TypeError(
+            f"{owner}(locations=...) has some points that are dicts and others that are not. Give "
+            "all of them by name, such as {'x': 1.0}, or all in one array of shape (n, d)."
+        )
 
 
 def _check_points(owner: str, name: str, points: Any) -> None:

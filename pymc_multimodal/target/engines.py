@@ -355,7 +355,10 @@ class EnginePool:
                 if before - now:
                     # Any task that is under way may be the one that was lost.
                     lost, before = sorted(flying), now
-                    _log.warning("A worker of %s died: its task is done again.", self.name)
+                    _log.warning(
+                        "A worker of %s ended before its task was done: the task is done again.",
+                        self.name,
+                    )
                     for number in lost:
                         self._lose(given[number], "a process of the pool ended")
                     flying.clear()

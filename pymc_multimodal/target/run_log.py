@@ -345,7 +345,7 @@ def _lock(file: BinaryIO) -> None:
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InUse("another process that runs has it open") from None
+        raise InUse("another process is writing to it") from None
     except OSError:
         # Some network file systems have no locks.
         return

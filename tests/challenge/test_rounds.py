@@ -210,13 +210,13 @@ def assert_no_alarm(density, seeds):
         assert fit.seconds["challenge"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # eight fits of each target
 @pytest.mark.parametrize("name", ["ring", "student", "circle", "without_gradient"])
 def test_no_false_alarm_over_seeds(name):
     assert_no_alarm(EASY[name], seeds=range(1, 9))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a challenge for each of many seeds
 def test_an_alarm_over_seeds_is_a_true_one():
     """Without a network some fits miss the tips of a banana, whose log evidence is 0."""
     quick = Hybrid(families=("gaussian", "mixture"))

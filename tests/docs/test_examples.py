@@ -29,7 +29,7 @@ def run(code: str, path: str) -> dict:
     return names
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # fits at the limits of a user's first run
 @pytest.mark.parametrize("number", range(len(blocks("README.md"))))
 def test_each_block_of_the_readme_runs_alone(number, monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: None)
@@ -40,7 +40,7 @@ def test_each_block_of_the_readme_runs_alone(number, monkeypatch):
         assert fit.weights.weight.sum() == pytest.approx(1.0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # all fits of a page
 @pytest.mark.parametrize("path", ["docs/start.rst", "docs/tour.rst", "docs/label-switching.rst"])
 def test_the_blocks_of_a_page_run_one_after_the_other(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

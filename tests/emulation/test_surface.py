@@ -100,7 +100,7 @@ def test_values_without_density_do_not_count(rng):
     assert emulate_surface(modes, STARTS, LINE, far, np.full(20, -np.inf), rng) is None
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # Gaussian processes of thousands of points
 def test_crowds_of_points_do_not_displace_others(rng):
     """Thousands of points at a mode leave room for those around it."""
     target = two_modes()

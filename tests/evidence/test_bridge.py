@@ -89,6 +89,7 @@ def test_rare_visits_to_the_tails_are_not_counted_as_independent(rng):
     assert doubted.from_draws > 10 * known.from_draws
 
 
+# Densities that do not overlap at all take longest.
 @pytest.mark.parametrize("distance", [4.0, 8.0, pytest.param(14.0, marks=pytest.mark.slow)])
 def test_bridge_knows_when_it_does_not_reach(distance, rng):
     """Log ratios of normals as far apart as given: from overlap to none at all."""

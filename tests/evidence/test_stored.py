@@ -54,6 +54,7 @@ def lazy_chains(draw, chains, n, stay, rng):
     ("make", "stay"),
     [
         pytest.param(bimodal, 0.6, id="bimodal-autocorrelated"),
+        # Slow: each case is hundreds of bridges.
         pytest.param(bimodal, 0.0, id="bimodal-independent", marks=pytest.mark.slow),
         pytest.param(skewed, 0.6, id="skewed-autocorrelated", marks=pytest.mark.slow),
         pytest.param(skewed, 0.0, id="skewed-independent", marks=pytest.mark.slow),

@@ -87,7 +87,7 @@ def test_seeds_give_models_of_all_kinds():
     np.testing.assert_array_equal(again(x)[0], random_model(11)(x)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # compiles a model and fits it
 def test_posterior_of_the_inverse_model(rng):
     """The compiled PyMC model has the exact mixture for its posterior, whatever its data."""
     for seed in (3, 5):
@@ -148,7 +148,7 @@ def test_ranks_fill_the_histogram():
     np.testing.assert_array_equal(counts, np.full(sbc.BINS, 10))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # many fits
 def test_simulation_based_calibration(tmp_path, capsys):
     out = tmp_path / "sbc.jsonl"
     sbc.main(["--models", "sign", "--simulations", "3", "--out", str(out)])
@@ -157,7 +157,7 @@ def test_simulation_based_calibration(tmp_path, capsys):
     assert "sign,theta,3," in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a whole fit with chains
 def test_a_light_mode_on_a_flank_is_not_lost(rng):
     """Regression: its summit rises little above the saddle, but chains that leave stay away."""
     model = random_model(4, "constrained")

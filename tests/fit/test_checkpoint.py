@@ -254,7 +254,7 @@ def test_a_fit_that_is_killed_goes_on(tmp_path, rng):
     _kill_and_go_on(tmp_path, 3, 0.6, rng)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # twenty processes are killed
 @needs_fork
 def test_a_fit_that_is_killed_at_twenty_random_moments_goes_on(tmp_path, rng):
     _kill_and_go_on(tmp_path, 20, 1.0, rng)

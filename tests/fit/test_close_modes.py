@@ -29,6 +29,7 @@ def three_modes(distance, dim=10):
 
 @pytest.mark.parametrize(
     ("distance", "seed"),
+    # The others are slow: four whole fits take half a minute.
     [(6.0, 1), *(pytest.param(*p, marks=pytest.mark.slow) for p in ((5.0, 1), (5.0, 2), (6.0, 2)))],
 )
 def test_weights_of_close_modes_are_right(distance, seed, rng):

@@ -334,7 +334,7 @@ def test_named_outputs_need_a_model():
     model = parabola()
     density = model.density()
     density.split = None
-    with pytest.raises(ValueError, match="needs a density made from a PyMC model"):
+    with pytest.raises(ValueError, match=r"names variables of a PyMC model.*Leave `outputs` out"):
         fit_density(density, FitConfig(emulation=Emulation(outputs=["flow"])))
 
 

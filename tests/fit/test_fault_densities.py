@@ -143,6 +143,7 @@ class Scaled(Target):
         return 8.0 * self.sd * rng.standard_normal((n, self.dim))
 
 
+# With one width for all, a fit takes longer.
 @pytest.mark.parametrize(
     "same", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["in_scale", "all_alike"]
 )
@@ -174,7 +175,7 @@ def spike(sd, dim):
     return Mixture([np.zeros(dim), np.full(dim, 0.7)], covariances, [0.5, 0.5])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a whole fit with its challenge
 @pytest.mark.parametrize("sd", [1e-2, 1e-3])
 def test_a_spike_in_one_dimension_is_found_or_flagged(sd):
     fit = fit_density(spike(sd, 1).density(), FitConfig(generator=PLAIN, target_se=0.05))
@@ -281,7 +282,7 @@ class Funnel(Target):
         return logp - 0.5 * self.dim * np.log(2 * np.pi), grad
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # whole fits, with chains that mix slowly
 @pytest.mark.parametrize("dim", [2, 5, 10])
 def test_the_neck_of_a_funnel_is_reached_or_flagged(dim):
     fit = fit_density(Funnel(dim).density(prior=WideNormal(dim, 3.0)), FitConfig())
@@ -293,7 +294,7 @@ def test_the_neck_of_a_funnel_is_reached_or_flagged(dim):
 # ------------------------------------------------------------------ many dimensions, many modes
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a thousand dimensions
 def test_a_thousand_dimensions():
     centre = np.zeros(1000)
     centre[0] = 6.0
@@ -335,6 +336,7 @@ class Grid(Target):
 
 @pytest.mark.parametrize(
     "sizes",
+    # More modes take longer: tens of seconds for a thousand.
     [(4, 3), *(pytest.param(sizes, marks=pytest.mark.slow) for sizes in ((6, 5), (40, 25)))],
     ids=["12", "30", "1000"],
 )
@@ -356,7 +358,7 @@ def test_many_modes_are_found_and_weighed_or_told(sizes):
     assert off.max() < (0.2 if many > 100 else 0.0) + noise
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of modes
 def test_hundreds_of_normals_in_ten_dimensions():
     """Errors are those of about 150 draws for each; a thousand are in the growth benchmark."""
     k, dim = 400, 10

@@ -55,7 +55,7 @@ def run_apart(mode, folder):
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process of its own compiles a model
 def test_no_file_is_written_outside_of_the_compile_cache(tmp_path):
     done = run_apart("look", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_no_file_is_written_outside_of_the_compile_cache(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process of its own compiles a model
 def test_a_full_disk_stops_no_fit_or_says_so(tmp_path):
     """No file can be opened for writing: densities of NumPy do not mind, PyTensor may."""
     done = run_apart("full", tmp_path)
@@ -79,7 +79,7 @@ def resident():
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of fits
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(("kind", "warm", "fits"), [("density", 50, 450), ("model", 5, 20)])
 def test_memory_does_not_grow_with_the_number_of_fits(kind, warm, fits):

@@ -167,7 +167,7 @@ def test_pymc_draws_from_a_fit_that_was_interrupted(monkeypatch, caplog):
     assert "the user interrupted the fit" in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process of its own starts workers
 def test_no_worker_outlives_an_interruption():
     """Workers sleep for minutes when it comes."""
     density = Watched(seconds=5.0).density(workers=2)
@@ -185,7 +185,7 @@ def crash(x):
     os._exit(1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # workers are started, and die
 def test_a_worker_that_dies_is_an_error_that_says_so():
     density = Density(crash, 2, prior=WideNormal(2), workers=2)
     with pytest.raises(FitError, match="workers=2 processes died"):

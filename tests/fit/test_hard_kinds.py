@@ -100,7 +100,7 @@ def test_bent_ridges_round_a_circle(n):
     assert fit.n_logp_evals < 150_000
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a whole fit with chains
 def test_densities_of_the_chains_of_regions_end_a_fit():
     """Four samples are too few for a mixture over the modes; chains then show their shape."""
     target, z = Arcs(), []
@@ -119,7 +119,7 @@ def test_densities_of_the_chains_of_regions_end_a_fit():
     assert max(np.abs(z)) < 4
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # hundreds of thousands of evaluations
 def test_thin_ridges_along_the_tangents_of_a_circle():
     angle = 2 * np.pi * np.arange(24) / 24
     out = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -134,7 +134,7 @@ def test_thin_ridges_along_the_tangents_of_a_circle():
     assert fit.n_logp_evals - fit.n_screened < 400_000
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a fit of sixteen thin modes
 def test_spike_and_slab_regression():
     target = SpikeAndSlab()
     for seed in range(2):

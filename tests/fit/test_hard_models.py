@@ -33,7 +33,7 @@ def test_a_switch_between_two_rates_is_a_step_and_no_hierarchy():
     assert_right(model, fit, density.names)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # whole fits of models, twenty seconds each
 @pytest.mark.parametrize("name", ["funnel_centred", "funnel_non_centred"])
 def test_a_hierarchy_whose_mean_has_two_signs_is_fitted_by_its_hubs(name):
     model = MODELS[name]()
@@ -43,7 +43,7 @@ def test_a_hierarchy_whose_mean_has_two_signs_is_fitted_by_its_hubs(name):
     assert_right(model, fit, density.names)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a whole fit at its limit
 def test_a_centred_hierarchy_without_its_structure_says_that_modes_are_lumped_together():
     density = MODELS["funnel_centred"]().density()
     fit = fit_density(density, FitConfig(random_seed=1, structure=False, max_evals=30_000))

@@ -268,7 +268,7 @@ def test_wrong_settings_are_named(config, message):
         FitConfig(**config)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # tens of independent fits
 def test_errors_of_weights_are_calibrated():
     """Over independent fits deviations are as large as their standard errors say."""
     target = Mixture(

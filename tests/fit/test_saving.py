@@ -185,7 +185,7 @@ def test_another_object_is_no_fit(saved):
     def part(content):
         content["fit"] = content["fit"]["attributes"]["config"]
 
-    with pytest.raises(FitError, match="holds no fit"):
+    with pytest.raises(FitError, match=r"which is no Fit\. Give a file"):
         Fit.load(rewritten(saved, part))
 
 

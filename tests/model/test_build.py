@@ -280,7 +280,7 @@ def test_the_price_of_an_evaluation_decides_how_many_points_a_call_has(
         assert density.n_logp_evals == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a worker compiles the model anew
 def test_ops_of_local_functions_are_evaluated_by_workers():
     alone, shared = (density_of(local_ops("lambda"), workers=n) for n in (1, 2))
     x = np.linspace(-3.0, 3.0, 3 * CHUNK)[:, None]
@@ -290,7 +290,7 @@ def test_ops_of_local_functions_are_evaluated_by_workers():
         shared.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # two workers compile the model anew
 def test_worker_processes_give_the_same_bits(four_modes, four_modes_density, rng):
     x = rng.normal(size=(5 * CHUNK + 3, 2))
     density = density_of(four_modes, workers=2)
@@ -303,7 +303,7 @@ def test_worker_processes_give_the_same_bits(four_modes, four_modes_density, rng
         density.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process of its own compiles a model
 def test_dimensions_with_names_can_be_imported_after_a_density_is_compiled():
     code = (
         "import warnings; import pymc as pm; from pymc_multimodal.model import density_of\n"

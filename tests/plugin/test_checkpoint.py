@@ -167,7 +167,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # processes are killed and begin again
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by a signal")
 def test_processes_that_are_killed_give_the_draws_of_one_that_is_not(path, rng):
     tests, out = Path(__file__).parents[1], path.with_name("draws.npy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pymc as pm
@@ -34,6 +35,38 @@ def test_a_long_compilation_is_announced_with_a_hint(monkeypatch, caplog):
     with pytest.raises(RuntimeError, match="compiled"):
         mm.fit(pm.Model(), random_seed=1, quiet=True)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("generator", "needed"),
+    [
+        (None, False),
+        ("hybrid", False),
+        (mm.LRDS(train=False), False),
+        (mm.LRDS(), True),
+        (mm.LRDS(train=False, reference="ebm"), True),
+        ("published", True),
+        ("score", True),
+    ],
+)
+def test_torch_is_imported_before_the_limits_count(generator, needed, monkeypatch, caplog):
+    """The import took the rest of a limit of 20 seconds, and 5 more: nothing can interrupt it."""
+    caplog.set_level("INFO", logger="pymc.multimodal")
+    imported = []
+
+    def fit_density(*args, **kwargs):
+        raise RuntimeError("the limits count from here")
+
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(fitting, "find_spec", lambda name: name)
+    monkeypatch.setattr(fitting, "import_module", imported.append)
+    monkeypatch.setattr(fitting, "fit_density", fit_density)
+    with pm.Model() as model:
+        pm.Normal("x")
+    with pytest.raises(RuntimeError, match="count from here"):
+        mm.fit(model, generator=generator, random_seed=1, progressbar=False)
+    assert imported == ["torch"] * needed
+    assert ("importing torch" in caplog.text.lower()) == needed
 
 
 @pytest.mark.parametrize("quiet", [False, True])

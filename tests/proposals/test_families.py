@@ -194,6 +194,7 @@ def test_very_few_draws_do_no_harm(draws, rng):
 # ------------------------------------------------------------------ shrinkage
 
 
+# A network of 20 coordinates is trained for a minute and a half.
 @pytest.mark.parametrize("d", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_generated_draws_are_as_wide_as_exact_ones(d):
     """Regression: networks of few hundred steps gave draws that were too narrow."""

@@ -110,7 +110,7 @@ def test_seeds_of_other_kinds(model, fit, seed):
     np.testing.assert_array_equal(draws(one), draws(two))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a worker compiles the model anew
 def test_worker_processes_do_not_change_the_draws(model, idata):
     shared = mm.sample(300, chains=3, model=model, random_seed=11, workers=2, **SILENT)
     np.testing.assert_array_equal(draws(shared), draws(idata))

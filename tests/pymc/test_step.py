@@ -79,7 +79,7 @@ def test_two_processes_give_the_same_draws(model, step, fits, idata):
     assert len(fits) == before
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # each process compiles the model anew
 @pytest.mark.parametrize("mp_ctx", ["forkserver", "spawn"])
 def test_processes_started_afresh_give_the_same_draws(model, step, fits, idata, mp_ctx):
     before = len(fits)

@@ -35,7 +35,7 @@ def test_wrong_settings_are_named(config, message, rng):
         ({"starts": {"x": 1.0}}, "starts=.*whole number"),
         ({"starts": [["a", "b"]]}, "starts.*array of numbers"),
         ({"locations": [["a", "b"]]}, "locations.*array of numbers"),
-        ({"locations": [{"x": 1.0}, [1.0]]}, "only some are dicts"),
+        ({"locations": [{"x": 1.0}, [1.0]]}, "some points that are dicts.*all in one array"),
         ({"locations": [[0.0, 1.0]], "radius": "far"}, "radius='far'"),
         ({"optimiser": 3}, "optimiser=3"),
         ({"batch": 16.0}, "batch=16.0"),

@@ -243,7 +243,7 @@ def test_errors_that_cannot_be_unpickled_are_replaced_by_their_text():
     assert portable(None) is None
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # worker processes are started twice
 def test_a_closed_pool_starts_again(rng):
     density = Density(product, 20, workers=2)
     x = rng.standard_normal((2 * CHUNK, 20))

@@ -305,7 +305,7 @@ def closed(engine):
         engine.join()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # workers die and are started again
 @pytest.mark.parametrize("kind", ["own", "futures", "pool"])
 def test_a_worker_that_dies_costs_its_task_once(kind, tmp_path, rng, caplog):
     x, engine = points(rng, 40), opened(kind)
@@ -323,7 +323,7 @@ def test_a_worker_that_dies_costs_its_task_once(kind, tmp_path, rng, caplog):
         closed(engine)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a worker process imports PyMC
 def test_workers_of_our_own_have_few_threads(monkeypatch):
     def function(x):
         import os
@@ -373,7 +373,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process of its own starts workers
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from /proc")
 def test_workers_of_an_executor_end_with_a_main_process_that_was_killed(tmp_path):
     script = tmp_path / "script.py"
@@ -418,7 +418,7 @@ def real(request):
         ray.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # engines of other packages start workers
 @pytest.mark.filterwarnings("ignore")
 def test_real_engines_give_the_values_of_one_process(real, rng):
     x = points(rng, 300)

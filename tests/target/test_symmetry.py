@@ -176,7 +176,7 @@ def test_draws_are_exact(nine, rng):
         assert abs(means.mean() - f(exact).mean()) < 4.5 * error
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # two fits of nine modes, with symmetry and without
 def test_symmetry_is_cheaper_and_agrees(nine):
     alone = fit_density(exchangeable().density(), FitConfig(random_seed=1, symmetry=False))
     assert alone.orbits is None
@@ -246,7 +246,7 @@ def test_the_function_of_a_density_without_names_may_have_no_prior():
     assert fit.n_modes == 9
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # two whole fits, each of which begins again
 def test_a_fit_gives_up_a_symmetry_that_its_chains_or_challenge_break():
     target = Mixture(
         [[-4.0, 4.0], [4.0, -4.0], [4.5, 1.0]],

@@ -55,6 +55,7 @@ def shared():
     density.close()
 
 
+# Workers are slow to start: each imports PyMC.
 @pytest.fixture(params=["here", pytest.param("workers", marks=pytest.mark.slow)])
 def density(request):
     """A density that is evaluated in this process, and one that workers evaluate."""
@@ -69,7 +70,7 @@ def test_exit_is_an_error_of_the_point(density):
     assert "SystemExit: 3" in str(density.last_error)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # worker processes import PyMC
 def test_a_small_batch_is_evaluated_by_a_worker_too(shared):
     """A crash must not end the main process; with a single chunk nothing would be shared."""
     shared.start_workers()
@@ -136,7 +137,7 @@ class NotThere:
         return unloadable, ()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a worker process imports PyMC
 def test_what_a_worker_cannot_load_is_said():
     before = multiprocessing.active_children()
     density = Density(NotThere(), 2, workers=2)
@@ -145,7 +146,7 @@ def test_what_a_worker_cannot_load_is_said():
     assert multiprocessing.active_children() == before
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a worker process is awaited until it is stopped
 def test_compiled_code_that_hangs_is_stopped_with_its_worker(shared):
     shared.logp(at(1.0))
     said = hangs(shared, at(1.0, 13.0))
@@ -155,7 +156,7 @@ def test_compiled_code_that_hangs_is_stopped_with_its_worker(shared):
     np.testing.assert_array_equal(shared.logp(at(1.0)), [-0.625])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # worker processes are killed and started again
 def test_a_crash_names_its_signal_and_its_point(shared):
     with pytest.raises(FitError, match=r"SIGSEGV.*a=14, b=0\.5"):
         shared.logp(at(14.0))
@@ -163,7 +164,7 @@ def test_a_crash_names_its_signal_and_its_point(shared):
     np.testing.assert_array_equal(shared.logp(at(1.0)), [-0.625])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # worker processes import PyMC
 def test_results_that_nobody_waits_for_do_not_return_later():
     pool = WorkerPool(troubled, 2)
     try:
@@ -218,7 +219,7 @@ def begun(kind, folder):
     return process, [int(n) for n in re.findall(r"\d+", line)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process of its own starts workers
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from /proc")
 @pytest.mark.parametrize("kind", ["busy", "starting"])
 def test_workers_end_with_a_main_process_that_was_killed(kind, tmp_path):
@@ -232,7 +233,7 @@ def test_workers_end_with_a_main_process_that_was_killed(kind, tmp_path):
     assert wait_until(lambda: not any(alive(pid) for pid in workers))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process of its own starts workers
 @pytest.mark.parametrize("kind", ["busy", "starting"])
 def test_ctrl_c_shows_one_traceback_alone(kind, tmp_path):
     """A terminal sends Ctrl-C to all processes, also to those that start."""

@@ -156,7 +156,10 @@ def take_names(
         )
     kept = [n for n in known if n not in asked] if any(left_out) else list(dict.fromkeys(asked))
     if not kept:
-        raise ValueError(f"{owner}(var_names={names}) leaves no variable.")
+        raise ValueError(
+            f"{owner}(var_names={names}) leaves out all variables: there is nothing to draw. Leave "
+            f"out fewer of {sorted(known)}."
+        )
     return kept
 
 

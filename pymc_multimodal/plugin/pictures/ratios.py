@@ -97,13 +97,17 @@ def plot_ratios(
     if _jumps(idata) == 0:
         raise ValueError(
             f"{owner}: the chains of this posterior make no jumps to proposals of all coordinates "
-            "at once (it falls apart into units, which are moved one by one)."
+            "at once (it falls apart into units, which are moved one by one), so that there are no "
+            "log ratios to draw. Fit with structure=False for such jumps."
         )
     log_ratio, mode, n_modes = _of_fit(idata) if isinstance(idata, Fit) else _of_draws(owner, idata)
     finite = np.isfinite(log_ratio)
     log_ratio, mode = log_ratio[finite], mode[finite]
     if not len(log_ratio):
-        raise ValueError(f"{owner}: no log ratio is finite, so that there is nothing to draw.")
+        raise ValueError(
+            f"{owner}: no proposal had a positive density, so that there is nothing to draw. See "
+            "fit.statuses: they say what went wrong in the fit."
+        )
     # E_pi[1 / w] is one for normalised densities.
     log_w = log_ratio + logsumexp(-log_ratio) - np.log(len(log_ratio))
     figure, [left, right] = request.axes(2, SIZE, lambda f: f.subplots(1, 2))

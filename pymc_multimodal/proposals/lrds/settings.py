@@ -202,8 +202,8 @@ class LRDSSettings:
         checks.share("LRDS", "defensive", self.defensive)
         if not self.lowest_level < self.max_noise:
             raise ValueError(
-                f"LRDS(min_noise={self.min_noise}, max_noise={self.max_noise}): noise levels must "
-                "rise from the lowest to the highest."
+                f"LRDS(min_noise={self.min_noise}, max_noise={self.max_noise}): the lowest noise "
+                "level must be below the highest. Lower min_noise, or raise max_noise."
             )
 
     def _check_effects(self) -> None:
@@ -218,7 +218,8 @@ class LRDSSettings:
         ):  # fmt: skip
             if ignored:
                 raise ValueError(
-                    f"LRDS({name}={getattr(self, name)!r}) would have no effect: {cause}."
+                    f"LRDS({name}={getattr(self, name)!r}) would have no effect: {cause}. Leave it "
+                    "out."
                 )
 
     def _check_combinations(self) -> None:
@@ -233,5 +234,6 @@ class LRDSSettings:
             raise ValueError(
                 f"LRDS(kernels='exponential', process={self.process!r}, "
                 f"reference={self.reference!r}): exponential-integrator steps belong to the "
-                "variance-preserving process and a mixture; an 'ebm' has steps of its own."
+                "variance-preserving process and a mixture; an 'ebm' has steps of its own. Leave "
+                "`kernels` out."
             )

@@ -164,14 +164,21 @@ class ScoreLangevin(ScoreSettings):
                 "score, so give score= with objective='exact' and only then."
             )
         if score is not None and transforms:
-            raise ValueError("transforms and score= do not go together: the score is of the draws.")
+            raise ValueError(
+                f"from_draws(transforms={dict(transforms)!r}, score=...): score= is the gradient "
+                "with respect to the draws as they are given, not as they are transformed. Leave "
+                "transforms= out, and give transformed draws with their score."
+            )
         rng = checks.generator("from_draws", "random_seed", random_seed)
         stored = read_draws(draws, var_names, transforms)
         if score is not None:
             _check_score(score, stored.x[:SCORE_TRIAL_DRAWS])
         held_out = stored.held_out(rng)
         if held_out.sum() < MIN_HELD_OUT_DRAWS:
-            raise ValueError("draws leave too few distinct rows to hold out; sample more.")
+            raise ValueError(
+                f"from_draws(draws=...): {int(held_out.sum())} draws are left to test what is "
+                f"learned from the others, and {MIN_HELD_OUT_DRAWS} are needed. Sample more."
+            )
         data = LearningData(stored, held_out, score=score, previous=previous)
         with threadpool_limits(1, user_api="blas"):
             generator = learn_score(config, data, rng)

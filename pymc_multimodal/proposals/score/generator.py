@@ -192,8 +192,8 @@ class ScoreGenerator:
             )  # fmt: skip
         if not np.isfinite(z).all():
             raise FitError(
-                f"the Langevin run diverged with step_size={self.step_size:.3g}. Use a smaller "
-                "one, or more draws."
+                f"The Langevin run with step_size={self.step_size:.3g} diverged. Use a smaller "
+                "step_size, or more draws."
             )
         return self.coordinates.to_x(z)
 

@@ -308,8 +308,8 @@ def _trial(
     )  # fmt: skip
     if len(trial.time) < len(marks):
         raise FitError(
-            f"the Langevin run left the draws for good after time {trial.time[-1]:.3g} with "
-            f"step_size={step:.3g}. Use a smaller one, or more draws."
+            f"The Langevin run with step_size={step:.3g} moved away from the draws at time "
+            f"{trial.time[-1]:.3g} and did not return. Use a smaller step_size, or more draws."
         )
     return trial, float(step), statuses
 

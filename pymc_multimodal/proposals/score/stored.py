@@ -151,7 +151,10 @@ def read_draws(
         arrays = _chosen(arrays, var_names)
     kinds = dict(transforms or {})
     if unknown := set(kinds) - set(arrays):
-        raise ValueError(f"transforms names {sorted(unknown)}, which the draws do not have.")
+        raise ValueError(
+            f"transforms names {sorted(unknown)}, which the draws do not have; they have "
+            f"{sorted(arrays)}."
+        )
     arrays = {
         name: _transformed(name, _finite(name, value), kinds.get(name))
         for name, value in arrays.items()
@@ -184,7 +187,8 @@ def _arrays(draws: Any) -> tuple[dict[str, np.ndarray], int]:
     ):
         if "posterior" not in group_names(draws):
             raise ValueError(
-                f"draws has the groups {group_names(draws)} and none called 'posterior'."
+                f"draws has the groups {group_names(draws)} and none called 'posterior'. Give what "
+                "pm.sample has returned."
             )
         draws = get_dataset(draws, "posterior")
     if isinstance(draws, xr.Dataset):
@@ -193,7 +197,10 @@ def _arrays(draws: Any) -> tuple[dict[str, np.ndarray], int]:
         arrays = {str(name): np.asarray(value) for name, value in draws.items()}
         lengths = {v.shape[:1] for v in arrays.values()}
         if len(lengths) != 1 or () in lengths:
-            raise ValueError("draws is a mapping whose values are no arrays of one first length.")
+            raise ValueError(
+                f"draws has arrays of shapes {[v.shape for v in arrays.values()]}: give an array "
+                "for each variable, all with the number of draws as their first length."
+            )
         return arrays, 0
     x = np.asarray(draws)
     if x.dtype == object or x.ndim not in (1, 2, 3) or not x.size:
@@ -210,7 +217,7 @@ def _arrays_of_dataset(draws: xr.Dataset) -> tuple[dict[str, np.ndarray], int]:
     if not {"chain", "draw"} <= set(draws.dims):
         raise ValueError(
             f"draws has the dimensions {sorted(map(str, draws.dims))}; a posterior has 'chain' "
-            "and 'draw'."
+            "and 'draw'. Give the group 'posterior' of what pm.sample has returned."
         )
     arrays = {}
     for name, value in draws.data_vars.items():
@@ -243,7 +250,9 @@ def _transformed(name: str, value: np.ndarray, kind: str | None) -> np.ndarray:
         raise ValueError(f"transforms[{name!r}]={kind!r}: choose from {sorted(_FORWARD)}.")
     if not np.all(value > 0) or (kind == "logit" and not np.all(value < 1)):
         raise ValueError(
-            f"transforms[{name!r}]={kind!r} does not fit: draws lie outside its range."
+            f"transforms[{name!r}]={kind!r} is for values "
+            f"{'between 0 and 1' if kind == 'logit' else 'above 0'}, and {name!r} has draws from "
+            f"{np.min(value):.4g} to {np.max(value):.4g}. Leave the transform out, or give another."
         )
     out: np.ndarray = _FORWARD[kind](value)
     return out

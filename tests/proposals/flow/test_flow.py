@@ -175,6 +175,7 @@ def test_a_flow_learns_a_banana(banana):
     "target",
     [
         NealFunnel(4),
+        # A second training.
         pytest.param(SkewNormals(4, 5.0), marks=pytest.mark.slow),
     ],
     ids=["funnel", "skew_normals"],

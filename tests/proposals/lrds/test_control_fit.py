@@ -133,7 +133,7 @@ def test_training_does_not_depend_on_what_is_set_globally(rng):
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains networks on thousands of draws
 def test_training_doubles_the_path_ess_of_skew_normals(learn):
     target = skew_normal_mixture()
 

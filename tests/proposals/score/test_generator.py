@@ -109,7 +109,7 @@ def test_wrong_requests_are_named(rng):
         fitted.refresh(np.array([[0.0, np.nan]]))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains a network at each of several seeds
 def test_a_network_is_not_kept_for_a_gain_by_luck():
     """Regression: overlapping normals, where a network that had gained one standard error at one
     of many looks moved the shares by 0.05."""

@@ -103,7 +103,7 @@ def test_a_bent_mode_is_learned_better_by_a_network(rng):
     assert {"shape", "copies"} & {s.code for s in plain.statuses}
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains a network on each target of the gallery
 @pytest.mark.parametrize("name", [n for n in TARGETS if "eight_schools" not in n])
 def test_the_score_error_is_measured_on_the_gallery(name, rng):
     """Against exact gradients at fresh draws, where zero is exact and one is no score at all."""

@@ -61,10 +61,14 @@ def test_bounded_variables_stay_within_their_bounds(rng, caplog):
         (np.random.default_rng(0).standard_normal((30, 40)), ValueError, "30 distinct rows for 40"),
         (np.repeat(np.arange(5.0), 20), ValueError, "5 distinct rows"),
         ("draws", TypeError, "InferenceData or an array"),
-        ({"a": 3.0}, ValueError, "no arrays of one first length"),
+        ({"a": 3.0}, ValueError, "an array for each variable"),
         (np.array(["a"] * 50), TypeError, "dtype"),
         (xr.Dataset({"a": (("i",), np.zeros(3))}), ValueError, "'chain' and 'draw'"),
-        (xr.DataTree.from_dict({"prior": xr.Dataset()}), ValueError, "none called 'posterior'"),
+        (
+            xr.DataTree.from_dict({"prior": xr.Dataset()}),
+            ValueError,
+            "none called 'posterior'.*pm.sample",
+        ),
     ],
 )
 def test_draws_that_nothing_can_be_learned_from(draws, error, says):
