@@ -13,8 +13,10 @@ from scipy.stats import multivariate_normal, qmc, t
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks"))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples" / "benchmarks" / "rivals"))
 
+import physics_problems as physics
 import tables
 from field_problems import PROBLEMS
+from growth import Lattice
 from methods import METHODS
 from unit_models import wells
 
@@ -25,6 +27,7 @@ RIVALS = Path(__file__).resolve().parents[2] / "examples" / "benchmarks" / "riva
 KINDS = (
     "two_bananas_10", "student_t_modes_10", "rv_aliases", "slow_plume", "eggbox", "shells_2",
     "log_gammas_10", "many_wells_8", "product_t_50", "two_widths_4", "mueller_brown", "funnel_10",
+    "phi4_8x8", "lennard_jones_13", "planar_robot",
 )  # fmt: skip
 # Problems whose evidence a mean over quasi-random draws of the prior gives, and their number.
 BY_PRIOR = {
@@ -143,6 +146,52 @@ def test_normals_of_two_widths(name, means, widths, weights, rng):
     np.testing.assert_allclose(problem.log_likelihood(x), expected, rtol=1e-9)
     assert problem.log_z == pytest.approx(0.0, abs=1e-4)
     np.testing.assert_allclose(problem.truth, weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_the_phases_of_the_lattices(side, rng):
+    share, log_z, se = physics.lattice_answer(side, 4_000, rng)
+    problem = PROBLEMS[f"phi4_{side}x{side}"]()
+    assert problem.truth[0] == pytest.approx(share, abs=5 * se)
+    assert problem.log_z == pytest.approx(log_z, abs=0.05)
+
+
+def test_the_lattice_is_that_of_the_growth_benchmark(rng):
+    x = rng.standard_normal((5, 256))
+    np.testing.assert_allclose(physics.lattice_density(16, x, np), Lattice()(x)[0])
+
+
+def test_atoms_can_be_exchanged_and_the_cluster_has_its_energy():
+    problem = PROBLEMS["lennard_jones_13"]()
+    golden = (1 + np.sqrt(5)) / 2
+    corners = [np.roll([0.0, a, b * golden], k) for k in range(3) for a in (1, -1) for b in (1, -1)]
+    # The icosahedron with an atom at its centre: its least energy is 44.3268 (Hoare and Pal 1971).
+    shapes = np.array([[np.zeros(3), *(r * c for c in np.array(corners))] for r in
+                       np.linspace(0.45, 0.55, 2001)])  # fmt: skip
+    x = shapes.reshape(len(shapes), -1)
+    logs = problem.log_likelihood(x)
+    assert logs.max() == pytest.approx(44.3268, abs=1e-3)
+    best = x[logs.argmax()][None]
+    np.testing.assert_array_equal(problem.events(best)[0], np.eye(13)[0])
+    other = np.roll(best.reshape(13, 3), 5, axis=0).reshape(1, -1)
+    np.testing.assert_allclose(problem.log_likelihood(other), logs.max())
+    np.testing.assert_array_equal(problem.events(other)[0], np.eye(13)[5])
+
+
+def test_where_the_hand_of_the_arm_is(rng):
+    found = np.exp([physics.arm_answer(15, rng) for _ in range(8)])
+    mean, se = found.mean(axis=0), found.std(axis=0, ddof=1) / np.sqrt(8)
+    assert np.all(se < 0.03 * mean)
+    np.testing.assert_array_less(np.abs(mean - np.exp(physics.ARM)), 5 * se)
+    # The solution of two angles against plain draws of all: wider goals are reached by enough.
+    x = rng.standard_normal((400_000, physics.LINKS))
+    hand, radius = np.stack(physics.hand_of(x, np), axis=1), 0.3
+    inside = ((hand[:, None] - physics.GOALS) ** 2).sum(axis=2) < radius**2
+    counts = inside.sum(axis=0)
+    wide = counts / len(x) / (np.pi * radius**2)
+    # The density changes within the circle: a fifth is allowed, and the counts' error.
+    relative = np.abs(wide / np.exp(physics.ARM) - 1.0)
+    np.testing.assert_array_less(relative, 0.2 + 5 / np.sqrt(np.maximum(counts, 1)))
 
 
 def test_methods_name_what_they_need():

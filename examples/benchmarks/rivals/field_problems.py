@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from physics_problems import PHYSICS
 from problems import (
     Box,
     Normal,
@@ -310,7 +311,7 @@ def two_modes(dim: int) -> Problem:
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
-    **{f"two_modes_{dim}": partial(two_modes, dim) for dim in (8, 16, 32, 128)},
+    **{f"two_modes_{dim}": partial(two_modes, dim) for dim in (8, 16, 32, 64, 128)},
     "skew_normal_mixture_20": lambda: of_gallery(gallery.skew_normal_mixture(), 8.0),
     "forty_modes": lambda: of_gallery(gallery.forty_modes(), 60.0),
     "two_bananas_10": lambda: of_gallery(gallery.two_bananas(), 6.0),
@@ -336,4 +337,5 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "two_widths_4": two_widths,
     "mueller_brown": mueller_brown,
     "funnel_10": funnel,
+    **PHYSICS,
 }

@@ -56,6 +56,9 @@ METHODS: dict[str, Method] = {
     "laplace": Method("by_model", "laplace", "pymc", needs_gradient=True),
     "nutpie": Method("by_model", "nutpie", "jax", needs_gradient=True),
     "blackjax_nss": Method("by_jax", "blackjax_nss", "jax", needs_gradient=True),
+    "persistent_smc": Method("by_jax", "persistent_smc", "jax", needs_gradient=True),
+    "extras_smc": Method("by_jax", "extras_smc", "jax", needs_gradient=True),
+    "jaxns": Method("by_jax", "jaxns", "jax", needs_gradient=True),
     # Up to some 60 dimensions (nautilus' documentation, "FAQs").
     "nautilus": Method("by_density", "nautilus", "nested", most_dim=60),
     "pocomc": Method("by_density", "pocomc", "nested"),

@@ -22,6 +22,7 @@ from pymc_multimodal import Emulation
 from pymc_multimodal.gallery import GalleryTarget
 
 ArrayFunction = Callable[[np.ndarray], np.ndarray]
+FromUnit = Callable[..., Any]
 # ``density(x, xp)`` of points (..., d), where xp is numpy or pytensor.tensor.
 Expression = Callable[[Any, Any], Any]
 # Probabilities of the unit cube keep this distance from 0 and 1, where quantiles are infinite.
@@ -40,7 +41,8 @@ class Problem:
     model : callable
         ``model()`` builds the PyMC model.
     from_unit : callable
-        Maps points of the unit cube (n, d) to parameters whose distribution is the prior.
+        ``from_unit(u, xp=numpy)`` maps points of the unit cube (n, d) to parameters whose
+        distribution is the prior; xp is numpy or jax.numpy.
     log_likelihood : callable
         Log likelihood of parameters (n, d), shape (n,).
     events : callable
@@ -57,7 +59,7 @@ class Problem:
     name: str
     dim: int
     model: Callable[[], pm.Model]
-    from_unit: ArrayFunction
+    from_unit: FromUnit
     log_likelihood: ArrayFunction
     events: ArrayFunction
     truth: np.ndarray
@@ -71,9 +73,18 @@ class Problem:
         return np.average(self.events(theta), axis=0, weights=weights)
 
 
-def inner(u: np.ndarray) -> np.ndarray:
+def inner(u: Any, xp: Any = np) -> Any:
     """Move points of the closed unit cube into the open one."""
-    return np.clip(u, EDGE, 1 - EDGE)
+    return xp.clip(u, EDGE, 1 - EDGE)
+
+
+def scores(u: Any, xp: Any = np) -> Any:
+    """Return the standard normal quantiles of probabilities, which may be 0 or 1."""
+    if xp is np:
+        return ndtri(inner(u))
+    from jax.scipy.special import ndtri as quantile
+
+    return quantile(inner(u, xp))
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Box:
     low: float
     high: float
 
-    def from_unit(self, u: np.ndarray) -> np.ndarray:
+    def from_unit(self, u: Any, xp: Any = np) -> Any:
         return self.low + (self.high - self.low) * u
 
     def variable(self, dim: int) -> Any:
@@ -99,8 +110,8 @@ class Normal:
 
     sd: float
 
-    def from_unit(self, u: np.ndarray) -> np.ndarray:
-        return self.sd * ndtri(inner(u))
+    def from_unit(self, u: Any, xp: Any = np) -> Any:
+        return self.sd * scores(u, xp)
 
     def variable(self, dim: int) -> Any:
         return pm.Normal("x", 0.0, self.sd, shape=dim)
@@ -162,16 +173,16 @@ def aliases() -> Problem:
     known, (t, v, sd) = rv_aliases(), rv_velocities()
     low, high = 0.03, 1.6
 
-    def from_unit(u: np.ndarray) -> np.ndarray:
-        f, k, phase, offset = inner(u).T
+    def from_unit(u: Any, xp: Any = np) -> Any:
+        f, k, phase, offset = inner(u, xp).T
         scale = np.sqrt(2) * 4.0
         columns = (
             low + (high - low) * f,
-            scale * np.sqrt(-np.log1p(-k)),
+            scale * xp.sqrt(-xp.log1p(-k)),
             np.pi * (2 * phase - 1),
-            10.0 * ndtri(offset),
+            10.0 * scores(offset, xp),
         )
-        return np.stack(columns, axis=1)
+        return xp.stack(columns, axis=1)
 
     def log_likelihood(theta: np.ndarray) -> np.ndarray:
         f, k, phase, offset = theta.T[:, :, None]
@@ -195,8 +206,8 @@ def slow_plume() -> Problem:
     simulator, (log_z, share) = plume(), TRUTHS["slow_plume"]
     noise = simulator.noise
 
-    def from_unit(u: np.ndarray) -> np.ndarray:
-        return np.concatenate([inner(u[:, :2]), ndtri(inner(u[:, 2:]))], axis=1)
+    def from_unit(u: Any, xp: Any = np) -> Any:
+        return xp.concatenate([inner(u[:, :2], xp), scores(u[:, 2:], xp)], axis=1)
 
     def log_likelihood(theta: np.ndarray) -> np.ndarray:
         parts = np.array_split(theta, max(1, len(theta) // BLOCK))
