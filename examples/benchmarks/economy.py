@@ -2,9 +2,9 @@
 
 The limit is ``starts x evaluations of a climb + 2 d K + w (1 - w) / target_se^2``: the climbs of
 the search as they were, a Hessian by differences of the gradient at each of K modes in d
-dimensions, and as many independent draws as the largest standard error of a weight needs. Points that are
-screened by values alone are counted apart: their number follows from a clock, not from the answer.
-Fits by units, whose modes are not climbed to one by one, have no limit.
+dimensions, and as many independent draws as the largest standard error of a weight needs. Points
+that are screened by values alone are counted apart: their number follows from a clock, not from the
+answer. Fits by units, whose modes are not climbed to one by one, have no limit.
 The targets are those of `weights.py`, and of the comparison with other samplers that are cheap and
 have a gradient. One JSON line for each run; runs that the file already holds are left out. Run it
 with::
