@@ -141,7 +141,8 @@ def child(method: str, name: str) -> None:
 
 def measure(method: str, name: str, folder: str) -> dict[str, Any]:
     """Run in a process whose compiled code is kept in a folder."""
-    flags = [*filter(None, [os.environ.get("PYTENSOR_FLAGS")]), f"base_compiledir={folder}/pytensor"]
+    given = os.environ.get("PYTENSOR_FLAGS")
+    flags = [*([given] if given else []), f"base_compiledir={folder}/pytensor"]
     environment = {**os.environ, "PYTENSOR_FLAGS": ",".join(flags), "NUMBA_CACHE_DIR": folder}
     done = subprocess.run(
         [sys.executable, __file__, "--child", f"{method}/{name}"],

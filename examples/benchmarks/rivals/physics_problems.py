@@ -22,8 +22,8 @@ LATTICES = {8: (0.6885, -133.6120), 16: (0.6889, -711.2996)}
 # hand, and the goals: Arenz, Zhong and Neumann (2020, jmlr.org/papers/v21/18-848.html, 5.2.4).
 LINKS, FIRST, OTHERS, TOUCH = 10, 1.0, 0.2, 0.01
 GOALS = np.array([[7.0, 0.0], [0.0, 7.0], [-7.0, 0.0], [0.0, -7.0]])
-# Log of the prior density of the hand at each goal: mean of 120 times `arm_answer` with 2^18 points,
-# which has a standard error of 0.0015.
+# Log of the prior density of the hand at each goal: 120 times `arm_answer` with 2^18 points, whose
+# mean has a standard error of 0.0015.
 ARM = (-11.677, -11.864, -13.086, -11.864)
 # Deviation of the common part of the angles in `arm_answer`, in units of their own. Conventional.
 BENT = 1.0
