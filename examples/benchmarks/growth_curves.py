@@ -105,5 +105,6 @@ def draw(runs: list[dict], path: Path) -> None:
     for axis in axes.flat:
         axis.grid(visible=True, color="0.9", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+    axes[0, -1].legend(lines.values(), lines, frameon=False, fontsize=8)
     figure.savefig(path, dpi=80)
