@@ -30,6 +30,8 @@ PAGES = {
     "pharmacokinetics": ["absorption", "elimination", "volume"],
     "coal": ["change"],
     "velocities": ["period"],
+    "network": ["slope"],
+    "wells": ["x_7"],
 }
 CELL = re.compile(r"```\{code-cell\}[^\n]*\n(?P<options>(?::[^\n]*\n)*)(?P<code>.*?)```", re.DOTALL)
 

@@ -63,10 +63,14 @@ def test_products_of_student_t_densities_have_no_error_that_is_too_small(max_eva
     assert_covered(weights.weight, weights.weight_se, target.weights[k])
     assert_covered(weights.log_evidence, weights.log_evidence_se, np.log(target.weights[k]))
     assert_covered(np.array([weights.total]), [weights.total_se], 0.0)
-    # The weights of modes that are alike are not of different orders of magnitude.
-    assert (weights.weight > 0.1 * target.weights[k]).all()
+    if max_evals == 200_000:
+        assert (weights.weight > 0.1 * target.weights[k]).all()
+    else:
+        # The chains have hardly moved: weights are wrong by orders of magnitude, and that is said.
+        assert np.isnan(weights.weight_se).all()
+        assert {"bridge", "r_hat", "budget"} <= {status.code for status in fit.statuses}
     if not np.isfinite(weights.weight_se).all():
-        assert {"evidence_error", "pareto_k", "overlap"} & {s.code for s in fit.statuses}
+        assert {"evidence_error", "pareto_k", "overlap"} & {status.code for status in fit.statuses}
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
