@@ -54,11 +54,11 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import StartDistribution
     from pymc_multimodal.target.units import Units
 
-__all__ = ["refuse_units", "structured_fit"]
+__all__ = ["SHARE_AFTER_SEARCH", "refuse_units", "structured_fit"]
 
-# Part of a limit that a fit by units may use: the rest is for the steps, if it ends there.
-# Conventional.
-SHARE = 0.7
+# Part of a limit that a fit by units may use: the rest is for the steps, if it ends there. After a
+# search less is left for them. Conventional.
+SHARE, SHARE_AFTER_SEARCH = 0.7, 0.5
 # Combinations of explanations (logarithm, base 2) from which on units are treated apart: fewer are
 # found as modes. Conventional: `MAX_MODES` of the first answer is 64.
 MIN_LOG2_COMBINATIONS = 6.0
@@ -102,9 +102,10 @@ def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
     if units is None:
         return None
     density, rng = run.density, run.rng("structure")
+    share = SHARE if optima is None else SHARE_AFTER_SEARCH
     asked = optima is not None or isinstance(run.settings.structure, Structure)
     try:
-        with run.recorded("structure"), run.limits(SHARE, refuse=True):
+        with run.recorded("structure"), run.limits(share, refuse=True):
             once = run.parts.drawing(rng)
             starts = once("starts", partial(_starts, run, rng))
             look = partial(several_explanations, density, units, starts, rng)

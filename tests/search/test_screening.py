@@ -152,6 +152,17 @@ def test_limits_are_kept(rng):
     assert screening.n_points == screening.n_climbs == 0
 
 
+def test_cheap_points_have_a_part_of_a_limit_on_evaluations(rng):
+    """A search that has spent little does not say how many points are worth their while."""
+    density = pair(2, 0.05).density()
+    search, settings = wide_known(density, rng, screening_seconds=60.0)
+    room = 400_000
+    with density.within(Limits(last_evals=density.n_logp_evals + room)):
+        found, screening = screened(density, search, settings, rng)
+    assert 0.05 * room < screening.n_points < 0.2 * room
+    assert len(found.optima) > len(search.optima)
+
+
 class OnCircles:
     """Two modes on a torus; the narrow one lies across the seam."""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pymc_multimodal.fit.steps.base import Step
-from pymc_multimodal.fit.structured import structured_fit
+from pymc_multimodal.fit.structured import SHARE_AFTER_SEARCH, structured_fit
 
 if TYPE_CHECKING:
     from pymc_multimodal.fit.run import Run
@@ -43,7 +43,7 @@ class FitUnits(Step):
 
     def share_of(self, state: State) -> float:
         """Return half of a limit: the rest is for chains, if there are no units."""
-        return 0.5
+        return SHARE_AFTER_SEARCH
 
     def __call__(self, state: State, run: Run) -> State:
         """Fit by units; without a precise answer the fit goes on with chains."""
