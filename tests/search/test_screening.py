@@ -152,8 +152,9 @@ def test_limits_are_kept(rng):
     assert screening.n_points == screening.n_climbs == 0
 
 
-def test_cheap_points_have_a_part_of_a_limit_on_evaluations(rng, stopped_clock):
+def test_cheap_points_have_a_part_of_a_limit_on_evaluations(rng, stopped_clock, monkeypatch):
     """A search that has spent little does not say how many points are worth their while."""
+    monkeypatch.setattr("pymc_multimodal.search.screening.MAX_POINTS", 2**18)
     density = Timed(pair(2, 0.05), stopped_clock, 1e-6).density()
     search, settings = wide_known(density, rng, screening_seconds=60.0)
     room = 400_000
