@@ -40,6 +40,10 @@ __all__ = ["Answer", "answer_of", "laplace_answer", "sample_answer"]
 # Draws of each region from its normal approximation. Chains of the kept draws start there.
 # Conventional.
 LAPLACE_DRAWS = 16
+# Effective draws for each mode below which a sample says less of the weights than Laplace's
+# approximation. Measured: with ten products of Student-t densities in 50 dimensions a sample of few
+# effective draws gave one mode 0.76 for 0.12, Laplace's approximation is within a factor of four.
+MIN_EFFECTIVE_DRAWS = 4.0
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,8 @@ def laplace_answer(state: State, run: Run) -> Answer:
 def sample_answer(state: State, run: Run) -> Answer | None:
     """Return what the sample of the first answer says; None if it says nothing.
 
-    The regions are those of the nearest modes. Errors are given if the sample is precise, though no
+    It says nothing if it has fewer than four effective draws for each mode. The regions are those of
+    the nearest modes. Errors are given if the sample is precise, though no
     chain has confirmed it.
 
     Parameters
@@ -261,7 +266,8 @@ def sample_answer(state: State, run: Run) -> Answer | None:
     density, modes, sample = run.density, found.modes, found.sample
     partition = NearestMode(modes.locations, modes.scale, density.period)
     region, weights = region_weights(partition, sample)
-    if not (weights.weight > 0).all():
+    few = found.verdict.ess * len(sample) < MIN_EFFECTIVE_DRAWS * len(modes)
+    if few or not (weights.weight > 0).all():
         return None
     k, n_grad = len(modes), density.dim if density.has_gradient else 0
     if not found.verdict.precise:

@@ -22,6 +22,7 @@ from pymc_multimodal.fit.images import (
 )
 from pymc_multimodal.fit.result import Fit
 from pymc_multimodal.fit.steps import STEPS
+from pymc_multimodal.regions import unknown_spread
 from pymc_multimodal.search import (
     MAX_MISSING_SHARE,
     dropped_gradient_status,
@@ -52,7 +53,8 @@ def finish(state: State, run: Run) -> Fit:
     ----------
     state : State
         The last one. Without weights, the result is that of its fallback; without a fallback,
-        that of the first answer's sample, or of the modes alone.
+        or where a limit left the chains of several regions where they began, that of the first
+        answer's sample, or of the modes alone.
     run : Run
 
     Returns
@@ -64,7 +66,7 @@ def finish(state: State, run: Run) -> Fit:
     if state.by_units is not None:
         return state.by_units
     best = state.presentable
-    if best is not None:
+    if best is not None and not (run.cut and _nothing_moved(best)):
         answer = answer_of(best, run)
     else:
         answer = sample_answer(state, run) or laplace_answer(state, run)
@@ -127,6 +129,14 @@ def finish(state: State, run: Run) -> Fit:
         orbits=orbits,
         evaluations=evaluations,
     )
+
+
+def _nothing_moved(state: State) -> bool:
+    """Tell whether no region's chains have moved enough to say anything of its weight."""
+    chains = state.chains
+    if state.ends_early or chains is None or len(chains.records) == 1:
+        return False
+    return bool((unknown_spread(chains) | chains.negligible).all())
 
 
 def _missing(state: State, run: Run) -> float:

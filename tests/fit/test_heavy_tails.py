@@ -63,14 +63,11 @@ def test_products_of_student_t_densities_have_no_error_that_is_too_small(max_eva
     assert_covered(weights.weight, weights.weight_se, target.weights[k])
     assert_covered(weights.log_evidence, weights.log_evidence_se, np.log(target.weights[k]))
     assert_covered(np.array([weights.total]), [weights.total_se], 0.0)
-    if max_evals == 200_000:
-        assert (weights.weight > 0.1 * target.weights[k]).all()
-    else:
-        # The chains have hardly moved: weights are wrong by orders of magnitude, and that is said.
-        assert np.isnan(weights.weight_se).all()
-        assert {"bridge", "r_hat", "budget"} <= {status.code for status in fit.statuses}
+    # Bridges between chains that have hardly moved were wrong by forty orders of magnitude.
+    assert (weights.weight > 0.1 * target.weights[k]).all()
     if not np.isfinite(weights.weight_se).all():
-        assert {"evidence_error", "pareto_k", "overlap"} & {status.code for status in fit.statuses}
+        codes = {"first_answer", "laplace", "evidence_error", "pareto_k", "overlap"}
+        assert codes & {status.code for status in fit.statuses}
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
