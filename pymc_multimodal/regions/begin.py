@@ -54,8 +54,7 @@ def begin_chains(
     first_jumps : sequence of JumpDensity
         A guess of each region's density, or none at all. Regions whose chains accept nearly all
         of its draws begin in regime 1, without the long warm-up that chains without gradients
-        need. Regions with points to visit do not jump at first: jumps to their guess would carry
-        the chains away from these points.
+        need.
     visit : array of shape (n, d), optional
         Points that some chains of their regions start from.
     rng : numpy.random.Generator
@@ -71,8 +70,6 @@ def begin_chains(
     region = np.repeat(np.arange(k), settings.chains)
     state = state_at(sampler.target, x.reshape(-1, sampler.target.dim), region)
     lowest = _lowest(sampler, visit)
-    # Points to visit show that the guess of their region does not describe it.
-    guesses = {i: q for i, q in enumerate(first_jumps) if not np.isfinite(lowest[i])}
     empty = ChainRecord.empty(state.take(np.arange(settings.chains)))
     chains = Chains(
         state=state,
@@ -81,7 +78,7 @@ def begin_chains(
         r_hat=np.full(k, np.inf),
         ess=np.zeros(k),
         regime=np.zeros(k, dtype=int),
-        jumps=guesses,
+        jumps=dict(enumerate(first_jumps)),
         jump_acceptance=((),) * k,
         draws_per_move=np.ones(k, dtype=int),
         min_moves=np.zeros(k),
@@ -95,7 +92,7 @@ def begin_chains(
     min_moves = np.where(good, AUTOCORRELATION_TIMES, USEFUL_MOVES)
     chains = replace(
         with_jump_acceptance(chains, np.flatnonzero(useful), acceptance),
-        jumps={i: q for i, q in guesses.items() if useful[i]},
+        jumps={i: q for i, q in enumerate(first_jumps) if useful[i]},
         regime=useful.astype(int),
         min_moves=np.where(useful, min_moves, 0.0),
     )

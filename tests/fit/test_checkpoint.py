@@ -539,7 +539,8 @@ def test_a_fit_that_a_limit_has_ended_goes_on_with_a_larger_one(name, max_evals,
     whole = fit_density(make(), config)
     assert again.config.max_evals is None
     assert not {"budget", "unfinished", "laplace"} & {s.code for s in again.statuses}
-    assert again.n_logp_evals >= max(first.n_logp_evals, whole.n_logp_evals)
+    # Batches of the search are smaller under a limit, so that what follows is not the same.
+    assert again.n_logp_evals > max(first.n_logp_evals, 0.7 * whole.n_logp_evals)
     assert again.n_logp_evals <= first.n_logp_evals + 1.2 * whole.n_logp_evals
     assert again.evals_by_step["cut off"] > 0
     counted, of_whole = (sum(fit.evals_by_step.values()) for fit in (again, whole))

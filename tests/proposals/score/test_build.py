@@ -25,7 +25,7 @@ EXACT = ScoreLangevin(objective="exact")
         ({"previous": 3}, TypeError, "previous=3"),
         ({"config": ScoreLangevin(objective="exact")}, ValueError, "give score="),
         ({"var_names": ["b"]}, ValueError, r"\['b'\].*\['x'\]"),
-        ({"transforms": {"x": "log"}}, ValueError, "outside its range"),
+        ({"transforms": {"x": "log"}}, ValueError, r"above 0, and .x. has draws from -2"),
         ({"transforms": {"x": "sqrt"}}, ValueError, "choose from"),
         ({"transforms": {"y": "log"}}, ValueError, r"\['y'\]"),
         (
