@@ -156,6 +156,9 @@ class Checkpoint:
         if isinstance(reached.result, Fit) and again is None:
             self._ended = True
             run.take_up(reached.record)
+            # Draws are evaluated as the fit was.
+            _restore_history(kept, density, model)
+            density.has_gradient = reached.has_gradient
             _tell(run, stored.where)
             return _with_limits(reached.result, run)
         self._open_log(run, stored)
