@@ -247,9 +247,9 @@ def laplace_answer(state: State, run: Run) -> Answer:
 def sample_answer(state: State, run: Run) -> Answer | None:
     """Return what the sample of the first answer says; None if it says nothing.
 
-    It says nothing if it has fewer than four effective draws for each mode. The regions are those of
-    the nearest modes. Errors are given if the sample is precise, though no
-    chain has confirmed it.
+    It says nothing if it has fewer than four effective draws for each mode. The regions are those
+    of the nearest modes. Errors are given if the sample is precise, though no chain has confirmed
+    it.
 
     Parameters
     ----------
