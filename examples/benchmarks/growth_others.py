@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from counted_calls import CountedFunction
 from scipy.special import ndtri
 
 __all__ = ["run_other"]
@@ -76,20 +77,6 @@ def nautilus(function: Any, scale: float, seed: int) -> tuple[np.ndarray, np.nda
     return x, np.exp(log_w - log_w.max()), float(sampler.log_z), int(sampler.n_like)
 
 
-class Calls:
-    """A compiled function whose calls are counted in the first element of `counts`."""
-
-    def __init__(self, function: Any, counts: list[int]) -> None:
-        self._function, self._counts = function, counts
-
-    def __call__(self, *arguments: Any) -> Any:
-        self._counts[0] += 1
-        return self._function(*arguments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._function, name)
-
-
 def sample_smc(function: Any, scale: float, seed: int) -> tuple[np.ndarray, np.ndarray, float, int]:
     """Run PyMC's sequential Monte Carlo."""
     import pymc as pm
@@ -99,7 +86,7 @@ def sample_smc(function: Any, scale: float, seed: int) -> tuple[np.ndarray, np.n
 
     class Counting(pm.smc.IMH):  # type: ignore[misc,name-defined]
         def _initialize_kernel(self) -> None:
-            self.likelihood_logp_func = Calls(self.likelihood_logp_func, counts)
+            self.likelihood_logp_func = CountedFunction(self.likelihood_logp_func, counts)
             super()._initialize_kernel()
 
     with pm.Model():

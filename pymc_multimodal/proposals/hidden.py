@@ -82,8 +82,8 @@ def hidden_modes(
         mass = modes.log_mass[own] + 0.5 * x.shape[1] * np.log(2 * np.pi)
         share = np.exp(np.minimum(mass - log_z, 0.0))
         excess = modes.log_density[own] - q.log_density(modes.locations[own]) - log_z
-        for j, part in zip(own, share, strict=True):
-            if part > LEAST_SHARE and excess[own == j] > LEAST_EXCESS:
+        for j, part, gap in zip(own, share, excess, strict=True):
+            if part > LEAST_SHARE and gap > LEAST_EXCESS:
                 density = laplace(modes.locations[j], modes.scale[j], q.period)
                 found.append(HiddenMode(k, float(part), density))
     return found

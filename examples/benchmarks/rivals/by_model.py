@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from answers import Answer
+from counted_calls import CountedFunction
 from problems import Problem
 from scipy.optimize import minimize
 from scipy.special import logsumexp
@@ -80,20 +81,6 @@ def pymc_multimodal(problem: Problem, seed: int) -> Answer:
     weights = fit.weights
     share_se = float(np.max(weights.weight_se))
     return Answer(shares, weights.total, weights.total_se, fit.n_logp_evals, told, share_se)
-
-
-class CountedFunction:
-    """A compiled function whose calls are counted in the first element of `counts`."""
-
-    def __init__(self, function: Any, counts: list[int]) -> None:
-        self._function, self._counts = function, counts
-
-    def __call__(self, *arguments: Any) -> Any:
-        self._counts[0] += 1
-        return self._function(*arguments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._function, name)
 
 
 def sample_smc(problem: Problem, seed: int, kernel: str) -> Answer:
