@@ -14,6 +14,7 @@ from pymc_multimodal.proposals import (
     GaussianMixture,
     WeightedDensities,
     factor,
+    joined,
 )
 
 if TYPE_CHECKING:
@@ -238,17 +239,6 @@ def first_mixture(
     return ModeMixture((*densities, wide), np.append(shares, STARTS_SHARE))
 
 
-def _covering(wide: EllipticalMixture, left_out: LeftOut) -> EllipticalMixture:
-    """Return the wide density with those of further modes, which are its base."""
-    more = left_out.density(wide.period, wide.centre)
-    inner = GaussianMixture(
-        np.concatenate([LEFT_OUT_SHARE * more.weights, (1.0 - LEFT_OUT_SHARE) * wide.weights]),
-        np.vstack([more.means, wide.means]),
-        np.concatenate([more.scales, wide.scales]),
-    )
-    return EllipticalMixture(inner, np.append(more.df, wide.df), wide.period, wide.centre, more)
-
-
 def region_mixture(
     densities: Sequence[EllipticalMixture],
     draws: Sequence[np.ndarray],
@@ -292,7 +282,10 @@ def wide_density(
     wide = EllipticalMixture.single(
         starts.centre, np.diag(starts.spread), TAIL_DF, period, starts.centre
     )
-    return _covering(wide, left_out) if left_out is not None and len(left_out) else wide
+    if left_out is None or not len(left_out):
+        return wide
+    more = left_out.density(period, starts.centre)
+    return joined([more, wide], [LEFT_OUT_SHARE, 1.0 - LEFT_OUT_SHARE], base=more)
 
 
 def heavy_tailed(
@@ -308,10 +301,8 @@ def heavy_tailed(
         Lower-triangular factor of the covariance of the mode.
     """
     df = min(TAIL_DF, float(fitted.df.min()))
-    gaussian = GaussianMixture(
-        np.append(FITTED_SHARE * fitted.weights, [TAIL_SHARE, WIDE_SHARE]),
-        np.vstack([fitted.means, mean, mean]),
-        np.concatenate([fitted.scales, scale[None], TAIL_WIDTH * scale[None]]),
+    tail, wide = (
+        EllipticalMixture.single(mean, width * scale, df, fitted.period, fitted.centre)
+        for width in (1.0, TAIL_WIDTH)
     )
-    every = np.append(fitted.df, [df, df])
-    return EllipticalMixture(gaussian, every, fitted.period, fitted.centre, fitted)
+    return joined([fitted, tail, wide], [FITTED_SHARE, TAIL_SHARE, WIDE_SHARE], base=fitted)

@@ -12,10 +12,10 @@ from scipy.special import gammaln
 from pymc_multimodal.approximation.mixture import STARTS_SHARE, ModeMixture, heavy_tailed
 from pymc_multimodal.proposals import (
     EllipticalMixture,
-    GaussianMixture,
     MixtureError,
     factor,
     fit_em,
+    joined,
 )
 from pymc_multimodal.target.circle import unroll
 
@@ -164,15 +164,8 @@ def with_draws(q: ModeMixture, draws: np.ndarray, rng: np.random.Generator) -> M
         own = _Draws(there, np.full(len(there), 1.0 / len(there)))
         most = MAX_PARTS // q.n_modes
         new = _refit_mode(old, own, stream, most=most, n_modes=q.n_modes)
-        both = [old.undefended, new.undefended]
-        inner = GaussianMixture(
-            0.5 * np.concatenate([part.weights for part in both]),
-            np.vstack([part.means for part in both]),
-            np.concatenate([part.scales for part in both]),
-        )
-        df = np.concatenate([part.df for part in both])
-        joined = EllipticalMixture(inner, df, old.period, old.centre)
-        densities.append(heavy_tailed(joined, new.means[-2], new.scales[-2]))
+        both = joined([old.undefended, new.undefended], [0.5, 0.5])
+        densities.append(heavy_tailed(both, new.means[-2], new.scales[-2]))
     return ModeMixture((*densities, q.densities[-1]), q.shares)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from pymc_multimodal.approximation.mixture import STARTS_SHARE, ModeMixture
-from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor
+from pymc_multimodal.proposals import EllipticalMixture, factor, joined
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
@@ -61,13 +61,12 @@ def with_surroundings(
         return q
     centres = unroll(modes.locations[rows[: len(counts)]], wide.centre, wide.period)
     share = SURROUNDINGS_SHARE / (STARTS_SHARE + SURROUNDINGS_SHARE)
-    inner = GaussianMixture(
-        np.append((1.0 - share) * wide.weights, np.full(m, share / m)),
-        np.vstack([wide.means, np.repeat(centres, counts, axis=0)]),
-        np.concatenate([wide.scales, *scales[: len(counts)]]),
-    )
-    df = np.append(wide.df, np.full(m, DF))
-    wider = EllipticalMixture(inner, df, wide.period, wide.centre, wide.base)
+    between = [
+        EllipticalMixture.single(centre, scale, DF, wide.period, wide.centre)
+        for centre, of_mode in zip(centres, scales, strict=False)
+        for scale in of_mode
+    ]
+    wider = joined([wide, *between], [1.0 - share, *[share / m] * m], wide.base)
     shares = (1.0 - SURROUNDINGS_SHARE) * q.shares
     shares[-1] += SURROUNDINGS_SHARE
     return ModeMixture((*q.densities[:-1], wider), shares / shares.sum())

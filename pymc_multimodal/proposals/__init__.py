@@ -19,6 +19,7 @@ from pymc_multimodal.proposals.elliptical import (
     EllipticalMixture,
     defensive_mixture,
     factor,
+    joined,
     laplace,
 )
 from pymc_multimodal.proposals.families import RegionalFamilies
@@ -64,6 +65,7 @@ __all__ = [
     "fit_em",
     "fit_stored",
     "hidden_modes",
+    "joined",
     "laplace",
     "needs_torch",
     "resolve",

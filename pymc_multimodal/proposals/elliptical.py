@@ -25,6 +25,7 @@ __all__ = [
     "EllipticalMixture",
     "defensive_mixture",
     "factor",
+    "joined",
     "laplace",
     "student_t",
 ]
@@ -243,6 +244,31 @@ def factor(covariance: np.ndarray) -> np.ndarray:
     return np.linalg.cholesky(covariance + RELATIVE_RIDGE * np.diag(variance))
 
 
+def joined(
+    parts: Sequence[EllipticalMixture],
+    shares: Sequence[float] | np.ndarray,
+    base: EllipticalMixture | None = None,
+) -> EllipticalMixture:
+    """Mixture of densities on the same space, in the window of the first.
+
+    Parameters
+    ----------
+    parts : sequence of EllipticalMixture
+    shares : sequence of float
+        One for each part; their sum is one.
+    base : EllipticalMixture, optional
+        What the mixture adds a defensive component to.
+    """
+    weights = [share * part.weights for share, part in zip(shares, parts, strict=True)]
+    gaussian = GaussianMixture(
+        np.concatenate(weights),
+        np.concatenate([part.means for part in parts]),
+        np.concatenate([part.scales for part in parts]),
+    )
+    df = np.concatenate([part.df for part in parts])
+    return EllipticalMixture(gaussian, df, parts[0].period, parts[0].centre, base)
+
+
 def laplace(location: np.ndarray, scale: np.ndarray, period: np.ndarray) -> EllipticalMixture:
     """Laplace's approximation at a mode, with a defensive component.
 
@@ -298,13 +324,8 @@ def defensive_mixture(
     width : float
         Its standard deviations relative to those of the density.
     """
-    inner = density.gaussian
-    mean, covariance = inner.moments()
-    scale = width * factor(covariance)
-    gaussian = GaussianMixture(
-        np.append((1 - share) * inner.weights, share),
-        np.vstack([inner.means, mean]),
-        np.concatenate([inner.factors, scale[None]]),
+    mean, covariance = density.gaussian.moments()
+    heavy = EllipticalMixture.single(
+        mean, width * factor(covariance), df, density.period, density.centre
     )
-    df_all = np.append(density.df, df)
-    return EllipticalMixture(gaussian, df_all, density.period, density.centre, density)
+    return joined([density, heavy], [1.0 - share, share], base=density)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.proposals.elliptical import EllipticalMixture, laplace
-from pymc_multimodal.proposals.mixture import GaussianMixture
+from pymc_multimodal.proposals.elliptical import EllipticalMixture, joined, laplace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,17 +107,6 @@ def with_hidden_modes(
     for mode in hidden_modes(densities, draws, modes, region):
         q = densities[mode.region]
         if isinstance(q, EllipticalMixture):
-            densities[mode.region] = _joined(q, mode)
+            share = float(np.clip(mode.share, *SHARES))
+            densities[mode.region] = joined([q, mode.density], [1.0 - share, share], q.undefended)
     return replace(fit, densities=tuple(densities))
-
-
-def _joined(q: EllipticalMixture, mode: HiddenMode) -> EllipticalMixture:
-    """Mixture of a density and that of a hidden mode, whose base is that of the first."""
-    share, inner, other = float(np.clip(mode.share, *SHARES)), q.gaussian, mode.density.gaussian
-    gaussian = GaussianMixture(
-        np.append((1.0 - share) * inner.weights, share * other.weights),
-        np.vstack([inner.means, other.means]),
-        np.concatenate([inner.factors, other.factors]),
-    )
-    df = np.append(q.df, mode.density.df)
-    return EllipticalMixture(gaussian, df, q.period, q.centre, q.undefended)

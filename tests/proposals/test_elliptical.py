@@ -7,7 +7,12 @@ import pytest
 from densities import StudentT, z_scores
 from scipy.stats import multivariate_normal, multivariate_t
 
-from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, defensive_mixture
+from pymc_multimodal.proposals import (
+    EllipticalMixture,
+    GaussianMixture,
+    defensive_mixture,
+    joined,
+)
 
 LINE = np.full(2, np.inf)
 
@@ -58,6 +63,18 @@ def test_the_family_is_that_of_the_undefended_density():
     assert defensive_mixture(one).family == one.family == "gaussian"
     assert defensive_mixture(two).family == two.family == "mixture"
     assert defensive_mixture(two).undefended is two
+
+
+def test_a_joined_density_is_the_sum_of_its_parts(rng):
+    parts, shares = [elliptical((4.0, np.inf)), elliptical((np.inf,), size=0.3)], [0.7, 0.3]
+    q = joined(parts, shares, base=parts[0])
+    x = 3 * rng.standard_normal((50, 2))
+    exact = sum(w * np.exp(part.log_density(x)) for w, part in zip(shares, parts, strict=True))
+    np.testing.assert_allclose(np.exp(q.log_density(x)), exact)
+    assert q.undefended is parts[0]
+    assert joined(parts, shares).undefended.family == "mixture"
+    with pytest.raises(ValueError, match="zip"):
+        joined(parts, [1.0])
 
 
 # ------------------------------------------------------------------ the defensive component
