@@ -27,6 +27,7 @@ from pymc_multimodal.approximation.rounds import (
     approximate_further,
     approximate_met,
     approximate_regions,
+    begin_mixture,
     first_round,
 )
 from pymc_multimodal.approximation.sample import WeightedSample, mode_of_draws, rows_of_groups
@@ -57,6 +58,7 @@ __all__ = [
     "approximate_further",
     "approximate_met",
     "approximate_regions",
+    "begin_mixture",
     "error_factor",
     "evidence_bounds",
     "first_mixture",

@@ -30,6 +30,7 @@ __all__ = [
     "heavy_tailed",
     "region_mixture",
     "wide_density",
+    "with_densities",
 ]
 
 # Shares of the fitted component of a mode and of two with heavier tails, the second of them wider:
@@ -237,6 +238,30 @@ def first_mixture(
     wide = wide_density(starts, period, left_out)
     shares = (1.0 - STARTS_SHARE) * 0.5 * (mass + 1.0 / k)
     return ModeMixture((*densities, wide), np.append(shares, STARTS_SHARE))
+
+
+def with_densities(q: ModeMixture, known: ModeMixture, counterpart: np.ndarray) -> ModeMixture:
+    """Return a mixture with the densities of an earlier one for the modes that this had.
+
+    Their shares are those of the earlier mixture, relative to one another.
+
+    Parameters
+    ----------
+    q : ModeMixture
+    known : ModeMixture
+        The earlier one.
+    counterpart : array of int, shape (K,)
+        Mode of `known` that each mode of `q` is, or -1.
+    """
+    old = counterpart >= 0
+    if not old.any():
+        return q
+    densities = list(q.densities)
+    for k in np.flatnonzero(old).tolist():
+        densities[k] = known.densities[counterpart[k]]
+    shares, own = q.shares.copy(), known.shares[counterpart[old]]
+    shares[:-1][old] = own / own.sum() * shares[:-1][old].sum()
+    return ModeMixture(tuple(densities), shares)
 
 
 def region_mixture(

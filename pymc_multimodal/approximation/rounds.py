@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.approximation.answer import LEAST_OF_MODE, Approximation, draw, judged
-from pymc_multimodal.approximation.mixture import LeftOut, first_mixture
+from pymc_multimodal.approximation.mixture import first_mixture, with_densities
 from pymc_multimodal.approximation.patches import patched, patched_at
 from pymc_multimodal.approximation.pool import Pool
 from pymc_multimodal.approximation.refit import refitted, with_draws
@@ -22,7 +22,7 @@ from pymc_multimodal.approximation.verdict import Verdict
 from pymc_multimodal.status import LimitReached
 
 if TYPE_CHECKING:
-    from pymc_multimodal.approximation.mixture import ModeMixture
+    from pymc_multimodal.approximation.mixture import LeftOut, ModeMixture
     from pymc_multimodal.approximation.sample import WeightedSample
     from pymc_multimodal.approximation.settings import FirstAnswer
     from pymc_multimodal.search import Modes, StartDistribution
@@ -35,6 +35,7 @@ __all__ = [
     "approximate_further",
     "approximate_met",
     "approximate_regions",
+    "begin_mixture",
     "first_round",
 ]
 
@@ -67,9 +68,9 @@ PATIENCE, MIN_PROGRESS, NEARLY_PRECISE = 3, 1.1, 0.6
 MET_ROUNDS = 3
 # Rounds at most with densities of the chains inside of the regions. Conventional: half of all.
 REGION_ROUNDS = 8
-# Effective size, as a share of a sample, below which no further sample is drawn before chains have
-# explored. Measured: examples/benchmarks/exits.py
-MIN_FIRST_ESS = 0.08
+# Perplexity of the first sample below which no further one is drawn before chains have explored.
+# Measured: examples/benchmarks/hard_kinds.py
+MIN_FIRST_PERPLEXITY = 0.08
 
 
 def approximate(
@@ -83,22 +84,21 @@ def approximate(
 ) -> Approximation:
     """Fit a mixture over the modes, and judge it by importance sampling.
 
-    This is `first_round` with `approximate_further`.
+    This is `begin_mixture` with `first_round` and `approximate_further`.
     """
-    found = first_round(target, modes, starts, settings, target_se, rng, left_out)
+    mixture = begin_mixture(target, modes, starts, left_out)
+    found = first_round(mixture, target, modes, settings, target_se, rng)
     return approximate_further(found, target, settings, target_se, rng)
 
 
-def first_round(
+def begin_mixture(
     target: Target,
     modes: Modes,
     starts: StartDistribution,
-    settings: FirstAnswer,
-    target_se: float,
-    rng: np.random.Generator,
     left_out: LeftOut | None = None,
-) -> Approximation:
-    """Fit a mixture over the modes, and judge it by importance sampling once.
+    before: Approximation | None = None,
+) -> ModeMixture:
+    """Return Laplace's approximations of the modes, with wider densities.
 
     Parameters
     ----------
@@ -108,12 +108,49 @@ def first_round(
         One of each orbit.
     starts : StartDistribution
         What the starts of the search were drawn from.
+    left_out : LeftOut, optional
+        Modes that hold next to no mass, besides `modes`.
+    before : Approximation, optional
+        Of fewer modes, or of others: the densities of those that are among `modes` are kept.
+
+    Returns
+    -------
+    ModeMixture
+    """
+    images = np.ones(len(modes)) if target.cells is None else target.cells.images
+    log_mass = modes.log_mass + np.log(images)
+    mixture = first_mixture(modes, log_mass, starts, target.period, left_out)
+    mixture = with_surroundings(mixture, modes, log_mass, starts)
+    if before is None:
+        return mixture
+    counterpart = modes.counterparts(before.modes)
+    # Another image of a mode lies elsewhere: its density is not that of this one.
+    same = (modes.locations == before.modes.locations[counterpart]).all(axis=1)
+    return with_densities(mixture, before.mixture, np.where(same, counterpart, -1))
+
+
+def first_round(
+    mixture: ModeMixture,
+    target: Target,
+    modes: Modes,
+    settings: FirstAnswer,
+    target_se: float,
+    rng: np.random.Generator,
+) -> Approximation:
+    """Fit a mixture over the modes, and judge it by importance sampling once.
+
+    Parameters
+    ----------
+    mixture : ModeMixture
+        To begin with (`begin_mixture`).
+    target : Target
+        With the cells of its modes, if it is symmetric.
+    modes : Modes
+        One of each orbit.
     settings : FirstAnswer
     target_se : float
         Standard error asked for of every weight.
     rng : numpy.random.Generator
-    left_out : LeftOut, optional
-        Modes that hold next to no mass, besides `modes`.
 
     Returns
     -------
@@ -125,15 +162,13 @@ def first_round(
         If a limit of the fit was reached before a sample was judged.
     """
     k, d = modes.locations.shape
-    images = np.ones(k) if target.cells is None else target.cells.images
-    log_mass = modes.log_mass + np.log(images)
-    mixture = first_mixture(modes, log_mass, starts, target.period, left_out)
-    mixture = with_surroundings(mixture, modes, log_mass, starts)
+    # A density that was fitted before may have parts.
+    parts = max(len(q.undefended.df) for q in mixture.densities[:-1]) > 1
     n = max(FIRST_DRAWS, FIRST_PER_MODE * k, FIRST_PER_DIMENSION * d)
     room = max(target.density.room() * FIRST_SHARE, LEAST_DRAWS)
     sample, mixture = draw(target, mixture, int(min(n, room)), rng)
     pool = Pool.begun(sample, mixture)
-    mixture = refitted(mixture, sample, rng, parts=False)
+    mixture = refitted(mixture, sample, rng, parts=parts)
     begun = Approximation(modes, mixture, sample, Verdict.unknown(), pool, 0)
     return _rounds(begun, target, replace(settings, rounds=1), target_se, rng)
 
@@ -159,7 +194,7 @@ def approximate_further(
     -------
     Approximation
     """
-    if found.verdict.ess < MIN_FIRST_ESS:
+    if found.sample.perplexity < MIN_FIRST_PERPLEXITY:
         return found
     for rounds in (FIRST_ROUNDS, MAX_FIRST_ROUNDS):
         rounds = min(rounds, settings.rounds)

@@ -23,12 +23,15 @@ class FirstAnswer:
     min_ess : float
         Least effective sample size, as a share of the sample.
     min_mode_ess : float
-        The same within each mode.
+        The same within each mode, for a sample of 2,000 draws. For n > 2,000 draws it is divided by
+        ``sqrt(n / 2000)``.
     max_pareto_k : float
         Largest tail index of the importance ratios, overall and within each mode. Ratios that are
-        less than 5 times their mean need not satisfy it.
+        less than 5 times their mean need not satisfy it. Within one of several modes it may be
+        larger by what the largest of so many estimates has by chance, up to 0.7.
     max_ratio : float
-        Largest importance ratio, relative to the mean.
+        Largest importance ratio, relative to the mean, for a sample of 2,000 draws. For n > 2,000
+        draws it is multiplied by ``sqrt(n / 2000)``.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import logsumexp, ndtri
 
 from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.approximation.sample import rows_of_groups
@@ -27,6 +27,11 @@ BOUNDED_RATIO, ERROR_FACTOR = 5.0, 2.0
 MAX_DIFFERENCE, MAX_SHARE_DIFFERENCE = 3.5, 4.0
 # What shares differ by through rounding alone, where one mode holds all.
 ROUNDING = 1e-9
+# Draws of a sample for which the limits of `FirstAnswer` on single draws and single modes hold. A
+# draw of 20 times the mean is a hundredth of such a sample, and a smaller part of a larger one:
+# these limits are wider by the square root of the sample's size, which leaves the draw a smaller
+# part still. Measured: examples/benchmarks/exits.py
+USUAL_DRAWS = 2000
 # A mode that holds less than this part of the error asked for, with three standard errors, is not
 # judged. Conventional.
 NEGLIGIBLE = 0.1
@@ -35,6 +40,9 @@ NEGLIGIBLE = 0.1
 # together, since of many indices of few ratios some are large by chance: a part of their mass that
 # their draws have not met is smaller still, and the errors of weights allow for the rest.
 NO_MEAN = 1.0
+# Tail index up to which an importance sampling estimate converges at a practical rate (Vehtari et
+# al. 2024, section 3.2.4): no mode may have a larger one.
+PRACTICAL = 0.7
 
 
 @dataclass(frozen=True)
@@ -103,20 +111,31 @@ def judge(
     mean = ratio.mean()
     if not mean > 0:
         return replace(Verdict.unknown(), reasons=("no draw has a positive density",))
+    # Limits on single draws and single modes.
+    wider = float(np.sqrt(max(len(sample) / USUAL_DRAWS, 1.0)))
+    single = replace(
+        settings,
+        max_ratio=wider * settings.max_ratio,
+        min_mode_ess=settings.min_mode_ess / wider,
+    )
     reasons = []
     ess = float(mean**2 / np.mean(ratio**2))
     largest, tail = float(ratio.max() / mean), pareto_k(sample.log_ratio)
     if ess < settings.min_ess:
         reasons.append(f"the effective sample size is {ess:.2f} of the sample")
-    if largest > settings.max_ratio:
+    if largest > single.max_ratio:
         reasons.append(f"one draw weighs {largest:.0f} times the mean")
     if largest > BOUNDED_RATIO and not tail < settings.max_pareto_k:
         reasons.append(f"the tail index of the importance ratios is {tail:.2f}")
     k = len(sample.counts) - 1
     share, se = mode_errors(sample, mode, k)
     rows, most = rows_of_groups(mode, k), share + 3 * se
-    for i in np.flatnonzero(most >= target_se).tolist():
-        reasons += _of_mode(sample.log_ratio[rows[i]], i, int(sample.counts[i]), settings)
+    heavy = np.flatnonzero(most >= target_se)
+    for i in heavy.tolist():
+        single = replace(
+            single, max_pareto_k=_largest_index(settings.max_pareto_k, len(rows[i]), len(heavy))
+        )
+        reasons += _of_mode(sample.log_ratio[rows[i]], i, int(sample.counts[i]), single)
     small = np.flatnonzero((most >= NEGLIGIBLE * target_se) & (most < target_se))
     reasons += _of_small_modes([sample.log_ratio[rows[i]] for i in small])
     reasons += _differences(sample, before, (share, se), mode_errors(before, mode_before, k))
@@ -140,6 +159,19 @@ def error_factor(sample: WeightedSample) -> float:
     """Factor of the standard errors of a sample: 2 if a ratio is more than 5 times the mean."""
     large = sample.ratio.max() > BOUNDED_RATIO * sample.ratio.mean()
     return ERROR_FACTOR if large else 1.0
+
+
+def _largest_index(limit: float, n: int, k: int) -> float:
+    """Limit of one of k estimated tail indices, of n ratios.
+
+    The largest of k estimates of one index exceeds it by chance: in half of all cases by more than
+    this does, which is no more than the limit for k = 1. An estimate by m tail ratios has the
+    standard error (1 + index) / sqrt(m), that of maximum likelihood (Smith 1987,
+    doi:10.1214/aos/1176350499), and m is the smaller of n / 5 and 3 sqrt(n) (Vehtari et al. 2024).
+    """
+    tail = min(0.2 * n, 3.0 * np.sqrt(n))
+    by_chance = ndtri(1.0 - 0.5 / max(k, 1)) * (1.0 + limit) / np.sqrt(max(tail, 1.0))
+    return max(limit, min(limit + float(by_chance), PRACTICAL))
 
 
 def _of_small_modes(log_ratios: list[np.ndarray]) -> list[str]:

@@ -94,6 +94,8 @@ class State:
         Whether the modes of the search were approximated.
     approximation : Approximation or None
         The mixture over these modes, with its sample.
+    former : Approximation or None
+        That of the modes before further ones were found. Its densities are used again.
     compared : bool
         Whether the mixture was compared with chains that explored.
     regions_approximated : bool
@@ -150,6 +152,7 @@ class State:
     screening: Screening | None = None
     approximated: bool = False
     approximation: Approximation | None = None
+    former: Approximation | None = None
     compared: bool = False
     regions_approximated: bool = False
     explorations: int = 0
@@ -197,6 +200,11 @@ class State:
     def ends_early(self) -> bool:
         """Whether the first answer is precise: the regions are weighed by its sample."""
         return self.approximation is not None and self.approximation.verdict.precise
+
+    def with_further_modes(self) -> State:
+        """Return the state with a first answer to be made anew: it does not have all modes."""
+        former = self.approximation or self.former
+        return replace(self, approximated=False, approximation=None, former=former)
 
     @property
     def presentable(self) -> State | None:

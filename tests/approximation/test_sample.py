@@ -11,6 +11,7 @@ from pymc_multimodal.approximation import (
     FirstAnswer,
     LeftOut,
     WeightedSample,
+    begin_mixture,
     first_round,
     judge,
     negligible_modes,
@@ -69,7 +70,8 @@ def test_errors_of_many_modes_are_calibrated(rng):
     target = many_normals(100, 8)
     folded, search, modes = modes_at_means(target, rng)
     assert len(modes) == 100
-    found = first_round(folded, modes, search.distribution, FirstAnswer(), 0.01, rng)
+    mixture = begin_mixture(folded, modes, search.distribution)
+    found = first_round(mixture, folded, modes, FirstAnswer(), 0.01, rng)
     assert found.verdict.precise
     weights = found.weights
     z = (weights.weight - target.weights[target.component(modes.locations)]) / weights.weight_se

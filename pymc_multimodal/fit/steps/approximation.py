@@ -15,6 +15,7 @@ from pymc_multimodal.approximation import (
     approximate_again,
     approximate_further,
     approximate_met,
+    begin_mixture,
     first_mixture,
     first_round,
     negligible_in_sample,
@@ -84,18 +85,19 @@ class Approximate(Step):
         if len(modes) > FEW_MODES:
             search = without_negligible(search, modes, np.ones(len(modes), dtype=bool), run, rng)
             modes = modes_of(density, search, run.settings.modes)
-        state = replace(state, search=search, approximated=True)
+        before = state.former
+        state = replace(state, search=search, approximated=True, former=None)
         for i in range(MAX_FURTHER_CLIMBS + 1):
             modes = modes_of(density, state.search, run.settings.modes)
             if modes.runaway or len(modes) > MAX_MODES:
                 return replace(state, approximation=None)
             try:
-                found, more = self._sample(state.search, modes, run, rng)
+                found, more = self._sample(state.search, modes, before, run, rng)
             except LimitReached:
                 if state.approximation is None:
                     raise
                 break
-            state = replace(state, approximation=found)
+            before, state = found, replace(state, approximation=found)
             if more is None:
                 more = _without_small(found, state.search, run)
             if more is None or i == MAX_FURTHER_CLIMBS:
@@ -105,17 +107,23 @@ class Approximate(Step):
 
     @staticmethod
     def _sample(
-        search: Search, modes: Modes, run: Run, rng: np.random.Generator
+        search: Search,
+        modes: Modes,
+        before: Approximation | None,
+        run: Run,
+        rng: np.random.Generator,
     ) -> tuple[Approximation, Search | None]:
-        """Approximate, and climb from the draws that weigh most.
+        """Approximate, from what was known of the modes before, and climb from the heaviest draws.
 
         Returns the approximation, and the search with new modes, if climbs have led to any.
         """
         assert isinstance(run.settings.first_answer, FirstAnswer)
         target = Target(run.density, run.cells(search.optima, modes))
         settings, target_se = run.settings.first_answer, run.settings.target_se
-        left_out = LeftOut.of(search.optima)
-        found = first_round(target, modes, search.distribution, settings, target_se, rng, left_out)
+        mixture = begin_mixture(
+            target, modes, search.distribution, LeftOut.of(search.optima), before
+        )
+        found = first_round(mixture, target, modes, settings, target_se, rng)
         more = _with_climbs(found, search, run, rng)
         if more is None and not found.verdict.precise:
             found = approximate_further(found, target, settings, target_se, rng)
@@ -291,7 +299,7 @@ class Screen(Step):
         state = replace(state, search=search, screening=seen)
         if matching_modes(modes_of(density, search, settings), modes) is not None:
             return state
-        return replace(state, screened=False, approximated=False, approximation=None)
+        return replace(state.with_further_modes(), screened=False)
 
     @staticmethod
     def _described(state: State, modes: Modes, density: Density) -> ModeMixture:

@@ -109,7 +109,7 @@ class Explore(NeededStep):
         state = replace(state, search=search, explorations=state.explorations + 1)
         if same is None and state.explorations < MAX_EXPLORATIONS and not density.exhausted():
             # A first answer describes the modes that it knew.
-            return replace(state, approximated=False, approximation=None)
+            return state.with_further_modes()
         every = np.arange(len(modes))
         misplaced = region_of_modes(labels[len(ends) :], same, every)
         return replace(state, exploration=Exploration(modes, pilot, misplaced))
