@@ -28,7 +28,8 @@ class FirstAnswer:
     max_pareto_k : float
         Largest tail index of the importance ratios, overall and within each mode. Ratios that are
         less than 5 times their mean need not satisfy it. Within one of several modes it may be
-        larger by what the largest of so many estimates has by chance, up to 0.7.
+        larger by what the largest of so many estimates has by chance, up to what is reliable
+        (0.7 for thousands of ratios; Vehtari et al. 2024).
     max_ratio : float
         Largest importance ratio, relative to the mean, for a sample of 2,000 draws. For n > 2,000
         draws it is multiplied by ``sqrt(n / 2000)``.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp, ndtri
 
-from pymc_multimodal._compat import pareto_k
+from pymc_multimodal._compat import MIN_RATIOS, pareto_k
 from pymc_multimodal.approximation.sample import rows_of_groups
 from pymc_multimodal.evidence import LOG_EVIDENCE_FACTOR, MAX_LOG_EVIDENCE_SE
 from pymc_multimodal.status import counted
@@ -40,9 +40,9 @@ NEGLIGIBLE = 0.1
 # together, since of many indices of few ratios some are large by chance: a part of their mass that
 # their draws have not met is smaller still, and the errors of weights allow for the rest.
 NO_MEAN = 1.0
-# Tail index up to which an importance sampling estimate converges at a practical rate (Vehtari et
-# al. 2024, section 3.2.4): no mode may have a larger one.
-PRACTICAL = 0.7
+# Tail index up to which an importance sampling estimate of n ratios is reliable: the smaller of
+# this and 1 - 1 / log10(n) (Vehtari et al. 2024, section 3.2.4). No mode may have a larger one.
+RELIABLE = 0.7
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,10 @@ def _largest_index(limit: float, n: int, k: int) -> float:
     standard error (1 + index) / sqrt(m), that of maximum likelihood (Smith 1987,
     doi:10.1214/aos/1176350499), and m is the smaller of n / 5 and 3 sqrt(n) (Vehtari et al. 2024).
     """
+    reliable = min(1.0 - 1.0 / np.log10(max(n, MIN_RATIOS)), RELIABLE)
     tail = min(0.2 * n, 3.0 * np.sqrt(n))
     by_chance = ndtri(1.0 - 0.5 / max(k, 1)) * (1.0 + limit) / np.sqrt(max(tail, 1.0))
-    return max(limit, min(limit + float(by_chance), PRACTICAL))
+    return max(limit, min(limit + float(by_chance), float(reliable)))
 
 
 def _of_small_modes(log_ratios: list[np.ndarray]) -> list[str]:
