@@ -16,7 +16,8 @@ _CELL = "padding: 2px 10px; text-align: {align}; vertical-align: top"
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 80) -> list[str]:
     """Write a table in lines of text; the last column is flush left, the others flush right.
 
-    A line of more than `width` characters is cut off, with three dots.
+    A line of more than `width` characters is cut off, with three dots: after the last whole item
+    of the last column that fits, where its items are separated by commas.
     """
     cells = [list(header), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
@@ -24,8 +25,16 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int 
     for row in cells:
         padded = [c.rjust(w) for c, w in zip(row[:-1], widths[:-1], strict=True)]
         line = "  ".join([*padded, row[-1]]).rstrip()
-        lines.append(line if len(line) <= width else f"{line[: width - 4].rstrip(', ')} ...")
+        lines.append(line if len(line) <= width else _cut(line, width, len(line) - len(row[-1])))
     return lines
+
+
+def _cut(line: str, width: int, start: int) -> str:
+    """Cut a line off, within the items that begin at `start` if one of them fits."""
+    items = line[start : width - len(", ...") + 1].rpartition(",")[0]
+    if items and start < width:
+        return f"{line[:start]}{items}, ..."
+    return f"{line[: width - 4].rstrip(', ')} ..."
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

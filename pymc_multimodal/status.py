@@ -341,7 +341,9 @@ def with_error(value: float, error: float) -> str:
         return f"{value:.3g}" if error == 0 else f"{value:.3f}±{error}"
     digits = max(0, 1 - math.floor(math.log10(error)))
     if digits > MAX_DECIMALS:
-        return f"{value:.{MAX_DECIMALS}g}±{error:.2g}"
+        # As many significant digits as the error leaves.
+        size = math.floor(math.log10(abs(value))) if value else -digits
+        return f"{value:.{max(1, size + digits + 1)}g}±{error:.2g}"
     return f"{value:.{digits}f}±{error:.{digits}f}"
 
 

@@ -102,6 +102,7 @@ def test_a_status_is_told_in_one_line():
         (0.5, np.nan, "0.500±nan"),
         (0.5, np.inf, "0.500±inf"),
         (1.3e-8, 2e-8, "1.3e-08±2e-08"),
+        (0.000756133, 5.5e-6, "0.0007561±5.5e-06"),
     ],
 )
 def test_a_number_has_the_digits_that_its_error_leaves(value, error, text):

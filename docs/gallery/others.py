@@ -32,6 +32,7 @@ PAGES = {
     "velocities": ["period"],
     "network": ["slope"],
     "wells": ["x_7"],
+    "sensors": ["place"],
 }
 CELL = re.compile(r"```\{code-cell\}[^\n]*\n(?P<options>(?::[^\n]*\n)*)(?P<code>.*?)```", re.DOTALL)
 

@@ -92,10 +92,15 @@ class Row:
         began = self._began
         return self._seconds + (time.monotonic() - began[1] if began else 0.0)
 
-    @property
-    def counts(self) -> str:
-        """Evaluations and their rate, if there are any."""
-        evals, seconds = self.evals, self.seconds
+    def counts(self, idle: float = 0.0) -> str:
+        """Write the evaluations and their rate, if there are any.
+
+        Parameters
+        ----------
+        idle : float
+            Seconds of the stage that the rate leaves out.
+        """
+        evals, seconds = self.evals, self.seconds - idle
         if not evals:
             return ""
         rate = f", {significant(evals / seconds)}/s" if seconds > MIN_RATED else ""
@@ -178,10 +183,13 @@ class FitProgress:
 
     def lines(self) -> list[Line]:
         """Return the rows as they are shown now."""
-        rows = list(self._rows.values())
-        if not self._whole.running:
-            rows = [r for r in rows if r.seconds >= MIN_SHARE * self._whole.seconds]
-        out = [(r.running, r.text, r.counts, duration(r.seconds)) for r in [*rows, self._whole]]
+        rows, whole = list(self._rows.values()), self._whole
+        # Nothing can be evaluated while the model is compiled.
+        idle = sum(row.seconds for stage, row in self._rows.items() if stage in LOGGED)
+        if not whole.running:
+            rows = [r for r in rows if r.seconds >= MIN_SHARE * whole.seconds]
+        out = [(r.running, r.text, r.counts(), duration(r.seconds)) for r in rows]
+        out.append((whole.running, whole.text, whole.counts(idle), duration(whole.seconds)))
         rest = self.forecast if self._whole.running else ""
         return [*out, (False, rest, "", "")] if rest else out
 
@@ -292,6 +300,7 @@ class TerminalRows:
         self, lines: Callable[[], list[Line]], console: Console, *, transient: bool
     ) -> None:
         self._lines, self._spinner = lines, Spinner("dots")
+        self._console, self._transient = console, transient
         self._live = Live(
             get_renderable=self._table,
             console=console,
@@ -305,11 +314,14 @@ class TerminalRows:
 
     def say(self, text: str) -> None:
         """Write a line above them; brackets in it are no markup."""
-        self._live.console.print(Text(text))
+        self._console.print(Text(text))
 
     def stop(self) -> None:
         """Write the rows for the last time."""
         self._live.stop()
+        # Into a file, Rich does not end the last row's line.
+        if not self._console.is_terminal and not self._transient:
+            self._console.line()
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 1), expand=True)

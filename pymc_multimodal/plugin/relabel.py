@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ import xarray as xr
 
 from pymc_multimodal._compat import add_group, get_dataset, group_names
 from pymc_multimodal.plugin.arguments import draws_given
+from pymc_multimodal.plugin.merged_images import first_images, merged_modes
 from pymc_multimodal.target import Orbit, Symmetry
 
 __all__ = ["acts_as", "read_action", "relabel"]
@@ -119,10 +120,11 @@ def relabel(idata: Any) -> Any:
     Returns
     -------
     InferenceData or DataTree
-        A copy whose group `posterior` is relabelled: the variables that the symmetry rearranges,
-        Deterministics among them. A warning is logged for variables that change in another way;
-        they stay as they are. All else stays too, also the draws' modes in ``sample_stats``.
-        Without a symmetry the copy is unchanged.
+        A copy whose draws are relabelled: the variables that the symmetry rearranges,
+        Deterministics among them. Modes that were images of one another are one mode then, in
+        the groups `modes` and `mode_posterior` and in the sample stat ``mode``; its weight is
+        that of all images. A warning is logged for variables that change in another way; they
+        and all modes stay as they are. Without a symmetry the copy is unchanged.
 
     Raises
     ------
@@ -162,9 +164,58 @@ def relabel(idata: Any) -> Any:
     mean, spread = np.concatenate([reference[n] for n in variables.names], axis=1)
     precision = np.diag(np.maximum(spread, MIN_SPREAD) ** -2.0)
     orbit = Orbit(symmetry, mean - centre, symmetry.metric(precision))
-    rows = orbit.fold(variables.rows(posterior) - centre)[0] + centre
-    add_group(out, "posterior", posterior.assign(variables.restored(posterior, rows)))
+
+    def relabelled(dataset: xr.Dataset) -> xr.Dataset:
+        rows = orbit.fold(variables.rows(dataset) - centre)[0] + centre
+        return dataset.assign(variables.restored(dataset, rows))
+
+    add_group(out, "posterior", relabelled(posterior))
+    if not lost:
+        _merge_images(out, variables, relabelled, spread)
     return out
+
+
+def _merge_images(
+    out: Any,
+    variables: _Columns,
+    relabelled: Callable[[xr.Dataset], xr.Dataset],
+    spread: np.ndarray,
+) -> None:
+    """Make one mode of the modes that are images of one another, in place.
+
+    Parameters
+    ----------
+    out : InferenceData or DataTree
+    variables : _Columns
+        The variables that the symmetry rearranges.
+    relabelled : callable
+        Relabels the draws of a dataset.
+    spread : array of shape (d,)
+        Standard deviations of their entries in the first mode.
+    """
+    modes = get_dataset(out, "modes")
+    # A variable that is called like a column has another name for its location.
+    columns = {n: f"{n}_location" if f"{n}_location" in modes else n for n in variables.names}
+    # A dataset of draws: one chain, and a draw for each mode.
+    places = xr.Dataset({n: modes[c].rename(mode="draw") for n, c in columns.items()})
+    places = relabelled(places.expand_dims("chain"))
+    modes = modes.assign({
+        c: places[n].isel(chain=0, drop=True).rename(draw="mode") for n, c in columns.items()
+    })  # fmt: skip
+    first = first_images(modes, variables.rows(places), spread)
+    add_group(out, "modes", merged_modes(modes, first))
+    kept, number = np.unique(first, return_inverse=True)
+    if "mode" in (stats := get_dataset(out, "sample_stats")):
+        mode = stats["mode"]
+        now = number[mode.values.astype(int)].astype(mode.dtype)
+        add_group(out, "sample_stats", stats.assign(mode=mode.copy(data=now)))
+    if "mode_posterior" in group_names(out):
+        within = get_dataset(out, "mode_posterior").isel(mode=kept)
+        parts = [relabelled(within.isel(mode=k, drop=True)) for k in range(len(kept))]
+        joined = xr.concat(parts, dim="mode").transpose("chain", "draw", "mode", ...)
+        joined = joined.assign_coords(mode=np.arange(len(kept)))
+        joined.attrs = within.attrs
+        add_group(out, "mode_posterior", joined)
 
 
 def _largest_group(

@@ -31,7 +31,8 @@ def run(code: str, path: str) -> dict:
 
 @pytest.mark.slow  # fits at the limits of a user's first run
 @pytest.mark.parametrize("number", range(len(blocks("README.md"))))
-def test_each_block_of_the_readme_runs_alone(number, monkeypatch):
+def test_each_block_of_the_readme_runs_alone(number, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)
     names = run(blocks("README.md")[number], "README.md")
     fit = names.get("fit")
@@ -48,8 +49,8 @@ def test_the_blocks_of_a_page_run_one_after_the_other(path, monkeypatch, tmp_pat
 
 
 def test_blocks_are_found():
-    assert len(blocks("README.md")) == 2
-    assert len(blocks("docs/tour.rst")) == 7
+    assert len(blocks("README.md")) == 3
+    assert len(blocks("docs/tour.rst")) == 8
 
 
 def test_links_of_the_readme_are_absolute_and_lead_to_files():

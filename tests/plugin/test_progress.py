@@ -56,6 +56,31 @@ def test_every_stage_has_a_row_with_its_counts(screen, density, stopped_clock):
     assert "4,000 evaluations" in text
 
 
+def test_the_rate_of_the_whole_leaves_compiling_out(screen, density, stopped_clock):
+    with progress.FitProgress(RunOptions()) as bar:
+        bar.report("compile", progress.COMPILING)
+        stopped_clock.skip(98.0)
+        bar.watch(density)
+        bar.report("search", "searching for modes")
+        stopped_clock.skip(2.0)
+        density.n_logp_evals = 1000
+    text = screen.getvalue()
+    assert "1,000 evaluations, 500/s" in text[text.rindex("In all") :]
+
+
+def test_the_last_row_in_a_file_ends_its_line(density, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(
+        progress, "Console", lambda **kwargs: Console(file=out, width=100, theme=kwargs["theme"])
+    )
+    with progress.FitProgress(RunOptions()) as bar:
+        bar.watch(density)
+        bar.report("search", "searching for modes")
+    last = out.getvalue().splitlines()[-1]
+    assert "In all" in last
+    assert out.getvalue().endswith("\n")
+
+
 def test_lines_are_printed_above_the_rows(screen, density, caplog):
     caplog.set_level("INFO", logger="pymc.multimodal")
     with progress.FitProgress(RunOptions()) as bar:

@@ -6,11 +6,13 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+import xarray as xr
 from models import four_modes, one_dimensional, tilted_signs
 
 from pymc_multimodal import MultimodalDiffusion, attach, mode_table, relabel, sample
 from pymc_multimodal._compat import get_dataset, load, rhat, save
 from pymc_multimodal.gallery import symmetric_mixture
+from pymc_multimodal.plugin.merged_images import first_images, merged_modes
 from pymc_multimodal.plugin.relabel import acts_as, read_action
 
 
@@ -108,6 +110,49 @@ def test_components_are_in_one_order(mixture):
     assert rhat(after["mu"].values).max() < 1.02
 
 
+def test_images_are_one_mode_afterwards(mixture):
+    before, after = get_dataset(mixture, "modes"), get_dataset(relabel(mixture), "modes")
+    assert before.sizes["mode"] == 2
+    assert after.sizes["mode"] == 1
+    assert after["images"].values.tolist() == [2]
+    np.testing.assert_allclose(after["weight"], [1.0])
+    np.testing.assert_allclose(after["weight_interval"], [[1.0, 1.0]])
+    np.testing.assert_allclose(after["log_evidence"], [before.attrs["log_evidence"]])
+    np.testing.assert_allclose(after["mu"].values[0], before["mu"].values[0])
+    assert (get_dataset(relabel(mixture), "sample_stats")["mode"] == 0).all()
+    within = get_dataset(relabel(mixture), "mode_posterior")
+    assert dict(within.sizes)["mode"] == 1
+    order = within["mu"].values[..., 0] < within["mu"].values[..., 1]
+    assert order.mean() in (0.0, 1.0)
+    assert len(mode_table(relabel(mixture))) == 1
+
+
+def test_modes_that_are_no_images_keep_their_entries():
+    evidence = np.array([-1.0, -1.0, -1.0, -2.0])
+    k = len(evidence)
+    modes = xr.Dataset(
+        {
+            "weight": ("mode", np.array([0.3, 0.3, 0.3, 0.1])),
+            "weight_se": ("mode", np.full(k, 0.01)),
+            "weight_interval": (("mode", "bound"), np.tile([0.1, 0.4], (k, 1))),
+            "images": ("mode", np.ones(k, dtype=int)),
+            "log_evidence": ("mode", evidence),
+            "hits": ("mode", np.array([5, 5, 7, 3])),
+        }
+    )
+    # The second is an image of the first; the third has the same evidence in another place.
+    places = np.array([[0.0, 1.0], [0.0, 1.0], [9.0, 1.0], [0.0, 1.0]])
+    first = first_images(modes, places, np.ones(2))
+    assert first.tolist() == [0, 0, 2, 3]
+    merged = merged_modes(modes, first)
+    np.testing.assert_allclose(merged["weight"], [0.6, 0.3, 0.1])
+    np.testing.assert_allclose(merged["weight_se"], [0.02, 0.01, 0.01])
+    np.testing.assert_allclose(merged["weight_interval"][0], [0.2, 0.8])
+    np.testing.assert_allclose(merged["log_evidence"], [-1.0 + np.log(2), -1.0, -2.0])
+    assert merged["images"].values.tolist() == [2, 1, 1]
+    assert merged["hits"].values.tolist() == [5, 7, 3]
+
+
 def test_what_was_given_is_not_changed(mixture):
     before = get_dataset(mixture, "posterior").copy(deep=True)
     again = relabel(relabel(mixture))
@@ -169,8 +214,6 @@ def test_without_symmetry_nothing_changes():
 
 
 def test_draws_of_others_are_refused():
-    import xarray as xr
-
     from pymc_multimodal._compat import PYMC6
 
     if PYMC6:

@@ -170,18 +170,19 @@ def mode_keys(given: Shown) -> tuple[list[Any], list[str]]:
 
     weight, error = given.modes["weight"].values, given.modes["weight_se"].values
     images = given.modes["images"].values if "images" in given.modes else np.ones(given.n_modes)
-    handles, labels = [], []
-    for k in coloured(given.n_modes):
-        said = number(weight[k], error[k])
+
+    def said(k: int) -> str:
         more = f" ({images[k]:.0f} images)" if images[k] > 1 else ""
-        handles.append(Patch(color=colour_of(k)))
-        labels.append(f"mode {k}: {said}{more}")
-    if given.n_modes > len(handles):
-        rest = float(np.nansum(weight[len(handles) :]))
-        name = others_name(given.n_modes)
-        together = " together" if name.startswith("modes") else ""
+        return f"{number(weight[k], error[k])}{more}"
+
+    handles = [Patch(color=colour_of(k)) for k in coloured(given.n_modes)]
+    labels = [f"mode {k}: {said(k)}" for k in range(len(handles))]
+    if name := others_name(given.n_modes):
+        n = len(handles)
+        single = given.n_modes == n + 1
+        rest = said(n) if single else f"{float(np.nansum(weight[n:])):.2g} together"
         handles.append(Patch(color=OTHERS))
-        labels.append(f"{name}: {rest:.2g}{together}")
+        labels.append(f"{name}: {rest}")
     return handles, labels
 
 

@@ -122,6 +122,13 @@ def test_more_modes_than_colours_are_grey_and_told(rng):
     assert texts(legend.get_texts())[-1] == "modes 7-39: 0.83 together"
 
 
+def test_a_single_mode_without_a_colour_has_its_weight_and_error(rng):
+    idata = drawn.clusters(10.0 * rng.standard_normal((8, 2)), np.ones(8), rng)
+    [legend] = [a.get_legend() for a in mm.plot_corner(idata).axes if a.get_legend() is not None]
+    first, *_, last = texts(legend.get_texts())
+    assert last.removeprefix("mode 7: ") == first.removeprefix("mode 0: ")
+
+
 def test_a_square_of_axes_or_one_for_a_pair(idata):
     coords = {"x_dim_0": [3, 17]}
     own = plt.Figure().subplots()
