@@ -230,14 +230,16 @@ def refine(
     while True:
         cloud = _cloud(density, emulator, starts, cloud, rng)
         left = plan.refinement - (len(x) - first)
-        if cloud.sd <= plan.precise_sd or left <= 0:
+        rows = np.empty(0, dtype=int)
+        if cloud.sd > plan.precise_sd and left > 0:
+            # Processes on many points take longer, and change less by a few more.
+            n = min(left, max(plan.batch, len(x) // POINTS_PER_CHOICE))
+            rows = _choose(emulator, cloud, n, rng)
+        if not len(rows):
             if cloud.age == 0:
                 break
             cloud = None
             continue
-        # Processes on many points take longer, and change less by a few more.
-        n = min(left, max(plan.batch, len(x) // POINTS_PER_CHOICE))
-        rows = _choose(emulator, cloud, n, rng)
         chosen = cloud.x[rows]
         report(f"{len(x)} of {plan.total} evaluations, log density known to {cloud.sd:.2g}")
         try:
