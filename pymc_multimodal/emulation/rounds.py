@@ -144,7 +144,7 @@ def emulate(
     plan: Plan,
     rng: np.random.Generator,
     report: Callable[[str], None] = lambda text: None,
-) -> Emulated:
+) -> Emulated | None:
     """Evaluate a design of the prior, then points where the posterior is dense and uncertain.
 
     Parameters
@@ -160,7 +160,8 @@ def emulate(
 
     Returns
     -------
-    Emulated
+    Emulated or None
+        None if the simulator has outputs at fewer points than twice the number of its inputs.
 
     Raises
     ------
@@ -180,6 +181,8 @@ def emulate(
         report(f"{len(logp)} of {plan.total} evaluations")
         more, outputs = evaluated(density, batch)
         logp, y = np.append(logp, more), np.concatenate([y, outputs])
+    if np.isfinite(y).all(axis=1).sum() < 2 * len(model.inputs):
+        return None
     emulator = emulate_outputs(model, features, x, y, logp)
     begun = Emulated(emulator, np.inf, -(-len(design) // plan.batch), (x, y, logp))
     return refine(density, begun, starts, plan, rng, report)
