@@ -103,8 +103,8 @@ def _nearest(
     """Row of the point (m, d) that is nearest to each draw (n, d), in units of their covariance.
 
     Their emulated log densities, (m,) and (n,), count as much as all coordinates together. In many
-    dimensions points of the middle are the nearest ones of draws in the tails, too, where an emulator
-    errs most.
+    dimensions points of the middle are the nearest ones of draws in the tails, too, and there an
+    emulator errs most.
     """
     spread = np.maximum(draws.std(axis=0), 1e-300)
     centre = draws.mean(axis=0)

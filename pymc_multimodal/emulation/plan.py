@@ -23,9 +23,9 @@ BUDGET_PER_DIMENSION, MAX_BUDGET = 400, 1_900
 # Judged draws of such a density, if they are not what is left: where it is smooth, points that
 # refine it are not all needed. Conventional.
 MAX_JUDGED = 350
-# Points that refine such a density at most. Measured: as many as its process may have
-# (`surface.MAX_POINTS`). Of two Student-t modes in eight dimensions, 800 of them lowered the error of
-# the log density from 0.7 to 0.4 nats, and a thousand more to 0.4.
+# Points that refine such a density at most: as many as its process may have
+# (`surface.MAX_POINTS`). Measured: of two Student-t modes in eight dimensions, 800 of them lowered
+# the error of the log density from 0.7 to 0.4 nats, and a thousand more did not lower it.
 MAX_REFINEMENT = 1_200
 # Points of the prior for each input of the simulator. Measured: as above.
 DESIGN_PER_INPUT = 32
