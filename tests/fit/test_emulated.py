@@ -244,6 +244,22 @@ def test_outputs_that_are_nan_in_part_of_the_space():
         assert "emulated" in {s.code for s in fit.statuses if s.level == "warning"}
 
 
+@pytest.mark.parametrize("least", [2.5, 1.6])
+def test_outputs_that_are_nan_nearly_everywhere(least):
+    """At one point of the design there are outputs, or the emulated posterior is elsewhere."""
+    base = parabola()
+
+    def f(x):
+        return np.where(x[:, 1:] < least, np.nan, base.f(x))
+
+    model = Likelihood(f, 2, base.observed, base.sd)
+    _, fit = fitted(model, random_seed=1, max_evals=400)
+    assert fit.n_logp_evals <= 400
+    assert "nan" in codes(fit)
+    assert fit.emulator is None
+    assert not np.isfinite(fit.weights.total_se)
+
+
 def test_a_simulator_with_a_step():
     base = parabola()
 
