@@ -137,7 +137,7 @@ def judge(
         )
         reasons += _of_mode(sample.log_ratio[rows[i]], i, int(sample.counts[i]), single)
     small = np.flatnonzero((most >= NEGLIGIBLE * target_se) & (most < target_se))
-    reasons += _of_small_modes([sample.log_ratio[rows[i]] for i in small])
+    reasons += _of_small_modes([sample.log_ratio[rows[i]] for i in small], sample.log_evidence)
     reasons += _differences(sample, before, (share, se), mode_errors(before, mode_before, k))
     missing_of = _missing(sample, share, se, mode, target_se)
     missing = float(missing_of @ sample.counts) / len(sample)
@@ -175,11 +175,19 @@ def _largest_index(limit: float, n: int, k: int) -> float:
     return max(limit, min(limit + float(by_chance), float(reliable)))
 
 
-def _of_small_modes(log_ratios: list[np.ndarray]) -> list[str]:
-    """Return what speaks against modes of little mass, by the log ratios of the draws of each."""
+def _of_small_modes(log_ratios: list[np.ndarray], log_mean: float) -> list[str]:
+    """Return what speaks against modes of little mass, by the log ratios of the draws of each.
+
+    Of few draws there is no tail index: none of them may weigh more than a draw of a large mode,
+    with the log of the mean ratio `log_mean`. Modes of little mass have more draws than their mass
+    asks for, so that the ratios of most are far below the mean.
+    """
     # Each relative to its mean: one mode may have more draws for its mass than another.
     centred = [r - logsumexp(r) + np.log(len(r)) for r in log_ratios if np.isfinite(r).any()]
     if not centred or (tail := pareto_k(np.concatenate(centred))) < NO_MEAN:
+        return []
+    largest = max(float(r.max()) for r in log_ratios if len(r))
+    if np.isnan(tail) and largest <= log_mean + np.log(BOUNDED_RATIO):
         return []
     return [f"the tail index in {counted(len(centred), 'small mode')} is {tail:.2f}"]
 

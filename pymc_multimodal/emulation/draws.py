@@ -88,22 +88,33 @@ def corrected_draws(
         rows = rows[order[systematic_rows(ratio[order], n, rng)]]
         x = posterior.sample.x[rows]
         true = sample.x[judged]
-        log_ratio = sample.logp[judged] - posterior.emulator.log_density(true)
-        share = np.exp(log_ratio - log_ratio.max())[_nearest(true, x)]
-        value = posterior.sample.logp[rows]
+        emulated, value = posterior.emulator.log_density(true), posterior.sample.logp[rows]
+        log_ratio = sample.logp[judged] - emulated
+        nearest = _nearest(true, x, emulated, value)
+        share = np.exp(log_ratio - log_ratio.max())[nearest]
         parts.append((x, value, weight[k] * share / share.sum(), np.full(len(x), k)))
     x, value, share, region = (np.concatenate(part) for part in zip(*parts, strict=True))
     return EmulatedDraws(x, value, share / share.sum(), region)
 
 
-def _nearest(x: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Row of the point (m, d) that is nearest to each draw (n, d), in units of their covariance."""
+def _nearest(
+    x: np.ndarray, draws: np.ndarray, value: np.ndarray, value_of_draws: np.ndarray
+) -> np.ndarray:
+    """Row of the point (m, d) that is nearest to each draw (n, d), in units of their covariance.
+
+    Their emulated log densities, (m,) and (n,), count as much as all coordinates together. In many
+    dimensions points of the middle are the nearest ones of draws in the tails, too, and there an
+    emulator errs most.
+    """
     spread = np.maximum(draws.std(axis=0), 1e-300)
     centre = draws.mean(axis=0)
     x, draws = (x - centre) / spread, (draws - centre) / spread
-    value, vectors = np.linalg.eigh(draws.T @ draws / len(draws))
-    white = vectors / np.sqrt(np.maximum(value, LEAST_VARIANCE))
-    out: np.ndarray = cKDTree(x @ white).query(draws @ white)[1]
+    variance, vectors = np.linalg.eigh(draws.T @ draws / len(draws))
+    white = vectors / np.sqrt(np.maximum(variance, LEAST_VARIANCE))
+    height = np.sqrt(x.shape[1]) / max(value_of_draws.std(), 1e-300)
+    places = np.column_stack([x @ white, height * value])
+    queries = np.column_stack([draws @ white, height * value_of_draws])
+    out: np.ndarray = cKDTree(places).query(queries)[1]
     return out
 
 

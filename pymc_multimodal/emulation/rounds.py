@@ -144,7 +144,7 @@ def emulate(
     plan: Plan,
     rng: np.random.Generator,
     report: Callable[[str], None] = lambda text: None,
-) -> Emulated:
+) -> Emulated | None:
     """Evaluate a design of the prior, then points where the posterior is dense and uncertain.
 
     Parameters
@@ -160,7 +160,8 @@ def emulate(
 
     Returns
     -------
-    Emulated
+    Emulated or None
+        None if the simulator has outputs at fewer points than twice the number of its inputs.
 
     Raises
     ------
@@ -180,6 +181,8 @@ def emulate(
         report(f"{len(logp)} of {plan.total} evaluations")
         more, outputs = evaluated(density, batch)
         logp, y = np.append(logp, more), np.concatenate([y, outputs])
+    if np.isfinite(y).all(axis=1).sum() < 2 * len(model.inputs):
+        return None
     emulator = emulate_outputs(model, features, x, y, logp)
     begun = Emulated(emulator, np.inf, -(-len(design) // plan.batch), (x, y, logp))
     return refine(density, begun, starts, plan, rng, report)
@@ -230,14 +233,16 @@ def refine(
     while True:
         cloud = _cloud(density, emulator, starts, cloud, rng)
         left = plan.refinement - (len(x) - first)
-        if cloud.sd <= plan.precise_sd or left <= 0:
+        rows = np.empty(0, dtype=int)
+        if cloud.sd > plan.precise_sd and left > 0:
+            # Processes on many points take longer, and change less by a few more.
+            n = min(left, max(plan.batch, len(x) // POINTS_PER_CHOICE))
+            rows = _choose(emulator, cloud, n, rng)
+        if not len(rows):
             if cloud.age == 0:
                 break
             cloud = None
             continue
-        # Processes on many points take longer, and change less by a few more.
-        n = min(left, max(plan.batch, len(x) // POINTS_PER_CHOICE))
-        rows = _choose(emulator, cloud, n, rng)
         chosen = cloud.x[rows]
         report(f"{len(x)} of {plan.total} evaluations, log density known to {cloud.sd:.2g}")
         try:

@@ -178,8 +178,9 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     Returns
     -------
     Judged or None
-        None if there is no simulator whose outputs are seen, or if the judged draws speak against
-        the emulator and the limits leave room for a fit without it.
+        None if there is no simulator whose outputs are seen, if it has outputs at few points of the
+        prior, or at none of the judged draws, or if these speak against the emulator and the limits
+        leave room for a fit without it.
 
     Raises
     ------
@@ -199,7 +200,7 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     _tell(run, plan)
     starts = begin_search(density, ModeSearch(), False, run.rng("begin")).distribution
 
-    def begin(rng: np.random.Generator) -> Emulated:
+    def begin(rng: np.random.Generator) -> Emulated | None:
         return emulate(density, starts, plan, rng, _reporter(run))
 
     judged = _until_good(run, plan, starts, begin)
@@ -334,7 +335,7 @@ def _until_good(
         except LimitReached:
             run.note_cut()
             break
-        if not judged.verdict.reasons:
+        if judged is None or not judged.verdict.reasons:
             return judged
         if min(_room(run), last - run.evals) < new // 2:
             break
@@ -350,12 +351,17 @@ def _until_good(
     return None
 
 
-def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) -> Judged:
-    """Evaluate draws of the emulated posterior; more, if their error is the only complaint."""
+def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) -> Judged | None:
+    """Evaluate draws of the emulated posterior; more, if their error is the only complaint.
+
+    None if the density is zero at the first half of them.
+    """
     density, rng, target_se = run.density, run.rng("judge"), run.settings.target_se
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
     n = max(2, min(plan.judged, room) // 2)
     sample = first = judged_draws(density, posterior, n, rng)
+    if not first.ratio.any():
+        return None
     compared = bool(_verdict(run, posterior, first, first)[0].reasons)
     # Half of the draws may be enough to refuse an emulator.
     with suppress(LimitReached):

@@ -108,6 +108,21 @@ def test_modes_of_less_than_the_error_asked_for_need_a_mean_only(share, precise,
     assert (not named) is precise
 
 
+@pytest.mark.parametrize(("height", "precise"), [(1.0, True), (20.0, False)])
+def test_few_draws_of_a_small_mode_refuse_no_sample_unless_one_is_heavy(height, precise, rng):
+    """Of eight draws there is no tail index; the mode holds about 0.002 of the mass, or 0.008."""
+    counts = np.array([9000, 9000, 8, 10])
+    stratum = np.repeat(np.arange(4), counts)
+    ratio = np.ones(len(stratum))
+    ratio[stratum == 2] = 1e-6
+    ratio[np.flatnonzero(stratum == 2)[0]] = height
+    ratio[stratum == 3] = 1e-12
+    mode = np.where(stratum == 3, -1, stratum)
+    sample = WeightedSample(np.zeros((len(ratio), 1)), np.log(ratio), 0 * ratio, stratum, counts)
+    verdict = judge(sample, sample, mode, mode, FirstAnswer(min_mode_ess=1e-6), 0.01)
+    assert ([reason for reason in verdict.reasons if "small" in reason] == []) is precise
+
+
 def test_more_is_drawn_of_the_modes_that_need_it(rng):
     """The evidence of a mode with few draws is uncertain; those of the others are not."""
     counts = np.array([2000, 2000, 50, 10])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from densities import two_modes
+from densities import gaussian, two_modes
 from simulators_numpy import WrongEmulator
 
 from pymc_multimodal.emulation import (
@@ -52,6 +52,27 @@ def test_moments_are_those_of_the_true_density(error, rng):
     error_of = np.abs(mean_square(drawn.x, drawn.share) - exact) / scale
     # A bent density is off by a tenth before its draws are corrected.
     assert error_of.max() < 0.03
+
+
+def test_tails_in_many_dimensions_are_corrected(rng):
+    """The emulated density is e^3 times too large far from its mode: its draws are too far out."""
+    target = gaussian(np.zeros(8), np.eye(8))
+    found = Emulated(
+        WrongEmulator(target, lambda x: 3.0 / (1.0 + np.exp(14.0 - np.square(x).sum(axis=1)))),
+        0.0,
+        0,
+        (np.empty((0, 8)), np.empty((0, 0)), np.empty(0)),
+    )
+    starts = StartDistribution(np.zeros(8), np.full(8, 3.0))
+    density = target.density(gradient=False)
+    posterior = integrate(density, found, starts, 0.02, rng)
+    sample = judged_draws(density, posterior, 300, rng)
+    drawn = corrected_draws(posterior, sample, np.ones(len(posterior.modes)), rng)
+    square, share = np.square(drawn.x).sum(axis=1), posterior.sample.ratio
+    emulated = share @ np.square(posterior.sample.x).sum(axis=1) / share.sum()
+    assert emulated > 11.0
+    # By the places alone, three fifths of the error are left.
+    assert abs(drawn.share @ square - 8.0) < (emulated - 8.0) / 3.0
 
 
 def test_a_region_without_judged_draws_has_no_correction(rng):

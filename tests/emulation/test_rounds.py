@@ -6,7 +6,16 @@ from densities import two_modes, z_scores
 from simulators_numpy import Likelihood, WrongEmulator, first_negative, parabola
 
 from pymc_multimodal.challenge import TemperedSettings
-from pymc_multimodal.emulation import Emulation, emulate, evaluated, plan_evaluations, refine
+from pymc_multimodal.emulation import (
+    Emulated,
+    Emulation,
+    Plan,
+    emulate,
+    evaluated,
+    plan_evaluations,
+    refine,
+)
+from pymc_multimodal.emulation.outputs import OutputUncertainty
 from pymc_multimodal.emulation.rounds import emulated_density, tempered_draws
 from pymc_multimodal.search import StartDistribution
 from pymc_multimodal.status import LimitReached
@@ -72,6 +81,92 @@ def test_refinement_adds_points_of_the_posterior(rng):
     more = refine(density, found, STARTS, plan, rng)
     assert len(more.data[0]) >= len(x)
     np.testing.assert_array_equal(more.data[0][: len(x)], x)
+
+
+# ------------------------------------------------------------------ what ends the rounds
+
+
+class Doubtful(WrongEmulator):
+    """A log density that is known exactly, of which an error is stated.
+
+    `stated(x, n)` is the error at points x after n points that the emulator was told; `left(x, n)`
+    is what it says of the points that may be chosen.
+    """
+
+    def __init__(self, target, stated, left=lambda x, n: np.ones(len(x)), n=0):
+        super().__init__(target)
+        self.stated, self.left, self.n = stated, left, n
+
+    def predict(self, x):
+        return self.log_density(x), self.stated(x, self.n)
+
+    def uncertainty(self, x):
+        one = np.ones((len(x), 1))
+        correlation = np.diag(self.left(x, self.n))
+        return OutputUncertainty([correlation], [np.ones(1)], [one], [0.0 * one])
+
+    def updated(self, x, y, logp, *, refit):
+        return Doubtful(self.target, self.stated, self.left, len(x))
+
+
+BATCH, PRECISE = 8, 0.15
+WIDE = StartDistribution(np.zeros(2), np.full(2, 4.0))
+
+
+def refined(stated, rng, refinement=200, **kwargs):
+    """Rounds that begin with an emulator that was told nothing: what is found, and the calls."""
+    target = two_modes()
+    density = target.density(gradient=False)
+    nothing = np.empty((0, 2)), np.empty((0, 0)), np.empty(0)
+    begun = Emulated(Doubtful(target, stated, **kwargs), np.inf, 0, nothing)
+    plan = Plan(0.1, refinement + 100, 0, refinement, BATCH, PRECISE)
+    return refine(density, begun, WIDE, plan, rng), density.n_logp_evals
+
+
+def test_rounds_end_with_the_first_precise_emulator(rng):
+    """The error is n0 / (n0 + n) after n points: precise from n0 (1 / 0.15 - 1) points on."""
+    n0 = 10.0
+    found, calls = refined(lambda x, n: np.full(len(x), n0 / (n0 + n)), rng)
+    enough = int(np.ceil(n0 * (1 / PRECISE - 1) / BATCH)) * BATCH
+    assert calls == len(found.data[0]) == enough
+    assert found.rounds == enough // BATCH
+    assert found.sd == pytest.approx(n0 / (n0 + enough))
+
+
+@pytest.mark.parametrize(("error", "goes_on"), [(0.19, False), (0.45, True)])
+def test_errors_count_as_a_root_mean_square_over_the_posterior(error, goes_on, rng):
+    """One mode holds 0.3 of the mass: its error times the root of 0.3 is 0.10 or 0.25."""
+    found, calls = refined(lambda x, n: np.where(first_negative(x), error, 0.0), rng, 4 * BATCH)
+    assert calls == (4 * BATCH if goes_on else 0)
+    assert 0.1 < (found.sd / error) ** 2 < 0.6
+
+
+def test_rounds_end_where_the_plan_has_no_points_left(rng):
+    found, calls = refined(lambda x, n: np.ones(len(x)), rng, refinement=3 * BATCH + 3)
+    assert calls == len(found.data[0]) == 3 * BATCH + 3
+    assert found.rounds == 4
+    assert found.sd == pytest.approx(1.0)
+
+
+def test_fresh_particles_have_the_last_word(rng):
+    """Particles that are known well do not end the rounds: others, drawn anew, may not be."""
+    # Errors of: particles, the same after a round, others, the same after a round, others.
+    errors = iter([1.0, 0.0, 1.0, 0.0, 0.0])
+    found, calls = refined(lambda x, n: np.full(len(x), next(errors)), rng)
+    assert calls == 2 * BATCH
+    assert list(errors) == []
+    assert found.sd == 0.0
+
+
+def test_rounds_end_where_no_point_would_make_it_more_certain(rng):
+    found, calls = refined(
+        lambda x, n: np.ones(len(x)), rng, left=lambda x, n: np.full(len(x), float(n < 2 * BATCH))
+    )
+    assert calls == 2 * BATCH
+    assert found.sd == pytest.approx(1.0)
+
+
+# ------------------------------------------------------------------ points, limits, failures
 
 
 def test_points_join_the_emulator(rng):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pymc as pm
 import pytest
@@ -242,6 +244,22 @@ def test_outputs_that_are_nan_in_part_of_the_space():
         assert "emulated" in {s.code for s in fit.statuses if s.level == "warning"}
 
 
+@pytest.mark.parametrize("least", [2.5, 1.6])
+def test_outputs_that_are_nan_nearly_everywhere(least):
+    """At one point of the design there are outputs, or the emulated posterior is elsewhere."""
+    base = parabola()
+
+    def f(x):
+        return np.where(x[:, 1:] < least, np.nan, base.f(x))
+
+    model = Likelihood(f, 2, base.observed, base.sd)
+    _, fit = fitted(model, random_seed=1, max_evals=400)
+    assert fit.n_logp_evals <= 400
+    assert "nan" in codes(fit)
+    assert fit.emulator is None
+    assert not np.isfinite(fit.weights.total_se)
+
+
 def test_a_simulator_with_a_step():
     base = parabola()
 
@@ -266,6 +284,66 @@ def test_a_noisy_simulator_is_not_emulated():
     assert fit.emulator is None
     assert density.history is None
     assert [s for s in fit.statuses if s.level == "warning"]
+
+
+# Seconds of the fit: the others pass at once when the simulator begins to hang.
+HANGING_SECONDS = 20.0
+
+
+@pytest.mark.parametrize("stage", ["emulate", "judge"])
+def test_a_simulator_that_hangs(stage, clock):
+    base, began, hangs = parabola(), time.monotonic(), []
+
+    def report(step, text):
+        # Some rounds of the design are evaluated before.
+        if step == stage and len(fed) >= 32:
+            hangs.append(True)
+            passed = time.monotonic() - began
+            clock.skip(max(0.9 * HANGING_SECONDS - passed, 0.0))
+
+    def f(x):
+        if hangs:
+            time.sleep(60)
+        fed.extend(x)
+        return base.f(x)
+
+    fed: list = []
+    model = Likelihood(f, 2, base.observed, base.sd)
+    settings = FitConfig(emulation=FORCED, max_seconds=HANGING_SECONDS, random_seed=1)
+    fit = fit_density(model.density(), settings, report=report)
+    assert time.monotonic() - began < HANGING_SECONDS + 6
+    assert "hung" in codes(fit)
+    # No weights are known, and none are stated.
+    assert not np.isfinite(fit.weights.total_se)
+    assert np.isfinite(base.logp(fit.modes.locations)).all()
+    assert len(fit.evaluations) >= 32
+
+
+# ------------------------------------------------------------------ many outputs
+
+
+def test_a_field_of_forty_outputs_of_five_inputs():
+    """Forty outputs are orthonormal combinations of five: the posterior is a product."""
+    base = np.random.default_rng(8)
+    a, sd = np.linalg.qr(base.standard_normal((40, 5)))[0], 0.2
+    centre = np.array([1.2, 0.5, -0.3, 0.2, -0.6])
+
+    def f(x):
+        return np.column_stack([x[:, 0] ** 2 + 0.3 * x[:, 0], x[:, 1:]]) @ a.T
+
+    model = Likelihood(f, 5, a @ centre, sd)
+    _, fit = fitted(model, random_seed=1)
+    axis = np.linspace(-6, 6, 4001)
+    one = np.exp(-0.5 * axis**2 - 0.5 * ((axis**2 + 0.3 * axis - 1.2) / sd) ** 2)
+    total = one.sum() * (axis[1] - axis[0]) / (2 * np.pi * sd)
+    spread = np.hypot(1.0, sd)
+    rest = -0.5 * (centre[1:] / spread) ** 2 - np.log(np.sqrt(2 * np.pi) * spread)
+    log_z = np.log(total) + rest.sum() - 35 * np.log(np.sqrt(2 * np.pi) * sd)
+    assert fit.emulator is not None
+    assert_true(fit, first_negative, log_z, one[axis < 0].sum() / one.sum())
+    assert fit.weights.total_se < 0.05
+    # Planned are 160 for each input.
+    assert fit.n_logp_evals <= 800 + 4 + fit.n_modes
 
 
 # ------------------------------------------------------------------ without outputs
