@@ -72,6 +72,15 @@ class Division:
     pilot: Pilot
     partition: Partition
 
+    @property
+    def folded_modes(self) -> Modes:
+        """All modes with the log density of what is sampled, which counts the images of each."""
+        modes, cells = self.all_modes, self.cells
+        if cells is None:
+            return modes
+        images = cells.log_multiplicity(cells.fold(modes.locations))
+        return replace(modes, log_density=modes.log_density + images)
+
 
 @dataclass(frozen=True)
 class State:

@@ -145,7 +145,7 @@ class ApproximateRegions(Step):
         draws = draws_of(sampler, known(state.chains))
         division = known(state.division)
         fitted = RegionalFamilies().without_network().fit_regions(draws, period, rng)
-        fitted = with_hidden_modes(fitted, draws, division.all_modes, division.region_of_mode)
+        fitted = with_hidden_modes(fitted, draws, division.folded_modes, division.region_of_mode)
         densities = [q for q in fitted.densities if isinstance(q, EllipticalMixture)]
         weight, _ = quick_weights(draws, densities)
         x = [part.reshape(-1, part.shape[-1]) for part in draws.x]
@@ -203,7 +203,7 @@ class ConnectRegions(Step):
         }
         division = known(state.division)
         if not division.modes.runaway:
-            modes, region = division.all_modes, division.region_of_mode
+            modes, region = division.folded_modes, division.region_of_mode
             for mode in hidden_modes(quick, draws, modes, region):
                 if mode.region in neighbours:
                     neighbours[mode.region][1].append(mode.density)
