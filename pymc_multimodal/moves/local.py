@@ -271,7 +271,8 @@ def trajectory(
     x, logp, grad = state.x.copy(), state.logp.copy(), state.grad.copy()
     alive, moved = np.ones(len(x), dtype=bool), np.zeros(len(x), dtype=bool)
     # Where the density is folded, only the end of a trajectory has to be in the cells.
-    flow = getattr(density, "unfolded", density)
+    flow: LogDensity = getattr(density, "unfolded", density)
+    log_multiplicity = getattr(density, "log_multiplicity", None)
     h = step[:, None]
     for i in range(int(steps.max(initial=1))):
         on = alive & (steps > i)
@@ -286,8 +287,8 @@ def trajectory(
         logp[on], grad[on] = flow.logp_and_grad(x[on])
         moved |= on
         p += np.where(on[:, None], 0.5 * h * metric.transposed(grad), 0.0)
-    if flow is not density:
-        logp[moved] += density.log_multiplicity(x[moved])
+    if log_multiplicity is not None:
+        logp[moved] += log_multiplicity(x[moved])
     gain = _gain(logp, state.logp)
     log_ratio = gain + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
     log_ratio = np.where(alive & np.isfinite(log_ratio), log_ratio, -np.inf)

@@ -57,7 +57,7 @@ class Target:
 
     @property
     def unfolded(self) -> Density:
-        """The density gamma, whose gradient a trajectory follows inside and outside of the cells."""
+        """The density gamma: trajectories follow its gradient inside and outside of the cells."""
         return self.density
 
     def logp(self, x: np.ndarray) -> np.ndarray:
