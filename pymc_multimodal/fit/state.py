@@ -116,6 +116,8 @@ class State:
         How often the regions were searched for mass of their neighbours' modes.
     labels_checked : bool
         Whether climbs were made from the chains that do not mix.
+    stuck_checked : bool
+        Whether climbs were made from the chains that stay apart.
     symmetry_confirmed : bool
         Whether images of draws of all regions have the log density of the draws.
     draws : RegionDraws or None
@@ -167,6 +169,7 @@ class State:
     chains: Chains | None = None
     connections: int = 0
     labels_checked: bool = False
+    stuck_checked: bool = False
     symmetry_confirmed: bool = False
     draws: RegionDraws | None = None
     samples: BridgeSamples | None = None
