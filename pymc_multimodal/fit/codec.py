@@ -25,6 +25,17 @@ __all__ = ["NOT_STORED", "CodecError", "decode", "encode"]
 NOT_STORED = "not stored"
 # Most bytes of an array with gaps: more come from a damaged file. Conventional.
 MAX_BYTES = 2**40
+# What damaged records raise where they are read; those of lengths that no memory holds, too.
+_DAMAGE = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -86,9 +97,9 @@ def decode(
     """
     try:
         return _Reader(arrays, classes, outside or {}).value(node)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, CodecError):
-            raise
+    except CodecError:
+        raise
+    except _DAMAGE as error:
         raise CodecError(f"a record is damaged ({type(error).__name__}: {error})") from error
 
 
@@ -172,7 +183,10 @@ class _Reader:
             return self.instance(node)
         if "csr" in node:
             parts = tuple(self.arrays[i] for i in node["csr"])
-            return sparse.csr_matrix(parts, shape=tuple(node["shape"]))
+            matrix = sparse.csr_matrix(parts, shape=tuple(node["shape"]))
+            # SciPy's products do not check indices: they would read beyond the array.
+            matrix.check_format(full_check=True)
+            return matrix
         if "strides" in node:
             return self.strided(node["array"], node["strides"])
         [(kind, content)] = node.items()

@@ -72,6 +72,15 @@ class Division:
     pilot: Pilot
     partition: Partition
 
+    @property
+    def folded_modes(self) -> Modes:
+        """All modes with the log density of what is sampled, which counts the images of each."""
+        modes, cells = self.all_modes, self.cells
+        if cells is None:
+            return modes
+        images = cells.log_multiplicity(cells.fold(modes.locations))
+        return replace(modes, log_density=modes.log_density + images)
+
 
 @dataclass(frozen=True)
 class State:
@@ -109,6 +118,8 @@ class State:
         How often the regions were searched for mass of their neighbours' modes.
     labels_checked : bool
         Whether climbs were made from the chains that do not mix.
+    stuck_checked : bool
+        Whether climbs were made from the chains that stay apart.
     symmetry_confirmed : bool
         Whether images of draws of all regions have the log density of the draws.
     draws : RegionDraws or None
@@ -161,6 +172,7 @@ class State:
     chains: Chains | None = None
     connections: int = 0
     labels_checked: bool = False
+    stuck_checked: bool = False
     symmetry_confirmed: bool = False
     draws: RegionDraws | None = None
     samples: BridgeSamples | None = None

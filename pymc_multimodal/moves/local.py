@@ -245,6 +245,7 @@ def trajectory(
     Parameters
     ----------
     density : LogDensity
+        It may have the attributes `unfolded` and `log_multiplicity` (`Target`).
     state : MoveState
     momentum : array of shape (n, d)
         In units in which the metric of each region is the identity.
@@ -268,7 +269,10 @@ def trajectory(
     p = momentum.copy()
     kinetic = 0.5 * np.einsum("ni,ni->n", p, p)
     x, logp, grad = state.x.copy(), state.logp.copy(), state.grad.copy()
-    alive = np.ones(len(x), dtype=bool)
+    alive, moved = np.ones(len(x), dtype=bool), np.zeros(len(x), dtype=bool)
+    # Where the density is folded, only the end of a trajectory has to be in the cells.
+    flow: LogDensity = getattr(density, "unfolded", density)
+    log_multiplicity = getattr(density, "log_multiplicity", None)
     h = step[:, None]
     for i in range(int(steps.max(initial=1))):
         on = alive & (steps > i)
@@ -280,8 +284,11 @@ def trajectory(
         alive &= np.isfinite(trial).all(axis=1) & (np.abs(trial).max(axis=1) < MAX_COORDINATE)
         on &= alive
         x[on] = density.wrap(trial[on])
-        logp[on], grad[on] = density.logp_and_grad(x[on])
+        logp[on], grad[on] = flow.logp_and_grad(x[on])
+        moved |= on
         p += np.where(on[:, None], 0.5 * h * metric.transposed(grad), 0.0)
+    if log_multiplicity is not None:
+        logp[moved] += log_multiplicity(x[moved])
     gain = _gain(logp, state.logp)
     log_ratio = gain + kinetic - 0.5 * np.einsum("ni,ni->n", p, p)
     log_ratio = np.where(alive & np.isfinite(log_ratio), log_ratio, -np.inf)

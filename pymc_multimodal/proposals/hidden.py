@@ -65,7 +65,8 @@ def hidden_modes(
         Fitted to the draws.
     draws : RegionDraws
     modes : Modes
-        Any number of modes.
+        Any number of modes. Their log densities are of what the draws are of: where the density is
+        folded, they count the images of a mode.
     region : array of int
         Region of each mode; others than 0..K-1 are left out.
     """

@@ -26,7 +26,7 @@ from pymc_multimodal.regions.chains import (
     positions,
     skip_regions,
 )
-from pymc_multimodal.regions.diagnostics import diagnostics_of, unknown_spread, unmixed
+from pymc_multimodal.regions.diagnostics import diagnostics_of, stuck, unknown_spread, unmixed
 from pymc_multimodal.regions.draws import (
     ChainDiagnostics,
     RegionDraws,
@@ -88,6 +88,7 @@ __all__ = [
     "prolonged",
     "short_regions",
     "skip_regions",
+    "stuck",
     "unknown_spread",
     "unmixed",
     "watched_columns",

@@ -55,6 +55,11 @@ class Target:
         """Period of each coordinate, shape (d,)."""
         return self.density.period
 
+    @property
+    def unfolded(self) -> Density:
+        """The density gamma: trajectories follow its gradient inside and outside of the cells."""
+        return self.density
+
     def logp(self, x: np.ndarray) -> np.ndarray:
         """Log density of each row, shape (n,): -inf outside of the cells, without an evaluation."""
         if self.cells is None:

@@ -46,6 +46,7 @@ def test_every_step_is_made_and_none_is_due_at_the_end():
     assert {step.name for step in STEPS} - made <= {
         "chains", "confirm symmetry", "refine", "begin again", "approximate", "weigh",
         "approximate again", "approximate regions", "emulate", "units", "screen by values",
+        "check stuck chains",
     }  # fmt: skip
     assert [entry.step for entry in run.journal] == [s.name for s, _ in found[1:]]
     assert sum(entry.evals for entry in run.journal) == run.evals

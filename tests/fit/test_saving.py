@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from densities import Mixture, two_modes
 from same import assert_same
+from scipy import sparse
 from structured import wells
 
 import pymc_multimodal as mm
@@ -263,6 +264,23 @@ def test_steps_that_are_damaged_are_refused():
     for steps in ([32], [32, "16"], [2**50, 2**50]):
         with pytest.raises(CodecError, match="steps of an array"):
             decode({**node, "strides": steps}, arrays, {})
+
+
+def test_sparse_matrices_come_back(rng):
+    matrix = sparse.random(6, 4, 0.5, "csr", random_state=rng)
+    again = decode(*encode(matrix, {}), {})
+    np.testing.assert_array_equal(again.toarray(), matrix.toarray())
+
+
+@pytest.mark.parametrize(
+    ("indices", "shape"), [([0, 4], [2, 4]), ([0, -1], [2, 4]), ([0, 1], [2**70, 4])]
+)
+def test_sparse_matrices_that_point_outside_are_refused(indices, shape):
+    """SciPy's products read at the indices that a matrix has, wherever that is."""
+    node, arrays = encode(sparse.csr_matrix(np.eye(2, 4)), {})
+    damaged = [np.ones(2), np.array(indices, dtype=np.int32), arrays[2]]
+    with pytest.raises(CodecError, match="damaged"):
+        decode({**node, "shape": shape}, damaged, {})
 
 
 def test_objects_from_outside_are_written_by_name():

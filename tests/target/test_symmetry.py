@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from pymc_multimodal import Hybrid, ModeSearch
 from pymc_multimodal import kernel as _kernel
 from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.moves.local import state_at, trajectory
 from pymc_multimodal.target.cells import Cells
 from pymc_multimodal.target.density import Density
 from pymc_multimodal.target.group import Symmetry, generate, is_group
@@ -99,6 +100,37 @@ def test_the_folded_density_counts_evaluations_inside_only(rng):
     inside = np.isfinite(logp)
     assert folded.spent() == density.spent() == inside.sum() < 200
     np.testing.assert_allclose(logp[inside], exchangeable().logp(x[inside]) + np.log(6))
+
+
+class CountedCells(Cells):
+    """Cells that count the rows that are looked for in them."""
+
+    rows = 0
+
+    def log_multiplicity(self, x):
+        self.rows += len(x)
+        return super().log_multiplicity(x)
+
+
+def test_only_the_end_of_a_folded_trajectory_is_looked_for_in_the_cells(rng):
+    density = exchangeable().density()
+    cells = CountedCells(EXCHANGE, np.array([[-4.0, 0.0, 5.0]]), np.eye(3)[None])
+    x = cells.fold(exchangeable().draws(400, rng))
+    folded, region = Target(density, cells), np.zeros(400, dtype=int)
+    plain, inside = state_at(density, x, region), state_at(folded, x, region)
+    momentum, step = 4.0 * rng.standard_normal((400, 3)), np.full(400, 0.4)
+    way = momentum, np.eye(3)[None], step, np.full(400, 9)
+    cells.rows = 0
+    end, p, log_ratio = trajectory(folded, inside, *way)
+    assert cells.rows == 400
+    same, p_same, ratio_same = trajectory(density, plain, *way)
+    np.testing.assert_array_equal(end.x, same.x)
+    np.testing.assert_array_equal(p, p_same)
+    left = cells.log_multiplicity(same.x) == -np.inf
+    assert 0 < left.sum() < 400
+    np.testing.assert_array_equal(np.isneginf(log_ratio), left)
+    np.testing.assert_allclose(log_ratio[~left], ratio_same[~left], atol=1e-12)
+    np.testing.assert_allclose(end.logp[~left], same.logp[~left] + np.log(6))
 
 
 # ---------------------------------------------------------------------- fits

@@ -150,7 +150,7 @@ def fit_regions(
         return fit
     row = np.full(division.partition.n_regions, -1)
     row[regions] = np.arange(len(regions))
-    return with_hidden_modes(fit, draws, division.all_modes, row[division.region_of_mode])
+    return with_hidden_modes(fit, draws, division.folded_modes, row[division.region_of_mode])
 
 
 def _fit_jumps(

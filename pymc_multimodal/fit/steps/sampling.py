@@ -42,6 +42,7 @@ from pymc_multimodal.regions import (
     positions,
     short_regions,
     skip_regions,
+    stuck,
     unmixed,
 )
 from pymc_multimodal.search import climb_from, modes_of
@@ -58,6 +59,7 @@ __all__ = [
     "ApproximateRegions",
     "BeginChains",
     "CheckLabels",
+    "CheckStuck",
     "ConfirmSymmetry",
     "ConnectRegions",
     "RunChains",
@@ -145,7 +147,7 @@ class ApproximateRegions(Step):
         draws = draws_of(sampler, known(state.chains))
         division = known(state.division)
         fitted = RegionalFamilies().without_network().fit_regions(draws, period, rng)
-        fitted = with_hidden_modes(fitted, draws, division.all_modes, division.region_of_mode)
+        fitted = with_hidden_modes(fitted, draws, division.folded_modes, division.region_of_mode)
         densities = [q for q in fitted.densities if isinstance(q, EllipticalMixture)]
         weight, _ = quick_weights(draws, densities)
         x = [part.reshape(-1, part.shape[-1]) for part in draws.x]
@@ -203,7 +205,7 @@ class ConnectRegions(Step):
         }
         division = known(state.division)
         if not division.modes.runaway:
-            modes, region = division.all_modes, division.region_of_mode
+            modes, region = division.folded_modes, division.region_of_mode
             for mode in hidden_modes(quick, draws, modes, region):
                 if mode.region in neighbours:
                     neighbours[mode.region][1].append(mode.density)
@@ -226,18 +228,28 @@ class CheckLabels(Step):
 
     def __call__(self, state: State, run: Run) -> State:
         """Divide again where a climb ends in a mode of another region."""
-        division = known(state.division)
-        points = positions(known(state.chains), unmixed(known(state.chains), run.settings.local))
-        checked = replace(state, labels_checked=True)
-        if division.modes.runaway or not len(points):
-            return checked
-        settings = run.settings.modes
-        search, labels = climb_from(run.density, state.search, settings, points)
-        same = matching_modes(modes_of(run.density, search, settings), division.all_modes)
-        climbed = region_of_modes(labels, same, division.region_of_mode)
-        if (climbed == division.partition.label(points)).all():
-            return replace(checked, search=search)
-        return state.redivided(search, points)
+        regions = unmixed(known(state.chains), run.settings.local)
+        return _climbed_from(replace(state, labels_checked=True), regions, run)
+
+
+class CheckStuck(Step):
+    """Climb from chains that stay apart, before they use up the draws that they are allowed."""
+
+    name = "check stuck chains"
+    text = "climbing from chains that stay apart"
+
+    def due(self, state: State, settings: FitConfig) -> bool:
+        """Return True once for each division, if chains are stuck and explorations remain."""
+        if state.chains is None or state.stuck_checked or state.weights is not None:
+            return False
+        if state.explorations >= MAX_EXPLORATIONS or known(state.division).modes.runaway:
+            return False
+        return len(stuck(state.chains, settings.local)) > 0
+
+    def __call__(self, state: State, run: Run) -> State:
+        """Divide again where a climb ends in a mode of another region."""
+        regions = stuck(known(state.chains), run.settings.local)
+        return _climbed_from(replace(state, stuck_checked=True), regions, run)
 
 
 class ConfirmSymmetry(NeededStep):
@@ -259,6 +271,20 @@ class ConfirmSymmetry(NeededStep):
             draws = draws_of(region_sampler(state, run), known(state.chains))
         confirm_symmetry(state.target(run.density), draws, run.rng(self.name))
         return replace(state, symmetry_confirmed=True)
+
+
+def _climbed_from(state: State, regions: np.ndarray, run: Run) -> State:
+    """Climb from where the chains of some regions are; divide again where labels were wrong."""
+    division, settings = known(state.division), run.settings.modes
+    points = positions(known(state.chains), regions)
+    if division.modes.runaway or not len(points):
+        return state
+    search, labels = climb_from(run.density, state.search, settings, points)
+    same = matching_modes(modes_of(run.density, search, settings), division.all_modes)
+    climbed = region_of_modes(labels, same, division.region_of_mode)
+    if (climbed == division.partition.label(points)).all():
+        return replace(state, search=search)
+    return state.redivided(search, points)
 
 
 def _guesses(state: State, period: np.ndarray) -> list[EllipticalMixture]:
