@@ -29,6 +29,7 @@ from pymc_multimodal.approximation.rounds import (
     approximate_regions,
     begin_mixture,
     first_round,
+    fitted_to_samples,
 )
 from pymc_multimodal.approximation.sample import WeightedSample, mode_of_draws, rows_of_groups
 from pymc_multimodal.approximation.settings import FirstAnswer
@@ -63,6 +64,7 @@ __all__ = [
     "evidence_bounds",
     "first_mixture",
     "first_round",
+    "fitted_to_samples",
     "judge",
     "mode_of_draws",
     "negligible_in_sample",

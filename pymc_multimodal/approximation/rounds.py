@@ -37,6 +37,7 @@ __all__ = [
     "approximate_regions",
     "begin_mixture",
     "first_round",
+    "fitted_to_samples",
 ]
 
 # Draws of the first sample and of the later ones: at least, for each mode, and for each dimension.
@@ -388,6 +389,11 @@ def _sample_size(modes: Modes) -> int:
     """Draws of a sample, at least."""
     k, d = modes.locations.shape
     return max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
+
+
+def fitted_to_samples(found: Approximation, rng: np.random.Generator) -> ModeMixture:
+    """Return the mixture fitted anew to all samples, the last one too."""
+    return _by_all_samples(found.mixture, found.pool, rng)
 
 
 def _by_all_samples(mixture: ModeMixture, pool: Pool, rng: np.random.Generator) -> ModeMixture:

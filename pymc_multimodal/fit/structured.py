@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pymc_multimodal.approximation import (
     Verdict,
     WeightedSample,
     approximate,
+    fitted_to_samples,
     judge,
     region_of_draws,
     systematic_rows,
@@ -33,6 +34,7 @@ from pymc_multimodal.structure import (
     UnbiasedMarginal,
     UnitMixtures,
     UnitProposals,
+    UnitSample,
     choose_points,
     cluster,
     density_of_hubs,
@@ -48,10 +50,12 @@ from pymc_multimodal.target.target import Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pymc_multimodal.approximation import Approximation
+    from pymc_multimodal.approximation import Approximation, ModeMixture
+    from pymc_multimodal.fit.parts import Once
     from pymc_multimodal.fit.result import Fit
     from pymc_multimodal.fit.run import Run
     from pymc_multimodal.search import StartDistribution
+    from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
 __all__ = ["SHARE_AFTER_SEARCH", "refuse_units", "structured_fit"]
@@ -70,6 +74,12 @@ DRAWS, DRAWS_OF_REGIONS, MAX_SHARES = 4000, 12_000, 64_000_000
 # Rules for the hubs' weighted sample, which units' noise makes less even. Measured:
 # examples/benchmarks/structure.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
+# Factor of the error asked for in the samples that the hubs' density is fitted to: the draws that
+# are kept are fresh ones, and as many as the error asks for. And the part by which these are more,
+# since errors are estimated. Conventional.
+LOOSER, SURPLUS = 4.0, 1.15
+# Times that the sample is enlarged. Conventional: as for first answers.
+MAX_ENLARGED = 3
 # Points of each unit of a first sample. Conventional.
 FIRST_POINTS = 16
 # Times that the hubs are described anew by weighted draws, and the number of these. Conventional.
@@ -114,15 +124,17 @@ def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
             if few and not asked:
                 return None
             run.report("structure", f"explanations of {units}")
-            explain = partial(explain_hubs, density, units, starts, rng, optima, once)
-            explained: Explained = once("explained", explain)
+            explain = partial(explain_hubs, density, units, starts, rng, optima)
+            explained: Explained = once("explained", partial(explain, once))
             combinations = float(np.log2(np.maximum(explained.n_explanations, 1)).sum())
             if combinations < MIN_LOG2_COMBINATIONS and not asked:
                 return None
-            challenge = partial(_challenged, run, units, starts, explained, rng)
-            explained = once("challenged", challenge)
-            run.report("weigh", f"weighing hubs and units ({explained.described})")
-            found = _draw(run, units, starts, explained, rng)
+            found = _draw(run, units, starts, explained, once, rng)
+            if explained.by_modes and found.verdict.reasons:
+                # Normals around modes do not describe the hubs: tempering may.
+                anew = partial(_anew, once)
+                explained = anew("explained", partial(explain, anew, by_modes=False))
+                found = _draw(run, units, starts, explained, anew, rng)
             if optima is not None and found.verdict.reasons:
                 return None
             found = _judged(run, found, rng)
@@ -131,6 +143,11 @@ def structured_fit(run: Run, optima: np.ndarray | None = None) -> Fit | None:
         return None
     # The seconds of the stage are known when it has ended.
     return fit_of_units(run, found, rng)
+
+
+def _anew(once: Once, name: str, make: Callable[[], Any]) -> Any:
+    """Make a part for the second time: it has another name."""
+    return once(f"{name} anew", make)
 
 
 def _starts(run: Run, rng: np.random.Generator) -> StartDistribution:
@@ -216,12 +233,16 @@ def _draw(
     units: Units,
     starts: StartDistribution,
     explained: Explained,
+    once: Once,
     rng: np.random.Generator,
 ) -> WeightedUnits:
+    """Weigh hubs and units, once no explanation of the units is missing."""
     density = run.density
+    challenge = partial(_challenged, run, units, starts, explained, rng)
+    explained = once("challenged", challenge)
+    run.report("weigh", f"weighing hubs and units ({explained.described})")
     proposals, clusters = _proposals(run, units, starts, explained), explained.clusters
     trial = _some_hubs(clusters, TRIAL_HUBS, rng)
-    once = run.parts.drawing(rng)
     points = once("points", partial(choose_points, density, proposals, trial, rng))
     proposals = replace(proposals, points=points)
     mixtures = proposals.mixtures
@@ -234,7 +255,7 @@ def _draw(
     for refits_left in reversed(range(REFITS + 1)):
         marginal = UnbiasedMarginal(density, proposals, rng)
         target = Target(density_of_hubs(density, units.hubs, marginal, proposals.rows))
-        modes, target_se = _modes_of(clusters), run.settings.target_se
+        modes, target_se = _modes_of(clusters), LOOSER * run.settings.target_se
         hubs = once(
             f"hubs {refits_left}",
             partial(approximate, target, modes, explained.starts, RULES, target_se, rng),
@@ -263,24 +284,57 @@ def _weighed(
     proposals: UnitProposals,
     clusters: Clusters,
     hubs: Approximation,
-    n: int,
+    most: int,
     rng: np.random.Generator,
 ) -> WeightedUnits:
-    """Draw at most n hubs and their units from what describes the hubs, and judge the weights."""
-    n = int(np.clip(len(hubs.sample), 1, n))
-    counts = np.maximum((hubs.sample.counts * (n / len(hubs.sample))).astype(int), 2)
-    mixture = replace(hubs.mixture, shares=counts / counts.sum())
+    """Draw hubs and their units, as many as the error asked for needs, and judge the weights.
+
+    The density of the hubs is fitted to all earlier samples. At most about `most` draws are made.
+    """
+    partition, target_se = ClusterPartition(clusters), run.settings.target_se
+    before = region_of_draws(partition, hubs.sample)
+    mixture = fitted_to_samples(hubs, rng)
+    n = min(len(hubs.sample), most)
+    counts = np.maximum((mixture.shares * n).astype(int), 2)
+    drawn, sample = _drawn(run.density, proposals, mixture, counts, rng)
+    for _ in range(MAX_ENLARGED):
+        now = region_of_draws(partition, sample)
+        verdict = judge(sample, hubs.sample, now, before, RULES, target_se)
+        room = most - len(sample)
+        if verdict.reasons or verdict.missing <= 1.0 or room <= 0:
+            break
+        assert verdict.missing_of is not None
+        wanted = sample.counts * (SURPLUS * verdict.missing_of - 1.0)
+        counts = np.ceil(wanted * min(1.0, room / wanted.sum())).astype(int)
+        more_drawn, more = _drawn(run.density, proposals, mixture, counts, rng)
+        total = sample.counts + more.counts
+        mixture = replace(mixture, shares=total / total.sum())
+        # The order of `WeightedSample.joined`.
+        order = np.argsort(np.concatenate([sample.stratum, more.stratum]), kind="stable")
+        drawn = UnitSample.joined([drawn, more_drawn]).take(order)
+        sample = sample.joined(more, mixture)
+    now = region_of_draws(partition, sample)
+    verdict = judge(sample, hubs.sample, now, before, RULES, target_se)
+    hubs = replace(hubs, mixture=mixture, sample=sample, verdict=verdict)
+    none = np.zeros(proposals.units.n_units)
+    return WeightedUnits(proposals, clusters, drawn, sample, hubs, verdict, none)
+
+
+def _drawn(
+    density: Density,
+    proposals: UnitProposals,
+    mixture: ModeMixture,
+    counts: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[UnitSample, WeightedSample]:
+    """Draw given numbers of hubs from the members of a mixture, with their units."""
+    mixture = replace(mixture, shares=counts / counts.sum())
     g, stratum = mixture.stratified(counts, rng)
     inside = np.isfinite(g).all(axis=1)
-    drawn = draw_units(run.density, proposals, np.where(inside[:, None], g, 0.0), rng)
+    drawn = draw_units(density, proposals, np.where(inside[:, None], g, 0.0), rng)
     logp, log_q = np.where(inside, drawn.log_marginal, -np.inf), np.full(len(g), -np.inf)
     log_q[inside] = mixture.log_density(g[inside])
-    sample = WeightedSample(g, logp, log_q, stratum, counts)
-    partition = ClusterPartition(clusters)
-    now, before = (region_of_draws(partition, s) for s in (sample, hubs.sample))
-    verdict = judge(sample, hubs.sample, now, before, RULES, run.settings.target_se)
-    missing = np.zeros(proposals.units.n_units)
-    return WeightedUnits(proposals, clusters, drawn, sample, hubs, verdict, missing)
+    return drawn, WeightedSample(g, logp, log_q, stratum, counts)
 
 
 def _compared(

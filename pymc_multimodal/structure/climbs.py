@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pymc_multimodal.target.density import Density
+    from pymc_multimodal.target.protocol import SumOfTerms
     from pymc_multimodal.target.units import Units
 
 __all__ = ["UnitPoints", "climb_units", "evaluations_of_look", "rows_at_a_time"]
@@ -81,7 +81,7 @@ class UnitPoints:
 
 
 def climb_units(
-    density: Density,
+    density: SumOfTerms,
     units: Units,
     g: np.ndarray,
     z: np.ndarray,
@@ -93,8 +93,7 @@ def climb_units(
 
     Parameters
     ----------
-    density : Density
-        With terms.
+    density : SumOfTerms
     units : Units
     g : array of shape (n, H)
         Hubs of each row.
@@ -134,7 +133,7 @@ class _Climb:
 
     Parameters
     ----------
-    density : Density
+    density : SumOfTerms
     units : Units
     spread : array of shape (N, b)
     g : array of shape (n, H)
@@ -145,7 +144,7 @@ class _Climb:
 
     def __init__(
         self,
-        density: Density,
+        density: SumOfTerms,
         units: Units,
         spread: np.ndarray,
         g: np.ndarray,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -78,24 +78,31 @@ class Conditional:
         ----------
         m : int
         rng : numpy.random.Generator
-        given : array of shape (n, N, b), optional
-            One of the points; the others are drawn as if it had been drawn with them.
+        given : array of shape (p, N, b), optional
+            One of the points of the first p rows; the others of these are drawn as if it had been
+            drawn with them.
 
         Returns
         -------
         array of shape (n, m, N, b)
         """
         n, n_units, _, b = self.mean.shape
-        lattice = _lattice(m, b)
-        if given is None:
-            shift = rng.random((n, n_units, b))
+        lattice, shift = _lattice(m, b), rng.random((n, n_units, b))
+        if given is None or not len(given):
             return self._points((shift[:, None] + lattice[:, None]) % 1.0)
-        place = rng.integers(m, size=(n, n_units))
-        shift = self._uniform_of(given, rng) - lattice[place]
+        place = rng.integers(m, size=given.shape[:2])
+        shift[: len(given)] = self._first(len(given))._uniform_of(given, rng) - lattice[place]
         z = self._points((shift[:, None] + lattice[:, None]) % 1.0)
         row, unit = np.indices(place.shape)
         z[row, place, unit] = given
         return z
+
+    def _first(self, p: int) -> Conditional:
+        """Return the mixtures at the first p values of the hubs."""
+        if p == len(self.mean):
+            return self
+        names = ("mean", "scale", "inverse", "log_share")
+        return replace(self, **{name: getattr(self, name)[:p] for name in names})
 
     def _points(self, u: np.ndarray) -> np.ndarray:
         """Map uniform numbers (n, m, N, b) to points; the first of each also tells the component.

@@ -183,8 +183,8 @@ class UnitProposals:
         density : Density
         g : array of shape (n, H)
         rng : numpy.random.Generator
-        given : array of shape (n, N, b), optional
-            One of the points of each unit.
+        given : array of shape (p, N, b), optional
+            One of the points of each unit at the first p hubs.
 
         Returns
         -------

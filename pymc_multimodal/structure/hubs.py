@@ -14,6 +14,7 @@ from pymc_multimodal.structure.catalogue import catalogued
 from pymc_multimodal.structure.clusters import Clusters, cluster
 from pymc_multimodal.structure.conditional import log_sum
 from pymc_multimodal.structure.explanations import Explanations, explain
+from pymc_multimodal.structure.hub_modes import HubModes
 from pymc_multimodal.structure.marginal import LaplaceMarginal
 from pymc_multimodal.structure.tempering import Tempering
 from pymc_multimodal.target import Density
@@ -85,6 +86,9 @@ class Explained:
         Unit of length of the units' coordinates.
     ends : array of shape (p, H)
         Hubs at which climbs of all coordinates have ended.
+    by_modes : bool
+        Whether the hubs were described by normals around modes of their marginal density, and not
+        by tempering.
     """
 
     clusters: Clusters | None
@@ -93,6 +97,7 @@ class Explained:
     hub_scale: np.ndarray
     spread: np.ndarray
     ends: np.ndarray
+    by_modes: bool = False
 
     @property
     def n_explanations(self) -> np.ndarray:
@@ -133,6 +138,8 @@ class HubSearch:
         At some of the particles, and at the centres of the clusters.
     rises : bool
         Whether the explanations at the centres raise the marginal density there.
+    by_modes : bool
+        Whether the particles are those of `HubModes`.
     """
 
     particles: np.ndarray
@@ -140,6 +147,7 @@ class HubSearch:
     known: Explanations
     at_modes: Explanations
     rises: bool
+    by_modes: bool
 
 
 def unit_starts(
@@ -205,6 +213,8 @@ def explain_hubs(
     rng: np.random.Generator,
     optima: np.ndarray | None = None,
     once: Once = lambda name, make: make(),
+    *,
+    by_modes: bool = True,
 ) -> Explained:
     """Find the modes of the hubs' marginal density, and the explanations of all units there.
 
@@ -219,6 +229,8 @@ def explain_hubs(
         Optima of the whole density that are known; by default climbs look for some.
     once : callable
         What a fit that goes on after a kill knows of it: by default nothing.
+    by_modes : bool
+        Whether modes of the marginal density are tried before tempering.
 
     Returns
     -------
@@ -244,27 +256,36 @@ def explain_hubs(
         )
         assert optima is not None
     ends = optima[rng.permutation(len(optima))[:MAX_OPTIMA]][:, hubs]
-    particles = ends
+    particles, begun = ends, False
     for i in range(SEARCHES):
+        modes = HubModes(density, units, of_hubs, spread, z) if by_modes else None
         tempered = Tempering(density, units, of_hubs.spread, spread, z)
-        search = partial(_search, tempered, particles, rng, begun=i > 0)
+        search = partial(_search, tempered, particles, rng, modes, begun=begun)
         found: HubSearch = once(f"search {i}", search)
-        particles = found.particles
+        by_modes = found.by_modes
+        if not by_modes:
+            particles, begun = found.particles, True
         if not found.rises:
             break
         z = np.concatenate([z, found.at_modes.z.swapaxes(1, 2).reshape(-1, *spread.shape)])
     anchors = found.known.joined(found.at_modes)
-    hub_scale = np.maximum(particles.std(axis=0), LEAST_SCALE * of_hubs.spread)
+    hub_scale = np.maximum(found.particles.std(axis=0), LEAST_SCALE * of_hubs.spread)
     anchors = catalogued(density, units, anchors, hub_scale, spread)
-    return Explained(found.clusters, of_hubs, anchors, hub_scale, spread, ends)
+    return Explained(found.clusters, of_hubs, anchors, hub_scale, spread, ends, found.by_modes)
 
 
 def _search(
-    tempered: Tempering, points: np.ndarray, rng: np.random.Generator, *, begun: bool
+    tempered: Tempering,
+    points: np.ndarray,
+    rng: np.random.Generator,
+    modes: HubModes | None,
+    *,
+    begun: bool,
 ) -> HubSearch:
-    """Temper particles, or go on with some, and look at the modes that they show."""
+    """Find particles by modes, temper some, or go on with some; look at the modes they show."""
     density, units = tempered.density, tempered.units
-    particles, known = tempered.run(points, rng, begun=begun)
+    found = None if modes is None else modes.particles(points, rng)
+    particles, known = tempered.run(points, rng, begun=begun) if found is None else found
     clusters = cluster(particles, density.period[units.hubs], rng)
     marginal = LaplaceMarginal(density, units, known, tempered.hub_spread, tempered.spread)
     fresh = unit_starts(density, units, STARTS, rng)
@@ -272,7 +293,8 @@ def _search(
     at_modes = marginal.explained(clusters.centre, fresh)
     with np.errstate(invalid="ignore"):
         rise = at_modes.log_marginal - before
-    return HubSearch(particles, clusters, known, at_modes, bool((rise > MAX_RISE).any()))
+    rises = bool((rise > MAX_RISE).any())
+    return HubSearch(particles, clusters, known, at_modes, rises, found is not None)
 
 
 def several_explanations(

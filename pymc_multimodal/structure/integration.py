@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,8 +81,16 @@ class UnitSample:
     @classmethod
     def joined(cls, parts: list[UnitSample]) -> UnitSample:
         """Join samples."""
-        names = ("x", "logp", "log_marginal", "log_mean", "share", "doubt")
+        names = cls._names()
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+
+    def take(self, rows: np.ndarray) -> UnitSample:
+        """Return some of the draws."""
+        return UnitSample(*(getattr(self, name)[rows] for name in self._names()))
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [f.name for f in fields(cls)]
 
 
 def draw_units(

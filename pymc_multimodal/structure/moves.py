@@ -18,6 +18,7 @@ from pymc_multimodal.target.errors import equal_logp
 if TYPE_CHECKING:
     from pymc_multimodal.regions import Partition
     from pymc_multimodal.structure.extended import UnitProposals
+    from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.target import Target
 
 __all__ = ["UnitGenerator", "UnitMove"]
@@ -121,36 +122,57 @@ class UnitMove:
             If the log density of a point is not the sum of those of its units: the structure is
             wrong.
         """
-        proposals, hubs = self.generator.proposals, self.generator.hubs
-        units, density = proposals.units, target.density
+        hubs, units = self.generator.hubs, self.generator.proposals.units
         g, before = state.points.x[:, units.hubs], units.gather(state.points.x)
         if hubs is None:
-            half = replace(proposals, points=(proposals.points + 1) // 2)
-            own = half.draw(density, g, rng, before).beside(half.draw(density, g, rng))
-        else:
-            own = proposals.draw(density, g, rng, before)
-        z, logp = own.chosen(rng)
-        # Without hubs, how many units have moved says how well the chain moves.
-        share = np.mean((z != before).any(axis=2), axis=1)
-        if hubs is not None:
-            share = np.zeros(len(g))
-            ratio = own.log_marginal + hubs.minus_log_q(g, rng)
-            for _ in range(self.attempts):
-                drawn = hubs.propose(len(g), rng)
-                log_u = np.log(rng.random(len(g)))
-                rows = np.flatnonzero(drawn.inside)
-                if not len(rows):
-                    continue
-                fresh = proposals.draw(density, drawn.x[rows], rng)
-                its_ratio = fresh.log_marginal + drawn.minus_log_q[rows]
-                new_z, new_logp = fresh.chosen(rng)
-                with np.errstate(invalid="ignore"):
-                    accepted = log_u[rows] < its_ratio - ratio[rows]
-                to = rows[accepted]
-                g[to], z[to] = drawn.x[to], new_z[accepted]
-                logp[to], ratio[to] = new_logp[accepted], its_ratio[accepted]
-                share[to] += 1.0 / self.attempts
-        return self._state(target, units.scatter(g, z), logp, rng), share
+            z, logp = self._without_hubs(target.density, g, before, rng)
+            # How many units have moved says how well the chain moves.
+            share = np.mean((z != before).any(axis=2), axis=1)
+            return self._state(target, units.scatter(g, z), logp, rng), share
+        n, drawn = len(g), hubs.propose(self.attempts * len(g), rng)
+        rows = np.flatnonzero(drawn.inside)
+        # The present hubs and all that are jumped to: small arrays take as long as single points.
+        g = np.concatenate([g, drawn.x[rows]])
+        z, logp, log_marginal = self._drawn(target.density, g, before, rng)
+        log_q = np.concatenate([-hubs.minus_log_q(g[:n], rng), -drawn.minus_log_q[rows]])
+        ratio, place = log_marginal - log_q, np.full(len(drawn.x), -1)
+        place[rows] = n + np.arange(len(rows))
+        log_u = np.log(rng.random(place.shape))
+        at, jumps = np.arange(n), np.zeros(n)
+        for i in range(self.attempts):
+            own = slice(i * n, (i + 1) * n)
+            with np.errstate(invalid="ignore"):
+                accepted = (place[own] >= 0) & (log_u[own] < ratio[place[own]] - ratio[at])
+            at = np.where(accepted, place[own], at)
+            jumps += accepted
+        x = units.scatter(g[at], z[at])
+        return self._state(target, x, logp[at], rng), jumps / max(self.attempts, 1)
+
+    def _without_hubs(
+        self, density: Density, g: np.ndarray, before: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Choose points of units that are independent: half of them by a fresh lattice."""
+        proposals = self.generator.proposals
+        half = replace(proposals, points=(proposals.points + 1) // 2)
+        return half.draw(density, g, rng, before).beside(half.draw(density, g, rng)).chosen(rng)
+
+    def _drawn(
+        self, density: Density, g: np.ndarray, before: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Choose units at hubs (n, H); the first hubs have the present units `before` (p, N, b).
+
+        Returns
+        -------
+        z : array of shape (n, N, b)
+        logp, log_marginal : arrays of shape (n,)
+        """
+        proposals, parts = self.generator.proposals, []
+        for first in range(0, len(g), proposals.rows):
+            rows = slice(first, first + proposals.rows)
+            own = proposals.draw(density, g[rows], rng, before[rows])
+            parts.append((*own.chosen(rng), own.log_marginal))
+        z, logp, log_marginal = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return z, logp, log_marginal
 
     def _state(
         self, target: Target, x: np.ndarray, logp: np.ndarray, rng: np.random.Generator

@@ -9,7 +9,7 @@ import numpy as np
 
 from pymc_multimodal.target.units import Place
 
-__all__ = ["LogDensity", "OutputModel", "TermModel"]
+__all__ = ["LogDensity", "OutputModel", "SumOfTerms", "TermModel"]
 
 
 class LogDensity(Protocol):
@@ -56,6 +56,14 @@ class LogDensity(Protocol):
 
     def limited(self, refuse: bool = True) -> AbstractContextManager[None]:
         """Raise `LimitReached` inside of the context once a limit of the fit is reached."""
+        ...
+
+
+class SumOfTerms(Protocol):
+    """A log density that is a sum of T terms."""
+
+    def terms(self, x: np.ndarray) -> np.ndarray:
+        """Terms at points: (n, d) -> (n, T)."""
         ...
 
 
