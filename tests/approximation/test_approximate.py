@@ -9,12 +9,14 @@ from pymc_multimodal.approximation import (
     FirstAnswer,
     approximate,
     approximate_met,
+    begin_mixture,
     first_mixture,
+    first_round,
     region_draws,
     weights_of_sample,
 )
 from pymc_multimodal.approximation.sample import WeightedSample, draw_sample
-from pymc_multimodal.search import ModeSearch, modes_of
+from pymc_multimodal.search import ModeSearch, climb_from, modes_of
 from pymc_multimodal.target.target import Target
 
 WIDE = Mixture([[-4.0, 0.0], [4.0, 0.0]], [np.eye(2), 0.2 * np.eye(2)], [0.4, 0.6], log_z=2.0)
@@ -119,6 +121,25 @@ def test_samples_of_one_mixture_are_joined(rng):
     ratios = np.concatenate([found.sample.ratio * np.exp(found.sample.shift - both.shift),
                              more.ratio * np.exp(more.shift - both.shift)])  # fmt: skip
     np.testing.assert_allclose(np.sort(both.ratio), np.sort(ratios), rtol=1e-6)
+
+
+def test_densities_are_kept_when_a_mode_is_added(rng):
+    """The known mode has the density that was fitted to draws; the new one Laplace's."""
+    target = Mixture([[0.0, 0.0], [9.0, 0.0]], [np.eye(2)] * 2, [0.5, 0.5])
+    density, settings = target.density(), ModeSearch(starts=target.means[:1] + 0.3)
+    search = settled_search(density, settings, rng)
+    one = modes_of(density, search, settings)
+    found = approximate(Target(density), one, search.distribution, FirstAnswer(), 0.01, rng)
+    search, _ = climb_from(density, search, settings, target.means[1:] + 0.3)
+    two = modes_of(density, search, settings)
+    [old] = np.flatnonzero(two.counterparts(one) == 0)
+    mixture = begin_mixture(Target(density), two, search.distribution, before=found)
+    plain = begin_mixture(Target(density), two, search.distribution)
+    assert mixture.densities[old] is found.mixture.densities[0]
+    np.testing.assert_array_equal(mixture.densities[1 - old].means, plain.densities[1 - old].means)
+    np.testing.assert_allclose(mixture.shares, plain.shares)
+    both = first_round(mixture, Target(density), two, FirstAnswer(), 0.01, rng)
+    assert abs(both.weights.total) < 4 * both.weights.total_se
 
 
 def test_the_mixture_is_normalised(rng):

@@ -123,6 +123,41 @@ def test_few_draws_of_a_small_mode_refuse_no_sample_unless_one_is_heavy(height, 
     assert ([reason for reason in verdict.reasons if "small" in reason] == []) is precise
 
 
+def exponential_sample(n, largest, k=1):
+    """A sample of n draws in k modes with ratios like exponential variables, and one large one."""
+    stratum = np.repeat(np.arange(k + 1), [*[n // k] * k, 10])
+    ratio = np.random.default_rng(1).exponential(size=len(stratum))
+    ratio[0] = largest * ratio.mean()
+    counts = np.bincount(stratum)
+    logs, zeros = np.log(ratio), np.zeros(len(ratio))
+    return WeightedSample(zeros[:, None], logs, zeros, stratum, counts), stratum
+
+
+@pytest.mark.parametrize(("n", "largest", "refused"), [(2000, 30, True), (15_000, 30, False),
+                                                       (15_000, 80, True)])  # fmt: skip
+def test_one_draw_refuses_a_sample_of_which_it_is_a_large_part(n, largest, refused):
+    sample, mode = exponential_sample(n, largest)
+    verdict = judge(sample, sample, np.where(mode == 1, -1, mode), mode, FirstAnswer(), 0.01)
+    named = [reason for reason in verdict.reasons if reason.startswith("one draw weighs")]
+    assert bool(named) is refused
+
+
+@pytest.mark.parametrize(("k", "shape", "refused"), [(1, 1.8, True), (20, 1.8, False),
+                                                     (20, 1.05, True)])  # fmt: skip
+def test_the_largest_of_many_tail_indices_may_be_large_by_chance(k, shape, refused):
+    """Of 1,000 ratios of each mode those of one are Pareto, of index 1 / 1.8 or 1 / 1.05."""
+    stratum = np.repeat(np.arange(k + 1), [*[1000] * k, 10])
+    ratio = np.ones(len(stratum))
+    # Quantiles in place of draws: the estimated index is that of the distribution.
+    ratio[:1000] = (1.0 - (np.arange(1000) + 0.5) / 1000) ** (-1.0 / shape)
+    ratio[:1000] /= ratio[:1000].mean()
+    mode, zeros = np.where(stratum == k, -1, stratum), np.zeros(len(ratio))
+    sample = WeightedSample(zeros[:, None], np.log(ratio), zeros, stratum, np.bincount(stratum))
+    settings = FirstAnswer(min_mode_ess=1e-6, max_ratio=1e6)
+    verdict = judge(sample, sample, mode, mode, settings, 0.01)
+    assert bool([reason for reason in verdict.reasons if "index in mode 0" in reason]) is refused
+
+
 def test_more_is_drawn_of_the_modes_that_need_it(rng):
     """The evidence of a mode with few draws is uncertain; those of the others are not."""
     counts = np.array([2000, 2000, 50, 10])
