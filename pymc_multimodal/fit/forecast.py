@@ -36,7 +36,9 @@ def preview(state: State, run: Run) -> str:
     modes = modes_of(run.density, state.search, run.settings.modes)
     symmetry = state.search.symmetry
     n = len(modes)
-    log_mass = modes.log_mass
+    # What is counted once weighs as much as all of its images.
+    cells = run.cells(state.search.optima, modes)
+    log_mass = modes.log_mass + (0.0 if cells is None else np.log(cells.images))
     weight = np.exp(log_mass - logsumexp(log_mass))
     shown = ", ".join(f"{w:.2g}" for w in np.sort(weight)[::-1][:MAX_WEIGHTS])
     more = ", ..." if n > MAX_WEIGHTS else ""

@@ -263,11 +263,18 @@ class OptimumSet:
     def multiplicity(self, locations: np.ndarray) -> np.ndarray:
         """Return the number of images of the optima at given locations, shape (K,).
 
-        Images that differ by a rounding error count twice.
+        Images nearer to one another than a standard deviation of the optimum are one.
         """
         if not self.orbits:
             return np.ones(len(locations), dtype=int)
-        return np.array([len(self.orbits[self._index_at(x)]) for x in locations])
+        return np.array([self._images_apart(self._index_at(x)) for x in locations])
+
+    def _images_apart(self, k: int) -> int:
+        """Count the images of optimum k: every one of them has as many near it as the first."""
+        points = self.orbits[k].points
+        z = np.linalg.solve(self.scale[k], (points - points[0]).T)
+        near = int(np.sum(np.einsum("dn,dn->n", z, z) < SAME_OPTIMUM_SDS**2))
+        return len(points) // max(near, 1)
 
     def fixing_modes(self, locations: np.ndarray) -> list[np.ndarray]:
         """Return the elements known to map each mode onto itself, arrays of shape (j, d, d).

@@ -77,6 +77,9 @@ def test_images_of_an_optimum_are_one_entry():
     assert optima.multiplicity(optima.x).tolist() == [2, 1]
     np.testing.assert_allclose(optima.images(), [[3.0, 0.0], [-3.0, 0.0], [0.0, 5.0]])
     np.testing.assert_allclose(optima.canonical_image(np.array([-2.0, 1.0])), [2.0, 1.0])
+    # A climb ends near a mode that is its own image, and not at it.
+    close = optima_at([[3.0, 0.0], [1e-6, 5.0]], [0.0, 0.0], symmetry=MIRROR)
+    assert close.multiplicity(close.x).tolist() == [2, 1]
     alone = optima_at([[3.0, 0.0]], [0.0])
     assert alone.multiplicity(alone.x).tolist() == [1]
     np.testing.assert_array_equal(alone.images(), alone.x)
