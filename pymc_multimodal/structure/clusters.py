@@ -56,6 +56,17 @@ class Clusters:
         """Number of regions."""
         return int(self.region.max()) + 1
 
+    @property
+    def width(self) -> np.ndarray:
+        """Standard deviations within the normals, shape (H,).
+
+        The distance between modes is no part of it: with that, the nearest of some points would
+        often be one of another mode.
+        """
+        variance = np.einsum("cij,cij->ci", self.scale, self.scale)
+        out: np.ndarray = np.sqrt(self.share @ variance / self.share.sum())
+        return out
+
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw n points, shape (n, H)."""
         which = rng.choice(len(self), size=n, p=self.share / self.share.sum())

@@ -81,7 +81,7 @@ class Explained:
     anchors : Explanations
         At draws of the hubs; without hubs at the one value that there is.
     hub_scale : array of shape (H,)
-        Standard deviations of the hubs.
+        Standard deviations of the hubs within the normals that describe them.
     spread : array of shape (N, b)
         Unit of length of the units' coordinates.
     ends : array of shape (p, H)
@@ -269,7 +269,7 @@ def explain_hubs(
             break
         z = np.concatenate([z, found.at_modes.z.swapaxes(1, 2).reshape(-1, *spread.shape)])
     anchors = found.known.joined(found.at_modes)
-    hub_scale = np.maximum(found.particles.std(axis=0), LEAST_SCALE * of_hubs.spread)
+    hub_scale = np.maximum(found.clusters.width, LEAST_SCALE * of_hubs.spread)
     anchors = catalogued(density, units, anchors, hub_scale, spread)
     return Explained(found.clusters, of_hubs, anchors, hub_scale, spread, ends, found.by_modes)
 

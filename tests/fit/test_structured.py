@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.fit import FitConfig, fit_density, structured
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target import Structure
 from tests.unit_targets import UPPER, density_of, pairs
@@ -92,3 +92,21 @@ def test_the_same_seed_gives_the_same_fit(without_hub):
     again = fit_density(pairs(n_units=10, hub=False), FitConfig(random_seed=1))
     np.testing.assert_array_equal(again.units.weight, without_hub.units.weight)
     assert again.weights.total == without_hub.weights.total
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_an_explanation_that_is_found_late_is_told_if_other_hubs_show_it_too(again, monkeypatch):
+    """The first look is that before the weights are estimated, the others are late."""
+    looks, look = [], structured.missing_explanations
+
+    def found(*args):
+        share, more = look(*args)
+        looks.append(len(looks))
+        if len(looks) == 2 or (len(looks) == 3 and again):
+            share = share + 0.05 * (np.arange(len(share)) == 3)
+        return share, more
+
+    monkeypatch.setattr(structured, "missing_explanations", found)
+    fit = fit_density(pairs(n_units=10), FitConfig(random_seed=1))
+    assert len(looks) == 3
+    assert ("unit_modes" in codes(fit)) == again

@@ -129,3 +129,5 @@ def test_a_mode_of_the_hubs_that_is_known_is_kept(rng):
     found = explain_hubs(density, units, starts, rng, optima)
     assert found.clusters.n_regions == 2
     np.testing.assert_allclose(np.sort(found.clusters.centre[:, 0])[[0, -1]], [-8, 8], atol=0.5)
+    # The unit of length is the width of a mode, and not the distance between them.
+    assert 0.02 < found.hub_scale[0] < 0.5
