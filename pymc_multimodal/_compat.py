@@ -161,13 +161,14 @@ def pareto_k(log_ratio: np.ndarray) -> float:
     Returns
     -------
     float
-        NaN for fewer than 25 ratios, -inf for constant ones.
+        NaN for fewer than 25 ratios, -inf if those of the tail are all the same.
     """
     log_ratio = np.asarray(log_ratio, dtype=float)
     log_ratio = log_ratio[np.isfinite(log_ratio)]
     if log_ratio.size < MIN_RATIOS:
         return float("nan")
-    if np.ptp(log_ratio) < CONSTANT_RATIOS:
+    tail = int(min(0.2 * log_ratio.size, 3.0 * np.sqrt(log_ratio.size)))
+    if np.ptp(np.partition(log_ratio, -tail)[-tail:]) < CONSTANT_RATIOS:
         return float("-inf")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

@@ -33,3 +33,13 @@ def test_what_is_not_defined_is_nan():
     holed = np.random.default_rng(0).standard_normal((4, 20, 2))
     holed[0, 0, 0] = np.nan
     np.testing.assert_array_equal(np.isnan(rank_diagnostics(holed)), [[True, False]] * 2)
+
+
+def test_the_tail_index_of_equal_ratios_is_minus_infinity(rng):
+    """ArviZ 1 refuses a tail of equal values; few ratios have no tail."""
+    below = np.r_[-rng.random(800), np.zeros(200)]
+    assert _compat.pareto_k(below) == -np.inf
+    assert _compat.pareto_k(np.zeros(100)) == -np.inf
+    assert np.isnan(_compat.pareto_k(np.zeros(24)))
+    pareto = -np.log1p(-(np.arange(4000) + 0.5) / 4000) / 2.0
+    assert abs(_compat.pareto_k(pareto) - 0.5) < 0.15
