@@ -20,7 +20,7 @@ WIDTH = 80
 MAX_MODES, MAX_COORDINATES = 12, 3
 # Widths of a mode by which a coordinate has to differ between modes to separate them. Conventional.
 MIN_APART = 1.0
-# Stages that took less than this share of the seconds and of the evaluations are left out.
+# Stages that took no more than this share of the seconds and of the evaluations are left out.
 # Conventional.
 MIN_SHARE = 0.01
 # Share of the prior that a basin may hold without being seen, from which on it is told.
@@ -232,7 +232,7 @@ def _stages(fit: Any) -> tuple[tuple[str, ...], ...]:
     rows = []
     for name, spent in fit.seconds.items():
         made = evals.get(name, 0)
-        if spent >= MIN_SHARE * seconds or made >= MIN_SHARE * max(fit.n_logp_evals, 1):
+        if spent > MIN_SHARE * seconds or made > MIN_SHARE * fit.n_logp_evals:
             rows.append((f"{made:,}" if evals else "-", f"{spent:.1f}", name))
     total = (f"{fit.n_logp_evals:,}", f"{seconds:.1f}", "in all")
     return (("evaluations", "seconds", "stage"), *rows, total)

@@ -347,8 +347,9 @@ def _clocks(density: Density) -> tuple[float, float]:
 
 def _affordable(seconds: float, price: float) -> int:
     """Return the power of two of points that take some seconds, within bounds."""
-    n = 2 ** int(np.floor(np.log2(max(seconds / price, 1.0))))
-    return int(np.clip(n, MIN_POINTS, MAX_POINTS))
+    # A clock of low resolution may have measured nothing.
+    n = max(min(seconds / max(price, 1e-300), float(MAX_POINTS)), 1.0)
+    return int(np.clip(2 ** int(np.floor(np.log2(n))), MIN_POINTS, MAX_POINTS))
 
 
 def _climbed(

@@ -88,7 +88,7 @@ def test_steps_in_the_density_do_not_start_a_climb_from_every_point(rng):
     assert sum(calls) < 100_000
 
 
-def test_a_fit_says_what_it_is_in_a_screen():
+def test_a_fit_says_what_it_is_in_a_screen(stopped_clock):
     from pymc_multimodal.fit import FitConfig, fit_density
 
     def normal(x):
