@@ -82,6 +82,11 @@ class Verdict:
         """Whether the fit can be ended here."""
         return not self.reasons and self.missing <= 1.0
 
+    @property
+    def reliable(self) -> bool:
+        """Whether the tail index of the whole sample is one of ratios with a known mean."""
+        return self.pareto_k < RELIABLE
+
 
 def judge(
     sample: WeightedSample,

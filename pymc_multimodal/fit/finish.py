@@ -60,7 +60,8 @@ def finish(state: State, run: Run) -> Fit:
     state : State
         The last one. Without weights, the result is that of its fallback; without a fallback,
         or where a limit left the chains of several regions where they began, that of the first
-        answer's sample, or of the modes alone.
+        answer's sample, or of the modes alone. Where a limit left some of them there, it is that of
+        the sample if its tail index is one of reliable ratios.
     run : Run
 
     Returns
@@ -72,10 +73,12 @@ def finish(state: State, run: Run) -> Fit:
     if state.by_units is not None:
         return state.by_units
     best = state.presentable
-    if best is not None and not (run.cut and _nothing_moved(best)):
-        answer = answer_of(best, run)
-    else:
+    if best is None or (run.cut and _nothing_moved(best)):
         answer = sample_answer(state, run) or laplace_answer(state, run)
+    elif run.cut and _sample_says_more(best):
+        answer = sample_answer(best, run) or answer_of(best, run)
+    else:
+        answer = answer_of(best, run)
     orbits = _orbits(answer)
     # A region whose images are listed is placed by the weight of one image.
     share = orbits.images if orbits is not None and orbits.listed else 1
@@ -143,6 +146,15 @@ def _nothing_moved(state: State) -> bool:
     if state.ends_early or chains is None or len(chains.records) == 1:
         return False
     return bool((unknown_spread(chains) & (chains.r_hat > APART_R_HAT) | chains.negligible).all())
+
+
+def _sample_says_more(state: State) -> bool:
+    """Tell whether the first answer's sample is better known than chains of which some stayed."""
+    found, chains = state.approximation, state.chains
+    if state.ends_early or found is None or chains is None:
+        return False
+    stayed = unknown_spread(chains) & ~chains.negligible
+    return bool(stayed.any()) and found.verdict.reliable
 
 
 def _missing(state: State, run: Run) -> float:

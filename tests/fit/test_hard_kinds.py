@@ -194,3 +194,15 @@ def test_two_frequencies():
     assert "first_answer" in {s.code for s in fit.statuses if s.level == "info"}
     assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
     assert fit.weights.total_se < 0.03
+
+
+@pytest.mark.slow  # hundreds of thousands of evaluations
+def test_at_a_limit_a_good_sample_is_the_answer_and_not_chains_that_stayed():
+    """By chains of which some had not moved log Z was 0.09 off; errors are not known."""
+    target = TwoFrequencies()
+    prior = WideNormal(4, sd=2.0)
+    none = FirstAnswer(max_pareto_k=0.5, min_mode_ess=0.9)
+    fit = fit_density(target.density(prior=prior), FitConfig(max_evals=450_000, first_answer=none))
+    assert "budget" in {s.code for s in fit.statuses}
+    assert abs(fit.weights.total - target.log_z) < 0.05
+    assert np.isnan(fit.weights.total_se)
