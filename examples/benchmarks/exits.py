@@ -7,6 +7,7 @@ component are counted apart. Evaluations are counted without the points of the s
 with::
 
     python examples/benchmarks/exits.py --models 1000 --out exits.jsonl
+    python examples/benchmarks/exits.py --again exits.jsonl --out others.jsonl
     python examples/benchmarks/exits.py --gallery --seeds 5 --out exits_gallery.jsonl
     python examples/benchmarks/exits.py --out exits.jsonl --report
 """
@@ -122,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=int, default=1000)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--again", type=Path, help="only models that had no exit in this file")
     parser.add_argument("--gallery", action="store_true", help="targets instead of random models")
     parser.add_argument("--targets", help="comma separated, of the gallery")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of each target")
@@ -142,7 +144,9 @@ def main() -> None:
                 density = density_of(target.model)
                 runs.keep(run(name, seed, density, target, args))
     elif not args.report:
-        seeds = range(args.first_seed, args.first_seed + args.models)
+        seeds = list(range(args.first_seed, args.first_seed + args.models))
+        if args.again:
+            seeds = [r["seed"] for r in Runs(args.again) if not r["exit"]]
         for seed in seeds:
             model = random_model(seed)
             if (model.family, seed) in done:
