@@ -24,10 +24,10 @@ __all__ = [
     "pareto_k",
     "rhat",
     "save",
+    "tail_size",
 ]
 
-# Ratios below which no Pareto tail is fitted. The tail has min(0.2 n, 3 sqrt(n)) of n ratios, and
-# needs five (Vehtari et al. 2024).
+# Ratios below which no Pareto tail is fitted: it needs five (`tail_size`).
 MIN_RATIOS = 25
 # Log ratios that differ by less are constant but for rounding. Conventional.
 CONSTANT_RATIOS = 1e-9
@@ -150,6 +150,11 @@ def rhat(draws: np.ndarray) -> np.ndarray:
         return _per_quantity(draws, "rhat")
 
 
+def tail_size(n: int) -> float:
+    """How many of n importance ratios a Pareto tail is fitted to (Vehtari et al. 2024)."""
+    return float(min(0.2 * n, 3.0 * np.sqrt(n)))
+
+
 def pareto_k(log_ratio: np.ndarray) -> float:
     """Estimate the tail index k-hat of importance ratios (Vehtari et al. 2024).
 
@@ -167,7 +172,7 @@ def pareto_k(log_ratio: np.ndarray) -> float:
     log_ratio = log_ratio[np.isfinite(log_ratio)]
     if log_ratio.size < MIN_RATIOS:
         return float("nan")
-    tail = int(min(0.2 * log_ratio.size, 3.0 * np.sqrt(log_ratio.size)))
+    tail = int(tail_size(log_ratio.size))
     if np.ptp(np.partition(log_ratio, -tail)[-tail:]) < CONSTANT_RATIOS:
         return float("-inf")
     with warnings.catch_warnings(), np.errstate(all="ignore"):

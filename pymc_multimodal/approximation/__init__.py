@@ -7,7 +7,7 @@ True
 
 from __future__ import annotations
 
-from pymc_multimodal.approximation.answer import MAX_EXCESS, Approximation
+from pymc_multimodal.approximation.answer import MAX_EXCESS, SURPLUS, Approximation
 from pymc_multimodal.approximation.mixture import (
     LeftOut,
     ModeMixture,
@@ -21,6 +21,7 @@ from pymc_multimodal.approximation.negligible import (
     negligible_modes,
 )
 from pymc_multimodal.approximation.rounds import (
+    MAX_ENLARGED,
     MAX_GROWTH,
     approximate,
     approximate_again,
@@ -46,8 +47,10 @@ from pymc_multimodal.approximation.weigh import (
 
 __all__ = [
     "DRAWS_OF_MODE",
+    "MAX_ENLARGED",
     "MAX_EXCESS",
     "MAX_GROWTH",
+    "SURPLUS",
     "Approximation",
     "FirstAnswer",
     "LeftOut",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search import Modes
     from pymc_multimodal.target.target import Target
 
-__all__ = ["LEAST_OF_MODE", "MAX_EXCESS", "Approximation", "draw", "judged"]
+__all__ = ["LEAST_OF_MODE", "MAX_EXCESS", "SURPLUS", "Approximation", "draw", "judged"]
 
 # Draws of each mode at least, so that its own ratios can be judged. Conventional: a tail index
 # needs 25 ratios.

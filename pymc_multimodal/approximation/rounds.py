@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.target import Target
 
 __all__ = [
+    "MAX_ENLARGED",
     "MAX_GROWTH",
     "approximate",
     "approximate_again",
@@ -202,7 +203,7 @@ def approximate_further(
         promising = rounds <= FIRST_ROUNDS or found.promising
         if found.verdict.precise or found.rounds >= rounds or not promising:
             break
-        mixture = _by_all_samples(found.mixture, found.pool, rng)
+        mixture = fitted_to_samples(found, rng)
         begun, few = replace(found, mixture=mixture), replace(settings, rounds=rounds)
         with suppress(LimitReached):
             found = _rounds(begun, target, few, target_se, rng)

@@ -63,7 +63,7 @@ def with_surroundings(
     share = SURROUNDINGS_SHARE / (STARTS_SHARE + SURROUNDINGS_SHARE)
     between = [
         EllipticalMixture.single(centre, scale, DF, wide.period, wide.centre)
-        for centre, of_mode in zip(centres, scales, strict=False)
+        for centre, of_mode in zip(centres, scales[: len(counts)], strict=True)
         for scale in of_mode
     ]
     wider = joined([wide, *between], [1.0 - share, *[share / m] * m], wide.base)

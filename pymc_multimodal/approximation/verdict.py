@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp, ndtri
 
-from pymc_multimodal._compat import MIN_RATIOS, pareto_k
+from pymc_multimodal._compat import MIN_RATIOS, pareto_k, tail_size
 from pymc_multimodal.approximation.sample import rows_of_groups
 from pymc_multimodal.evidence import LOG_EVIDENCE_FACTOR, MAX_LOG_EVIDENCE_SE
 from pymc_multimodal.status import counted
@@ -84,7 +84,7 @@ class Verdict:
 
     @property
     def reliable(self) -> bool:
-        """Whether the tail index of the whole sample is one of ratios with a known mean."""
+        """Whether the tail index of the whole sample is one of a reliable estimate."""
         return self.pareto_k < RELIABLE
 
 
@@ -172,11 +172,11 @@ def _largest_index(limit: float, n: int, k: int) -> float:
     The largest of k estimates of one index exceeds it by chance: in half of all cases by more than
     this does, which is no more than the limit for k = 1. An estimate by m tail ratios has the
     standard error (1 + index) / sqrt(m), that of maximum likelihood (Smith 1987,
-    doi:10.1214/aos/1176350499), and m is the smaller of n / 5 and 3 sqrt(n) (Vehtari et al. 2024).
+    doi:10.1214/aos/1176350499).
     """
     reliable = min(1.0 - 1.0 / np.log10(max(n, MIN_RATIOS)), RELIABLE)
-    tail = min(0.2 * n, 3.0 * np.sqrt(n))
-    by_chance = ndtri(1.0 - 0.5 / max(k, 1)) * (1.0 + limit) / np.sqrt(max(tail, 1.0))
+    standard_error = (1.0 + limit) / np.sqrt(max(tail_size(n), 1.0))
+    by_chance = ndtri(1.0 - 0.5 / max(k, 1)) * standard_error
     return max(limit, min(limit + float(by_chance), float(reliable)))
 
 

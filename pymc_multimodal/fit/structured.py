@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymc_multimodal.approximation import (
+    MAX_ENLARGED,
     MAX_EXCESS,
+    SURPLUS,
     FirstAnswer,
     Verdict,
     WeightedSample,
@@ -77,11 +79,8 @@ DRAWS, DRAWS_OF_REGIONS, MAX_SHARES = 4000, 12_000, 64_000_000
 # examples/benchmarks/structure.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
 # Factor of the error asked for in the samples that the hubs' density is fitted to: the draws that
-# are kept are fresh ones, and as many as the error asks for. And the part by which these are more,
-# since errors are estimated. Conventional.
-LOOSER, SURPLUS = 4.0, 1.15
-# Times that the sample is enlarged. Conventional: as for first answers.
-MAX_ENLARGED = 3
+# are kept are fresh ones, and as many as the error asks for. Conventional.
+LOOSER = 4.0
 # Points of each unit of a first sample. Conventional.
 FIRST_POINTS = 16
 # Times that the hubs are described anew by weighted draws, and the number of these. Conventional.

@@ -222,9 +222,7 @@ class CheckLabels(Step):
 
     def due(self, state: State, settings: FitConfig) -> bool:
         """Return True once for each division, after sampling, if explorations remain."""
-        if state.chains is None or state.labels_checked or state.weights is not None:
-            return False
-        return state.explorations < MAX_EXPLORATIONS
+        return not state.labels_checked and _may_divide_again(state)
 
     def __call__(self, state: State, run: Run) -> State:
         """Divide again where a climb ends in a mode of another region."""
@@ -240,11 +238,11 @@ class CheckStuck(Step):
 
     def due(self, state: State, settings: FitConfig) -> bool:
         """Return True once for each division, if chains are stuck and explorations remain."""
-        if state.chains is None or state.stuck_checked or state.weights is not None:
+        if state.stuck_checked or not _may_divide_again(state):
             return False
-        if state.explorations >= MAX_EXPLORATIONS or known(state.division).modes.runaway:
+        if known(state.division).modes.runaway:
             return False
-        return len(stuck(state.chains, settings.local)) > 0
+        return len(stuck(known(state.chains), settings.local)) > 0
 
     def __call__(self, state: State, run: Run) -> State:
         """Divide again where a climb ends in a mode of another region."""
@@ -271,6 +269,13 @@ class ConfirmSymmetry(NeededStep):
             draws = draws_of(region_sampler(state, run), known(state.chains))
         confirm_symmetry(state.target(run.density), draws, run.rng(self.name))
         return replace(state, symmetry_confirmed=True)
+
+
+def _may_divide_again(state: State) -> bool:
+    """Whether chains have run that are not weighed yet, and explorations remain."""
+    return (
+        state.chains is not None and state.weights is None and state.explorations < MAX_EXPLORATIONS
+    )
 
 
 def _climbed_from(state: State, regions: np.ndarray, run: Run) -> State:
