@@ -21,8 +21,7 @@ sys.path.insert(0, sys.argv[1])
 import models, pytensor
 import pymc_multimodal as mm
 from densities import Banana
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.fit import FitConfig, fit_density
 
 mode, written = sys.argv[2], []
 allowed = tuple(os.path.realpath(p) for p in (pytensor.config.compiledir, tempfile.gettempdir()))
