@@ -35,7 +35,9 @@ def look(event, args):
 
 sys.addaudithook(look)
 # A network is trained, too.
-fit_density(Banana(2).density(), FitConfig(target_se=0.05, challenge=False))
+settings = dict(target_se=0.05, challenge=False, generator=mm.ScoreLangevin(training_steps=50))
+assert fit_density(Banana(2).density(), FitConfig(**settings)).n_modes
+assert "torch" in sys.modules
 print("plain", written)
 written.clear()
 model = models.four_modes()
