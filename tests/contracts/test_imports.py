@@ -1,4 +1,4 @@
-"""What `import pymc_multimodal` costs beyond `import pymc`, and what is imported that is not there."""
+"""What `import pymc_multimodal` costs beyond `import pymc`; imports of what is not there."""
 
 from __future__ import annotations
 
