@@ -339,5 +339,9 @@ def test_regions_of_the_hubs_are_drawn_above_the_units(regions, figures):
     assert {axis.get_ylabel() for axis in figure.axes} >= {"mode", "weight (± 95 %)"}
 
 
+def test_the_path_between_modes_says_whose_modes_they_are(idata, figures):
+    assert "modes of the hubs" in mm.plot_jumps(idata).axes[0].get_xlabel()
+
+
 def test_the_names_of_many_units_are_thinned_out(many, figures):
     assert len(mm.plot_modes(many).axes[1].get_xticklabels()) == 21
