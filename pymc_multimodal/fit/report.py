@@ -163,8 +163,8 @@ def _searched(fit: Any) -> str:
     if not seen < WHOLE:
         return ""
     return (
-        f"A mode whose basin holds less than {seen:.2g} of the prior may be missing; a narrow one "
-        "may hold any part of the posterior."
+        f"A mode may be missing if climbs from less than {seen:.2g} of the prior lead to it (its "
+        "basin); such a mode may hold any part of the posterior."
     )
 
 
