@@ -11,6 +11,7 @@ from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin import (
     FitSettings,
     MultimodalDiffusion,
+    MultimodalSampler,
     attach,
     compare,
     fit,
@@ -61,6 +62,7 @@ __all__ = [
     "ModeSearch",
     "ModelError",
     "MultimodalDiffusion",
+    "MultimodalSampler",
     "Network",
     "PublishedHybrid",
     "Regions",

@@ -23,6 +23,7 @@ __all__ = [
     "load",
     "pareto_k",
     "rhat",
+    "sampler_base",
     "save",
     "tail_size",
 ]
@@ -57,6 +58,15 @@ class ChainSetupMixin:
 
 def _generator(rng: Any) -> np.random.Generator:
     return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
+
+
+def sampler_base() -> type:
+    """Return PyMC's base class for ``pm.sample(sampler=...)``; object where there is none."""
+    try:
+        from pymc.sampling.samplers import Sampler
+    except ImportError:
+        return object
+    return Sampler
 
 
 # ------------------------------------------------------------------ groups of an InferenceData

@@ -46,6 +46,8 @@ class FitReport:
         How the weights were found, where that was not by chains in every region.
     searched : str
         What may have been missed.
+    hubs : tuple of tuple of str
+        Header and rows of the table of the hubs' modes, where there are several beside units.
     modes : tuple of tuple of str
         Header and rows of the table of modes, or of the explanations of units that have several.
     left_out : int
@@ -59,6 +61,7 @@ class FitReport:
     reasons: tuple[str, ...]
     ways: tuple[str, ...]
     searched: str
+    hubs: tuple[tuple[str, ...], ...]
     modes: tuple[tuple[str, ...], ...]
     left_out: int
     stages: tuple[tuple[str, ...], ...]
@@ -71,6 +74,9 @@ class FitReport:
     def __repr__(self) -> str:
         """Write the report as text of 80 columns."""
         lines = [*_wrapped(f"Fit of {self.headline}"), ""]
+        if self.hubs:
+            lines += ["Modes of the hubs", *text_table(self.hubs[0], self.hubs[1:])]
+            lines += ["", "Explanations of units"]
         lines += text_table(self.modes[0], self.modes[1:])
         lines += [self._others] if self.left_out else []
         lines += ["", *_wrapped(f"Verdict: {self.verdict}")]
@@ -87,6 +93,10 @@ class FitReport:
         colour = "seagreen" if self.trusted else "darkorange"
         parts = [
             f"<p><b>Fit</b> of {escape(self.headline)}</p>",
+            f"<p>Modes of the hubs</p>{html_table(self.hubs[0], self.hubs[1:])}"
+            "<p>Explanations of units</p>"
+            if self.hubs
+            else "",
             html_table(self.modes[0], self.modes[1:]),
             f"<p>{escape(self._others)}</p>" if self.left_out else "",
             f'<p style="border-left: 4px solid {colour}; padding-left: 8px">'
@@ -118,6 +128,7 @@ def report_of(fit: Any) -> FitReport:
     """
     warnings = [s for s in fit.statuses if s.level == "warning"]
     modes, left_out = _modes(fit) if fit.units is None else _explanations(fit)
+    apart = fit.units is not None and fit.n_modes > 1
     return FitReport(
         headline=fit.described,
         verdict=_verdict(fit, len(warnings)),
@@ -128,6 +139,7 @@ def report_of(fit: Any) -> FitReport:
             if s.level == "info" and s.code in WAYS
         ),
         searched=_searched(fit),
+        hubs=_modes(fit)[0] if apart else (),
         modes=modes,
         left_out=left_out,
         stages=_stages(fit),
@@ -151,8 +163,8 @@ def _searched(fit: Any) -> str:
     if not seen < WHOLE:
         return ""
     return (
-        f"A mode whose basin holds less than {seen:.2g} of the prior may be missing; a narrow one "
-        "may hold any part of the posterior."
+        f"A mode may be missing if climbs from less than {seen:.2g} of the prior lead to it (its "
+        "basin); such a mode may hold any part of the posterior."
     )
 
 
@@ -176,12 +188,10 @@ def _modes(fit: Any) -> tuple[tuple[tuple[str, ...], ...], int]:
 
 
 def _explanations(fit: Any) -> tuple[tuple[tuple[str, ...], ...], int]:
-    """Return the same for units with several explanations, or for all if none has several."""
+    """Return the same for units with several explanations."""
     found = fit.units
-    several = found.n_explanations > 1
-    chosen = np.flatnonzero(several if several.any() else found.n_explanations > 0)
     rows = []
-    for unit in chosen:
+    for unit in np.flatnonzero(found.n_explanations > 1):
         columns = found.units.members[unit][found.units.inside[unit]]
         for k in range(found.n_explanations[unit]):
             place = found.location[unit, k][found.units.inside[unit]]

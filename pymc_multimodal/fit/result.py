@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Fit", "check_unchanged", "fit_without_chains"]
 
+# By the status that says how a fit without chains was made: the setting that fits with chains.
+WITH_CHAINS = {
+    "units": "structure=False",
+    "conditional": "structure=False",
+    "emulated": "emulation=False",
+}
+
 
 @dataclass(frozen=True, repr=False)
 class Fit:
@@ -75,7 +82,8 @@ class Fit:
         The cheap stand-in for an expensive density by which the posterior was found. It is not
         saved.
     units : UnitModes or None
-        Where the posterior falls apart into units: the explanations of each, with their weights.
+        Where the posterior falls apart into units, of which some have several explanations: the
+        explanations of each, with their weights.
     evals_by_step : dict or None
         Evaluations of the log density in each stage; None in a fit that an earlier version saved.
     """
@@ -152,7 +160,7 @@ class Fit:
         combinations of these.
         """
         if self.units is not None:
-            of_hubs = f", {self.n_modes} regions of the hubs" if self.n_modes > 1 else ""
+            of_hubs = f", {self.n_modes} modes of the hubs" if self.n_modes > 1 else ""
             return self.units.found + of_hubs
         total = int(self.images.sum())
         if not self.modes.hits.any():
@@ -367,6 +375,9 @@ def fit_without_chains(
     """
     order, k = np.argsort(-weights.weight, kind="stable"), len(weights.weight)
     largest_se = float(np.max(weights.weight_se)) if k > 1 else 0.0
+    setting = next((WITH_CHAINS[s.code] for s in statuses if s.code in WITH_CHAINS), None)
+    remedy = "Raise target_se"
+    remedy += f"; {setting} fits with chains in every region, which costs more." if setting else "."
     return Fit(
         config=replace(run.settings, generator=Hybrid(), evaluations=None),
         names=run.density.names,
@@ -376,7 +387,7 @@ def fit_without_chains(
         weights=weights.take(order),
         kernel=kernel.take(order),
         challenge=None,
-        statuses=(*statuses, *run.statuses(largest_se, complete=True)),
+        statuses=(*statuses, *run.statuses(largest_se, complete=True, remedy=remedy)),
         n_logp_evals=run.evals,
         n_grad_evals=run.gradient_evals,
         seconds=run.seconds(),

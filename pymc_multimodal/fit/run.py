@@ -34,6 +34,8 @@ Report: TypeAlias = Callable[[str, str], None]
 
 _log = logging.getLogger("pymc.multimodal")
 
+# What to do about weights that are not precise enough, where chains ran in every region.
+MORE_DRAWS = "Raise LocalSampling.max_draws, or target_se."
 # A standard error is itself uncertain by some per cent: an excess of a tenth is not reported.
 # Conventional.
 PRECISE_ENOUGH = 1.1
@@ -446,7 +448,9 @@ class Run:
 
     # ------------------------------------------------------------ statuses
 
-    def statuses(self, largest_se: float, *, complete: bool) -> list[Status]:
+    def statuses(
+        self, largest_se: float, *, complete: bool, remedy: str = MORE_DRAWS
+    ) -> list[Status]:
         """Return the statuses of the whole run.
 
         Parameters
@@ -455,12 +459,14 @@ class Run:
             Largest standard error of a weight.
         complete : bool
             Whether no step was left out.
+        remedy : str
+            What to do where the weights are less precise than was asked for.
         """
         errors = self.density.tally.since(self._first_errors)
         return [
             *errors.statuses(self.evals, self.density.last_error),
             *self._hung(),
-            *self._unfinished(largest_se, complete),
+            *self._unfinished(largest_se, complete, remedy),
         ]
 
     def _hung(self) -> list[Status]:
@@ -470,7 +476,7 @@ class Run:
         cause, _, remedy = str(self.density.hung).partition(". ")
         return [Status("hung", "density", f"{cause}.", remedy)]
 
-    def _unfinished(self, largest_se: float, complete: bool) -> list[Status]:
+    def _unfinished(self, largest_se: float, complete: bool, remedy: str) -> list[Status]:
         target_se = self.settings.target_se
         precise = bool(largest_se <= PRECISE_ENOUGH * target_se)
         if precise and complete:
@@ -480,7 +486,6 @@ class Run:
             error = "standard errors of weights are not known"
         error += f", and target_se={target_se} was asked for"
         if complete:
-            remedy = "Raise LocalSampling.max_draws, or target_se."
             if np.isnan(largest_se):
                 remedy = "Another warning says why, and what to do."
             return [

@@ -120,7 +120,9 @@ def fit_of_units(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Fi
     modes = _located(run, best, draws.x)
     kernel = _kernel(found, partition, rng)
     statuses = (_status(found, of_units), *_missing_status(found))
-    return fit_without_chains(run, modes, draws, weights, kernel, statuses, units=of_units)
+    # Where no unit has several explanations, the modes are those of the hubs.
+    several = of_units if (of_units.n_explanations > 1).any() else None
+    return fit_without_chains(run, modes, draws, weights, kernel, statuses, units=several)
 
 
 def _independent_weights(drawn: UnitSample) -> Weights:
@@ -191,7 +193,7 @@ def _kernel(found: WeightedUnits, partition: ClusterPartition, rng: np.random.Ge
 
 def _status(found: WeightedUnits, of_units: UnitModes) -> Status:
     units, v = found.proposals.units, found.verdict
-    text = f"{units}, by the model's graph: {of_units.described}"
+    text = f"by the model's graph, {units.described}: {of_units.described}"
     if found.sample is not None:
         text += (
             f". Importance sampling of the hubs: effective size {v.ess:.0%} of "

@@ -21,10 +21,12 @@ from pymc_multimodal.plugin.settings import FitSettings
 from pymc_multimodal.plugin.step import MultimodalDiffusion
 from pymc_multimodal.plugin.stored_evidence import log_evidence
 from pymc_multimodal.plugin.tables import mode_table
+from pymc_multimodal.plugin.whole_model import MultimodalSampler
 
 __all__ = [
     "FitSettings",
     "MultimodalDiffusion",
+    "MultimodalSampler",
     "attach",
     "compare",
     "fit",

@@ -34,15 +34,15 @@ def plot_emulator(
     figsize: tuple[float, float] | None = None,
     backend: str | None = None,
 ) -> Figure:
-    """Plot how well the emulator of a fit predicts what it was not told.
+    """Plot how well the emulator of a fit predicts points that it was not fitted to.
 
     For each output of the simulator (or the log density) there is a panel: the values at the
     evaluated points, and their predictions from the other points with two standard deviations on
     either side. Grey points are those of a density so low that they do not count. Of more than
     eleven outputs those are shown that are predicted worst.
 
-    The last panel has the log ratios of the true density to the emulated one at the judged draws,
-    of which the emulator was not told. They are zero where it is exact.
+    The last panel has the log ratios of the true density to the emulated one at the judged draws
+    (test points), to which the emulator was not fitted. They are zero where it is exact.
 
     Parameters
     ----------
@@ -138,5 +138,5 @@ def _plot_ratios(axis: Axes, ratios: np.ndarray) -> None:
     """Draw the histogram of log ratios."""
     axis.hist(ratios, N_BINS, color="C1")
     axis.axvline(0.0, color="black", lw=0.8)
-    axis.set_title(f"{len(ratios)} points not told, sd {ratios.std():.2g}", fontsize=9)
+    axis.set_title(f"{len(ratios)} test points, sd {ratios.std():.2g}", fontsize=9)
     axis.set(xlabel="log of true / emulated density", ylabel="points")

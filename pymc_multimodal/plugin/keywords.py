@@ -14,6 +14,7 @@ __all__ = ["REFUSED", "without_refused"]
 _NUTS = "it belongs to NUTS, which does not run here; the local chains have local=LocalSampling()"
 REFUSED: Mapping[str, str] = {
     "step": "the sampler is chosen already; with pm.sample use step=MultimodalDiffusion()",
+    "sampler": "the sampler is chosen already; MultimodalSampler() has its settings",
     "nuts_sampler": _NUTS,
     "nuts_sampler_kwargs": _NUTS,
     "nuts": _NUTS,

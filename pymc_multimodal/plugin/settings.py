@@ -245,6 +245,7 @@ def with_fit_settings(function: _F, hide: Sequence[str] = ()) -> _F:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value,
                           annotation=annotations[name].__forward_arg__)
         for name, value in {**_FIT_DEFAULTS, **_RUN_DEFAULTS}.items()
+        if name not in hide
     ]  # fmt: skip
     full = signature.replace(parameters=[*own, *shared])
     function.__signature__ = full  # type: ignore[attr-defined]

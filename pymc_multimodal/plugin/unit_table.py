@@ -52,7 +52,7 @@ class UnitTable(pd.DataFrame):
         """Write regions of the hubs if there are several, units, and combinations."""
         parts = []
         if len(self.regions) > 1:
-            parts.append(f"Regions of the hubs\n{self.regions!r}")
+            parts.append(f"Modes of the hubs\n{self.regions!r}")
         shown, left_out = _shown(self)
         parts.append(_as_text(shown) + left_out)
         if len(self.combinations):

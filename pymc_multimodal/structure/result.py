@@ -81,8 +81,11 @@ class UnitModes:
     @property
     def described(self) -> str:
         """Numbers of units with several explanations, and of combinations, in words."""
-        several = counted(int((self.n_explanations > 1).sum()), "unit")
-        return f"{several} of {len(self)} with several explanations, {self._combinations}"
+        several = int((self.n_explanations > 1).sum())
+        if not several:
+            return "each has one explanation"
+        have = "has" if several == 1 else "have"
+        return f"{several} of them {have} several explanations, {self._combinations} in all"
 
     @property
     def found(self) -> str:

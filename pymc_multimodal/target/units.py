@@ -136,13 +136,25 @@ class Units:
         return total
 
     def __str__(self) -> str:
+        hubs = f"hubs {_listed(self.hub_names)}" if self.hub_names else "no hubs"
+        return f"{self._counted}, {hubs}"
+
+    @property
+    def described(self) -> str:
+        """Units and hubs in words."""
+        if not self.hub_names:
+            return f"{self._counted} share nothing"
+        hubs = "hub" if len(self.hub_names) == 1 else "hubs"
+        return f"{self._counted} share nothing but the {hubs} {_listed(self.hub_names)}"
+
+    @property
+    def _counted(self) -> str:
         sizes = sorted(set(self.sizes.tolist()))
         few, most = str(sizes[0]), str(sizes[-1])
         size = few if few == most else f"{few} {'or' if len(sizes) == 2 else 'to'} {most}"
         along = f" (dim {self.dim})" if self.dim else ""
-        hubs = f"hubs {_listed(self.hub_names)}" if self.hub_names else "no hubs"
         plural = "" if size == "1" else "s"
-        return f"{self.n_units} units of {size} coordinate{plural}{along}, {hubs}"
+        return f"{self.n_units} units of {size} coordinate{plural}{along}"
 
     @cached_property
     def _columns(self) -> list[tuple[slice | np.ndarray, slice | np.ndarray]]:

@@ -44,7 +44,7 @@ def test_each_output_has_a_panel_and_the_log_ratios_another(four_modes_fit, figu
     assert len(outputs) == 3
     for name, axis in zip(fit.emulator.model.names, outputs, strict=True):
         assert axis.get_title().startswith(f"{name}: ")
-    assert ratios.get_title().startswith("10 points not told")
+    assert ratios.get_title().startswith("10 test points")
     assert sum(bar.get_height() for bar in ratios.patches) == 10
     figure.canvas.draw()
 

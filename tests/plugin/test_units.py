@@ -98,12 +98,36 @@ def test_a_fit_says_units_explanations_and_combinations(fit, regions):
     assert line.startswith("Found 3 units with 6 explanations, 8 combinations; log evidence ")
     assert "start" not in line
     assert sum(fit.seconds.values()) > 0.0
-    assert regions.described_modes.endswith("8 combinations, 2 regions of the hubs")
+    assert regions.described_modes.endswith("8 combinations, 2 modes of the hubs")
+    assert "Modes of the hubs" in repr(regions)
+    assert "Explanations of units" in repr(regions)
 
 
 def test_many_combinations_are_told_by_their_power_of_ten(many):
     assert many.units.log10_combinations == pytest.approx(42 * np.log10(2))
     assert many.units.found == "42 units with 84 explanations, 10^13 combinations"
+
+
+def test_units_with_one_explanation_each_are_not_spoken_of():
+    """The mean has two modes, and each star one place at either: these are two modes, not units."""
+    with pm.Model(coords={"star": STARS}) as model:
+        mu = pm.Normal("mu", 0.0, 2.0)
+        pm.Normal("level", pm.math.abs(mu), 0.2, observed=2.0)
+        z = pm.Normal("z", mu, 1.0, dims="star")
+        pm.Normal("y", z, 0.5, observed=[0.3, -0.2, 0.1], dims="star")
+    fit = fitted(model, "star")
+    assert fit.described_modes == "2 modes"
+    text = repr(fit)
+    assert "combination" not in text
+    assert "3 units of 1 coordinate (dim star) share nothing but the hub mu" in " ".join(
+        text.split()
+    )
+    assert "each has one explanation" in text
+    table = mm.mode_table(fit)
+    assert list(table.index) == [0, 1]
+    idata = mm.sample(50, model=model, fit=fit, **DRAWN)
+    assert list(mm.mode_table(idata).index) == [0, 1]
+    assert get_dataset(idata, "modes").sizes["mode"] == 2
 
 
 # ------------------------------------------------------------------ table
@@ -177,7 +201,7 @@ def test_the_text_fits_into_80_columns_and_says_what_it_leaves_out(idata, region
     assert "Left out" not in few
     assert "1 in star Vega" in few
     both = repr(mm.mode_table(regions))
-    assert both.startswith("Regions of the hubs")
+    assert both.startswith("Modes of the hubs")
     text = repr(mm.mode_table(many))
     assert len(mm.mode_table(many)) == 84
     assert "Left out of this text: 44 rows of 22 further units." in text
@@ -337,6 +361,10 @@ def test_regions_of_the_hubs_are_drawn_above_the_units(regions, figures):
     figure = mm.plot_modes(regions)
     assert len(figure.axes) == 4
     assert {axis.get_ylabel() for axis in figure.axes} >= {"mode", "weight (± 95 %)"}
+
+
+def test_the_path_between_modes_says_whose_modes_they_are(idata, figures):
+    assert "modes of the hubs" in mm.plot_jumps(idata).axes[0].get_xlabel()
 
 
 def test_the_names_of_many_units_are_thinned_out(many, figures):

@@ -19,7 +19,7 @@ from pymc_multimodal.plugin.pictures.canvas import (
     tidy,
     view_of,
 )
-from pymc_multimodal.plugin.pictures.directions import separating
+from pymc_multimodal.plugin.pictures.directions import separating, what_separates
 from pymc_multimodal.plugin.pictures.elements import shown
 from pymc_multimodal.plugin.pictures.weights import number
 
@@ -119,7 +119,7 @@ def plot_corner(
     for i, j in np.ndindex(n, n):
         _draw_panel(axes[i * n + j], elements, (i, j), given)
     figure.align_labels()
-    _write_keys(axes[n - 1], given, n, len(given.elements))
+    _write_keys(axes[n - 1], given, elements)
     return figure
 
 
@@ -152,12 +152,12 @@ def _draw_panel(axis: Axes, elements: list[Element], at: tuple[int, int], given:
     tidy([axis])
 
 
-def _write_keys(axis: Axes, given: Shown, n: int, n_all: int) -> None:
+def _write_keys(axis: Axes, given: Shown, elements: list[Element]) -> None:
     """Write the colours of the modes, and what is left out, into the empty upper right panel."""
     handles, labels = mode_keys(given)
-    title = f"{n} of {n_all} elements" if n < n_all else None
-    if title and given.n_modes > 1:
-        title += ":\nthese separate the modes best"
+    title = what_separates(elements, len(given.elements), given.mode, given.n_modes)
+    if title is not None:
+        title = title.replace(": ", ":\n")
     axis.legend(
         handles, labels, title=title, loc="upper right", frameon=False, fontsize="small",
         title_fontsize="small", borderaxespad=0.0,

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pymc_multimodal.plugin.pictures.elements import Element
 
-__all__ = ["separating"]
+__all__ = ["separating", "what_separates"]
 
 # Draws by which elements are chosen, at most and at least, and numbers in their array, which bound
 # the memory of many elements (32 MB). Conventional.
@@ -53,25 +53,77 @@ def separating(
     least, most = min(least, len(elements)), min(most, len(elements))
     if len(elements) <= most:
         return list(elements)
+    chosen = _chosen(elements, mode, n_modes, (least, most))
+    return [elements[i] for i in (sorted(chosen) if chosen else range(most))]
+
+
+def what_separates(
+    elements: Sequence[Element], n_all: int, mode: np.ndarray, n_modes: int
+) -> str | None:
+    """Say how many elements are shown, and which of them separate the modes.
+
+    Parameters
+    ----------
+    elements : sequence of Element
+        Those that are shown.
+    n_all : int
+        Elements that there are.
+    mode : array of int, shape (n,)
+        Mode of each draw.
+    n_modes : int
+
+    Returns
+    -------
+    str or None
+        None if all are shown.
+    """
+    n = len(elements)
+    if n == n_all:
+        return None
+    title = f"{n} of {n_all} elements"
+    shares = _chosen(elements, mode, n_modes, (n, n))
+    # An element may separate the modes only together with those that were chosen before it.
+    apart = [rank for rank, share in enumerate(shares.values(), 1) if share >= MIN_SHARE]
+    if not apart:
+        return title
+    if apart[-1] == n:
+        return f"{title}: these separate the modes best"
+    names = [elements[i].label for i in sorted(list(shares)[: apart[-1]])]
+    verb = "separates" if len(names) == 1 else "separate"
+    return f"{title}: {', '.join(names)} {verb} the modes"
+
+
+def _chosen(
+    elements: Sequence[Element], mode: np.ndarray, n_modes: int, bounds: tuple[int, int]
+) -> dict[int, float]:
+    """Choose at least and at most so many elements, the best first, each with its share.
+
+    Returns
+    -------
+    dict of int to float
+        Share of an element's variance that is between the modes, given those before it. Empty if
+        there are not two modes.
+    """
+    least, most = bounds
     rows, n_between = _deviations(elements, mode, n_modes)
     if n_between < 2:
-        return list(elements[:most])
+        return {}
     whole = np.square(rows).sum(axis=0)
-    chosen: list[int] = []
+    chosen: dict[int, float] = {}
     while len(chosen) < most:
         left = np.square(rows).sum(axis=0)
         between = np.square(rows[:n_between]).sum(axis=0)
         share = np.where(left > COPY * whole, between / np.maximum(left, 1e-300), 0.0)
         share = np.round(share, DIGITS)
-        share[chosen] = -1.0
+        share[list(chosen)] = -1.0
         best = int(np.argmax(share))
         if share[best] < MIN_SHARE and len(chosen) >= least:
             break
-        chosen.append(best)
+        chosen[best] = float(share[best])
         squared = left[best]
         if squared > 0:
             rows = rows - np.outer(rows[:, best], rows[:, best] @ rows / squared)
-    return [elements[i] for i in sorted(chosen)]
+    return chosen
 
 
 def _deviations(

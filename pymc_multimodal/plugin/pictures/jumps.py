@@ -91,6 +91,8 @@ def plot_jumps(
     size = (WIDTH, FRAME_HEIGHT + LANE_HEIGHT * lanes)
     figure, [axis] = request.axes(1, size, lambda f: f.subplots())
     _draw_lanes(axis, mode[:lanes], modes["weight"].values, len(mode))
+    if "unit" in modes.dims:
+        axis.set_xlabel(f"{axis.get_xlabel()}\nmodes of the hubs; plot_modes shows the units")
     tidy([axis])
     return figure
 

@@ -13,7 +13,7 @@ from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.pictures.canvas import Request, tidy
 from pymc_multimodal.plugin.pictures.corner import draw_histogram, mode_keys
-from pymc_multimodal.plugin.pictures.directions import separating
+from pymc_multimodal.plugin.pictures.directions import separating, what_separates
 from pymc_multimodal.plugin.pictures.elements import shown, take_names
 
 __all__ = ["plot_marginals"]
@@ -107,11 +107,7 @@ def plot_marginals(
         axis.set(yticks=[], ylabel="density" if i % columns == 0 else "")
     tidy(axes)
     handles, labels = mode_keys(given)
-    if n < len(given.elements):
-        title = f"{n} of {len(given.elements)} elements"
-        title += ": these separate the modes best" if given.n_modes > 1 else ""
-    else:
-        title = None
+    title = what_separates(elements, len(given.elements), given.mode, given.n_modes)
     if ax is None:
         figure.legend(
             handles, labels, title=title, loc="outside upper left", frameon=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pymc_multimodal.plugin.pictures.directions import separating
+from pymc_multimodal.plugin.pictures.directions import separating, what_separates
 from pymc_multimodal.plugin.pictures.elements import Element
 
 
@@ -67,3 +67,20 @@ def test_of_one_mode_the_first_elements_are_taken(rng, n):
 def test_constant_elements_are_no_reason_to_fail(rng):
     columns = {"c": np.ones(60), "d": np.zeros(60), "e": rng.standard_normal(60)}
     assert len(chosen(columns, np.arange(60) % 2, 2, 2)) == 2
+
+
+def test_the_title_names_the_elements_that_separate(rng):
+    mode = np.repeat([0, 1], 500)
+    noise = {f"a[{i}]": rng.standard_normal(1000) for i in range(4)}
+    apart = {"b": 6.0 * mode + rng.standard_normal(1000)}
+    wide = rng.standard_normal(1000) * 10
+    pair = {"c": wide, "d": wide + 0.5 * (2 * mode - 1) + 0.1 * rng.standard_normal(1000)}
+
+    def said(columns, n_all=30):
+        return what_separates(made(columns, mode, 2), n_all, mode, 2)
+
+    assert said(apart | noise) == "5 of 30 elements: b separates the modes"
+    assert said(pair | noise) == "6 of 30 elements: c, d separate the modes"
+    assert said(pair) == "2 of 30 elements: these separate the modes best"
+    assert said(noise) == "4 of 30 elements"
+    assert said(apart, n_all=1) is None
