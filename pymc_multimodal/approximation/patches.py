@@ -33,8 +33,8 @@ MAX_EXPANSIONS, MAX_PATCHES = 64, 16
 NEAR_DRAWS, NEAR_PER_DIMENSION = 40, 3
 # Share of a part in the whole mixture: at least and at most. Conventional.
 MIN_SHARE, MAX_SHARE = 0.003, 0.1
-# Share of a part by curvature, whose mass is known: at least, and of one and of all of them at most,
-# since each takes draws from all others. Conventional.
+# Share of a part by curvature, whose mass is known: at least, and of one and of all of them at
+# most, since each takes draws from all others. Conventional.
 LEAST_KNOWN, MAX_KNOWN = 0.001, 0.3
 # Variance of a part in units of that of its mode, at least. Conventional.
 FLOOR = 1e-6
