@@ -18,7 +18,7 @@ from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
-    from pymc_multimodal.approximation.expansions import Expansions
+    from pymc_multimodal.approximation.expansions import Expansion, Expansions
     from pymc_multimodal.approximation.sample import WeightedSample
 
 __all__ = ["patched", "patched_at"]
@@ -36,6 +36,10 @@ MIN_SHARE, MAX_SHARE = 0.003, 0.1
 # Share of a part by curvature, whose mass is known: at least, and of one and of all of them at
 # most, since each takes draws from all others. Conventional.
 LEAST_KNOWN, MAX_KNOWN = 0.001, 0.3
+# Part of a component's mass that is not above the target's density, at least. Conventional: half.
+MIN_COVERED = 0.5
+# Log of by how much a component is above the target at a draw, at most, against overflow.
+MAX_LOG_EXCESS = 100.0
 # Variance of a part in units of that of its mode, at least. Conventional.
 FLOOR = 1e-6
 
@@ -135,12 +139,28 @@ class _Thin:
             found = expansions.at(self._x[i], float(self._log_p[i]))
             if found is None:
                 continue
+            covered = self._covered(found, self._x[i])
+            if covered < MIN_COVERED:
+                expansions.refuse()
+                continue
             k = self._mode_of(i)
             density = self._q.densities[k]
             there = unroll(self._x[i : i + 1], density.centre, density.period)[0]
             mean = there + found.mean - self._x[i]
-            share = float(np.clip(found.mass, LEAST_KNOWN, MAX_KNOWN))
+            share = float(np.clip(covered * found.mass, LEAST_KNOWN, MAX_KNOWN))
             self._add(*_part(density, _Patch(k, share, mean, found.scale)))
+
+    def _covered(self, found: Expansion, at: np.ndarray) -> float:
+        """Part of the mass of a component where it is not above the target, by all draws.
+
+        The density of a mixture is nowhere below that of a component of it.
+        """
+        density = self._q.densities[-1]
+        whole = EllipticalMixture.single(found.mean, found.scale, np.inf, density.period, at)
+        log_part = whole.log_density(self._x) + np.log(found.mass) - self._log_p
+        weight = self._weight if self._weight.any() else np.ones(len(self._x))
+        part = np.exp(np.minimum(log_part, MAX_LOG_EXCESS))
+        return float(weight @ np.minimum(part, 1.0) / (weight @ part))
 
     def _mode_of(self, i: int) -> int:
         return int(self._q.largest(self._x[i : i + 1])[0][0])
