@@ -38,8 +38,6 @@ MIN_SHARE, MAX_SHARE = 0.003, 0.1
 LEAST_KNOWN, MAX_KNOWN = 0.001, 0.3
 # Part of a component's mass that is not above the target's density, at least. Conventional: half.
 MIN_COVERED = 0.5
-# Log of by how much a component is above the target at a draw, at most, against overflow.
-MAX_LOG_EXCESS = 100.0
 # Variance of a part in units of that of its mode, at least. Conventional.
 FLOOR = 1e-6
 
@@ -71,12 +69,12 @@ def patched(
     -------
     ModeMixture
     """
-    rows = np.flatnonzero(pool.ratio > 0)
-    if len(rows) < NEAR_DRAWS:
+    inside, rows = pool.ratio > 0, np.isfinite(pool.log_q)
+    if inside.sum() < NEAR_DRAWS:
         return q
+    log_p = np.where(inside, pool.logp, -np.inf)[rows] - pool.log_evidence
     weight = pool.ratio[rows] / pool.ratio.sum()
-    thin = _Thin(q, pool.x[rows], pool.logp[rows] - pool.log_evidence, weight)
-    return thin.patched(expansions)
+    return _Thin(q, pool.x[rows], log_p, pool.log_q[rows], weight).patched(expansions)
 
 
 def patched_at(
@@ -103,16 +101,30 @@ def patched_at(
     rows = np.flatnonzero(np.isfinite(log_p))
     if len(rows) < NEAR_DRAWS:
         return q
-    return _Thin(q, x[rows], log_p[rows], np.zeros(len(rows))).patched(expansions)
+    # Draws of a chain are of the posterior, which says nothing of their weight.
+    log_p, weight = log_p[rows], np.zeros(len(rows))
+    return _Thin(q, x[rows], log_p, log_p, weight).patched(expansions)
 
 
 class _Thin:
-    """Draws x of weights, of which some have too large ratios exp(log_p) / q."""
+    """Draws x of a density exp(log_of_draws), of which some have too large ratios exp(log_p) / q.
 
-    def __init__(self, q: ModeMixture, x: np.ndarray, log_p: np.ndarray, weight: np.ndarray):
-        self._q, self._x, self._weight = q, x, weight
-        self._log_ratio = log_p - q.log_density(x)
-        self._log_p = log_p
+    Where the target is zero, log_p is -inf.
+    """
+
+    def __init__(
+        self,
+        q: ModeMixture,
+        x: np.ndarray,
+        log_p: np.ndarray,
+        log_of_draws: np.ndarray,
+        weight: np.ndarray,
+    ):
+        self._all = x, log_p, log_of_draws
+        inside = np.flatnonzero(np.isfinite(log_p))
+        self._q, self._x, self._weight = q, x[inside], weight[inside]
+        self._log_p = log_p[inside]
+        self._log_ratio = self._log_p - q.log_density(self._x)
         self._patches: list[_Patch] = []
 
     def patched(self, expansions: Expansions | None) -> ModeMixture:
@@ -155,12 +167,13 @@ class _Thin:
 
         The density of a mixture is nowhere below that of a component of it.
         """
-        density = self._q.densities[-1]
-        whole = EllipticalMixture.single(found.mean, found.scale, np.inf, density.period, at)
-        log_part = whole.log_density(self._x) + np.log(found.mass) - self._log_p
-        weight = self._weight if self._weight.any() else np.ones(len(self._x))
-        part = np.exp(np.minimum(log_part, MAX_LOG_EXCESS))
-        return float(weight @ np.minimum(part, 1.0) / (weight @ part))
+        x, log_p, log_of_draws = self._all
+        period = self._q.densities[-1].period
+        whole = EllipticalMixture.single(found.mean, found.scale, np.inf, period, at)
+        log_part = whole.log_density(x) + np.log(found.mass)
+        ratio = log_part - log_of_draws
+        below = np.exp(np.minimum(log_part, log_p) - log_of_draws - ratio.max())
+        return float(below.sum() / np.exp(ratio - ratio.max()).sum())
 
     def _mode_of(self, i: int) -> int:
         return int(self._q.largest(self._x[i : i + 1])[0][0])
