@@ -1,7 +1,8 @@
 """Parts that are added where a mixture is too thin: incremental mixture importance sampling.
 
-Raftery and Bao (2010), doi:10.1111/j.1541-0420.2010.01399.x: a part is centred at the draw of the
-largest ratio, with the covariance of the draws near it.
+A part describes the draw of the largest ratio: by the normal component of the target that the
+curvature there shows, or else, centred at the draw, with the covariance of the draws near it
+(Raftery and Bao 2010, doi:10.1111/j.1541-0420.2010.01399.x).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
+    from pymc_multimodal.approximation.expansions import Expansions
     from pymc_multimodal.approximation.sample import WeightedSample
 
 __all__ = ["patched", "patched_at"]
@@ -24,13 +26,16 @@ __all__ = ["patched", "patched_at"]
 # Ratio, relative to the mean, from which on a draw gets a part: half of the limit from which on a
 # tail index is asked for. Conventional.
 PATCHED_RATIO = 2.5
-# Parts that are added each time. Conventional.
-MAX_PATCHES = 16
+# Parts by curvature, and others, that are added each time. Conventional.
+MAX_EXPANSIONS, MAX_PATCHES = 64, 16
 # Draws near the centre of a part that its covariance is taken from: at least, and per dimension.
 # Conventional: a covariance has d + 1 degrees of freedom for each dimension and two.
 NEAR_DRAWS, NEAR_PER_DIMENSION = 40, 3
 # Share of a part in the whole mixture: at least and at most. Conventional.
 MIN_SHARE, MAX_SHARE = 0.003, 0.1
+# Share of a part by curvature, whose mass is known: at least, and of one and of all of them at
+# most, since each takes draws from all others. Conventional.
+LEAST_KNOWN, MAX_KNOWN = 0.001, 0.3
 # Variance of a part in units of that of its mode, at least. Conventional.
 FLOOR = 1e-6
 
@@ -45,7 +50,9 @@ class _Patch:
     scale: np.ndarray
 
 
-def patched(q: ModeMixture, pool: WeightedSample) -> ModeMixture:
+def patched(
+    q: ModeMixture, pool: WeightedSample, expansions: Expansions | None = None
+) -> ModeMixture:
     """Add parts where draws have large ratios.
 
     Parameters
@@ -53,6 +60,8 @@ def patched(q: ModeMixture, pool: WeightedSample) -> ModeMixture:
     q : ModeMixture
     pool : WeightedSample
         All draws so far.
+    expansions : Expansions, optional
+        Of the target.
 
     Returns
     -------
@@ -62,13 +71,16 @@ def patched(q: ModeMixture, pool: WeightedSample) -> ModeMixture:
     if len(rows) < NEAR_DRAWS:
         return q
     weight = pool.ratio[rows] / pool.ratio.sum()
-    return _patched(q, pool.x[rows], pool.logp[rows] - pool.log_evidence, weight)
+    thin = _Thin(q, pool.x[rows], pool.logp[rows] - pool.log_evidence, weight)
+    return thin.patched(expansions)
 
 
-def patched_at(q: ModeMixture, x: np.ndarray, log_p: np.ndarray) -> ModeMixture:
+def patched_at(
+    q: ModeMixture, x: np.ndarray, log_p: np.ndarray, expansions: Expansions | None = None
+) -> ModeMixture:
     """Add parts where points have large ratios, which say nothing of the mass there.
 
-    Each part has the least share.
+    Each part that is not by curvature has the least share.
 
     Parameters
     ----------
@@ -77,6 +89,8 @@ def patched_at(q: ModeMixture, x: np.ndarray, log_p: np.ndarray) -> ModeMixture:
         Such as draws of chains.
     log_p : array of shape (n,)
         Log density of the posterior at them, normalised.
+    expansions : Expansions, optional
+        Of the target.
 
     Returns
     -------
@@ -85,23 +99,56 @@ def patched_at(q: ModeMixture, x: np.ndarray, log_p: np.ndarray) -> ModeMixture:
     rows = np.flatnonzero(np.isfinite(log_p))
     if len(rows) < NEAR_DRAWS:
         return q
-    return _patched(q, x[rows], log_p[rows], np.zeros(len(rows)))
+    return _Thin(q, x[rows], log_p[rows], np.zeros(len(rows))).patched(expansions)
 
 
-def _patched(q: ModeMixture, x: np.ndarray, log_p: np.ndarray, weight: np.ndarray) -> ModeMixture:
-    log_q = q.log_density(x)
-    patches: list[_Patch] = []
-    for _ in range(MAX_PATCHES):
-        ratio = log_p - log_q
-        i = int(ratio.argmax())
-        if ratio[i] < np.log(PATCHED_RATIO):
-            break
-        k = int(q.largest(x[i : i + 1])[0][0])
-        patch, part = _patch(q.densities[k], k, i, x, weight)
-        patches.append(patch)
-        added = part.log_density(x) + np.log(patch.share)
-        log_q = np.logaddexp(log_q + np.log1p(-patch.share), added)
-    return _assembled(q, patches) if patches else q
+class _Thin:
+    """Draws x of weights, of which some have too large ratios exp(log_p) / q."""
+
+    def __init__(self, q: ModeMixture, x: np.ndarray, log_p: np.ndarray, weight: np.ndarray):
+        self._q, self._x, self._weight = q, x, weight
+        self._log_ratio = log_p - q.log_density(x)
+        self._log_p = log_p
+        self._patches: list[_Patch] = []
+
+    def patched(self, expansions: Expansions | None) -> ModeMixture:
+        """Add parts by curvature, and then others."""
+        if expansions is not None:
+            self._add_components(expansions)
+        for _ in range(MAX_PATCHES):
+            i = int(self._log_ratio.argmax())
+            if self._log_ratio[i] < np.log(PATCHED_RATIO):
+                break
+            k = self._mode_of(i)
+            self._add(*_patch(self._q.densities[k], k, i, self._x, self._weight))
+        return _assembled(self._q, self._patches) if self._patches else self._q
+
+    def _add_components(self, expansions: Expansions) -> None:
+        tried = np.zeros(len(self._x), dtype=bool)
+        for _ in range(MAX_EXPANSIONS):
+            log_ratio = np.where(tried, -np.inf, self._log_ratio)
+            i = int(log_ratio.argmax())
+            total = sum(patch.share for patch in self._patches)
+            if log_ratio[i] < np.log(PATCHED_RATIO) or expansions.ended or total > MAX_KNOWN:
+                break
+            tried[i] = True
+            found = expansions.at(self._x[i], float(self._log_p[i]))
+            if found is None:
+                continue
+            k = self._mode_of(i)
+            density = self._q.densities[k]
+            there = unroll(self._x[i : i + 1], density.centre, density.period)[0]
+            mean = there + found.mean - self._x[i]
+            share = float(np.clip(found.mass, LEAST_KNOWN, MAX_KNOWN))
+            self._add(*_part(density, _Patch(k, share, mean, found.scale)))
+
+    def _mode_of(self, i: int) -> int:
+        return int(self._q.largest(self._x[i : i + 1])[0][0])
+
+    def _add(self, patch: _Patch, part: EllipticalMixture) -> None:
+        self._patches.append(patch)
+        gained = part.log_density(self._x) + np.log(patch.share) - self._log_p
+        self._log_ratio = -np.logaddexp(np.log1p(-patch.share) - self._log_ratio, gained)
 
 
 def _patch(
@@ -121,7 +168,11 @@ def _patch(
     own = 0.5 * (own + 1.0 / n)
     spread = (step[near] * own[:, None]).T @ step[near] + FLOOR * base @ base.T
     share = float(np.clip(weight[near].sum(), MIN_SHARE, MAX_SHARE))
-    patch = _Patch(k, share, there[i], factor(spread))
+    return _part(density, _Patch(k, share, there[i], factor(spread)))
+
+
+def _part(density: EllipticalMixture, patch: _Patch) -> tuple[_Patch, EllipticalMixture]:
+    """Return a part with its density, whose tails are those of the mode's."""
     part = EllipticalMixture.single(
         patch.mean, patch.scale, density.df[-1], density.period, density.centre
     )

@@ -12,6 +12,7 @@ from scipy.special import gammaln
 from pymc_multimodal.approximation.mixture import STARTS_SHARE, ModeMixture, heavy_tailed
 from pymc_multimodal.proposals import (
     EllipticalMixture,
+    GaussianMixture,
     MixtureError,
     factor,
     fit_em,
@@ -54,6 +55,9 @@ MIN_GAIN = 0.02
 MAX_EM_DRAWS = 4000
 # Iterations of expectation maximisation; held-out draws judge what it came to. Conventional.
 ITERATIONS = 50
+# Iterations for the weights of parts alone, the part of the weights before that is kept, since a
+# part of which a sample has no draw may have mass, and the least weight of a part. Conventional.
+WEIGHT_ITERATIONS, KEPT_WEIGHT, LEAST_WEIGHT = 30, 0.02, 1e-6
 # Part of the shares that is the same for all modes, so that the mass of each stays known.
 # Conventional.
 EQUAL_SHARE = 0.2
@@ -184,9 +188,31 @@ def _refit_mode(
     period, centre = old.period, old.centre
     best = EllipticalMixture.single(mean, scale * _shrinkage(df), df, period, centre)
     if most > 1:
-        base = max(best, old.undefended, key=split[1].score)
+        former = old.undefended
+        base = max(best, former, _reweighted(former, split[0], rng), key=split[1].score)
         best = _with_parts(base, (mean, scale), draws, rng, most)
     return heavy_tailed(best, mean, scale)
+
+
+def _reweighted(
+    old: EllipticalMixture, draws: _Draws, rng: np.random.Generator
+) -> EllipticalMixture:
+    """Give the parts of a mixture the weights that the draws have them have; shapes stay.
+
+    Parts of next to no weight are left out.
+    """
+    if len(old.df) == 1:
+        return old
+    size = int(min(MAX_EM_DRAWS, 2 * draws.effective))
+    logs = old.log_parts(draws.x[rng.choice(len(draws.x), size=size, p=draws.weight)])
+    parts = np.exp(logs - logs.max(axis=0)) / old.weights[:, None]
+    weight = old.weights
+    for _ in range(WEIGHT_ITERATIONS):
+        weight = weight * (parts @ (1.0 / (weight @ parts))) / size
+        weight = (1.0 - KEPT_WEIGHT) * weight / weight.sum() + KEPT_WEIGHT * old.weights
+    rows = np.flatnonzero(weight > LEAST_WEIGHT)
+    inner = GaussianMixture(weight[rows] / weight[rows].sum(), old.means[rows], old.scales[rows])
+    return EllipticalMixture(inner, old.df[rows], old.period, old.centre)
 
 
 def _choose(

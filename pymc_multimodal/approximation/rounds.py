@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.approximation.answer import LEAST_OF_MODE, Approximation, draw, judged
+from pymc_multimodal.approximation.expansions import Expansions
 from pymc_multimodal.approximation.mixture import first_mixture, with_densities
 from pymc_multimodal.approximation.patches import patched, patched_at
 from pymc_multimodal.approximation.pool import Pool
@@ -203,7 +204,7 @@ def approximate_further(
         promising = rounds <= FIRST_ROUNDS or found.promising
         if found.verdict.precise or found.rounds >= rounds or not promising:
             break
-        mixture = fitted_to_samples(found, rng)
+        mixture = fitted_to_samples(found, rng, target)
         begun, few = replace(found, mixture=mixture), replace(settings, rounds=rounds)
         with suppress(LimitReached):
             found = _rounds(begun, target, few, target_se, rng)
@@ -284,7 +285,7 @@ def approximate_met(
     """
     y = target.fold(x)
     log_p = logp + target.log_multiplicity(y) - found.sample.log_evidence
-    mixture = patched_at(found.mixture, y, log_p)
+    mixture = patched_at(found.mixture, y, log_p, _expansions(target, found))
     settings = replace(settings, rounds=found.rounds + min(MET_ROUNDS, settings.rounds))
     return _rounds(replace(found, mixture=mixture), target, settings, target_se, rng)
 
@@ -322,8 +323,8 @@ def approximate_regions(
     n = min(_sample_size(modes), max(target.density.room(), 1))
     sample, mixture = draw(target, regions, int(n), rng)
     pool = Pool.begun(sample, mixture)
-    mixture = _by_all_samples(mixture, pool, rng)
     begun = Approximation(modes, mixture, sample, Verdict.unknown(), pool, 0, by_chains=True)
+    begun = replace(begun, mixture=fitted_to_samples(begun, rng, target))
     settings = replace(settings, rounds=min(settings.rounds, REGION_ROUNDS))
     return _rounds(begun, target, settings, target_se, rng)
 
@@ -360,7 +361,7 @@ def _rounds(
         perplexities.append(sample.perplexity)
         if found.verdict.precise or i + 1 == settings.rounds or not _progress(perplexities):
             break
-        mixture = _by_all_samples(mixture, found.pool, rng)
+        mixture = fitted_to_samples(found, rng, target)
     return found
 
 
@@ -392,15 +393,28 @@ def _sample_size(modes: Modes) -> int:
     return max(DRAWS, PER_MODE * k, PER_DIMENSION * d)
 
 
-def fitted_to_samples(found: Approximation, rng: np.random.Generator) -> ModeMixture:
-    """Return the mixture fitted anew to all samples, the last one too."""
-    return _by_all_samples(found.mixture, found.pool, rng)
+def fitted_to_samples(
+    found: Approximation, rng: np.random.Generator, target: Target | None = None
+) -> ModeMixture:
+    """Return the mixture fitted anew to all samples, with parts where it is too thin.
+
+    Parameters
+    ----------
+    found : Approximation
+    rng : numpy.random.Generator
+    target : Target, optional
+        What the curvature at single draws is measured of.
+    """
+    joint = found.pool.joint()
+    mixture = refitted(found.mixture, joint, rng, parts=True)
+    return patched(mixture, joint, None if target is None else _expansions(target, found))
 
 
-def _by_all_samples(mixture: ModeMixture, pool: Pool, rng: np.random.Generator) -> ModeMixture:
-    """Fit a mixture anew to all samples, with parts where it is too thin."""
-    joint = pool.joint()
-    return patched(refitted(mixture, joint, rng, parts=True), joint)
+def _expansions(target: Target, found: Approximation) -> Expansions:
+    """Expansions of the log density, as many as improve a sample like the last one."""
+    wide = found.mixture.densities[-1]
+    spread = np.sqrt((wide.scales[-1] ** 2).sum(axis=1))
+    return Expansions(target, len(found.sample), spread)
 
 
 def _progress(perplexities: list[float]) -> bool:

@@ -189,7 +189,8 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
     """
     density, settings = run.density, run.settings.emulation
     assert isinstance(settings, Emulation)
-    model = None if density.split is None else density.split(settings.outputs)
+    with run.uncounted():
+        model = None if density.split is None else density.split(settings.outputs)
     if model is None:
         _recall(run)
         return None

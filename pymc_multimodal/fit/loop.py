@@ -100,6 +100,8 @@ def _fit(run: Run, state: State | None, save: Save) -> Fit:
     if state is not None:
         return _run_steps(run, state, save)
     run.parts.keep = partial(save, run, None)
+    with run.uncounted():
+        run.density.prepare()
     price = price_density(run)
     if price is not None:
         save(run, None)

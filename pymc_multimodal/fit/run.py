@@ -275,6 +275,18 @@ class Run:
         with ended_at(self.deadline + grace, what, LimitReached):
             yield
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Leave the time of the context out of the limit in seconds: functions are compiled there.
+
+        It is used outside of `limits` and `recorded`.
+        """
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began += time.monotonic() - began
+
     def stop_if_refused(self, share: float) -> None:
         """Close the run if evaluations were refused before a share of a limit was used up.
 

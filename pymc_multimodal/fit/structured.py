@@ -176,9 +176,12 @@ def _units(run: Run) -> Units | None:
     settings, density = run.settings, run.density
     if settings.structure is False or not settings.may_end_early:
         return None
-    units = chosen_units(density, settings.structure)
-    if units is None:
-        return None
+    with run.uncounted():
+        units = chosen_units(density, settings.structure)
+        if units is None:
+            return None
+        assert density.term_model is not None
+        density.term_model.prepare()
     asked = isinstance(settings.structure, Structure)
     why = ""
     if density.prior is None:

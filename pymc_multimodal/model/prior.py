@@ -50,8 +50,7 @@ class PriorDraws:
         ModelError
             If the prior is improper, or no draw has a finite value.
         """
-        if self._function is None:
-            self._compile()
+        self.prepare()
         for shared, child in zip(self._rngs, rng.spawn(len(self._rngs)), strict=True):
             shared.set_value(child, borrow=True)
         centre = flatten(self.model, self.point)
@@ -93,7 +92,16 @@ class PriorDraws:
             "modes=ModeSearch(starts=array of shape (n, d))."
         ) from error
 
-    def _compile(self) -> None:
+    def prepare(self) -> None:
+        """Compile the function, if that has not happened yet.
+
+        Raises
+        ------
+        ModelError
+            If the prior is improper.
+        """
+        if self._function is not None:
+            return
         model = self.model
         expressions = make_initial_point_expression(
             free_rvs=model.free_RVs,

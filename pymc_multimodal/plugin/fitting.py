@@ -22,6 +22,7 @@ from pymc_multimodal.model import (
     marginal_of,
     rows_of,
 )
+from pymc_multimodal.plugin.compilation import evaluates, with_limited_evaluations
 from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.progress import COMPILING, IMPORTING, FitProgress
@@ -41,6 +42,10 @@ LONG_COMPILATION = 15.0
 _COMPILATION_HINT = (
     "The model is still being compiled. compile_kwargs={'mode': 'FAST_COMPILE'} compiles sooner, "
     "into a slower function; a second run of the same model finds much of it compiled."
+)
+_EVALUATION_HINT = (
+    "The model has been compiled, and has not returned from its evaluation at the initial point. "
+    "max_seconds limits the time of an evaluation."
 )
 _IMPUTED = (
     "The model imputes missing data (%s). Each value is a coordinate of the search, and one with "
@@ -104,7 +109,7 @@ def fit_model(
         )
     with Interrupts() as interrupts:
         with FitProgress(run, config.max_evals, config.max_seconds) as progress:
-            density = _compiled(model, run, progress)
+            density = _compiled(model, run, progress, config.max_seconds)
             try:
                 _start_workers(density, run, progress)
                 _import_torch(config, progress)
@@ -149,15 +154,31 @@ def load_fit(model: pm.Model, fit: Fit, run: RunOptions) -> Density:
     return density
 
 
-def _compiled(model: pm.Model, run: RunOptions, progress: FitProgress) -> Density:
-    """Compile the density of a model, and say so."""
+def _compiled(
+    model: pm.Model, run: RunOptions, progress: FitProgress, max_seconds: float | None = None
+) -> Density:
+    """Compile the density of a model, and say so.
+
+    `max_seconds` limits each evaluation at the initial point, and no compilation.
+    """
     progress.report("compile", COMPILING)
-    hint = threading.Timer(LONG_COMPILATION, progress.say, (_COMPILATION_HINT,))
+    thread = threading.get_ident()
+
+    def say_why_it_lasts() -> None:
+        if evaluates(sys._current_frames().get(thread)):
+            progress.say(_EVALUATION_HINT)
+        elif not run.compile_kwargs:
+            progress.say(_COMPILATION_HINT)
+
+    hint = threading.Timer(LONG_COMPILATION, say_why_it_lasts)
     hint.daemon = True
-    if not run.quiet and not run.compile_kwargs:
+    if not run.quiet:
         hint.start()
     try:
-        density = density_of(model, workers=run.workers, compile_kwargs=run.compile_kwargs)
+        density = with_limited_evaluations(
+            max_seconds, model, density_of,
+            model, workers=run.workers, compile_kwargs=run.compile_kwargs,
+        )  # fmt: skip
     finally:
         hint.cancel()
     if not density.has_gradient:

@@ -165,7 +165,7 @@ class EllipticalMixture:
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""
-        return np.logaddexp.reduce(self._log_parts(unroll(x, self.centre, self.period)), axis=0)
+        return np.logaddexp.reduce(self.log_parts(unroll(x, self.centre, self.period)), axis=0)
 
     @staticmethod
     def log_density_of_each(
@@ -215,7 +215,7 @@ class EllipticalMixture:
         """Gradient of `log_density` at points of shape (n, d), shape (n, d)."""
         x = unroll(x, self.centre, self.period)
         d = self.gaussian.dim
-        share = normalised(self._log_parts(x).T)
+        share = normalised(self.log_parts(x).T)
         out = np.zeros((len(x), d))
         for j, (mean, inverse, df) in enumerate(
             zip(self.means, self.gaussian.inverse_factors, self.df, strict=True)
@@ -227,8 +227,8 @@ class EllipticalMixture:
             out -= slope[:, None] * (z @ inverse)
         return out
 
-    def _log_parts(self, x: np.ndarray) -> np.ndarray:
-        """Log of weight times density of each component at unrolled points, shape (J, n)."""
+    def log_parts(self, x: np.ndarray) -> np.ndarray:
+        """Log of weight times density of each component at unrolled points (n, d), shape (J, n)."""
         d = self.gaussian.dim
         radii = self.gaussian.squared_radii(x)
         logs = -0.5 * radii

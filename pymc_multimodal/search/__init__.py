@@ -7,7 +7,7 @@
 """
 
 from pymc_multimodal.search.batches import begin_search, climb_ends, climb_from, find_modes
-from pymc_multimodal.search.curvature import triangular
+from pymc_multimodal.search.curvature import negative_hessian, triangular
 from pymc_multimodal.search.dear import screen_dear
 from pymc_multimodal.search.missing import MAX_MISSING_SHARE, missing_share, missing_statuses
 from pymc_multimodal.search.modes import Modes, highest_point, modes_of
@@ -46,6 +46,7 @@ __all__ = [
     "missing_share",
     "missing_statuses",
     "modes_of",
+    "negative_hessian",
     "screen",
     "screen_dear",
     "start_distribution",

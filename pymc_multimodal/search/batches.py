@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.search.classify import ClimbEnd, identify, identify_all
+from pymc_multimodal.search.distant import DistantOptimum
 from pymc_multimodal.search.merging import join_optima
 from pymc_multimodal.search.optima import OptimumSet
 from pymc_multimodal.search.optimise import climb_all, optimiser_for
@@ -46,6 +47,9 @@ SELECTED_PART = 5
 # Part of what a limit leaves for the search that the climbs of a batch may use. The rest is for
 # barriers, symmetries and later batches. Conventional.
 CLIMB_SHARE = 0.5
+# Times that the climbs of a batch may go on in longer units, from where they ended. Conventional:
+# one brings them to a normal mode, whatever its width.
+MAX_WIDENINGS = 2
 # Optimisers that climb from one start after the other. A limit cuts the last climbs off, and not
 # the slowest ones.
 ONE_BY_ONE = ("powell", "nelder_mead")
@@ -264,17 +268,25 @@ def _climb(
     settings: ModeSearch,
     points: np.ndarray,
 ) -> tuple[Search, np.ndarray, np.ndarray]:
-    """Climb from points.
+    """Climb from points, again in longer units where an optimum is many spreads away.
 
     Returns the search, the index of each point's optimum, or -1, and which climbs a limit cut off.
     """
     # Saddles are rationed by batch.
     search = replace(search, counts=replace(search.counts, escapes=0))
-    climbs = climb_all(density, settings, points, search.optima, search.evaluated)
-    if climbs.evaluated is not None:
-        search = replace(search, evaluated=search.evaluated.joined(climbs.evaluated))
-    search = _with_highest(search, climbs.x, climbs.logp)
-    search, labels, cut_off = identify_all(density, search, climbs, settings.max_iter)
+    for widenings in range(MAX_WIDENINGS + 1):
+        climbs = climb_all(density, settings, points, search.optima, search.evaluated)
+        if climbs.evaluated is not None:
+            search = replace(search, evaluated=search.evaluated.joined(climbs.evaluated))
+        search = _with_highest(search, climbs.x, climbs.logp)
+        may_widen = widenings < MAX_WIDENINGS
+        try:
+            search, labels, cut_off = identify_all(
+                density, search, climbs, settings.max_iter, may_widen=may_widen
+            )
+            break
+        except DistantOptimum as distant:
+            search, points = search.widened(distant.width), climbs.x
     search = replace(
         search,
         points=np.concatenate([search.points, climbs.path]),

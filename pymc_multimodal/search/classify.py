@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pymc_multimodal.search.curvature import inverse_scale, negative_hessian, refined
+from pymc_multimodal.search.distant import DistantOptimum, width_of_distant
 from pymc_multimodal.search.lbfgs import climb
 from pymc_multimodal.search.quadratic import Evaluated, fit_quadratic
 from pymc_multimodal.search.trust_region import climb_by_trust_region
@@ -289,7 +290,7 @@ def _refined_to_known(density: Density, optima: OptimumSet, end: ClimbEnd) -> in
 
 
 def identify_all(
-    density: Density, search: Search, climbs: Climbs, max_iter: int
+    density: Density, search: Search, climbs: Climbs, max_iter: int, *, may_widen: bool
 ) -> tuple[Search, np.ndarray, np.ndarray]:
     """Assign the end of each climb to an optimum; new optima are added.
 
@@ -300,6 +301,8 @@ def identify_all(
     climbs : Climbs
     max_iter : int
         Most iterations of a climb that leaves a saddle.
+    may_widen : bool
+        Whether `DistantOptimum` may be raised.
 
     Returns
     -------
@@ -311,6 +314,9 @@ def identify_all(
 
     Raises
     ------
+    DistantOptimum
+        If a climb has ended on the slope of an optimum many spreads of the starts away. It is not
+        looked for without a gradient, nor under a symmetry.
     SymmetryBroken
         If an image of an end has another log density.
     """
@@ -327,23 +333,33 @@ def identify_all(
         x, logp = climbs.x[i : i + 1], climbs.logp[i : i + 1]
         labels[i] = search.optima.nearest(density, x, logp)[0]
         if labels[i] < 0:
-            hessian = _fitted_hessian(density, search, x[0], float(logp[0]))
-            end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]), hessian)
+            end = ClimbEnd(x[0], float(logp[0]), bool(climbs.converged[i]))
             try:
+                end = _with_hessian(density, search, end, may_widen)
                 search, labels[i] = identify(density, search, end, max_iter)
             except LimitReached:
                 cut_off[i] = True
     return search, labels[leader], cut_off | cut_off[leader]
 
 
-def _fitted_hessian(
-    density: Density, search: Search, x: np.ndarray, logp: float
-) -> np.ndarray | None:
-    """Return the negative Hessian by regression, where there is no gradient and it serves."""
-    if density.has_gradient:
-        return None
-    fit = fit_quadratic(search.evaluated, x, logp, search.spread, density.unroll)
-    return None if fit is None or fit.error > HESSIAN_ERROR else fit.hessian
+def _with_hessian(density: Density, search: Search, end: ClimbEnd, may_widen: bool) -> ClimbEnd:
+    """Add the negative Hessian where it is known; by regression, where there is no gradient.
+
+    `DistantOptimum` may be raised instead.
+    """
+    x, logp, spread = end.x, end.logp, search.spread
+    if not density.has_gradient:
+        fit = fit_quadratic(search.evaluated, x, logp, spread, density.unroll)
+        good = fit is not None and fit.error <= HESSIAN_ERROR
+        return replace(end, hessian=fit.hessian) if fit is not None and good else end
+    # Under a symmetry another image of the point is looked at.
+    if not (may_widen and end.converged and np.isfinite(logp)) or search.symmetry is not None:
+        return end
+    hessian = negative_hessian(density, x, spread)
+    width = width_of_distant(density, x, logp, hessian, spread)
+    if width is not None:
+        raise DistantOptimum(width)
+    return replace(end, hessian=hessian)
 
 
 def _climb_away(

@@ -167,6 +167,17 @@ class OptimumSet:
             fixing=fixing,
         )
 
+    def widened(self, spread: np.ndarray) -> OptimumSet:
+        """Return the set with another bound of the widths of its optima.
+
+        Parameters
+        ----------
+        spread : array of shape (d,)
+        """
+        scale = inverse_scale(self.hessian, spread)
+        log_det = np.log(np.diagonal(scale, axis1=1, axis2=2)).sum(axis=1)
+        return replace(self, spread=spread, scale=scale, log_mass=self.logp + log_det, room=None)
+
     # ---------------------------------------------------------- modes
 
     def summits(self, negligible: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +122,17 @@ class Search:
             evaluated=Evaluated.nothing(d),
             symmetry_wanted=symmetry,
         )
+
+    def widened(self, width: np.ndarray) -> Search:
+        """Return the search with longer units: starts are spread as widely as a mode that was met.
+
+        Parameters
+        ----------
+        width : array of shape (d,)
+        """
+        spread = np.maximum(self.spread, width)
+        distribution = replace(self.distribution, spread=spread)
+        return replace(self, distribution=distribution, optima=self.optima.widened(spread))
 
     @property
     def centre(self) -> np.ndarray:

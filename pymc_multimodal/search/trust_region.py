@@ -158,7 +158,8 @@ def climb_by_trust_region(
 ) -> Climbs:
     """Maximise the log density from every start by COBYQA, all starts side by side.
 
-    Every climb asks for one point in each round, and one batch serves all. A climb is not finished
+    Every climb asks for one point in each round, and one batch serves all; where evaluations are
+    dear, the points of the first models are asked for together. A climb is not finished
     where the normal approximation of a known optimum describes its highest points; an optimum
     becomes known as soon as a quadratic function describes the points near it, whichever climbs
     they come from. Near a limit of the fit only the highest climbs go on.
@@ -227,8 +228,9 @@ class _Batch:
                 if not live:
                     return
                 points = [self._next_point(climbs[i], steps[i]) for i in live]
+                points += self._further_points(climbs, live)
                 try:
-                    rows = self._evaluate(self.density.wrap(np.array(points)))
+                    rows = self._evaluate(self.density.wrap(np.array(points)))[: len(live)]
                 except LimitReached:
                     _cut_off(climbs, live)
                     return
@@ -259,6 +261,23 @@ class _Batch:
             return climb.fit.x
         assert step.point is not None
         return step.point * self.optima.spread
+
+    def _further_points(self, climbs: list[_Climb], live: list[int]) -> list[np.ndarray]:
+        """Points that climbs are going to ask for, whatever the values before are.
+
+        The first models of COBYQA interpolate at the start, one radius above it along each
+        coordinate, and one below. A climb may end after the first half of them.
+        """
+        d, spread = self.density.dim, self.optima.spread
+        if not self.density.dear:
+            return []
+        out: list[np.ndarray] = []
+        for climb in (climbs[i] for i in live):
+            side = {0: 1.0, d + 1: -1.0}.get(len(climb.rows))
+            if side is not None:
+                steps = side * self.options["radius_init"] * np.eye(d)
+                out += list((climb.start / spread + steps) * spread)
+        return out if len(live) + len(out) <= self.density.room(early=False) else []
 
     def _evaluate(self, x: np.ndarray) -> list[int]:
         """Return the rows of points among all; those that are not known are evaluated."""

@@ -20,6 +20,7 @@ from pymc_multimodal.target.protocol import LogDensity, OutputModel, TermModel
 from pymc_multimodal.target.structure import Structure, chosen_units, units_of_terms
 from pymc_multimodal.target.target import Target
 from pymc_multimodal.target.units import Place, Units, find_units, given_units
+from pymc_multimodal.target.watchdog import Expired, call_patiently
 
 __all__ = [
     "CHUNK",
@@ -27,6 +28,7 @@ __all__ = [
     "Density",
     "EvaluationErrors",
     "Evaluations",
+    "Expired",
     "History",
     "Limits",
     "LogDensity",
@@ -39,6 +41,7 @@ __all__ = [
     "TermModel",
     "Units",
     "averaged",
+    "call_patiently",
     "check_workers",
     "chosen_units",
     "displacement",

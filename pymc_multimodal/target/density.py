@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -594,6 +594,16 @@ class Density:
         return unroll(x, centre, self.period)
 
     # -------------------------------------------------------------- points
+
+    def prepare(self) -> None:
+        """Compile what draws from the prior, where that has to be compiled.
+
+        A prior that cannot be drawn from is no error before it is.
+        """
+        prepare = getattr(self.prior, "prepare", None)
+        if prepare is not None:
+            with suppress(ModelError):
+                prepare()
 
     def prior_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw n points from the prior in the unconstrained space, shape (n, d).

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import ParamSpec, TypeVar
 
-__all__ = ["Expired", "call_until", "ended_at"]
+__all__ = ["Expired", "call_patiently", "call_until", "ended_at"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -72,7 +73,52 @@ def call_until(
     """
     if due is None:
         return function(*args, **kwargs)
-    watch = _Watch(due, what)
+    return _watched(_Watch(due, what), function, *args, **kwargs)
+
+
+def call_patiently(
+    seconds: float | None,
+    counts: Callable[[FrameType], bool],
+    what: Callable[[], str],
+    function: Callable[_P, _R],
+    *args: _P.args,
+    **kwargs: _P.kwargs,
+) -> _R:
+    """Call a function; raise `Expired` inside of it where it does one kind of work for too long.
+
+    As for `call_until`, no exception ends compiled code that never returns.
+
+    Parameters
+    ----------
+    seconds : float or None
+        The call is given up when `counts` has been true for so long, without a break; None or
+        ``inf`` for never.
+    counts : callable
+        Tells from the innermost frame of this thread whether it does the work that is limited.
+        Another thread calls it, ten times a second.
+    what : callable
+        Returns a text that says what is called; it is part of the message in the log.
+    function : callable
+    *args, **kwargs
+        Arguments of the function.
+
+    Returns
+    -------
+    object
+        What the function returns.
+
+    Raises
+    ------
+    Expired
+        If the function was given up.
+    """
+    if seconds is None or seconds == float("inf"):
+        return function(*args, **kwargs)
+    return _watched(_PatientWatch(seconds, counts, what), function, *args, **kwargs)
+
+
+def _watched(watch: _Watch, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Call a function while it is watched."""
     try:
         try:
             watch.start()
@@ -158,6 +204,42 @@ class _Watch:
                 "interrupted from inside of this process: end the process, or use workers=2, "
                 "whose processes are stopped at the limit.", self.what(), now - self.due,
             )  # fmt: skip
+
+
+class _PatientWatch(_Watch):
+    """A call of which one kind of work counts; its time begins anew after any other."""
+
+    def __init__(
+        self, seconds: float, counts: Callable[[FrameType], bool], what: Callable[[], str]
+    ) -> None:
+        super().__init__(time.monotonic() + seconds, what)
+        self.seconds, self.counts = seconds, counts
+        self.handled = False
+
+    def start(self, *, alarm: bool = True) -> None:
+        self.handled = alarm and _alarm_is_free()
+        if self.handled:
+            signal.signal(signal.SIGALRM, _expire)
+        super().start(alarm=False)
+
+    def stop(self) -> None:
+        super().stop()
+        if self.handled:
+            # A call of the system: a signal that was sent arrives before its handler is gone.
+            signal.sigpending()
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            self.handled = False
+
+    def look(self, now: float) -> None:
+        """Let the time begin anew if the thread does other work; see `_Watch.look`."""
+        frame = sys._current_frames().get(self.thread)
+        if frame is None or not self.counts(frame):
+            self.due = self.sends_at = now + self.seconds
+        if self.handled and now >= self.sends_at:
+            # The signal ends a sleeping or waiting call.
+            self.sends_at = now + REPEAT_SECONDS
+            signal.pthread_kill(self.thread, signal.SIGALRM)
+        super().look(now)
 
 
 class _Watcher:

@@ -21,8 +21,7 @@ sys.path.insert(0, sys.argv[1])
 import models, pytensor
 import pymc_multimodal as mm
 from densities import Banana
-from pymc_multimodal.config import FitConfig
-from pymc_multimodal.pipeline import fit_density
+from pymc_multimodal.fit import FitConfig, fit_density
 
 mode, written = sys.argv[2], []
 allowed = tuple(os.path.realpath(p) for p in (pytensor.config.compiledir, tempfile.gettempdir()))
@@ -36,7 +35,9 @@ def look(event, args):
 
 sys.addaudithook(look)
 # A network is trained, too.
-fit_density(Banana(2).density(), FitConfig(target_se=0.05, challenge=False))
+settings = dict(target_se=0.05, challenge=False, generator=mm.ScoreLangevin(training_steps=50))
+assert fit_density(Banana(2).density(), FitConfig(**settings)).n_modes
+assert "torch" in sys.modules
 print("plain", written)
 written.clear()
 model = models.four_modes()

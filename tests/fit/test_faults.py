@@ -16,6 +16,8 @@ import numpy as np
 import pymc as pm
 import pytest
 from densities import WideNormal, two_modes
+from simulators_numpy import parabola
+from unit_targets import pairs
 
 import pymc_multimodal as mm
 from pymc_multimodal.challenge import Challenge, rounds
@@ -217,6 +219,56 @@ def test_a_slow_density_is_stopped_in_time(seconds, clock):
     assert "budget" in warnings_of(fit)
     assert time.monotonic() - began < seconds + 6
     assert fit.n_modes == 2 or "unfinished" in warnings_of(fit)
+
+
+@pytest.mark.parametrize("what", ["prior", "terms", "outputs"])
+def test_functions_that_are_compiled_within_a_fit_do_not_count(what, clock):
+    """Before, a limit of some seconds could be over before the first evaluation."""
+    if what == "outputs":
+        simulator = parabola()
+        density = simulator.density()
+        density.function = price_of(density.function, clock)
+        density.split = lambda names: clock.skip(LONG) or simulator
+    else:
+        density = pairs(n_units=10)
+        once = CompiledOnce(density.prior, lambda: clock.skip(LONG))
+        if what == "prior":
+            density.prior = once
+        else:
+            density.term_model.prepare = once.prepare
+    fit = fit_density(density, FitConfig(random_seed=1, max_seconds=LONG))
+    assert clock.skipped >= LONG
+    assert not warnings_of(fit)
+    assert sum(fit.seconds.values()) < LONG
+
+
+# Seconds that a compilation takes: far more than the fits in which it happens.
+LONG = 300.0
+
+
+class CompiledOnce:
+    """A prior whose function is compiled before its first draw."""
+
+    def __init__(self, draw, compile_it):
+        self.draw, self.left = draw, [compile_it]
+
+    def prepare(self):
+        while self.left:
+            self.left.pop()()
+
+    def __call__(self, n, rng):
+        self.prepare()
+        return self.draw(n, rng)
+
+
+def price_of(function, clock):
+    """A function whose points take a tenth of a second each."""
+
+    def priced(x):
+        clock.skip(0.1 * len(x))
+        return function(x)
+
+    return priced
 
 
 # Seconds of a fit in which a step hangs, and those that pass at once before it: what comes before

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pymc_multimodal.status import LimitReached
-from pymc_multimodal.target.watchdog import Expired, call_until, ended_at
+from pymc_multimodal.target.watchdog import Expired, call_patiently, call_until, ended_at
 
 
 def spin():
@@ -183,3 +183,51 @@ def test_profilers_run_after_a_call_was_ended():
     script = [sys.executable, "-c", PROFILED]
     done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "1000\n"
+
+
+# ------------------------------------------------------------------ one kind of work is limited
+
+
+def spins(frame):
+    return frame.f_code is spin.__code__
+
+
+def sleeps(frame):
+    return frame.f_code is sleep.__code__
+
+
+@pytest.mark.parametrize(("function", "counts"), [(spin, spins), (sleep, sleeps)])
+def test_work_that_counts_is_given_up(function, counts):
+    began = time.monotonic()
+    with pytest.raises(Expired):
+        call_patiently(0.3, counts, what, function)
+    assert 0.3 <= time.monotonic() - began < SOON
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_other_work_is_not_limited():
+    """Nor is work that counts, if it ends and begins anew."""
+
+    def work():
+        for _ in range(4):
+            time.sleep(0.3)
+        return "done"
+
+    assert call_patiently(0.3, sleeps, what, work) == "done"
+    assert call_patiently(None, spins, what, work) == "done"
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_work_in_another_thread_is_given_up():
+    raised = []
+
+    def run():
+        try:
+            call_patiently(0.2, spins, what, spin)
+        except Expired as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(SOON)
+    assert len(raised) == 1

@@ -203,9 +203,8 @@ class CompareWithChains(NeededStep):
                 found = before.met(target, x, logp, left_out)
         if before.verdict.precise and not found.verdict.precise:
             refuted = _Refuted(before, found, exploration)
-            remedies = [_with_longer_chains, _with_parts]
-            # Continuing the chains of many modes costs more than samples do.
-            for again in remedies[::-1] if k > FEW_MODES else remedies:
+            # Samples cost less than chains that are continued.
+            for again in (_with_parts, _with_longer_chains, _with_parts):
                 # Near a limit the answer stays refuted.
                 with suppress(LimitReached), run.density.limited():
                     refuted = again(refuted, target, left_out, run)
@@ -254,15 +253,19 @@ def _with_longer_chains(refuted: _Refuted, target: Target, left_out: LeftOut, ru
 def _with_parts(refuted: _Refuted, target: Target, left_out: LeftOut, run: Run) -> _Refuted:
     """Approximate again with parts where the chains are too heavy, and compare again.
 
-    The answer stays refuted where these places hold more than next to nothing.
+    Where these places hold more than next to nothing, the answer stays refuted until chains have
+    gone on.
     """
     settings, rng = run.settings.first_answer, run.rng("approximate again")
     assert isinstance(settings, FirstAnswer)
     target_se = run.settings.target_se
     found = approximate_met(refuted.before, target, *refuted.draws(), settings, target_se, rng)
-    if not (found.verdict.precise and found.adds_next_to_nothing(refuted.before, target_se)):
+    if not found.verdict.precise:
         return refuted
-    return replace(refuted, before=found).met(target, left_out)
+    again = replace(refuted, before=found)
+    # Places that hold more may be larger than their parts: draws that nothing was fitted to tell.
+    little = found.adds_next_to_nothing(refuted.before, target_se)
+    return again.met(target, left_out) if little else again
 
 
 def _late(draws: np.ndarray) -> np.ndarray:
