@@ -196,6 +196,12 @@ def relabel(idata: Any) -> Any:
             lost,
         )
     if symmetry is None:
+        if not lost:
+            _log.info(
+                "relabel changed nothing: the fit knows of no symmetry of the model. (With "
+                "symmetry=False, and by units, it looks for none: structure=False fits without "
+                "units.)"
+            )
         return out
     for name, own in labels.items():
         reference[name] = [np.arange(len(own)), np.full(len(own), LABEL_SPREAD)]

@@ -165,7 +165,8 @@ def summary_line(fit: Fit) -> str:
         climbs = f" and {counted(challenge.n_climbs, 'further climb')}"
     if (seen := fit.modes.seen_basin_mass) < 1.0:
         searched = f"modes to which less than {seen:.2g} of the prior leads may be missing; "
-    if fit.units is None:
+    # A fit by units climbs for each unit, and not from starts of all coordinates.
+    if fit.units is None and fit.modes.n_starts:
         starts = f" from {counted(fit.modes.n_starts, 'start')}"
     return (
         f"Found {fit.described_modes}{starts}{climbs}{weights}; "
