@@ -3,7 +3,7 @@
     python .ci/dependencies.py --without torch zuko
     python .ci/dependencies.py --without torch zuko --extra docs
 
-`make demo` and Read the Docs install these and then the package itself: their examples train no
+`make demo` and Read the Docs install these and then the package itself: fits without torch train no
 network, and on Linux torch brings gigabytes of libraries for GPUs with it.
 """
 
