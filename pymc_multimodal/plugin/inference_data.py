@@ -29,7 +29,7 @@ from pymc_multimodal.plugin.modes_group import (
     modes_from_record,
     rename_clashes,
 )
-from pymc_multimodal.plugin.relabel import acts_as, read_action
+from pymc_multimodal.plugin.relabel import acts_as, read_action, read_labels
 from pymc_multimodal.plugin.traces import NO_RECORD, as_stat, chain_records
 from pymc_multimodal.plugin.units_group import has_units, units_from_model
 
@@ -309,7 +309,8 @@ def _symmetry(
     -------
     dict of str
         JSON of ``symmetry``: for each generator the result of `read_action`, with None for a
-        variable whose action at the first draw is another one at the other draws; and of
+        variable whose action at the first draw is another one at the other draws, and that of
+        `read_labels` for a discrete variable whose values change; and of
         ``reference``: mean and standard deviation of the entries of these variables in mode 0.
     """
     if fit.orbits is None:
@@ -323,24 +324,23 @@ def _symmetry(
     values = {n: record.get_values(n) for n in names}
     # A rearrangement of components changes the values of their indicators, not their places.
     drawn = discrete_names(model) & values.keys()
-    images = [
-        {
-            n: v[i * ACTION_DRAWS : (i + 1) * ACTION_DRAWS]
-            for n, v in values.items()
-            if n not in drawn
-        }
+    parts = [
+        {n: v[i * ACTION_DRAWS : (i + 1) * ACTION_DRAWS] for n, v in values.items()}
         for i in range(len(generators) + 1)
     ]
+    images = [{n: v for n, v in part.items() if n not in drawn} for part in parts]
     before = [{n: v[i] for n, v in images[0].items()} for i in range(ACTION_DRAWS)]
     actions = []
-    for image in images[1:]:
+    for image, part in zip(images[1:], parts[1:], strict=True):
         action = read_action(before[0], {n: v[0] for n, v in image.items()})
         for n in image:
             unchanged = [(n, i, 1.0, 0.0) for i in range(np.size(before[0][n]))]
             entries = action.get(n, unchanged)
             if entries and not all(map(acts_as, repeat(entries), before, image[n])):
                 action[n] = None
-        action.update(dict.fromkeys(drawn))
+        for n in drawn:
+            if not np.array_equal(parts[0][n], part[n]):
+                action[n] = read_labels(parts[0][n], part[n])
         actions.append(action)
     moved = {n: values[n][-MODE_DRAWS:].reshape(MODE_DRAWS, -1) for a in actions for n in a}
     reference = {n: [v.mean(axis=0).tolist(), v.std(axis=0).tolist()] for n, v in moved.items()}

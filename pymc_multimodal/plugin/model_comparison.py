@@ -16,6 +16,7 @@ from pymc_multimodal.fit import Fit
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.pictures.canvas import Request, tidy
 from pymc_multimodal.plugin.stored_evidence import log_evidence, recorded_evidence
+from pymc_multimodal.plugin.unit_table import TEXT_WIDTH, formatted
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -36,6 +37,32 @@ WIDTH, ROW_HEIGHT, FRAME_HEIGHT = 10.0, 0.45, 1.3
 N_TICKS = 5
 # Probability below which it is written with two digits and an exponent. Conventional.
 MIN_DECIMAL = 1e-3
+
+
+class ComparisonTable(pd.DataFrame):
+    """A table of models, whose text fits into 80 columns.
+
+    What is computed from it is an ordinary DataFrame.
+    """
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def __repr__(self) -> str:
+        """Write numbers with their errors; the order of the rows is the rank."""
+        return self._shown().to_string(line_width=TEXT_WIDTH)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Write the same for a notebook."""
+        return str(self._shown()._repr_html_())
+
+    def _shown(self) -> pd.DataFrame:
+        # The logarithm of a Bayes factor is a difference of log evidences, which are there.
+        hidden = ["rank", "log_bayes_factor", "log_bayes_factor_se"]
+        return formatted(pd.DataFrame(self).drop(columns=hidden))
 
 
 def compare(
@@ -80,7 +107,8 @@ def compare(
         - **probability**, **probability_se**: of the model among these, given the data;
         - **status**: "ok", or codes of what makes the evidence uncertain.
 
-        Errors that are not known are NaN.
+        Errors that are not known are NaN. The text of the table leaves out the rank, and the
+        logarithms of Bayes factors.
 
     Raises
     ------
@@ -278,7 +306,7 @@ def _table(
         },
         index=pd.Index(names, name="model"),
     )
-    return table.iloc[order]
+    return ComparisonTable(table.iloc[order])
 
 
 def _share_errors(log_share: np.ndarray, share: np.ndarray, found: list[LogEvidence]) -> np.ndarray:

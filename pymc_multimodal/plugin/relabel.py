@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.merged_images import first_images, merged_modes
 from pymc_multimodal.target import Orbit, Symmetry
 
-__all__ = ["acts_as", "read_action", "relabel"]
+__all__ = ["acts_as", "read_action", "read_labels", "relabel"]
 
 _log = logging.getLogger("pymc.multimodal")
 
@@ -26,6 +27,9 @@ _MAPS = ((1.0, 0.0), (-1.0, 0.0), (-1.0, 1.0))
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-6, 1e-9
 # Standard deviation below which an entry counts as constant. Conventional.
 MIN_SPREAD = 1e-12
+# Standard deviation of the labels of components, which do not count in distances: their share of a
+# squared distance is 1e-16. Conventional.
+LABEL_SPREAD = 1e8
 
 Source: TypeAlias = tuple[str, int, float, float]
 """Where an entry comes from: variable and flat index before the map, sign and shift."""
@@ -84,6 +88,37 @@ def acts_as(entries: list[Source], before: Mapping[str, np.ndarray], after: np.n
     return _equal(moved, np.ravel(after))
 
 
+def read_labels(before: np.ndarray, after: np.ndarray) -> dict[str, list[int]] | None:
+    """Read off how a symmetry changes the values of an indicator: the labels of components.
+
+    Parameters
+    ----------
+    before, after : arrays of int, shape (n, ...)
+        The indicators at n draws, and at the images of these.
+
+    Returns
+    -------
+    dict or None
+        ``labels``, the values that there are, and ``to``, what each becomes. None where equal
+        values become different ones, more than one value is not seen, or the draws do not tell a
+        change of values from one of places.
+    """
+    rows = [{"": row} for row in before]
+    places = read_action(rows[0], {"": after[0]}).get("")
+    if places and before[0].size > 1 and all(map(acts_as, repeat(places), rows, after)):
+        return None
+    labels = np.union1d(before, after)
+    pairs = np.unique(np.stack([np.ravel(before), np.ravel(after)], axis=1), axis=0)
+    to = dict(pairs.tolist())
+    if len(to) < len(pairs) or len(set(to.values())) < len(pairs):
+        return None
+    left, free = (sorted(set(labels.tolist()) - set(s)) for s in (to, to.values()))
+    if len(left) > 1:
+        return None
+    to.update(zip(left, free, strict=True))
+    return {"labels": labels.tolist(), "to": [to[k] for k in labels.tolist()]}
+
+
 def _equal(a: Any, b: Any) -> bool:
     return bool(np.allclose(a, b, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE))
 
@@ -121,10 +156,11 @@ def relabel(idata: Any) -> Any:
     -------
     InferenceData or DataTree
         A copy whose draws are relabelled: the variables that the symmetry rearranges,
-        Deterministics among them. Modes that were images of one another are one mode then, in
-        the groups `modes` and `mode_posterior` and in the sample stat ``mode``; its weight is
-        that of all images. A warning is logged for variables that change in another way; they
-        and all modes stay as they are. Without a symmetry the copy is unchanged.
+        Deterministics among them, and the values of indicators of components. Modes that were
+        images of one another are one mode then, in the groups `modes` and `mode_posterior` and in
+        the sample stat ``mode``; its weight is that of all images. A warning is logged for
+        variables that change in another way; they and all modes stay as they are. Without a
+        symmetry the copy is unchanged.
 
     Raises
     ------
@@ -148,11 +184,11 @@ def relabel(idata: Any) -> Any:
             "model=model) first."
         )
     out = idata.copy()
-    actions = json.loads(attributes["symmetry"])
     posterior = get_dataset(idata, "posterior")
+    actions, labels = _labels_as_entries(json.loads(attributes["symmetry"]), posterior)
     reference = json.loads(attributes["reference"])
     moved = {n for action in actions for n in action if n in posterior and n in reference}
-    variables, symmetry, centre = _largest_group(posterior, actions, moved)
+    variables, symmetry, centre = _largest_group(posterior, actions, moved, labels)
     if lost := sorted(moved - set(variables.names)):
         _log.warning(
             "relabel left %s as they were, so that they may no longer belong to the other "
@@ -160,7 +196,15 @@ def relabel(idata: Any) -> Any:
             lost,
         )
     if symmetry is None:
+        if not lost:
+            _log.info(
+                "relabel changed nothing: the fit knows of no symmetry of the model. (With "
+                "symmetry=False, and by units, it looks for none: structure=False fits without "
+                "units.)"
+            )
         return out
+    for name, own in labels.items():
+        reference[name] = [np.arange(len(own)), np.full(len(own), LABEL_SPREAD)]
     mean, spread = np.concatenate([reference[n] for n in variables.names], axis=1)
     precision = np.diag(np.maximum(spread, MIN_SPREAD) ** -2.0)
     orbit = Orbit(symmetry, mean - centre, symmetry.metric(precision))
@@ -218,8 +262,40 @@ def _merge_images(
         add_group(out, "mode_posterior", joined)
 
 
+def _labels_as_entries(
+    actions: list[dict], posterior: xr.Dataset
+) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """Write the actions on indicators as rearrangements of a vector of labels.
+
+    Returns
+    -------
+    actions : list of dict
+        Entry i of the vector comes from the label that becomes label i. None for indicators with
+        other values than those whose action is known.
+    labels : dict of arrays
+        The labels of each indicator, in their order.
+    """
+    labels: dict[str, np.ndarray] = {}
+    out = [dict(action) for action in actions]
+    for name in {n for action in out for n, a in action.items() if isinstance(a, dict)}:
+        found = [action[name] for action in out if isinstance(action.get(name), dict)]
+        known = np.unique(np.concatenate([a["labels"] for a in found]))
+        usable = name in posterior and all(len(a["labels"]) == len(known) for a in found)
+        usable = usable and bool(np.isin(posterior[name].values, known).all())
+        if usable:
+            labels[name] = known
+        for action in out:
+            if isinstance(action.get(name), dict):
+                comes_from = np.argsort(action[name]["to"])
+                action[name] = [(name, int(k), 1.0, 0.0) for k in comes_from] if usable else None
+    return out, labels
+
+
 def _largest_group(
-    posterior: xr.Dataset, actions: list[dict], moved: set[str]
+    posterior: xr.Dataset,
+    actions: list[dict],
+    moved: set[str],
+    labels: Mapping[str, np.ndarray],
 ) -> tuple[_Columns, Symmetry | None, np.ndarray]:
     """Choose variables that a listed group rearranges, as many as possible.
 
@@ -235,13 +311,15 @@ def _largest_group(
     names = [n for n in moved if all(action.get(n, ()) is not None for action in actions)]
     names.sort(key=lambda n: (posterior[n][0, 0].size, n))
     while names := _closed(names, actions):
-        columns = _Columns({n: posterior[n][0, 0].size for n in names})
+        own = {n: labels[n] for n in names if n in labels}
+        sizes = {n: len(own[n]) if n in own else posterior[n][0, 0].size for n in names}
+        columns = _Columns(sizes, own)
         try:
             return columns, *columns.symmetry(actions)
         except ValueError:
             # The matrices of a group that acts on long vectors are too large: drop the longest.
             names.pop()
-    return _Columns({}), None, np.zeros(0)
+    return _Columns({}, {}), None, np.zeros(0)
 
 
 class _Columns:
@@ -251,9 +329,14 @@ class _Columns:
     ----------
     sizes : dict
         Number of entries of each variable, by name.
+    labels : dict of arrays
+        Labels of components, for each variable that indicates components. In place of its
+        entries, its columns have the numbers 0, 1, ... of the labels: what becomes of them is
+        what an element of the group does to the labels.
     """
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], labels: Mapping[str, np.ndarray]) -> None:
+        self.labels = labels
         ends = np.cumsum([0, *sizes.values()])
         self.dim = int(ends[-1])
         self.where = {n: slice(a, b) for n, a, b in zip(sizes, ends, ends[1:], strict=False)}
@@ -267,15 +350,24 @@ class _Columns:
         """Join the variables of each draw, shape (n, d)."""
         leading = ("chain", "draw") if "chain" in dataset.dims else ("draw",)
         n = int(np.prod([dataset.sizes[dim] for dim in leading]))
-        parts = [dataset[name].transpose(*leading, ...).values for name in self.names]
-        return np.concatenate([p.reshape(n, -1) for p in parts], axis=1).astype(float)
+        parts = [
+            np.tile(np.arange(len(self.labels[name])), (n, 1))
+            if name in self.labels
+            else dataset[name].transpose(*leading, ...).values.reshape(n, -1)
+            for name in self.names
+        ]
+        return np.concatenate(parts, axis=1).astype(float)
 
     def restored(self, dataset: xr.Dataset, rows: np.ndarray) -> dict[str, xr.DataArray]:
         """Return the variables of a dataset with other values, given as rows of shape (n, d)."""
         variables = {n: dataset[n].transpose("chain", "draw", ...) for n in self.names}
-        return {
-            n: v.copy(data=rows[:, self.where[n]].reshape(v.shape)) for n, v in variables.items()
-        }
+        moved = {n: rows[:, self.where[n]] for n in variables}
+        for name, labels in self.labels.items():
+            # Column i holds the number of the label that has become label i.
+            becomes = np.argsort(moved[name], axis=1)
+            number = np.searchsorted(labels, variables[name].values.reshape(len(rows), -1))
+            moved[name] = labels[np.take_along_axis(becomes, number, axis=1)]
+        return {n: v.copy(data=moved[n].reshape(v.shape)) for n, v in variables.items()}
 
     def symmetry(self, actions: list[dict]) -> tuple[Symmetry, np.ndarray]:
         """Build the group of the entries, linear around a centre.

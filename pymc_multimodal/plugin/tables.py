@@ -90,7 +90,7 @@ def mode_table(idata: Any, *, max_elements: int = 6) -> pd.DataFrame:
         many modes, and its weight and evidence are those of all of them together.
 
         Of a posterior that falls apart into units: indexed by unit and explanation. Its attribute
-        `regions` is the table of the regions of the hubs, `combinations` has the joint modes of
+        `regions` is the table of the modes of the hubs, `combinations` has the joint modes of
         more than a hundredth of the posterior. Of draws, the location of an explanation is that of
         its optimum at the most probable of the hubs that were looked at.
 
@@ -164,8 +164,9 @@ def summary_line(fit: Fit) -> str:
     if challenge is not None and challenge.n_climbs:
         climbs = f" and {counted(challenge.n_climbs, 'further climb')}"
     if (seen := fit.modes.seen_basin_mass) < 1.0:
-        searched = f"modes whose basins hold less than {seen:.2g} of the prior may be missing; "
-    if fit.units is None:
+        searched = f"modes to which less than {seen:.2g} of the prior leads may be missing; "
+    # A fit by units climbs for each unit, and not from starts of all coordinates.
+    if fit.units is None and fit.modes.n_starts:
         starts = f" from {counted(fit.modes.n_starts, 'start')}"
     return (
         f"Found {fit.described_modes}{starts}{climbs}{weights}; "

@@ -29,7 +29,7 @@ RUN_ARGUMENTS = ("random_seed", "progressbar", "quiet", "compile_kwargs")
 
 
 class MultimodalSampler(_Base):
-    """Settings of a fit, which meet a model when they are run.
+    """A sampler that is settings alone; it gets its model when it is run.
 
     The constructor takes settings alone. It needs no model and compiles nothing, so that one object
     serves several models::

@@ -60,6 +60,16 @@ def test_bayes_factors_and_probabilities(three):
     )
 
 
+def test_the_text_has_all_numbers_with_their_errors(three):
+    table = mm.compare(three)
+    lines = repr(table).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "log_evidence ± se" in lines[0]
+    assert "-10.000±0.050" in lines[2]
+    assert "-10.000±0.050" in table._repr_html_()
+    assert "probability ± se" not in repr(table[["probability"]])  # an ordinary table
+
+
 def test_errors_of_probabilities_are_those_of_draws(three, rng):
     """Small errors, so that the linearisation is good."""
     small = {n: evidence(e.log_evidence, 0.1 * e.log_evidence_se) for n, e in three.items()}

@@ -13,7 +13,7 @@ from pymc_multimodal import MultimodalDiffusion, attach, mode_table, relabel, sa
 from pymc_multimodal._compat import get_dataset, load, rhat, save
 from pymc_multimodal.gallery import symmetric_mixture
 from pymc_multimodal.plugin.merged_images import first_images, merged_modes
-from pymc_multimodal.plugin.relabel import acts_as, read_action
+from pymc_multimodal.plugin.relabel import acts_as, read_action, read_labels
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,19 @@ def test_what_one_draw_leaves_open_is_left_alone():
     entries = read_action({"k": np.array(1.0)}, {"k": np.array(0.0)})["k"]
     assert acts_as(entries, {"k": np.array(0.0)}, np.array(1.0))
     assert not acts_as(entries, {"k": np.array(2.0)}, np.array(2.0))
+
+
+def test_labels_are_read_from_indicators():
+    before = np.array([[0, 0, 1, 2], [1, 0, 2, 2]])
+    to = np.array([2, 0, 1])
+    assert read_labels(before, to[before]) == {"labels": [0, 1, 2], "to": [2, 0, 1]}
+    # One value that is not seen is what is left.
+    two = np.array([[0, 0, 1, 0], [1, 0, 1, 1]])
+    assert read_labels(two, to[two]) == {"labels": [0, 1, 2], "to": [2, 0, 1]}
+    # Values that become two values; and values that may have changed their places instead.
+    assert read_labels(before, np.array([[2, 0, 0, 1], [0, 2, 1, 1]])) is None
+    assert read_labels(np.array([[0, 1], [1, 0]]), np.array([[1, 0], [0, 1]])) is None
+    assert read_labels(np.array([0, 1]), np.array([1, 0])) == {"labels": [0, 1], "to": [1, 0]}
 
 
 def test_variables_that_trade_places_and_their_copies_are_read():

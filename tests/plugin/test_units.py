@@ -108,7 +108,7 @@ def test_many_combinations_are_told_by_their_power_of_ten(many):
     assert many.units.found == "42 units with 84 explanations, 10^13 combinations"
 
 
-def test_units_with_one_explanation_each_are_not_spoken_of():
+def test_units_with_one_explanation_each_are_not_spoken_of(caplog):
     """The mean has two modes, and each star one place at either: these are two modes, not units."""
     with pm.Model(coords={"star": STARS}) as model:
         mu = pm.Normal("mu", 0.0, 2.0)
@@ -119,6 +119,7 @@ def test_units_with_one_explanation_each_are_not_spoken_of():
     assert fit.described_modes == "2 modes"
     text = repr(fit)
     assert "combination" not in text
+    assert "start" not in summary_line(fit)
     assert "3 units of 1 coordinate (dim star) share nothing but the hub mu" in " ".join(
         text.split()
     )
@@ -128,6 +129,11 @@ def test_units_with_one_explanation_each_are_not_spoken_of():
     idata = mm.sample(50, model=model, fit=fit, **DRAWN)
     assert list(mm.mode_table(idata).index) == [0, 1]
     assert get_dataset(idata, "modes").sizes["mode"] == 2
+    caplog.set_level("INFO")
+    np.testing.assert_array_equal(
+        get_dataset(mm.relabel(idata), "posterior")["mu"], get_dataset(idata, "posterior")["mu"]
+    )
+    assert "relabel changed nothing" in caplog.text
 
 
 # ------------------------------------------------------------------ table

@@ -193,14 +193,30 @@ def test_another_step_for_a_discrete_variable_is_explained(model):
         )
 
 
-def test_relabel_leaves_indicators_and_says_so(caplog):
-    """Where the components are exchangeable, a rearrangement changes the values of indicators."""
+@pytest.mark.parametrize("k", [2, 3])
+def test_relabel_changes_the_values_of_indicators_with_their_components(k, caplog):
+    """A datum stays with its component: mu[z] is the same in every draw."""
+    centres = 3.0 * (np.arange(k) - (k - 1) / 2)
+    seen = (centres[:, None] + [-0.2, 0.0, 0.3]).ravel()
     with pm.Model() as model:
-        mu = pm.Normal("mu", 0.0, 2.0, shape=2)
-        z = pm.Bernoulli("z", 0.5, shape=6)
-        pm.Normal("y", mu[z], 0.5, observed=[-2.0, -1.8, -2.2, 2.1, 1.9, 2.0])
+        mu = pm.Normal("mu", 0.0, 3.0, shape=k)
+        z = pm.Categorical("z", np.full(k, 1.0 / k), shape=3 * k)
+        needed = pm.Bernoulli("needed", 0.5)  # no component's indicator
+        pm.Normal("y", mu[z], 0.5, observed=seen)
+        pm.Normal("other", 2.0 * needed, 1.0, observed=1.9)
     idata = mm.sample(100, chains=2, model=model, random_seed=1, **QUICK)
-    relabelled = get_dataset(mm.relabel(idata), "posterior")
-    np.testing.assert_array_equal(relabelled["z"], get_dataset(idata, "posterior")["z"])
-    assert "relabel left ['z'] as they were" in caplog.text
-    assert np.ptp(np.sign(relabelled["mu"].values[..., 0])) == 0
+    relabelled = mm.relabel(idata)
+    before, after = (get_dataset(x, "posterior") for x in (idata, relabelled))
+    assert "left" not in caplog.text
+
+    def component(posterior):
+        return np.take_along_axis(posterior["mu"].values, posterior["z"].values, axis=2)
+
+    np.testing.assert_array_equal(component(after), component(before))
+    np.testing.assert_array_equal(after["needed"], before["needed"])
+    # Each component is one of the groups of data, in all draws.
+    order = np.argsort(after["mu"].values, axis=2)
+    assert (order == order[0, 0]).all()
+    assert (before["z"].values[..., 0] != before["z"].values[0, 0, 0]).any()
+    assert (after["z"].values[..., 0] == after["z"].values[0, 0, 0]).mean() > 0.95
+    assert get_dataset(relabelled, "modes").sizes["mode"] == 1

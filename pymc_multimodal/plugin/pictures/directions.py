@@ -86,9 +86,16 @@ def what_separates(
     apart = [rank for rank, share in enumerate(shares.values(), 1) if share >= MIN_SHARE]
     if not apart:
         return title
-    if apart[-1] == n:
+    best = set(list(shares)[: apart[-1]])
+    # Others separate them by themselves, but tell no more than the best.
+    best |= {
+        i
+        for i, element in enumerate(elements)
+        if max(_chosen([element], mode, n_modes, (1, 1)).values()) >= MIN_SHARE
+    }
+    if len(best) == n:
         return f"{title}: these separate the modes best"
-    names = [elements[i].label for i in sorted(list(shares)[: apart[-1]])]
+    names = [elements[i].label for i in sorted(best)]
     verb = "separates" if len(names) == 1 else "separate"
     return f"{title}: {', '.join(names)} {verb} the modes"
 

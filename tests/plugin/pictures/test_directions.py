@@ -80,6 +80,10 @@ def test_the_title_names_the_elements_that_separate(rng):
         return what_separates(made(columns, mode, 2), n_all, mode, 2)
 
     assert said(apart | noise) == "5 of 30 elements: b separates the modes"
+    # A second one that tells no more than the first.
+    also = {"e": 5.0 * mode + rng.standard_normal(1000)}
+    assert said(apart | also) == "2 of 30 elements: these separate the modes best"
+    assert said(apart | also | noise) == "6 of 30 elements: b, e separate the modes"
     assert said(pair | noise) == "6 of 30 elements: c, d separate the modes"
     assert said(pair) == "2 of 30 elements: these separate the modes best"
     assert said(noise) == "4 of 30 elements"
