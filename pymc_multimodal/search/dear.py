@@ -29,8 +29,10 @@ __all__ = ["screen_dear"]
 # and with these points in 48.
 LEAST_POINTS, SPENT_SHARE, ROOM_SHARE, MOST_OF_ROOM = 150, 0.1, 0.02, 0.25
 # Climbs begin at points whose score (`surprises`) is larger than this, so many in the first round:
-# as long as a round finds a new optimum, twice as many in the next, and so many at most. Conventional: a score of 4 is that of one in
-# 150 normal residuals, whose median absolute deviation is 0.67 standard deviations.
+# as long as a round finds a new optimum, twice as many in the next, and so many at most.
+# Conventional: a score of 4 is that of one in 150 normal residuals, whose median absolute deviation
+# is 0.67 standard deviations; of curved ridges, where each round finds some optimum, further climbs
+# tell nothing that the emulator does not find.
 LEAST_SCORE, FIRST_ROUND, MAX_CLIMBS = 4.0, 4, 16
 
 
