@@ -28,12 +28,11 @@ __all__ = ["screen_dear"]
 # basin holds 2 % of the prior in 6: the climbs of the search had found all in 30 of 48 searches,
 # and with these points in 48.
 LEAST_POINTS, SPENT_SHARE, ROOM_SHARE, MOST_OF_ROOM = 150, 0.1, 0.02, 0.25
-# Climbs begin at points whose score (`surprises`) is larger than this, so many in the first round:
-# as long as a round finds a new optimum, twice as many in the next, and so many at most.
-# Conventional: a score of 4 is that of one in 150 normal residuals, whose median absolute deviation
-# is 0.67 standard deviations; of curved ridges, where each round finds some optimum, further climbs
-# tell nothing that the emulator does not find.
-LEAST_SCORE, FIRST_ROUND, MAX_CLIMBS = 4.0, 4, 16
+# Climbs begin at points whose score (`surprises`) is larger than this, so many in a round: as long
+# as a round finds a new optimum, and so many at most. Conventional: a score of 4 is that of one in
+# 150 normal residuals, whose median absolute deviation is 0.67 standard deviations. On a curved
+# ridge each round finds some optimum, and the emulator needs the evaluations more.
+LEAST_SCORE, ROUND, MAX_CLIMBS = 4.0, 4, 16
 
 
 def screen_dear(
@@ -118,10 +117,10 @@ def _climbed(
 
     Returns the search, the number of climbs, and whether a limit ended them.
     """
-    left, done, found, n = np.ones(len(points), dtype=bool), 0, True, FIRST_ROUND
+    left, done, found = np.ones(len(points), dtype=bool), 0, True
     while found and done < MAX_CLIMBS:
         score = np.where(left, _scores(density, search, settings, points), -np.inf)
-        rows = np.argsort(-score, kind="stable")[: min(n, MAX_CLIMBS - done)]
+        rows = np.argsort(-score, kind="stable")[:ROUND]
         rows = rows[score[rows] > LEAST_SCORE]
         if not len(rows):
             break
@@ -131,7 +130,7 @@ def _climbed(
                 search, _ = climb_from(density, search, settings, points.x[rows])
         except LimitReached:
             return search, done, True
-        done, found, n = done + len(rows), len(search.optima) > n_optima, 2 * n
+        done, found = done + len(rows), len(search.optima) > n_optima
     return search, done, False
 
 
