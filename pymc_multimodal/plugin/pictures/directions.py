@@ -25,8 +25,9 @@ MIN_SHARE = 0.05
 COPY = 1e-3
 # Digits of the shares that are compared: the first of elements that do equally well is chosen.
 DIGITS = 2
-# What is taken off the share of an element of whole numbers, and of a constant one: where shares are
-# equal, pictures show continuous elements. Less than a digit, and more than any share. Conventional.
+# What is taken off the share of an element of whole numbers, and of a constant one: where shares
+# are equal, pictures show continuous elements. Less than a digit, and more than any share.
+# Conventional.
 OF_WHOLE_NUMBERS, OF_A_CONSTANT = 0.1 * 10.0**-DIGITS, 2.0
 
 
