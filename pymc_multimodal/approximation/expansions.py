@@ -105,6 +105,11 @@ class Expansions:
         self._failures += 1 if found is None else -1
         return found
 
+    def refuse(self) -> None:
+        """Count the last expansion, which turned out not to be a component, as one that failed."""
+        # It was counted as a success.
+        self._failures += 2
+
     def _component(
         self, x: np.ndarray, log_p: float, hessian: np.ndarray, grad: np.ndarray
     ) -> Expansion | None:

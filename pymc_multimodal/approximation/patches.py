@@ -18,7 +18,7 @@ from pymc_multimodal.proposals import EllipticalMixture, GaussianMixture, factor
 from pymc_multimodal.target.circle import unroll
 
 if TYPE_CHECKING:
-    from pymc_multimodal.approximation.expansions import Expansions
+    from pymc_multimodal.approximation.expansions import Expansion, Expansions
     from pymc_multimodal.approximation.sample import WeightedSample
 
 __all__ = ["patched", "patched_at"]
@@ -36,6 +36,8 @@ MIN_SHARE, MAX_SHARE = 0.003, 0.1
 # Share of a part by curvature, whose mass is known: at least, and of one and of all of them at
 # most, since each takes draws from all others. Conventional.
 LEAST_KNOWN, MAX_KNOWN = 0.001, 0.3
+# Part of a component's mass that is not above the target's density, at least. Conventional: half.
+MIN_COVERED = 0.5
 # Variance of a part in units of that of its mode, at least. Conventional.
 FLOOR = 1e-6
 
@@ -67,12 +69,12 @@ def patched(
     -------
     ModeMixture
     """
-    rows = np.flatnonzero(pool.ratio > 0)
-    if len(rows) < NEAR_DRAWS:
+    inside, rows = pool.ratio > 0, np.isfinite(pool.log_q)
+    if inside.sum() < NEAR_DRAWS:
         return q
+    log_p = np.where(inside, pool.logp, -np.inf)[rows] - pool.log_evidence
     weight = pool.ratio[rows] / pool.ratio.sum()
-    thin = _Thin(q, pool.x[rows], pool.logp[rows] - pool.log_evidence, weight)
-    return thin.patched(expansions)
+    return _Thin(q, pool.x[rows], log_p, pool.log_q[rows], weight).patched(expansions)
 
 
 def patched_at(
@@ -99,16 +101,30 @@ def patched_at(
     rows = np.flatnonzero(np.isfinite(log_p))
     if len(rows) < NEAR_DRAWS:
         return q
-    return _Thin(q, x[rows], log_p[rows], np.zeros(len(rows))).patched(expansions)
+    # Draws of a chain are of the posterior, which says nothing of their weight.
+    log_p, weight = log_p[rows], np.zeros(len(rows))
+    return _Thin(q, x[rows], log_p, log_p, weight).patched(expansions)
 
 
 class _Thin:
-    """Draws x of weights, of which some have too large ratios exp(log_p) / q."""
+    """Draws x of a density exp(log_of_draws), of which some have too large ratios exp(log_p) / q.
 
-    def __init__(self, q: ModeMixture, x: np.ndarray, log_p: np.ndarray, weight: np.ndarray):
-        self._q, self._x, self._weight = q, x, weight
-        self._log_ratio = log_p - q.log_density(x)
-        self._log_p = log_p
+    Where the target is zero, log_p is -inf.
+    """
+
+    def __init__(
+        self,
+        q: ModeMixture,
+        x: np.ndarray,
+        log_p: np.ndarray,
+        log_of_draws: np.ndarray,
+        weight: np.ndarray,
+    ):
+        self._all = x, log_p, log_of_draws
+        inside = np.flatnonzero(np.isfinite(log_p))
+        self._q, self._x, self._weight = q, x[inside], weight[inside]
+        self._log_p = log_p[inside]
+        self._log_ratio = self._log_p - q.log_density(self._x)
         self._patches: list[_Patch] = []
 
     def patched(self, expansions: Expansions | None) -> ModeMixture:
@@ -135,12 +151,29 @@ class _Thin:
             found = expansions.at(self._x[i], float(self._log_p[i]))
             if found is None:
                 continue
+            covered = self._covered(found, self._x[i])
+            if covered < MIN_COVERED:
+                expansions.refuse()
+                continue
             k = self._mode_of(i)
             density = self._q.densities[k]
             there = unroll(self._x[i : i + 1], density.centre, density.period)[0]
             mean = there + found.mean - self._x[i]
-            share = float(np.clip(found.mass, LEAST_KNOWN, MAX_KNOWN))
+            share = float(np.clip(covered * found.mass, LEAST_KNOWN, MAX_KNOWN))
             self._add(*_part(density, _Patch(k, share, mean, found.scale)))
+
+    def _covered(self, found: Expansion, at: np.ndarray) -> float:
+        """Part of the mass of a component where it is not above the target, by all draws.
+
+        The density of a mixture is nowhere below that of a component of it.
+        """
+        x, log_p, log_of_draws = self._all
+        period = self._q.densities[-1].period
+        whole = EllipticalMixture.single(found.mean, found.scale, np.inf, period, at)
+        log_part = whole.log_density(x) + np.log(found.mass)
+        ratio = log_part - log_of_draws
+        below = np.exp(np.minimum(log_part, log_p) - log_of_draws - ratio.max())
+        return float(below.sum() / np.exp(ratio - ratio.max()).sum())
 
     def _mode_of(self, i: int) -> int:
         return int(self._q.largest(self._x[i : i + 1])[0][0])

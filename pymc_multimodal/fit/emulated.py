@@ -195,7 +195,9 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
         _recall(run)
         return None
     has_gradient, function = density.has_gradient, density.function
-    density.expose_outputs(model)
+    with run.uncounted():
+        density.expose_outputs(model)
+        density.start_workers()
     _recall(run)
     plan = plan_evaluations(seconds, len(model.inputs), settings, _room(run))
     _tell(run, plan)
@@ -206,7 +208,10 @@ def judge_outputs(run: Run, seconds: float) -> Judged | None:
 
     judged = _until_good(run, plan, starts, begin)
     if judged is None:
-        density.hide_outputs(function, has_gradient=has_gradient)
+        with run.uncounted():
+            density.hide_outputs(function, has_gradient=has_gradient)
+            if run.seconds_left > 0:
+                density.start_workers()
     return judged
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -11,21 +12,60 @@ import torch
 from pymc_multimodal.status import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
 
-__all__ = ["device_error", "device_of", "one_thread", "seeded", "trained_on"]
+__all__ = [
+    "FiniteLosses",
+    "device_error",
+    "device_of",
+    "one_thread",
+    "seeded",
+    "step_work",
+    "trained_on",
+]
 
 _log = logging.getLogger("pymc.multimodal")
 
 T = TypeVar("T")
 
+# Floating-point operations of a training step from which on "auto" is a GPU. Conventional, not
+# measured: they take a tenth of a second on one thread of a CPU; a GPU needs a millisecond or so to
+# launch the hundred kernels of a step, whatever their size.
+GPU_WORK = 1e9
+# Operations of a step for each weight and row: a product and a sum forward, twice as many backward.
+WORK_PER_WEIGHT = 6
 
-def device_of(name: str) -> torch.device:
-    """Device of a name; "auto" is a GPU where there is one, and else the CPU."""
+
+def step_work(rows: int, widths: Sequence[int], networks: int = 1) -> float:
+    """Return the floating-point operations of a training step of multilayer perceptrons.
+
+    Parameters
+    ----------
+    rows : int
+        Points of a step.
+    widths : sequence of int
+        Widths of the layers, from the input to the output.
+    networks : int
+        Number of such perceptrons, each of which gets all points.
+    """
+    weights = sum(a * b for a, b in pairwise(widths))
+    return float(WORK_PER_WEIGHT * rows * weights * networks)
+
+
+def device_of(name: str, work: float = 0.0) -> torch.device:
+    """Return the device of a name.
+
+    Parameters
+    ----------
+    name : str
+        "auto" is a GPU where there is one and a step of the training is worth it, and else the CPU.
+    work : float
+        Floating-point operations of a step (`step_work`).
+    """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if work >= GPU_WORK and torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
@@ -39,8 +79,8 @@ def device_error(name: str) -> str:
     return ""
 
 
-def trained_on(name: str, train: Callable[[torch.device], T]) -> T:
-    """Train on a device, and on the CPU if a GPU has no memory left.
+def trained_on(name: str, train: Callable[[torch.device], T], work: float) -> T:
+    """Train on a device, and on the CPU if a GPU has no memory left; say so if it is a GPU.
 
     Parameters
     ----------
@@ -48,8 +88,12 @@ def trained_on(name: str, train: Callable[[torch.device], T]) -> T:
         See `device_of`.
     train : callable
         It takes the device. Where memory ran out it is called a second time.
+    work : float
+        Floating-point operations of a step of the training (`step_work`).
     """
-    device = device_of(name)
+    device = device_of(name, work)
+    if device.type != "cpu":
+        _log.info("A network is trained on the device %s.", device)
     try:
         return train(device)
     except torch.OutOfMemoryError as error:
@@ -62,6 +106,25 @@ def trained_on(name: str, train: Callable[[torch.device], T]) -> T:
         "does so from the beginning.", device, cause,
     )  # fmt: skip
     return train(torch.device("cpu"))
+
+
+class FiniteLosses:
+    """Whether all losses of a training were finite; that stays on the device until it is asked.
+
+    To look at each loss makes the CPU wait for the GPU in every step.
+    """
+
+    def __init__(self) -> None:
+        self._finite: torch.Tensor | None = None
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Take note of the loss of a step."""
+        finite = torch.isfinite(loss.detach())
+        self._finite = finite if self._finite is None else self._finite & finite
+
+    def so_far(self) -> bool:
+        """Tell whether all losses were finite; waits for the device."""
+        return self._finite is None or bool(self._finite)
 
 
 @contextmanager

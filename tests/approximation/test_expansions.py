@@ -125,3 +125,24 @@ def test_a_curved_ridge_is_no_worse_for_it(dim, rng):
     by_curvature = patched(mixture, sample, Expansions(Target(density), len(sample), spread))
     plain = patched(mixture, sample)
     assert effective(density, by_curvature, rng)[1] > 0.8 * effective(density, plain, rng)[1]
+
+
+def test_a_component_that_is_above_the_target_gets_no_part(rng):
+    """Beside the middle of a cut normal the expansion is that of the whole normal."""
+
+    def function(x):
+        inside = (x[:, 0] > 0.5) & (x[:, 0] < 1.5)
+        return np.where(inside, -0.5 * (x**2).sum(axis=1), -np.inf), -x
+
+    density = Density(function, 2)
+    narrow = gaussian([1.0, 0.0], np.diag([0.1, 0.5]))
+    _, mixture = approximated(narrow, rng)
+    sample, _ = effective(density, mixture, rng)
+    spread = np.full(2, 5.0)
+    made = Expansions(Target(density), len(sample), spread)
+    found = made.at(np.array([1.0, 0.0]), float(-0.5 - sample.log_evidence))
+    assert found is not None
+    by_curvature = patched(mixture, sample, Expansions(Target(density), len(sample), spread))
+    inner = by_curvature.densities[0].undefended
+    # The normal has 0.76 of its mass outside.
+    assert np.abs(inner.scales[:, 0, 0] - 1.0).min() > 0.2

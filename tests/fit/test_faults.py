@@ -242,6 +242,22 @@ def test_functions_that_are_compiled_within_a_fit_do_not_count(what, clock):
     assert sum(fit.seconds.values()) < LONG
 
 
+@pytest.mark.parametrize("good", [True, False])
+def test_workers_that_load_the_outputs_of_a_simulator_do_not_count(good, clock):
+    """Nor do they where these are of no use, and the workers load the model again."""
+    simulator, starts = parabola(), []
+    density = simulator.density()
+    density.function = price_of(density.function, clock)
+    density.start_workers = lambda: starts.append(density.outputs) or clock.skip(LONG)
+    if not good:
+        # Nothing comes of a simulator that fails nearly everywhere.
+        everywhere = simulator.f
+        simulator.f = lambda x: np.where(x[:, 1:] < 2.0, np.nan, everywhere(x))
+    fit = fit_density(density, FitConfig(random_seed=1, max_seconds=LONG, max_evals=400))
+    assert starts == ([simulator] if good else [simulator, None])
+    assert sum(fit.seconds.values()) < LONG
+
+
 # Seconds that a compilation takes: far more than the fits in which it happens.
 LONG = 300.0
 

@@ -190,6 +190,17 @@ def test_spike_and_slab_regression():
 
 
 @pytest.mark.slow  # hundreds of thousands of evaluations
+def test_components_without_optima_of_their_own():
+    """256 normal components, of which some ten have an optimum; a million did not suffice."""
+    target = SpikeAndSlab(p=8)
+    fit = fit_density(target.density(), FitConfig(max_evals=1_000_000))
+    assert "first_answer" in {s.code for s in fit.statuses if s.level == "info"}
+    assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
+    assert fit.weights.total_se < 0.02
+    np.testing.assert_allclose(share(fit, target.slab), target.of_slab, atol=0.03)
+
+
+@pytest.mark.slow  # hundreds of thousands of evaluations
 def test_two_frequencies():
     """At half a million of evaluations log Z was 0.23 off, and its error was not known."""
     target = TwoFrequencies()

@@ -121,6 +121,46 @@ def test_climbs_are_the_same_for_any_number_of_workers(rng):
         np.testing.assert_array_equal(found[0].leader, other.leader)
 
 
+class Batches(Density):
+    """A density that keeps the sizes of its batches."""
+
+    def __init__(self, target):
+        self.sizes = []
+        super().__init__(WithoutGradient(target), target.dim, has_gradient=False)
+
+    def logp(self, x, *, chunk=None):
+        self.sizes.append(len(x))
+        return super().logp(x, chunk=chunk)
+
+
+def test_points_that_a_dear_climb_will_ask_for_are_evaluated_together(rng):
+    """The first models of d + 1 and of 2 d + 1 points take two batches, and the same points."""
+    target, d = gaussian(np.zeros(3), np.diag([0.5, 1.0, 2.0])), 3
+    start, found, sizes = 4.0 * rng.standard_normal((1, d)), [], []
+    for dear in (False, True):
+        density = Batches(target)
+        if dear:
+            density.keep_history()
+        found.append(climbs_of(density, start))
+        sizes.append(density.sizes)
+    assert sizes[0][: 2 * d + 1] == [1] * (2 * d + 1)
+    assert sizes[1][:2] == [d + 1, d + 1]
+    assert len(sizes[1]) == len(sizes[0]) - 2 * d + 1
+    np.testing.assert_array_equal(found[0].x, found[1].x)
+    np.testing.assert_array_equal(
+        np.unique(found[0].evaluated.x, axis=0), np.unique(found[1].evaluated.x, axis=0)
+    )
+
+
+def test_no_further_points_are_asked_for_where_a_limit_leaves_no_room(rng):
+    density = Batches(two_modes(3))
+    density.keep_history()
+    density.limits = Limits(last_evals=10)
+    climbs = climbs_of(density, density_starts(rng, 4, 3))
+    assert density.n_logp_evals == len(climbs.evaluated) <= 10
+    assert density.sizes[0] == 4
+
+
 def test_a_limit_loses_no_point_and_is_kept(rng):
     density, function = recorded(two_modes(3))
     density.limits = Limits(last_evals=100)

@@ -38,7 +38,8 @@ class Network:
     min_effective : float
         No network is trained for a region of fewer effective draws.
     device : str
-        A torch device such as "cpu" or "cuda"; "auto" is a GPU where there is one.
+        A torch device such as "cpu" or "cuda"; "auto" is a GPU where there is one and a step of
+        the training takes 1e9 floating-point operations or more.
 
     Raises
     ------

@@ -11,7 +11,7 @@ import zuko
 from torch import nn
 
 from pymc_multimodal.proposals.flow.density import AutoregressiveLayer, FlowError
-from pymc_multimodal.proposals.torch_setup import seeded, trained_on
+from pymc_multimodal.proposals.torch_setup import FiniteLosses, seeded, step_work, trained_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,19 +101,17 @@ def train(
         flow.load_state_dict(best)
         return layers_of(flow)
 
-    return trained_on(settings.device, train)
+    d = z.shape[1]
+    transforms, hidden = _shape_of(d, settings, start)
+    work = step_work(min(settings.batch, len(z)), (d, *hidden, 2 * d), transforms)
+    return trained_on(settings.device, train, work)
 
 
 def make_flow(
     d: int, settings: Network, start: tuple[AutoregressiveLayer, ...] | None
 ) -> zuko.flows.MAF:
     """Flow close to the identity, or with the weights of `start`."""
-    if start is None:
-        hidden = tuple(max(width, 2 * d) for width in settings.hidden)
-        n = settings.transforms
-    else:
-        hidden = tuple(len(b) for b in start[0].biases[:-1])
-        n = len(start)
+    n, hidden = _shape_of(d, settings, start)
     flow = zuko.flows.MAF(d, transforms=n, hidden_features=hidden, activation=nn.SiLU)
     with torch.no_grad():
         for i, linears in enumerate(_linears(flow)):
@@ -125,6 +123,15 @@ def make_flow(
                 linear.weight.copy_(torch.as_tensor(w))
                 linear.bias.copy_(torch.as_tensor(b))
     return flow
+
+
+def _shape_of(
+    d: int, settings: Network, start: tuple[AutoregressiveLayer, ...] | None
+) -> tuple[int, tuple[int, ...]]:
+    """Return the number of transforms, and the widths of their hidden layers."""
+    if start is None:
+        return settings.transforms, tuple(max(width, 2 * d) for width in settings.hidden)
+    return len(start), tuple(len(b) for b in start[0].biases[:-1])
 
 
 def layers_of(flow: zuko.flows.MAF) -> tuple[AutoregressiveLayer, ...]:
@@ -178,10 +185,12 @@ def _minimise(
     """Minimise the loss; return the best weights on held-out draws, None if none is finite."""
     optimiser = torch.optim.Adam(flow.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=settings.steps + 1)
-    best, best_value = None, -np.inf
+    best, best_value, finite = None, -np.inf, FiniteLosses()
     every = max(1, settings.steps // HELD_OUT_CHECKS)
     for step in range(settings.steps + 1):
         if step % every == 0 or step == settings.steps:
+            if not finite.so_far():
+                break
             value = _mean_log_density(flow, data.held_out)
             if value > best_value:
                 best_value = value
@@ -190,8 +199,7 @@ def _minimise(
         if step == settings.steps or given_up:
             break
         loss = _loss(flow, data, settings)
-        if not torch.isfinite(loss):
-            break
+        finite.add(loss)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(flow.parameters(), MAX_GRADIENT_NORM)
@@ -203,7 +211,7 @@ def _minimise(
 def _loss(flow: zuko.flows.MAF, data: _TrainingData, settings: Network) -> torch.Tensor:
     """Loss on a random batch of the draws."""
     n = len(data.z)
-    rows = torch.randint(n, (min(settings.batch, n),)).to(data.z.device)
+    rows = torch.randint(n, (min(settings.batch, n),), device=data.z.device)
     z = data.z[rows]
     if data.score is None or data.inverse_size is None:
         return -flow().log_prob(z).mean()

@@ -88,7 +88,7 @@ def fit_control(
     """
     # torch takes a second to import, and is needed only here.
     from pymc_multimodal.proposals.lrds.control_training import ControlTrainer
-    from pymc_multimodal.proposals.torch_setup import seeded, trained_on
+    from pymc_multimodal.proposals.torch_setup import seeded, step_work, trained_on
 
     began = time.monotonic()
     plan = _plan(network, loss, density, max_evaluations)
@@ -108,7 +108,10 @@ def fit_control(
                 training.train_off_policy(posterior, first.ends, rng)
             return training, trainer.control()
 
-    training, control = trained_on(network.device, train)
+    groups, hidden, d = initial.potential.first.shape
+    rows = max(network.regression_batch, plan.batch * len(initial.potential.scale))
+    work = step_work(rows, (d, hidden * groups, hidden, 1))
+    training, control = trained_on(network.device, train, work)
     trained = chain.with_control(control)
     acceptance = acceptance_before, _acceptance(trained, draws.held_out, rng)
     last = evaluate_chain(trained, density, plan.round_size, rng)

@@ -167,7 +167,7 @@ class ControlTrainer:
     def _regression_loss(self) -> torch.Tensor:
         """Loss of the potential at random points of level 0."""
         size = self._network.regression_batch
-        rows = torch.randint(len(self._points[0]), (size,)).to(self._device)
+        rows = torch.randint(len(self._points[0]), (size,), device=self._device)
         whitened, responsibility, log_ratio = (column[rows] for column in self._points)
         level = torch.zeros(size, dtype=torch.long, device=self._device)
         return self._huber(self._net(whitened, responsibility, level) - log_ratio)

@@ -55,7 +55,7 @@ def fit_energy(
     """
     # torch takes a second to import, and is needed only here.
     from pymc_multimodal.proposals.lrds.energy_training import train_energy
-    from pymc_multimodal.proposals.torch_setup import seeded, trained_on
+    from pymc_multimodal.proposals.torch_setup import seeded, step_work, trained_on
 
     noising = mixture.noising
     scale = np.ones(noising.steps + 1)
@@ -65,7 +65,9 @@ def fit_energy(
         with seeded(rng, device):
             return train_energy(mixture, z, initial, settings, rng, device)
 
-    tilt = trained_on(settings.device, train)
+    rows = len(scale) * (settings.batch + (1 + settings.moves) * settings.chains)
+    work = step_work(rows, (z.shape[1], settings.hidden, settings.hidden, 1))
+    tilt = trained_on(settings.device, train, work)
     gain, sd = tweedie_steps(noising)
     reference = SteppedReference(mixture, gain, sd, tilt)
     return SteppedReference(mixture, gain, _step_sd(reference, z[:SD_DRAWS], rng), tilt)

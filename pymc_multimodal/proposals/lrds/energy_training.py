@@ -198,7 +198,7 @@ def train_energy(
 def _noised(data: torch.Tensor, levels: TiltedLevels, n: int) -> torch.Tensor:
     """Random draws noised to every level, shape (K + 1, n, d)."""
     sd = levels.noise_variance.sqrt()[:, None, None]
-    rows = torch.randint(len(data), (len(sd), n)).to(data.device)
+    rows = torch.randint(len(data), (len(sd), n), device=data.device)
     x = data[rows]
     return x + sd * torch.randn_like(x)
 

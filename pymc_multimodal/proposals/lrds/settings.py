@@ -55,7 +55,8 @@ class ControlNetwork:
         Expected acceptance of jumps from which on the reference serves alone: no control is
         trained. A value above 1 trains in any case.
     device : str
-        "cpu", "cuda", another name torch knows, or "auto" for "cuda" where there is one.
+        "cpu", "cuda", another name torch knows, or "auto": "cuda" where there is one
+        and a step of the training takes 1e9 floating-point operations.
 
     Raises
     ------
@@ -107,7 +108,8 @@ class EnergyNetwork:
     learning_rate : float
         Learning rate at the start; a cosine schedule lowers it to 0.
     device : str
-        "cpu", "cuda", another name torch knows, or "auto" for "cuda" where there is one.
+        "cpu", "cuda", another name torch knows, or "auto": "cuda" where there is one
+        and a step of the training takes 1e9 floating-point operations.
 
     Raises
     ------

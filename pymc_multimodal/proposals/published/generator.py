@@ -70,8 +70,8 @@ class PublishedHybrid(PublishedSettings):
         that is added to every Gaussian proposal. It is not part of the recipe, but corrected draws
         need not be exact without it.
     device : str
-        Where the network is trained: "cpu", "cuda", another name torch knows, or "auto" for
-        "cuda" where there is one.
+        Where the network is trained: "cpu", "cuda", another name torch knows, or "auto":
+        "cuda" where there is one and a step of the training takes 1e9 floating-point operations.
 
     Raises
     ------

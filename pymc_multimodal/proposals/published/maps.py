@@ -89,7 +89,7 @@ def train_map(
     try:
         import torch
 
-        from pymc_multimodal.proposals.torch_setup import one_thread, trained_on
+        from pymc_multimodal.proposals.torch_setup import one_thread, step_work, trained_on
     except ImportError as error:
         raise MapError("torch could not be imported.", "Install torch.") from error
     y_mean, y_sd, x_mean, x_sd = y.mean(axis=0), y.std(axis=0), x.mean(axis=0), x.std(axis=0)
@@ -103,9 +103,11 @@ def train_map(
         loss = _minimise(parameters, inputs, labels, settings, rng)
         return loss, [p.detach().cpu().numpy().astype(float) for p in parameters]
 
+    rows = len(x) if settings.batch is None else min(settings.batch, len(x))
+    work = step_work(rows, (y.shape[1], *settings.hidden, x.shape[1]))
     # A pool of threads that has been started makes later forks unsafe, too.
     with one_thread():
-        loss, arrays = trained_on(settings.device, train)
+        loss, arrays = trained_on(settings.device, train, work)
     if not np.isfinite(loss) or not all(np.isfinite(a).all() for a in arrays):
         raise MapError(
             f"the regression's loss ended at {loss:g}.",

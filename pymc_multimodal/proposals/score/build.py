@@ -94,7 +94,8 @@ class ScoreLangevin(ScoreSettings):
     defensive : float
         Share of proposals inside a fit that take no steps, which bounds their log ratios.
     device : str
-        Where the network is trained: "cpu", "cuda", another name torch knows, or "auto".
+        Where the network is trained: "cpu", "cuda", another name torch knows, or "auto":
+        "cuda" where there is one and a step of the training takes 1e9 floating-point operations.
 
     Raises
     ------

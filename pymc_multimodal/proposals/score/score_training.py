@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from pymc_multimodal.proposals.score.score_function import LearnedScore, Perceptron
-from pymc_multimodal.proposals.torch_setup import one_thread, trained_on
+from pymc_multimodal.proposals.torch_setup import (
+    FiniteLosses,
+    one_thread,
+    step_work,
+    trained_on,
+)
 
 if TYPE_CHECKING:
     from pymc_multimodal.proposals.mixture import GaussianMixture
@@ -77,6 +82,10 @@ def train_score(
             settings.device,
             lambda device: _descend(
                 TorchPerceptron(first, device), start.mixture, draws, settings, rng
+            ),
+            step_work(
+                min(settings.batch_size, len(z)),
+                (z.shape[1], settings.width, settings.width, z.shape[1]),
             ),
         )
     return LearnedScore(start.mixture, best)
@@ -190,16 +199,17 @@ def _descend(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=steps + 1
     )
-    best = _Best()
+    best, finite = _Best(), FiniteLosses()
     every = max(1, steps // HELD_OUT_CHECKS)
     for step in range(steps + 1):
         if step % every == 0 or step == steps:
+            if not finite.so_far():
+                break
             best = _better(best, network.to_numpy(), draws)
             if best.checks_without_gain > MAX_CHECKS_WITHOUT_GAIN:
                 break
         loss = _batch_loss(network, mixture, draws, settings, rng)
-        if not torch.isfinite(loss):
-            break
+        finite.add(loss)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters, MAX_GRADIENT_NORM)

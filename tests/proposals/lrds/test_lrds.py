@@ -79,7 +79,7 @@ def test_a_training_that_fails_leaves_the_mixture(reference, learn, rng, monkeyp
     """The cause is in the status, and where it was raised in the log."""
     import pymc_multimodal.proposals.torch_setup as setup
 
-    def broken(name):
+    def broken(name, work):
         raise RuntimeError("the device is gone.\nA page about it follows.")
 
     monkeypatch.setattr(setup, "device_of", broken)
