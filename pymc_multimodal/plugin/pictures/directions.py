@@ -25,6 +25,10 @@ MIN_SHARE = 0.05
 COPY = 1e-3
 # Digits of the shares that are compared: the first of elements that do equally well is chosen.
 DIGITS = 2
+# What is taken off the share of an element of whole numbers, and of a constant one: where shares
+# are equal, pictures show continuous elements. Less than a digit, and more than any share.
+# Conventional.
+OF_WHOLE_NUMBERS, OF_A_CONSTANT = 0.1 * 10.0**-DIGITS, 2.0
 
 
 def separating(
@@ -54,7 +58,10 @@ def separating(
     if len(elements) <= most:
         return list(elements)
     chosen = _chosen(elements, mode, n_modes, (least, most))
-    return [elements[i] for i in (sorted(chosen) if chosen else range(most))]
+    if not chosen:
+        # Of a single mode the first are shown, continuous ones before others.
+        chosen = dict.fromkeys(np.argsort(_behind(elements), kind="stable")[:most].tolist(), 0.0)
+    return [elements[i] for i in sorted(chosen)]
 
 
 def what_separates(
@@ -115,14 +122,14 @@ def _chosen(
     rows, n_between = _deviations(elements, mode, n_modes)
     if n_between < 2:
         return {}
-    whole = np.square(rows).sum(axis=0)
+    whole, behind = np.square(rows).sum(axis=0), _behind(elements)
     chosen: dict[int, float] = {}
     while len(chosen) < most:
         left = np.square(rows).sum(axis=0)
         between = np.square(rows[:n_between]).sum(axis=0)
         share = np.where(left > COPY * whole, between / np.maximum(left, 1e-300), 0.0)
-        share = np.round(share, DIGITS)
-        share[list(chosen)] = -1.0
+        share = np.round(share, DIGITS) - behind
+        share[list(chosen)] = -np.inf
         best = int(np.argmax(share))
         if share[best] < MIN_SHARE and len(chosen) >= least:
             break
@@ -131,6 +138,13 @@ def _chosen(
         if squared > 0:
             rows = rows - np.outer(rows[:, best], rows[:, best] @ rows / squared)
     return chosen
+
+
+def _behind(elements: Sequence[Element]) -> np.ndarray:
+    """Return what is taken off the share of each element: continuous ones come first."""
+    constant = np.array([np.ptp(e.values) == 0 for e in elements])
+    whole = np.array([not np.issubdtype(e.values.dtype, np.floating) for e in elements])
+    return np.where(constant, OF_A_CONSTANT, np.where(whole, OF_WHOLE_NUMBERS, 0.0))
 
 
 def _deviations(

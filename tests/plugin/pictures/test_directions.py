@@ -32,6 +32,16 @@ def test_noise_and_copies_are_not_chosen(rng):
     assert chosen(columns, mode, 2, 20) == list(columns)
 
 
+def test_constants_and_whole_numbers_come_last(rng):
+    """Indicators of components stand before their means in many models."""
+    whole = {f"z[{i}]": rng.integers(0, 2, 400) for i in range(3)} | {"z[3]": np.ones(400, int)}
+    columns = {"fixed": np.zeros(400), **whole, "mu": rng.standard_normal(400)}
+    one, two = np.zeros(400, dtype=int), rng.integers(0, 2, 400)
+    for mode in (one, two):
+        assert chosen(columns, mode, 2, 2)[-1] == "mu"
+        assert set(chosen(columns, mode, 4, 4)) == {"z[0]", "z[1]", "z[2]", "mu"}
+
+
 def test_a_light_mode_counts_like_a_heavy_one(rng):
     """One draw in a thousand belongs to the second mode, apart in the last element alone."""
     mode = np.zeros(10_000, dtype=int)
