@@ -200,7 +200,9 @@ def emulate_surface(
             found.append(one)
     found.append(tried(shape, line))
     chosen = max(found, key=lambda one: one[0])[1]
-    return chosen.updated(x, np.empty((len(x), 0)), logp, refit=True)
+    # Lengths of few points may be those of another maximum of the likelihood.
+    z, rest = _residuals(chosen.mixture, chosen.features, x, logp)
+    return replace(chosen, process=fit_process(z, rest))._lowered(x, logp)
 
 
 def _in_units_of(draws: np.ndarray, period: np.ndarray, bounded: Bounded | None) -> Features:
