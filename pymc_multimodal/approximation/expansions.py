@@ -28,6 +28,9 @@ MAX_FAILURES = 5
 # above d / 2 (in nats), what it is for a draw. Conventional: a normal exceeds three once in 700
 # times.
 MAX_DEVIATIONS = 3.0
+# Largest width of a component, in spreads of the starts. Conventional: these are robust, and of a
+# prior with spike and slab the spread is that of the spike.
+MAX_WIDTH = 100.0
 # Largest mass of a component, relative to what the sample has of the target: it may have met a
 # part of the component only. Conventional.
 MAX_MASS = 10.0
@@ -62,7 +65,7 @@ class Expansions:
     n : int
         Draws of the sample that the expansions are to improve.
     spread : array of shape (d,)
-        Largest width of each coordinate.
+        Of the starts.
     """
 
     target: Target
@@ -117,8 +120,7 @@ class Expansions:
         if not (np.isfinite(scaled).all() and np.isfinite(grad).all()):
             return None
         values, vectors = np.linalg.eigh(scaled)
-        # No component is wider than the starts.
-        if values[0] < 1.0:
+        if values[0] < MAX_WIDTH**-2:
             return None
         root = self.spread[:, None] * vectors / np.sqrt(values)
         along = root.T @ grad
