@@ -105,7 +105,9 @@ class EmulatedPosterior:
         rows = np.flatnonzero((self.region == k) & (self.sample.ratio > 0))
         own = systematic_rows(self.sample.ratio[rows], DRAWS_PER_CELL * n, rng)
         x = self.sample.x[rows[own]]
-        return x[_one_of_each_cell(x / np.maximum(x.std(axis=0), 1e-300), n, rng)]
+        # One draw may hold nearly all of a region's mass: then all of these are the same.
+        spread = np.ptp(x, axis=0)
+        return x[_one_of_each_cell(x / np.where(spread > 0, spread, 1.0), n, rng)]
 
     def log_q(self, x: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Log density of the mixture that the judged draws come from, shape (n,)."""
