@@ -193,15 +193,19 @@ class Modes:
         )
 
     def take(self, order: np.ndarray) -> Modes:
-        """Renumber the modes: new mode i is old mode ``order[i]``."""
-        rank, starts = np.argsort(order), self.start_modes
+        """Renumber the modes: new mode i is old mode ``order[i]``; modes that are not named go."""
+        rank, starts = np.full(len(self), -1), self.start_modes
+        rank[order] = np.arange(len(order))
+        kept = rank[self.optimum_modes] >= 0
         return replace(
             self,
             locations=self.locations[order],
             log_density=self.log_density[order],
             scale=self.scale[order],
             hits=self.hits[order],
-            optimum_modes=rank[self.optimum_modes],
+            optima=self.optima[kept],
+            optimum_modes=rank[self.optimum_modes[kept]],
+            optimum_ids=self.optimum_ids[kept],
             point_modes=np.where(self.point_modes >= 0, rank[self.point_modes], -1),
             singletons=self.singletons[order],
             start_modes=None if starts is None else np.where(starts >= 0, rank[starts], -1),

@@ -64,6 +64,19 @@ def test_the_modes_of_the_starts_follow_the_numbers_of_the_modes(rng):
     np.testing.assert_array_equal(np.bincount(merged.start_modes), merged.hits)
 
 
+def test_some_of_the_modes_are_taken_with_their_optima_and_starts(rng):
+    modes = modes_found(five_modes().density(), rng)
+    some = modes.take(np.array([3, 1]))
+    np.testing.assert_array_equal(some.locations, modes.locations[[3, 1]])
+    np.testing.assert_array_equal(some.hits, modes.hits[[3, 1]])
+    kept = np.isin(modes.optimum_modes, [3, 1])
+    np.testing.assert_array_equal(some.optima, modes.optima[kept])
+    np.testing.assert_array_equal(some.optimum_ids, modes.optimum_ids[kept])
+    np.testing.assert_array_equal(some.optimum_modes, modes.optimum_modes[kept] == 1)
+    ended = np.select([modes.point_modes == 3, modes.point_modes == 1], [0, 1], -1)
+    np.testing.assert_array_equal(some.point_modes, ended)
+
+
 def test_the_search_counts_its_evaluations_and_repeats(rng):
     density = five_modes().density()
     first, again = (modes_found(density, np.random.default_rng(3)) for _ in range(2))
