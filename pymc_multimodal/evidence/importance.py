@@ -124,12 +124,10 @@ def cross_check(
     samples : BridgeSamples
         With the log densities of the points that were evaluated now.
     check : CrossCheck
-        Without estimates for a single region, or if a limit of the fit is reached.
+        Without estimates if a limit of the fit is reached.
     """
     k = len(samples)
     unknown = CrossCheck(np.full(k, np.nan), np.full(k, np.nan), np.zeros(k), ())
-    if k == 1:
-        return samples, unknown
     most = max(MIN_PER_REGION, 2 * PROPOSALS // k)
     strides = [max(1, len(x) // most) for x in samples.points]
     try:
@@ -382,5 +380,7 @@ def _compare(
     joint = np.hypot(log_mass_se, weights.log_evidence_se)
     gap, size = counted_gap(difference, joint), np.abs(difference)
     reported = (size > REPORTED_SE * joint) & (size * weights.weight > MIN_REPORTED_MASS)
-    statuses = tuple(border_status(int(k), difference[k]) for k in np.flatnonzero(reported))
+    statuses = tuple(
+        border_status(int(k), difference[k], len(difference)) for k in np.flatnonzero(reported)
+    )
     return CrossCheck(log_mass, log_mass_se, gap, statuses)

@@ -32,7 +32,7 @@ DRAWS_PER_COMPONENT = 4
 # Kurtosis relative to a Gaussian's (Mardia 1970) from which Student-t densities are tried, and
 # their degrees of freedom. Measured: examples/benchmarks/constants.py
 HEAVY_KURTOSIS = 1.15
-STUDENT_DFS = (3.0, 5.0, 12.0)
+STUDENT_DFS = (1.0, 3.0, 5.0, 12.0)
 # Largest share of the diagonal in a covariance of fewer draws than dimensions; conventional.
 MAX_SHRINKAGE = 0.5
 

@@ -38,6 +38,11 @@ _Density: TypeAlias = EllipticalMixture | FlowDensity
 # Fewest gradient steps with which a network is trained; where `total_steps` has not as many for
 # every region, fewer regions get one. Measured: examples/benchmarks/constants.py
 MIN_NETWORK_STEPS = 300
+# Where the Student-t density that held-out draws prefer has at most so many degrees of freedom,
+# tails may be heavier than chains have seen: chains of two Cauchy variables stay within 46 to 110,
+# where 1 to 3 % of the mass lies beyond. The defensive component then is a Cauchy distribution,
+# whose proposals come from there. Measured: examples/benchmarks/constants.py
+HEAVY_STUDENT_DF, HEAVIEST_DEFENSIVE_DF = 3.0, 1.0
 # Expected acceptance below which a trained network is not used, however large its likelihood.
 # Measured: examples/benchmarks/constants.py
 MIN_NETWORK_ACCEPTANCE = 0.1
@@ -64,7 +69,8 @@ class RegionalFamilies:
     defensive : float
         Share of the heavy-tailed component of every region.
     defensive_df : float
-        Degrees of freedom of the heavy-tailed component.
+        Degrees of freedom of the heavy-tailed component; at most 1 where the draws are heavy-tailed
+        themselves.
 
     Raises
     ------
@@ -121,14 +127,19 @@ class RegionalFamilies:
         streams = rng.spawn(len(draws))
         # On matrices this small, more threads of the linear algebra only wait for one another.
         with threadpool_limits(1, user_api="blas"):
+            singles = [fit_gaussian(s.x, s.grad, s.held_out, s.period, s.centre) for s in samples]
             fitted = [
-                _keep_previous(_fit_elliptical(sample, self, stream), old, sample, self.min_gain)
-                for sample, stream, old in zip(
-                    samples, streams, previous or [None] * len(draws), strict=True
+                _keep_previous(
+                    _fit_elliptical(sample, single, self, stream), old, sample, self.min_gain
+                )
+                for sample, single, stream, old in zip(
+                    samples, singles, streams, previous or [None] * len(draws), strict=True
                 )
             ]
-            fitted, statuses = _train_networks(samples, fitted, self, streams, previous)
-        return RegionFit(tuple(_defended(q, self) for q in fitted), tuple(statuses))
+            dfs = [_defensive_df(single, self) for single in singles]
+            fitted, statuses = _train_networks(samples, fitted, dfs, self, streams, previous)
+        defended = [_defended(q, df, self) for q, df in zip(fitted, dfs, strict=True)]
+        return RegionFit(tuple(defended), tuple(statuses))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +181,12 @@ class _RegionSample:
 
 
 def _fit_elliptical(
-    sample: _RegionSample, settings: RegionalFamilies, rng: np.random.Generator
+    sample: _RegionSample,
+    density: EllipticalMixture,
+    settings: RegionalFamilies,
+    rng: np.random.Generator,
 ) -> EllipticalMixture:
-    """Fit a Gaussian or Student-t density, or a mixture where held-out draws gain by it."""
-    density = fit_gaussian(sample.x, sample.grad, sample.held_out, sample.period, sample.centre)
+    """Return the single density, or a mixture where held-out draws gain by it."""
     # Where the log ratio hardly varies, no larger family can gain min_gain nats: for a nearly
     # normal log ratio the divergence from target to density is half its variance.
     room = 0.5 * np.var(sample.log_ratio(density)) > settings.min_gain
@@ -198,6 +211,7 @@ def _keep_previous(
 def _train_networks(
     samples: list[_RegionSample],
     fitted: list[_Density],
+    dfs: list[float],
     settings: RegionalFamilies,
     streams: list[np.random.Generator],
     previous: Sequence[RegionDensity | None] | None,
@@ -211,7 +225,7 @@ def _train_networks(
         try:
             flow = fit_flow(
                 FlowDraws(sample.x, sample.grad, sample.held_out),
-                student_t(sample.x, sample.period, sample.centre, settings.defensive_df),
+                student_t(sample.x, sample.period, sample.centre, dfs[k]),
                 settings.defensive,
                 replace(settings.network, steps=steps),
                 streams[k],
@@ -267,8 +281,14 @@ def _no_network(k: int, error: Exception) -> Status:
     )
 
 
-def _defended(density: _Density, settings: RegionalFamilies) -> _Density:
+def _defensive_df(single: EllipticalMixture, settings: RegionalFamilies) -> float:
+    """Degrees of freedom of the defensive component, by those of a region's single density."""
+    heavy = single.df[0] <= HEAVY_STUDENT_DF
+    return min(settings.defensive_df, HEAVIEST_DEFENSIVE_DF) if heavy else settings.defensive_df
+
+
+def _defended(density: _Density, df: float, settings: RegionalFamilies) -> _Density:
     """Add the defensive component; a network has had its own since it was trained."""
     if isinstance(density, FlowDensity):
         return density
-    return defensive_mixture(density, settings.defensive, settings.defensive_df)
+    return defensive_mixture(density, settings.defensive, df)

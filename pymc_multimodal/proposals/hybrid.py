@@ -36,7 +36,8 @@ class Hybrid(RegionalFamilies):
     defensive : float
         Share of the heavy-tailed component of every region.
     defensive_df : float
-        Degrees of freedom of the heavy-tailed component.
+        Degrees of freedom of the heavy-tailed component; at most 1 where the draws are heavy-tailed
+        themselves.
 
     Raises
     ------

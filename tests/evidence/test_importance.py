@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from densities import HalfSpace, Mixture, exact_local
+from densities import Everywhere, HalfSpace, Mixture, StudentT, exact_local
 from regional import PAIR, SHAPES, Sliver, bridge_samples, elliptical, exact_masses
 from scipy.stats import norm
 
@@ -20,6 +20,7 @@ from pymc_multimodal.evidence import (
 from pymc_multimodal.evidence.importance import counted_gap
 from pymc_multimodal.proposals import Hybrid
 from pymc_multimodal.proposals.base import RegionFit
+from pymc_multimodal.proposals.elliptical import joined
 from pymc_multimodal.target.limits import Limits
 
 LINE = np.full(2, np.inf)
@@ -133,6 +134,32 @@ def test_a_missing_piece_is_counted_and_named(rng):
     assert (status.code, status.stage, status.mode) == ("border", "evidence", 1)
     wide = weights.widened(check.gap)
     assert abs(wide.log_evidence[1] - truth[1]) < 2 * wide.log_evidence_se[1]
+
+
+def test_a_tail_that_no_chain_reaches_is_counted_and_named(rng):
+    """One draw in ten lies beyond all chains; the proposals have heavy tails."""
+    target, everywhere = StudentT(2, 1.0), Everywhere()
+    # The radius of a bivariate Cauchy variable exceeds r with a probability of (1 + r^2)^-1/2.
+    beyond = np.sqrt(0.1**-2 - 1)
+
+    def far(x):
+        return (np.hypot(*x.T) > beyond).astype(int)
+
+    draws = exact_local(target, far, 1, rng, draws=2_000)
+    density = target.density()
+    parts = [elliptical(np.zeros(2), df, size) for df, size in ((3.0, 1.0), (1.0, 2.0))]
+    fitted = RegionFit((joined(parts, [0.95, 0.05]),))
+    samples = bridge_samples(density, everywhere, fitted, [20_000], rng)
+    weights = estimate(samples, draws, density)
+    assert weights.total < -10 * weights.total_se
+    evaluated = density.n_logp_evals
+    samples, check = cross_check(samples, density, everywhere, weights)
+    assert density.n_logp_evals == evaluated
+    assert abs(check.log_mass[0]) < 4 * check.log_mass_se[0]
+    [status] = check.statuses
+    assert status.code == "border"
+    wide = weights.widened(check.gap)
+    assert abs(wide.total) < 2 * wide.total_se
 
 
 def test_exact_draws_agree_and_errors_are_right(rng):

@@ -242,6 +242,21 @@ def test_cauchy_tails_that_no_chain_goes_to_are_weighed_by_the_first_answer():
         assert abs(fit.weights.total) < 4 * fit.weights.total_se
 
 
+@pytest.mark.slow  # two fits by chains: 8 CPU s
+def test_cauchy_tails_that_no_chain_goes_to_are_weighed_by_proposals():
+    """Chains of two Cauchy variables stay within 60; 2 % of the mass lies beyond."""
+
+    def function(x):
+        return -np.log1p(x**2).sum(1) - 2 * np.log(np.pi), -2 * x / (1 + x**2)
+
+    for seed in (0, 7):
+        density = Density(function, 2, prior=lambda n, rng: 5 * rng.standard_normal((n, 2)))
+        settings = FitConfig(random_seed=seed, first_answer=False, max_evals=1_000_000)
+        fit = fit_density(density, settings)
+        assert fit.weights.total_se < 0.03
+        assert abs(fit.weights.total) < 3 * fit.weights.total_se
+
+
 @pytest.mark.parametrize("df", [1.0, np.inf], ids=["heavy", "as_wide"])
 def test_chains_that_stick_where_the_generator_does_not_go_are_flagged(df, rng):
     """Posterior draws have log ratios above those of all proposals."""

@@ -10,6 +10,7 @@ from densities import (
     Banana,
     HalfSpace,
     SkewNormals,
+    StudentT,
     exact_local,
     gaussian,
     two_modes,
@@ -52,12 +53,27 @@ def test_a_larger_family_is_used_only_where_it_gains(target, family, rng):
     [q] = quick.fit_regions(local, line, rng).densities
     assert q.family == family
     defensive = q.defensive if family == "network" else q
-    assert defensive.df[-1] == Hybrid().defensive_df
+    assert defensive.df[-1] <= Hybrid().defensive_df
     elliptical = Hybrid(families=("gaussian", "mixture"))
     [without] = elliptical.fit_regions(local, line, rng).densities
     assert without.family == ("mixture" if family == "network" else family)
     [low] = Hybrid(families=("gaussian",)).fit_regions(local, line, rng).densities
     assert low.family == "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("target", "df"),
+    [(gaussian(np.zeros(3), np.eye(3)), 4.0), (StudentT(3, 8.0), 4.0), (StudentT(3, 1.5), 1.0)],
+)
+def test_the_defence_is_as_heavy_as_tails_may_be(target, df, rng):
+    """Chains stay near the centre of a heavy tail, which bounds no ratio beyond."""
+    local = exact_local(target, everywhere, 1, rng)
+    [q] = Hybrid(families=("gaussian",)).fit_regions(local, line(3), rng).densities
+    assert q.df[-1] == df
+    [q] = (
+        Hybrid(families=("gaussian",), defensive_df=0.5).fit_regions(local, line(3), rng).densities
+    )
+    assert q.df[-1] == 0.5
 
 
 def test_the_fit_does_not_see_the_chains_of_the_bridge(rng):
