@@ -54,6 +54,7 @@ def short_screenings():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screening, "MAX_POINTS", 2**11)
         patch.setattr(screening, "MAX_FURTHER", 64)
+        patch.setattr(screening, "MAX_RARE", 64)
         patch.setattr(screening, "DEAR_SECONDS", 0.1)
         yield
 

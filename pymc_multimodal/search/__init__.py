@@ -6,7 +6,13 @@
 >>> modes = modes_of(density, search, settings)  # doctest: +SKIP
 """
 
-from pymc_multimodal.search.batches import begin_search, climb_ends, climb_from, find_modes
+from pymc_multimodal.search.batches import (
+    begin_search,
+    climb_ends,
+    climb_from,
+    find_modes,
+    find_more_modes,
+)
 from pymc_multimodal.search.curvature import negative_hessian, triangular
 from pymc_multimodal.search.dear import screen_dear
 from pymc_multimodal.search.missing import MAX_MISSING_SHARE, missing_share, missing_statuses
@@ -40,6 +46,7 @@ __all__ = [
     "climb_from",
     "dropped_gradient_status",
     "find_modes",
+    "find_more_modes",
     "given_by_array",
     "given_by_name",
     "highest_point",

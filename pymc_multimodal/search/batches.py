@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search.starts import StartDistribution
     from pymc_multimodal.target.density import Density
 
-__all__ = ["begin_search", "climb_ends", "climb_from", "find_modes"]
+__all__ = ["begin_search", "climb_ends", "climb_from", "find_modes", "find_more_modes"]
 
 # Climbs of the first batch that are made first: they find the curvature of modes, which makes the
 # other climbs shorter (by differences each gradient costs d + 1 evaluations), and they tell what a
@@ -198,6 +198,42 @@ def _next_batch(
     images = search.optima.images()
     starts = draw_starts(density, search.distribution, settings, size, rng, images)
     return _climb_from_starts(density, search, settings, starts)
+
+
+def find_more_modes(
+    density: Density, search: Search, settings: ModeSearch, size: int, rng: np.random.Generator
+) -> Search:
+    """Climb from further starts, whether the search is settled or not.
+
+    Parameters
+    ----------
+    density : Density
+    search : Search
+        It has an optimum; it stays valid if an exception is raised.
+    settings : ModeSearch
+    size : int
+        Number of starts.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Search
+        The starts count.
+
+    Raises
+    ------
+    LimitReached
+        If a limit of the fit was reached.
+    ModelError
+        If there is no prior to draw from.
+    SymmetryBroken
+        If an image of an optimum has another log density.
+    """
+    evals, images = density.n_logp_evals, search.optima.images()
+    starts = draw_starts(density, search.distribution, settings, size, rng, images)
+    search = _climb_from_starts(density, search, settings, starts)
+    search = join_optima(density, search, settings.barrier)
+    return replace(search, n_evals=search.n_evals + density.n_logp_evals - evals)
 
 
 def climb_from(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pymc_multimodal.search.batches import climb_from
+from pymc_multimodal.search.batches import climb_from, find_more_modes
 from pymc_multimodal.search.modes import modes_of
 from pymc_multimodal.search.screening_points import (
     MOST_WIDTH,
@@ -18,8 +18,8 @@ from pymc_multimodal.search.screening_points import (
     distance_of_pair,
     narrowest_width,
 )
-from pymc_multimodal.search.starts import draw_starts
 from pymc_multimodal.search.statuses import upper_share
+from pymc_multimodal.search.stopping import has_rare_modes
 from pymc_multimodal.search.surprise import FEW_DIMENSIONS, Candidates, surprises
 from pymc_multimodal.status import LimitReached, ModelError, Status
 
@@ -57,6 +57,9 @@ LIMITED_SHARE = 0.1
 # in 32 dimensions (ratio 0.8): 128 starts find both modes in 4 of 12 seeds, 384 further ones in 10,
 # at 0.1 seconds; after 512 starts it is 7 and 10.
 MAX_FURTHER, FURTHER_BATCH = 384, 64
+# Most further starts where modes of some mass were found by few starts. Measured:
+# examples/benchmarks/missed.py.
+MAX_RARE = 4096
 # Seconds of this package's work for each evaluation of a climb. Measured with a model of 0.2
 # microseconds a value.
 CLIMB_SECONDS = 3.3e-6
@@ -399,27 +402,32 @@ def _seconds_each(density: Density) -> float:
 def _by_further_starts(
     density: Density, search: Search, settings: ModeSearch, rng: np.random.Generator
 ) -> _Seen:
-    """Climb from as many further starts as the seconds, or a share of the evaluations, allow."""
+    """Climb from as many further starts as the seconds, or a share of the evaluations, allow.
+
+    Beyond `MAX_FURTHER` they go on as long as modes of some mass were found by few starts.
+    """
     each = max(search.n_evals / max(search.counts.starts, 1), 1.0)
     name = f"screening after {density.n_logp_evals}: climbs"
     [seconds] = density.log.once(name, lambda: (_seconds_each(density),))
     evals = settings.screening_seconds / (seconds + CLIMB_SECONDS)
     if seconds > DEAR_SECONDS:
         evals = DEAR_SHARE * density.spent()
-    n = int(min(MAX_FURTHER, min(evals, ROOM_SHARE * density.room()) / each))
-    done, images = 0, search.optima.images()
-    while done < n:
+    n = int(min(MAX_RARE, min(evals, ROOM_SHARE * density.room()) / each))
+    done, began = 0, search.counts
+    while done < min(n, MAX_FURTHER) or (done < n and has_rare_modes(search, settings)):
         size = min(FURTHER_BATCH, n - done)
         try:
             with density.limited():
-                starts = draw_starts(density, search.distribution, settings, size, rng, images)
-                search, _ = climb_from(density, search, settings, starts.x)
+                search = find_more_modes(density, search, settings, size, rng)
         except LimitReached:
             return _Seen(search, n_climbs=done, cut_short=True)
         except ModelError:
             # There is no prior to draw from.
             break
-        if not len(starts):
+        drawn = search.counts.starts - began.starts - done
+        if not drawn:
             break
-        done += len(starts)
+        done += drawn
+        if search.counts.unfinished > began.unfinished:
+            return _Seen(search, n_climbs=done, cut_short=True)
     return _Seen(search, n_climbs=done)

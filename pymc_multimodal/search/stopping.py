@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search.state import Search
     from pymc_multimodal.target.density import Density
 
-__all__ = ["is_settled", "next_size"]
+__all__ = ["has_rare_modes", "is_settled", "next_size"]
 
 # Starts that every mode is to be found by; of this many starts and more, 2 starts. A basin that one
 # start in fifty falls into may have a neighbour that one in a few hundred falls into.
@@ -38,6 +38,11 @@ SMALL_MASS = 1e-3
 # starts, estimate it (Good 1953). Measured: examples/benchmarks/growth.py; of 1,000 modes 4,096
 # starts find 961, 8,192 find 998 and 16,384 all.
 MAX_STARTS, STARTS_PER_MODE, MAX_SINGLETONS = 4096, 16, 0.1
+# Modes are rare that fewer starts than these led to; they matter if they hold more than this share
+# of the mass, by Laplace's approximation. Measured: examples/benchmarks/missed.py. In seed 161 a
+# mode of weight 0.19 has 0.0009 of the starts, and the rarest others 0.006: 32 starts of these are
+# 5 of the former. With 16, a search in three missed it, with 32 none of twenty.
+RARE_HITS, RARE_MASS = 32, 0.01
 # Fewest batches, in sizes of the first one. Conventional: a second batch tells whether the first
 # one found everything.
 MIN_BATCHES = 2
@@ -95,3 +100,20 @@ def is_settled(density: Density, search: Search, settings: ModeSearch, before: i
         if mass[hits < MIN_HITS_OF_MANY].sum() <= SMALL_MASS * mass.sum():
             return True
     return enough and int(hits.min(initial=n)) >= wanted
+
+
+def has_rare_modes(search: Search, settings: ModeSearch) -> bool:
+    """Tell whether modes of some mass were found by few starts: others may be missing.
+
+    Parameters
+    ----------
+    search : Search
+        It has an optimum.
+    settings : ModeSearch
+    """
+    summits = search.optima.summits(settings.negligible)
+    modes = search.optima.mode_of(summits)[search.start_optima]
+    hits = np.bincount(modes[modes >= 0], minlength=len(summits))
+    log_mass = search.optima.log_mass[summits]
+    mass = np.exp(log_mass - log_mass.max())
+    return bool(mass[hits < RARE_HITS].sum() > RARE_MASS * mass.sum())

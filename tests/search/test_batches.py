@@ -9,7 +9,15 @@ import pytest
 from densities import Mixture, WideNormal, gaussian, two_modes
 from searches import match, modes_found, settled_search
 
-from pymc_multimodal.search import ModeSearch, begin_search, climb_from, find_modes, modes_of
+from pymc_multimodal.search import (
+    ModeSearch,
+    begin_search,
+    climb_from,
+    find_modes,
+    find_more_modes,
+    modes_of,
+)
+from pymc_multimodal.search.stopping import has_rare_modes
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.group import Symmetry
 from pymc_multimodal.target.limits import Limits
@@ -133,6 +141,18 @@ def test_climbs_from_points_do_not_count_as_starts(rng):
     assert more.counts == search.counts
     assert labels[0] == labels[2] != labels[1]
     assert match(modes.locations[labels[:2]], target.means[[1, 0]])[1] < 2e-3
+
+
+def test_further_starts_count_though_the_search_has_settled(rng):
+    density, settings = TWO.density(), ModeSearch(starts=8)
+    search = settled_search(density, settings, rng)
+    more = find_more_modes(density, search, settings, 40, rng)
+    assert (search.counts.starts, more.counts.starts, len(more.starts)) == (8, 48, 48)
+    assert more.n_evals > search.n_evals
+    assert has_rare_modes(search, settings)
+    most = find_more_modes(density, more, settings, 200, rng)
+    assert not has_rare_modes(most, settings)
+    assert len(modes_of(density, most, settings)) == 2
 
 
 def test_a_limit_amid_climbs_leaves_the_search_as_it_was(rng):

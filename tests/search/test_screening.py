@@ -12,6 +12,7 @@ from searches import settled_search
 
 from pymc_multimodal.proposals import RegionalMixture, laplace
 from pymc_multimodal.search import ModeSearch, modes_of, screen
+from pymc_multimodal.search import screening as screening_module
 from pymc_multimodal.search.screening_points import PointSource, distance_of_pair, narrowest_width
 from pymc_multimodal.search.surprise import KnownModes, surprises
 from pymc_multimodal.target import Density, Limits, Symmetry
@@ -218,6 +219,22 @@ def test_in_many_dimensions_there_are_points_and_further_climbs(rng):
     assert "50 dimensions" in status.cause
     assert "even one 0.9 times as wide" in status.cause
     assert "may be missing, whatever their posterior mass" in status.cause
+
+
+def test_further_starts_go_on_where_modes_of_some_mass_are_rare(rng, monkeypatch):
+    """A mode of half the mass to which hardly any start leads says that others may be missing."""
+    monkeypatch.setattr(screening_module, "MAX_RARE", 1024)
+    settings, climbs = ModeSearch(screening_seconds=5.0), []
+    for width in (1.0, 0.1):
+        target = pair(4, width)
+        density = target.density()
+        search = settled_search(density, ModeSearch(starts=target.means), rng)
+        search = replace(search, distribution=replace(search.distribution, points=None))
+        _, screening = screened(density, search, settings, rng)
+        climbs.append(screening.n_climbs)
+    # Up to 64 climbs start from points of large values.
+    assert climbs[0] <= 64 + 256
+    assert 1024 <= climbs[1] <= 64 + 1024
 
 
 class StudentModes:
