@@ -69,12 +69,13 @@ def run(name: str, seed: int, density: Density, truth: HardModel, most: float) -
         "codes": [s.code for s in fit.statuses],
         "steps": fit.evals_by_step,
         "seconds": fit.seconds,
+        "shares": {},
     }
     rng = np.random.default_rng(seed)
     for label, (event, probability) in truth.shares.items():
         share, se = share_of(event, fit, rng)
         error = [share - float(probability), float(np.hypot(se, truth.truth_se))]
-        record.setdefault("shares", {})[label] = error
+        record["shares"][label] = error
     return record
 
 
