@@ -42,7 +42,8 @@ exclude_patterns = ["_build", "_templates"]
 # a rebuild executes nothing. They lie beside the output, in docs/_build/.jupyter_cache.
 # Draws of other samplers are read from docs/gallery/others.
 nb_execution_mode = "cache"
-nb_execution_timeout = 600  # seconds for a page, with compilation from cold caches
+# Seconds of a cell, with compilation from cold caches on a machine that others use, too.
+nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True

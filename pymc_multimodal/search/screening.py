@@ -70,7 +70,9 @@ KEPT, MAX_CLIMBS, ROUND = 1024, 64, 16
 # Conventional.
 MIN_CLIMBS = 4
 # A candidate is explained by a new optimum if the normal approximation there puts it lower than it
-# is by at most this factor and these nats. Conventional.
+# is by at most this factor and these nats; by an optimum that was known, if the two differ by less
+# than these nats, since another mode may be higher than its tail by less than the factor.
+# Conventional.
 EXPLAINED_FACTOR, EXPLAINED_NATS = 2.0, 3.0
 # Share of what a limit leaves that the points may use; the rest is for climbs and later work.
 # Conventional.
@@ -363,7 +365,7 @@ def _climbed(
     n_climbs: int,
 ) -> _Seen:
     """Climb from the first candidates, in rounds."""
-    done = 0
+    done, candidates = 0, candidates.take(np.flatnonzero(~_on_peaks(density, search, candidates)))
     while done < n_climbs and len(candidates):
         size = min(ROUND, n_climbs - done)
         n_optima = len(search.optima)
@@ -378,17 +380,34 @@ def _climbed(
     return _Seen(search, n_climbs=done)
 
 
+def _on_peaks(density: Density, search: Search, candidates: Candidates) -> np.ndarray:
+    """Tell which candidates are as high as the normal approximation at an optimum says."""
+    found = np.zeros(len(candidates), dtype=bool)
+    for k in range(len(search.optima)):
+        below, depth = _depths(density, search, candidates, k)
+        found |= np.abs(depth - below) < EXPLAINED_NATS
+    return found
+
+
 def _unexplained(
     density: Density, search: Search, candidates: Candidates, n_optima: int
 ) -> Candidates:
     """Leave out the candidates that lie in a new optimum, one after the first `n_optima`."""
-    optima, kept = search.optima, np.ones(len(candidates), dtype=bool)
-    for k in range(n_optima, len(optima)):
-        step = density.unroll(candidates.x, optima.x[k]) - optima.x[k]
-        depth = 0.5 * np.einsum("ni,ni->n", step @ optima.hessian[k], step)
-        below = optima.logp[k] - candidates.logp
+    kept = np.ones(len(candidates), dtype=bool)
+    for k in range(n_optima, len(search.optima)):
+        below, depth = _depths(density, search, candidates, k)
         kept &= depth > EXPLAINED_FACTOR * below + EXPLAINED_NATS
     return candidates.take(np.flatnonzero(kept))
+
+
+def _depths(
+    density: Density, search: Search, candidates: Candidates, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far (nats) candidates are below optimum k, and how far its normal approximation is."""
+    optima = search.optima
+    step = density.unroll(candidates.x, optima.x[k]) - optima.x[k]
+    depth = 0.5 * np.einsum("ni,ni->n", step @ optima.hessian[k], step)
+    return optima.logp[k] - candidates.logp, depth
 
 
 # ---------------------------------------------------------- climbs

@@ -359,8 +359,9 @@ class EnginePool:
                         "A worker of %s ended before its task was done: the task is done again.",
                         self.name,
                     )
-                    for number in lost:
-                        self._lose(given[number], "a process of the pool ended")
+                    if len(lost) == 1:
+                        # Copies of other tasks may still wait in the pool: those do not count.
+                        self._lose(given[lost[0]], "a process of the pool ended")
                     flying.clear()
                     suspects.extend(lost)
                 continue

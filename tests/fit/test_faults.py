@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
@@ -16,6 +15,7 @@ import numpy as np
 import pymc as pm
 import pytest
 from densities import WideNormal, two_modes
+from own_workers import own_workers
 from simulators_numpy import parabola
 from unit_targets import pairs
 
@@ -180,7 +180,7 @@ def test_no_worker_outlives_an_interruption():
     began = time.monotonic()
     density.close()
     assert time.monotonic() - began < 5
-    assert not multiprocessing.active_children()
+    assert not own_workers()
 
 
 def crash(x):
@@ -192,7 +192,7 @@ def test_a_worker_that_dies_is_an_error_that_says_so():
     density = Density(crash, 2, prior=WideNormal(2), workers=2)
     with pytest.raises(FitError, match="workers=2 processes died"):
         fit_density(density, FitConfig(first_answer=False))
-    assert not multiprocessing.active_children()
+    assert not own_workers()
 
 
 # ------------------------------------------------------------------ limits

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from densities import Mixture, WideNormal, gaussian
+from densities import Mixture, StudentT, WideNormal, gaussian
 from scipy.special import logsumexp
 from searches import settled_search
 
@@ -83,13 +83,18 @@ def test_several_narrow_modes_are_found_at_once(rng):
 
 
 @pytest.mark.parametrize("gradient", [True, False])
-def test_where_nothing_is_found_the_search_is_the_same_object(gradient, rng):
-    density = gaussian(np.ones(2), [[2.0, 0.5], [0.5, 1.0]]).density(gradient=gradient)
+@pytest.mark.parametrize(
+    ("target", "most"),
+    [(gaussian(np.ones(2), [[2.0, 0.5], [0.5, 1.0]]), 0), (StudentT(2, 3.0), 64)],
+)
+def test_where_nothing_is_found_the_search_is_the_same_object(target, most, gradient, rng):
+    """Points of a normal mode are as high as its approximation says: none is climbed from."""
+    density = target.density(gradient=gradient)
     search, settings = wide_known(density, rng, screening=5000)
     found, screening = screened(density, search, settings, rng)
     assert found is search
     assert (screening.n_points, screening.new_modes) == (5000, 0)
-    assert 0 < screening.n_climbs <= 64
+    assert min(most, 1) <= screening.n_climbs <= most
 
 
 def test_a_mode_without_gradients_is_found(rng):
@@ -212,7 +217,8 @@ def test_in_many_dimensions_there_are_points_and_further_climbs(rng):
     found, screening = screened(density, search, settings, rng)
     assert found is search
     assert screening.n_points == density.n_values >= 2**11
-    assert 64 < screening.n_climbs <= 64 + 384
+    # No point is higher than the normal approximation says; tests make 64 further starts.
+    assert screening.n_climbs == 64
     assert screening.entered_share == pytest.approx(3 / screening.n_points)
     assert np.isnan(screening.narrowest_width)
     [status] = screening.statuses

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from clocks import wait_until
 from engines import alive
+from own_workers import own_workers
 
 from pymc_multimodal.status import FitError, LimitReached
 from pymc_multimodal.target.density import CHUNK, Density
@@ -74,7 +74,7 @@ def test_exit_is_an_error_of_the_point(density):
 def test_a_small_batch_is_evaluated_by_a_worker_too(shared):
     """A crash must not end the main process; with a single chunk nothing would be shared."""
     shared.start_workers()
-    assert len(multiprocessing.active_children()) == 2
+    assert len(own_workers()) == 2
     shared.logp(at(1.0))
 
 
@@ -89,7 +89,7 @@ def hangs(density, x):
 
 def test_python_that_hangs_is_given_up_and_the_point_named(density):
     density.logp(at(1.0))
-    before = multiprocessing.active_children()
+    before = own_workers()
     said = hangs(density, at(*np.linspace(0, 1, CHUNK + 3), 12.0, 1.0))
     assert "(a=12, b=0.5)" in said
     assert "max_seconds" in said
@@ -97,7 +97,7 @@ def test_python_that_hangs_is_given_up_and_the_point_named(density):
     # The time that was lost does not count as the time that an evaluation takes.
     hangs(density, at(12.0))
     # The worker was interrupted and goes on.
-    assert multiprocessing.active_children() == before
+    assert own_workers() == before
 
 
 def test_an_evaluation_as_slow_as_those_before_is_no_hang(stopped_clock):
@@ -139,11 +139,11 @@ class NotThere:
 
 @pytest.mark.slow  # a worker process imports PyMC
 def test_what_a_worker_cannot_load_is_said():
-    before = multiprocessing.active_children()
+    before = own_workers()
     density = Density(NotThere(), 2, workers=2)
     with pytest.raises(FitError, match=r"could not load the model.*ImportError: no module"):
         density.logp(at(1.0))
-    assert multiprocessing.active_children() == before
+    assert own_workers() == before
 
 
 @pytest.mark.slow  # a worker process is awaited until it is stopped
@@ -152,7 +152,7 @@ def test_compiled_code_that_hangs_is_stopped_with_its_worker(shared):
     said = hangs(shared, at(1.0, 13.0))
     assert "(a=1, b=0.5)" in said
     assert "2 points" in said
-    assert not multiprocessing.active_children()
+    assert not own_workers()
     np.testing.assert_array_equal(shared.logp(at(1.0)), [-0.625])
 
 
@@ -160,7 +160,7 @@ def test_compiled_code_that_hangs_is_stopped_with_its_worker(shared):
 def test_a_crash_names_its_signal_and_its_point(shared):
     with pytest.raises(FitError, match=r"SIGSEGV.*a=14, b=0\.5"):
         shared.logp(at(14.0))
-    assert not multiprocessing.active_children()
+    assert not own_workers()
     np.testing.assert_array_equal(shared.logp(at(1.0)), [-0.625])
 
 
