@@ -65,6 +65,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "hung": StatusKind(("density",), _WARNING),
     # Search for modes
     "singletons": StatusKind(("search",), _WARNING),
+    "rare": StatusKind(("search",), _WARNING),
     "runaway": StatusKind(("search",), _WARNING),
     "step": StatusKind(("search",), _EITHER),
     "unfinished": StatusKind(("search",), _WARNING),

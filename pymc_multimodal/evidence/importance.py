@@ -380,7 +380,5 @@ def _compare(
     joint = np.hypot(log_mass_se, weights.log_evidence_se)
     gap, size = counted_gap(difference, joint), np.abs(difference)
     reported = (size > REPORTED_SE * joint) & (size * weights.weight > MIN_REPORTED_MASS)
-    statuses = tuple(
-        border_status(int(k), difference[k], len(difference)) for k in np.flatnonzero(reported)
-    )
+    statuses = tuple(border_status(int(k), difference[k]) for k in np.flatnonzero(reported))
     return CrossCheck(log_mass, log_mass_se, gap, statuses)

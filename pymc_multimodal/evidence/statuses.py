@@ -116,20 +116,15 @@ def unmixed_status(k: int, ess: float, chains: int) -> Status:
     )
 
 
-def border_status(k: int, difference: float, n_regions: int) -> Status:
+def border_status(k: int, difference: float) -> Status:
     """Report that the cross-check contradicts the bridge of region k by a difference in nats."""
-    by = "the proposals of all regions" if n_regions > 1 else "the proposals alone"
-    remedy = (
-        "raise LocalSampling.explore_moves, from which the regions are learned."
-        if n_regions > 1
-        else "raise LocalSampling.max_draws, or write the model in other parameters."
-    )
     return Status(
         "border",
         "evidence",
-        f"{by} give an evidence that differs by {difference:+.1%} from the "
-        "evidence by the region's own chains: the chains miss a piece of the region, or stay in it "
-        "too long.",
-        f"The weight and the evidence of this region are wrong by about as much: {remedy}",
+        f"importance sampling by all proposals gives an evidence that differs by {difference:+.1%} "
+        "from the evidence by the region's own chains: the chains miss a piece of the region, or "
+        "stay in it too long.",
+        "The weight and the evidence of this region are wrong by about as much: raise "
+        "LocalSampling.max_draws, or LocalSampling.explore_moves, from which regions are learned.",
         mode=k,
     )

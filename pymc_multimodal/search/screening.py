@@ -19,9 +19,9 @@ from pymc_multimodal.search.screening_points import (
     narrowest_width,
 )
 from pymc_multimodal.search.statuses import upper_share
-from pymc_multimodal.search.stopping import has_rare_modes
+from pymc_multimodal.search.stopping import RARE_MASS, has_rare_modes, rare_modes
 from pymc_multimodal.search.surprise import FEW_DIMENSIONS, Candidates, surprises
-from pymc_multimodal.status import LimitReached, ModelError, Status
+from pymc_multimodal.status import LimitReached, ModelError, Status, counted
 
 if TYPE_CHECKING:
     from pymc_multimodal.search.modes import Modes
@@ -108,6 +108,12 @@ class Screening:
         Number of coordinates.
     cut_short : bool
         Whether a limit of the fit ended it.
+    starts : int
+        Starts of the search and further ones.
+    rare : int
+        Modes that one to three of these starts have led to; 0 where starts were given.
+    rare_share : float
+        Share of the mass that these modes hold, by Laplace's approximation.
     """
 
     n_points: int = 0
@@ -119,17 +125,30 @@ class Screening:
     narrowest_width: float = float("nan")
     dim: int = 0
     cut_short: bool = False
+    starts: int = 0
+    rare: int = 0
+    rare_share: float = 0.0
 
     @property
     def statuses(self) -> tuple[Status, ...]:
         """What is said of it; nothing if nothing was screened."""
         if not np.isfinite(self.entered_share):
             return ()
-        return (
-            Status("screened", "search", self.sentence,
-                   "Raise ModeSearch.screening_seconds or ModeSearch.screening; or give known "
-                   "modes: ModeSearch(locations=...).", level="info"),
+        screened = Status(
+            "screened", "search", self.sentence,
+            "Raise ModeSearch.screening_seconds or ModeSearch.screening; or give known modes: "
+            "ModeSearch(locations=...).", level="info",
         )  # fmt: skip
+        if self.rare_share <= RARE_MASS:
+            return (screened,)
+        rare = Status(
+            "rare", "search",
+            f"{counted(self.rare, 'mode')} with {self.rare_share:.1%} of the mass, by Laplace's "
+            f"approximation, {'was' if self.rare == 1 else 'were'} found by three or fewer of "
+            f"{self.starts:,} starts: other modes that are as rare may be missing.",
+            "Raise ModeSearch.starts, or give known modes: ModeSearch(locations=...).",
+        )  # fmt: skip
+        return (screened, rare)
 
     @property
     def sentence(self) -> str:
@@ -216,6 +235,7 @@ def screen(
         further = _by_further_starts(density, seen.search, settings, rng)
         seen = replace(further, n_points=seen.n_points, n_climbs=seen.n_climbs + further.n_climbs)
     new, share, width = 0, float("nan"), float("nan")
+    rare, rare_share = (0, 0.0) if given else rare_modes(seen.search, settings)
     if seen.n_points or seen.n_climbs:
         new = n_new_modes(density, settings, search, seen.search)
         share = float(upper_share(0, seen.n_points or seen.n_climbs))
@@ -231,6 +251,9 @@ def screen(
         narrowest_width=width,
         dim=d,
         cut_short=seen.cut_short,
+        starts=seen.search.counts.starts,
+        rare=rare,
+        rare_share=rare_share,
     )
 
 

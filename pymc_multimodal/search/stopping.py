@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.search.state import Search
     from pymc_multimodal.target.density import Density
 
-__all__ = ["has_rare_modes", "is_settled", "next_size"]
+__all__ = ["RARE_MASS", "has_rare_modes", "is_settled", "next_size", "rare_modes"]
 
 # Starts that every mode is to be found by; of this many starts and more, 2 starts. A basin that one
 # start in fifty falls into may have a neighbour that one in a few hundred falls into.
@@ -43,6 +43,10 @@ MAX_STARTS, STARTS_PER_MODE, MAX_SINGLETONS = 4096, 16, 0.1
 # mode of weight 0.19 has 0.0009 of the starts, and the rarest others 0.006: 32 starts of these are
 # 5 of the former. With 16, a search in three missed it, with 32 none of twenty.
 RARE_HITS, RARE_MASS = 32, 0.01
+# Starts that modes of this mass have to be found by when the search ends, without a warning.
+# Conventional: where a mode was found by three starts, another one that is as rare was found by
+# none with a probability of 5 %.
+FEW_HITS = 4
 # Fewest batches, in sizes of the first one. Conventional: a second batch tells whether the first
 # one found everything.
 MIN_BATCHES = 2
@@ -111,9 +115,26 @@ def has_rare_modes(search: Search, settings: ModeSearch) -> bool:
         It has an optimum.
     settings : ModeSearch
     """
+    return rare_modes(search, settings, RARE_HITS)[1] > RARE_MASS
+
+
+def rare_modes(search: Search, settings: ModeSearch, hits: int = FEW_HITS) -> tuple[int, float]:
+    """Return how many modes fewer starts have led to, and their share of the mass by Laplace.
+
+    Modes that no start has led to do not count: they were found by their values, or by draws.
+
+    Parameters
+    ----------
+    search : Search
+        It has an optimum.
+    settings : ModeSearch
+    hits : int
+        Starts that a mode is not rare from.
+    """
     summits = search.optima.summits(settings.negligible)
     modes = search.optima.mode_of(summits)[search.start_optima]
-    hits = np.bincount(modes[modes >= 0], minlength=len(summits))
+    found = np.bincount(modes[modes >= 0], minlength=len(summits))
+    rare = (found > 0) & (found < hits)
     log_mass = search.optima.log_mass[summits]
     mass = np.exp(log_mass - log_mass.max())
-    return bool(mass[hits < RARE_HITS].sum() > RARE_MASS * mass.sum())
+    return int(rare.sum()), float(mass[rare].sum() / mass.sum())

@@ -243,6 +243,20 @@ def test_further_starts_go_on_where_modes_of_some_mass_are_rare(rng, monkeypatch
     assert 1024 <= climbs[1] <= 64 + 1024
 
 
+def test_modes_of_some_mass_that_few_starts_have_found_are_a_warning(rng):
+    """Half of the mass was found by one start, which says that other modes may be missing."""
+    target, settings = pair(4, 0.1), ModeSearch(screening_seconds=5.0)
+    density = target.density()
+    search = settled_search(density, ModeSearch(starts=target.means), rng)
+    [_] = screened(density, search, replace(settings, screening=4096), rng)[1].statuses
+    search = replace(search, distribution=replace(search.distribution, points=None))
+    _, screening = screened(density, search, settings, rng)
+    assert (screening.rare, screening.rare_share) == (1, pytest.approx(0.5, abs=0.01))
+    [_, rare] = screening.statuses
+    assert (rare.code, rare.level) == ("rare", "warning")
+    assert f"three or fewer of {screening.starts:,} starts" in rare.cause
+
+
 class StudentModes:
     """Two Student-t modes with 5 degrees of freedom, the second a tenth as wide, of equal mass."""
 
@@ -389,7 +403,7 @@ def test_a_screening_says_what_it_has_entered(rng):
     density = pair(2, 0.1).density(prior=WideNormal(2))
     search, settings = wide_known(density, rng, screening=4096)
     _, screening = screened(density, search, settings, rng)
-    [status] = screening.statuses
+    [status, *_] = screening.statuses
     assert (status.code, status.level) == ("screened", "info")
     for text in ("4,096 points", "0.00073", "probability of 95 %", "no share of posterior mass"):
         assert text in status.cause
