@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
-from densities import Banana, two_modes
+from densities import Banana, gaussian, two_modes
+from scipy.special import expit, logit
+from scipy.stats import logistic
 from searches import modes_found
 
 from pymc_multimodal.emulation import emulate_surface
+from pymc_multimodal.emulation.features import LOGISTIC_SPREAD
+from pymc_multimodal.emulation.surface import PriorShape
 from pymc_multimodal.search import StartDistribution
+from pymc_multimodal.target import Density
 
 STARTS = StartDistribution(np.zeros(2), np.full(2, 4.0))
 LINE = np.full(2, np.inf)
@@ -98,6 +103,72 @@ def test_values_without_density_do_not_count(rng):
     np.testing.assert_array_equal(with_far.log_density(new), without.log_density(new))
     assert emulate_surface(modes, STARTS, LINE, x[:3], logp[:3], rng) is None
     assert emulate_surface(modes, STARTS, LINE, far, np.full(20, -np.inf), rng) is None
+
+
+def uniform_model(x):
+    """Log density of the logits of two uniform parameters with mass at an end of one of them."""
+    theta = expit(x)
+    log_prior = -np.abs(x) - 2 * np.log1p(np.exp(-np.abs(x)))
+    reading = theta[:, 0] + 0.8 * (theta[:, 1] - 0.3) ** 2
+    return log_prior.sum(axis=1) - 0.5 * ((reading - 0.95) / 0.04) ** 2
+
+
+@pytest.fixture
+def bounded_surface(rng):
+    """An emulator of `uniform_model` with the points that it was told."""
+    density = Density(lambda x: (uniform_model(x), None), 2, has_gradient=False,
+                      prior=lambda n, rng: logit(rng.uniform(size=(n, 2))))  # fmt: skip
+    modes = modes_found(density, rng)
+    x = logit(rng.uniform(size=(600, 2)))
+    starts = StartDistribution(np.zeros(2), np.full(2, LOGISTIC_SPREAD))
+    return emulate_surface(modes, starts, LINE, x, uniform_model(x), rng), starts, x
+
+
+def test_uniform_parameters_are_emulated_up_to_their_bounds(bounded_surface, rng):
+    """Of the logits, a process that returns to the mixture over the modes knows tails badly."""
+    emulator, starts, _ = bounded_surface
+    assert isinstance(emulator.mixture, PriorShape)
+    assert len(emulator.features.bounded.which)
+    new = logit(rng.uniform(size=(20_000, 2)))
+    logp = uniform_model(new)
+    log_prior = PriorShape(starts.centre, starts.spread, LINE).log_density(new)
+    posterior = new[rng.random(len(new)) < np.exp(logp - log_prior)]
+    assert len(posterior) > 500
+    error = emulator.log_density(posterior) - uniform_model(posterior)
+    assert np.sqrt(np.mean(error**2)) < 0.05
+
+
+def test_far_away_it_falls_as_the_prior_does(bounded_surface):
+    emulator, starts, x = bounded_surface
+    away = np.array([[40.0, 0.0], [400.0, 0.0], [4000.0, -4000.0]])
+    value = emulator.log_density(away)
+    shape = PriorShape(starts.centre, starts.spread, LINE)
+    highest = (uniform_model(x) - shape.log_density(x)).max()
+    # The log likelihood rises little above what is known, and the variance is limited.
+    assert (value - shape.log_density(away) < highest + 3.0 + 1e-6).all()
+    assert (np.diff(value) < -300).all()
+
+
+def test_the_shape_of_the_prior_is_the_logistic_density():
+    shape = PriorShape(np.array([1.0, 0.0]), np.full(2, 2 * LOGISTIC_SPREAD), np.array([np.inf, 7]))
+    x = np.array([[-3.0, 0.0], [1.0, 1.0], [6.0, 2.0]])
+    known = logistic.logpdf(x[:, 0], loc=1.0, scale=2.0)
+    value = shape.log_density(x)
+    np.testing.assert_allclose(value - value[0], known - known[0])
+
+
+def test_points_below_the_band_hold_the_emulator_down(rng):
+    """Beyond a cliff, where no point counts, the slope before it must not be continued."""
+
+    def cliff(x):
+        return np.where(x[:, 0] < 1.0, 4.0 * x[:, 0] - 0.5 * x[:, 1] ** 2, -500.0)
+
+    modes = modes_found(gaussian(np.array([0.9, 0.0]), 0.3 * np.eye(2)).density(), rng)
+    x = rng.uniform(-3.0, 3.0, (150, 2))
+    emulator = emulate_surface(modes, STARTS, LINE, x, cliff(x), rng)
+    beyond = rng.uniform([1.5, -2.0], [2.5, 2.0], (200, 2))
+    # Without them it is two nats above the highest point there.
+    assert np.quantile(emulator.log_density(beyond), 0.95) < cliff(x).max() - 14.0
 
 
 @pytest.mark.slow  # Gaussian processes of thousands of points
