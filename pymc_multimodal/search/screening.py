@@ -382,7 +382,7 @@ def _unexplained(
     optima, kept = search.optima, np.ones(len(candidates), dtype=bool)
     for k in range(n_optima, len(optima)):
         step = density.unroll(candidates.x, optima.x[k]) - optima.x[k]
-        depth = 0.5 * np.einsum("ni,ni->n", step @ optima.hessian[k], step)
+        depth = 0.5 * np.einsum("ni,ni->n", step @ optima.curvature(k), step)
         below = optima.logp[k] - candidates.logp
         kept &= depth > EXPLAINED_FACTOR * below + EXPLAINED_NATS
     return candidates.take(np.flatnonzero(kept))
