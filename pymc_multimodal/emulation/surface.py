@@ -31,8 +31,9 @@ SPREAD_DRAWS = 512
 # Largest variance that is added to the log density. Conventional: where nothing is known, the
 # emulated density is e times what its mean would make it.
 MAX_VARIANCE = 2.0
-# Nats above the largest known value of the process to which it may rise: far from all points a
-# steep function is continued upwards. Conventional.
+# Nats above the largest known value to which a process relative to the prior's shape may rise: far
+# from all points a steep function is continued upwards, and the prior falls too slowly to hold it
+# down. Conventional.
 MAX_RISE = 2.0
 # Points by which the density that the process is relative to, and its coordinates, are chosen.
 # Conventional: a process of so many takes a tenth of a second.
@@ -42,9 +43,9 @@ CHOICE_POINTS = 400
 # --hidden: 0.6 to 1.6 for curved posteriors; it is 0.04 for four normals in 6 dimensions, for which
 # the shape of the prior gives no good emulator.
 MIN_GAIN = 0.25
-# Points that do not count are told to the process if the others would put them into the band, by
-# more than so many nats too high: those below the band as points of its floor and up to this much
-# lower (nats), so many in all, and looked for so often. Conventional.
+# Points that do not count are told to such a process, too, if the others would put them into the
+# band, by more than so many nats too high: those below the band as points of its floor and up to
+# this much lower (nats), so many in all, and looked for so often. Conventional.
 TOO_HIGH, LOWERED, MAX_LOW, LOOKS = 1.0, 10.0, 240, 3
 
 
@@ -106,7 +107,8 @@ class SurfaceEmulator:
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the log of the mean density at points (n, d), and its error; shapes (n,), (n,)."""
         mean, variance = (part[:, 0] for part in self.process.predict(self.features(x)))
-        mean = np.minimum(mean, self.process.y.max() + MAX_RISE)
+        if isinstance(self.mixture, PriorShape):
+            mean = np.minimum(mean, self.process.y.max() + MAX_RISE)
         added = 0.5 * np.minimum(variance, MAX_VARIANCE)
         return self.mixture.log_density(x) + mean + added, np.sqrt(variance)
 
@@ -125,12 +127,16 @@ class SurfaceEmulator:
     ) -> SurfaceEmulator:
         """Return the emulator of more points; without a refit lengths are the same."""
         z, rest = _residuals(self.mixture, self.features, x, logp)
-        if not refit:
-            return replace(self, process=self.process.with_data(z, rest))._lowered(x, logp)
-        return replace(self, process=fit_process(z, rest, self.process))._lowered(x, logp)
+        process = fit_process(z, rest, self.process) if refit else self.process.with_data(z, rest)
+        return replace(self, process=process).lowered(x, logp)
 
-    def _lowered(self, x: np.ndarray, logp: np.ndarray) -> SurfaceEmulator:
-        """Tell the process of points, left out so far, where the emulated density is too high."""
+    def lowered(self, x: np.ndarray, logp: np.ndarray) -> SurfaceEmulator:
+        """Tell the process of points, left out so far, where the emulated density is too high.
+
+        Not of a process relative to a mixture: that falls by itself.
+        """
+        if not isinstance(self.mixture, PriorShape):
+            return self
         out, floor = self, _floor(x, logp)
         known = np.maximum(np.where(np.isnan(logp), -np.inf, logp), floor - LOWERED)
         told = {row.tobytes() for row in self.process.x}
@@ -185,7 +191,9 @@ def emulate_surface(
     rows = np.flatnonzero(logp > _floor(x, logp))
     if len(rows) < 2 * x.shape[1]:
         return None
-    some = rng.permutation(rows)[:CHOICE_POINTS]
+    # From all stages of the search alike.
+    at = np.linspace(0, len(rows), min(CHOICE_POINTS, len(rows)), endpoint=False)
+    some = rows[at.astype(int)]
 
     def tried(base: ModeMixture | PriorShape, which: list[int]) -> tuple[float, SurfaceEmulator]:
         bounded = Bounded(np.array(which, dtype=int), starts.centre, starts.spread)
@@ -210,7 +218,7 @@ def emulate_surface(
         chosen = by_mixture
     # Lengths of few points may be those of another maximum of the likelihood.
     z, rest = _residuals(chosen.mixture, chosen.features, x, logp)
-    return replace(chosen, process=fit_process(z, rest))._lowered(x, logp)
+    return replace(chosen, process=fit_process(z, rest)).lowered(x, logp)
 
 
 def _in_units_of(draws: np.ndarray, period: np.ndarray, bounded: Bounded | None) -> Features:
