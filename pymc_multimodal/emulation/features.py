@@ -7,15 +7,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
 if TYPE_CHECKING:
     from pymc_multimodal.target import Density
 
-__all__ = ["Features", "prior_design"]
+__all__ = ["LOGISTIC_SPREAD", "Bounded", "Features", "prior_design"]
 
 # Prior draws of which the design takes some, for each point of the design. Conventional.
 DRAWS_PER_POINT = 32
+# Half the distance between the 16th and the 84th percentile of the logistic distribution.
+LOGISTIC_SPREAD = 1.668
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """Coordinates of which the prior is the logistic distribution, as the shares that lie below.
+
+    The logit of a uniform parameter becomes the parameter again: a simulator is a smooth function
+    of that up to its bounds, and of the logit it is one with a long flat tail on either side.
+
+    Attributes
+    ----------
+    which : array of int, shape (b,)
+        Their numbers.
+    centre, spread : arrays of shape (d,)
+        Of the prior; robust (`StartDistribution`).
+    """
+
+    which: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Points (n, d), with shares in (0, 1) in place of these coordinates."""
+        out, own = np.array(x, dtype=float), self.which
+        scale = self.spread[own] / LOGISTIC_SPREAD
+        out[:, own] = expit((out[:, own] - self.centre[own]) / scale)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +56,19 @@ class Features:
     inputs : array of int, shape (i,)
         Coordinates that are used.
     centre, spread, period : arrays of shape (d,)
+    bounded : Bounded or None
+        What is done with the coordinates before; centre and spread are those of the result.
     """
 
     inputs: np.ndarray
     centre: np.ndarray
     spread: np.ndarray
     period: np.ndarray
+    bounded: Bounded | None = None
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Features of points (n, d), shape (n, f)."""
+        x = x if self.bounded is None else self.bounded(x)
         x, period = x[:, self.inputs], self.period[self.inputs]
         circular = np.isfinite(period)
         line = ~circular

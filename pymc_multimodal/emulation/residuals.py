@@ -74,7 +74,7 @@ def left_out(emulator: Emulator) -> LeftOut:
     mean, variance = emulator.process.left_out()
     reach, true = 2.0 * np.sqrt(variance), emulator.process.y
     near, width = np.ones(len(true), dtype=bool), np.array([np.inf])
-    name = ("log density less the mixture's",)
+    name = ("log density less a simple one's",)
     return LeftOut(name, true, mean, mean - reach, mean + reach, width, near)
 
 

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from pymc_multimodal.emulation.plan import Plan
     from pymc_multimodal.search import StartDistribution
 
-__all__ = ["Emulated", "Emulator", "emulate", "emulated_density", "refine", "tempered_draws"]
+__all__ = [
+    "Emulated",
+    "Emulator",
+    "emulate",
+    "emulated_density",
+    "posterior_sd",
+    "refine",
+    "tempered_draws",
+]
 
 # Particles of the emulated posterior among which points are chosen, and their moves at each
 # temperature. Conventional.
@@ -341,6 +349,22 @@ def _cloud(
     x, counts = np.unique(drawn.x, axis=0, return_counts=True)
     value, error = emulator.predict(x)
     return Cloud(x, counts * 1.0, value, counts / counts.sum(), error, 0)
+
+
+def posterior_sd(
+    density: Density, emulator: Emulator, starts: StartDistribution, rng: np.random.Generator
+) -> float:
+    """Return how uncertain an emulator is where its own posterior lies (nats), as in `Emulated`.
+
+    Parameters
+    ----------
+    density : Density
+        For its coordinates; it is not evaluated.
+    emulator : Emulator
+    starts : StartDistribution
+    rng : numpy.random.Generator
+    """
+    return _cloud(density, emulator, starts, None, rng).sd
 
 
 def _choose(emulator: Emulator, cloud: Cloud, n: int, rng: np.random.Generator) -> np.ndarray:

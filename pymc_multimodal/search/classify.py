@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pymc_multimodal.search.curvature import inverse_scale, negative_hessian, refined
+from pymc_multimodal.search.curvature import (
+    FLAT_CURVATURE,
+    inverse_scale,
+    negative_hessian,
+    refined,
+)
 from pymc_multimodal.search.distant import DistantOptimum, width_of_distant
 from pymc_multimodal.search.lbfgs import climb
 from pymc_multimodal.search.quadratic import Evaluated, fit_quadratic
@@ -23,10 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClimbEnd", "EndPoint", "classify", "identify", "identify_all"]
 
-# Eigenvalues of the negative Hessian are in nats, coordinates being in spreads of the starts. A
-# direction of a smaller eigenvalue does not curve: over a whole spread the log density changes by
-# less than half of this. Measured: examples/benchmarks/constants.py
-FLAT_CURVATURE = 1e-2
 # The point is a saddle if the smallest eigenvalue is below minus this part of the largest (of 1
 # nat, if that is more): differences err by less. Measured: examples/benchmarks/constants.py
 SADDLE_CURVATURE = 1e-3
@@ -284,7 +285,8 @@ def _refined_to_known(density: Density, optima: OptimumSet, end: ClimbEnd) -> in
     near = np.flatnonzero((squared < NEAR_SDS**2) & (end.logp < optima.logp))
     if not len(near):
         return -1
-    k = near[np.argmin(squared[near])]
+    own = [step[k] @ optima.curvature(int(k)) @ step[k] for k in near]
+    k = near[np.argmin(own)]
     x, logp, _ = refined(density, end.x, end.logp, optima.scale[k])
     return int(optima.nearest(density, x[None], np.array([logp]))[0])
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.density import Density
 
 __all__ = [
+    "FLAT_CURVATURE",
     "barriers",
     "common_scale",
     "inverse_scale",
@@ -26,6 +27,10 @@ HESSIAN_STEPS = (1e-4, 3e-3)
 # Factor of these steps for second differences of values, whose rounding error is divided by the
 # square of the step. Tested: as above.
 VALUE_STEP_FACTOR = 30
+# Eigenvalues of the negative Hessian are in nats, coordinates being in spreads of the starts. A
+# direction of a smaller eigenvalue does not curve: over a whole spread the log density changes by
+# less than half of this. Measured: examples/benchmarks/constants.py
+FLAT_CURVATURE = 1e-2
 # Largest width of a direction, in spreads of the starts. Conventional: no prior mass lies further.
 MAX_WIDTH = 1.0
 # Steps of the bending after which a path is judged, and how many times quicker than in the last of

@@ -29,9 +29,11 @@ __all__ = ["screen_dear"]
 # and with these points in 48.
 LEAST_POINTS, SPENT_SHARE, ROOM_SHARE, MOST_OF_ROOM = 150, 0.1, 0.02, 0.25
 # Climbs begin at points whose score (`surprises`) is larger than this, so many in a round: as long
-# as a round finds a new optimum, and so many at most. Conventional: a score of 4 is that of one in
-# 150 normal residuals, whose median absolute deviation is 0.67 standard deviations.
-LEAST_SCORE, ROUND, MAX_CLIMBS = 4.0, 4, 32
+# as a round finds a new optimum, and after so many climbs as long as it finds a new mode; so many
+# at most. Conventional: a score of 4 is that of one in 150 normal residuals, whose median absolute
+# deviation is 0.67 standard deviations. On a curved ridge each round finds some optimum, and the
+# emulator needs the evaluations more.
+LEAST_SCORE, ROUND, CLIMBS_FOR_OPTIMA, MAX_CLIMBS = 4.0, 4, 16, 32
 
 
 def screen_dear(
@@ -112,25 +114,32 @@ def _points(
 def _climbed(
     density: Density, search: Search, settings: ModeSearch, points: Starts
 ) -> tuple[Search, int, bool]:
-    """Climb from the points that are explained least, as long as that finds optima.
+    """Climb from the points that are explained least, as long as that finds optima, then modes.
 
     Returns the search, the number of climbs, and whether a limit ended them.
     """
-    left, done, found = np.ones(len(points), dtype=bool), 0, True
-    while found and done < MAX_CLIMBS:
+    left, done, goes_on = np.ones(len(points), dtype=bool), 0, True
+    while goes_on and done < MAX_CLIMBS:
         score = np.where(left, _scores(density, search, settings, points), -np.inf)
         rows = np.argsort(-score, kind="stable")[:ROUND]
         rows = rows[score[rows] > LEAST_SCORE]
         if not len(rows):
             break
-        n_optima, left[rows] = len(search.optima), False
+        n_optima, n_modes, left[rows] = len(search.optima), _n_modes(search, settings), False
         try:
             with density.limited():
                 search, _ = climb_from(density, search, settings, points.x[rows])
         except LimitReached:
             return search, done, True
-        done, found = done + len(rows), len(search.optima) > n_optima
+        done += len(rows)
+        goes_on = len(search.optima) > n_optima
+        if done >= CLIMBS_FOR_OPTIMA:
+            goes_on = _n_modes(search, settings) > n_modes
     return search, done, False
+
+
+def _n_modes(search: Search, settings: ModeSearch) -> int:
+    return len(search.optima.summits(settings.negligible))
 
 
 def _scores(density: Density, search: Search, settings: ModeSearch, points: Starts) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.search.curvature import inverse_scale
+from pymc_multimodal.search.curvature import FLAT_CURVATURE, inverse_scale
 from pymc_multimodal.target.group import Orbit
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ class OptimumSet:
             here = np.broadcast_to(x, (len(level), x.shape[1]))
             step = (density.unroll(here, self.x[level]) - self.x[level])[:, None]
             squared = (step @ self.hessian[level] @ step.swapaxes(1, 2)).ravel()
-            found[:] = next(iter(level[squared < SAME_OPTIMUM_SDS**2]), -1)
+            for i in np.flatnonzero(squared < SAME_OPTIMUM_SDS**2):
+                if self._are_same(int(level[i]), step[i])[0]:
+                    found[:] = level[i]
+                    break
             return found
         for k in range(len(self.x)):
             rows = np.flatnonzero((np.abs(logp - self.logp[k]) < SAME_OPTIMUM_NATS) & (found < 0))
@@ -131,8 +134,30 @@ class OptimumSet:
             here = self.orbits[k].fold(x[rows])[0] if self.orbits else x[rows]
             step = density.unroll(here, self.x[k]) - self.x[k]
             squared = np.einsum("ni,ni->n", step @ self.hessian[k], step)
-            found[rows[squared < SAME_OPTIMUM_SDS**2]] = k
+            near = np.flatnonzero(squared < SAME_OPTIMUM_SDS**2)
+            if len(near):
+                found[rows[near[self._are_same(k, step[near])]]] = k
         return found
+
+    def _are_same(self, k: int, step: np.ndarray) -> np.ndarray:
+        """Tell which steps (n, d) from optimum k are shorter than a standard deviation."""
+        squared = np.einsum("ni,ni->n", step @ self.curvature(k), step)
+        out: np.ndarray = squared < SAME_OPTIMUM_SDS**2
+        return out
+
+    def curvature(self, k: int) -> np.ndarray:
+        """Return the negative Hessian of optimum k, or what bounds its width, shape (d, d).
+
+        A climb without gradient may end where the log density curves upwards along some direction.
+        By the Hessian all points along that direction would be near. There, the width is that of
+        `scale`: the spread of the starts at most.
+        """
+        hessian = self.hessian[k]
+        if np.linalg.eigvalsh(hessian * np.outer(self.spread, self.spread))[0] > -FLAT_CURVATURE:
+            return hessian
+        inverse = np.linalg.inv(self.scale[k])
+        out: np.ndarray = inverse.T @ inverse
+        return out
 
     def add(self, x: np.ndarray, logp: float, hessian: np.ndarray) -> OptimumSet:
         """Return the set with one optimum more, whose index is the length of the old set.

@@ -25,7 +25,7 @@ PASSES = 3
 # changes the width of a mode by a twentieth.
 RELATIVE_ERROR, COMMON_ERROR, MAX_COMMON_FALL = 0.1, 0.02, 1.0
 # Eigenvalues of the curvature (nats per squared spread) below this, and pivots of the design
-# relative to the largest, are none. Conventional: see `classify.FLAT_CURVATURE`.
+# relative to the largest, are none. Conventional: see `curvature.FLAT_CURVATURE`.
 LEAST_CURVATURE, LEAST_PIVOT = 1e-2, 1e-8
 # Fall that nearly all draws of a normal have less of: see `peaks.LOG_SHARE`.
 LOG_SHARE = 4.0

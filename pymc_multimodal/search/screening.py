@@ -429,7 +429,7 @@ def _depths(
     """How far (nats) candidates are below optimum k, and how far its normal approximation is."""
     optima = search.optima
     step = density.unroll(candidates.x, optima.x[k]) - optima.x[k]
-    depth = 0.5 * np.einsum("ni,ni->n", step @ optima.hessian[k], step)
+    depth = 0.5 * np.einsum("ni,ni->n", step @ optima.curvature(k), step)
     return optima.logp[k] - candidates.logp, depth
 
 

@@ -115,7 +115,7 @@ def _explained(density: Density, search: Search, sample: Starts) -> np.ndarray:
     for k in range(len(optima)):
         here = optima.orbits[k].fold(sample.x)[0] if optima.orbits else sample.x
         step = density.unroll(here, optima.x[k]) - optima.x[k]
-        depth = 0.5 * np.einsum("ni,ni->n", step @ optima.hessian[k], step)
+        depth = 0.5 * np.einsum("ni,ni->n", step @ optima.curvature(k), step)
         fall = optima.logp[k] - sample.logp
         out |= depth <= EXPLAINED_FACTOR * fall + EXPLAINED_NATS
     return out

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import kstest, norm
 
-from pymc_multimodal.emulation.features import Features, prior_design
+from pymc_multimodal.emulation.features import LOGISTIC_SPREAD, Bounded, Features, prior_design
 from pymc_multimodal.target import Density
 
 
@@ -29,6 +29,25 @@ def test_coordinates_in_units_of_the_prior_and_angles(rng):
     np.testing.assert_allclose(z[:, 3:5], np.sin(angles))
     # A turn changes nothing, nor does a coordinate that is no input.
     np.testing.assert_allclose(features(x + np.array([0.0, 2 * np.pi, 9.0, -4.0])), z, atol=1e-12)
+
+
+def test_a_logit_of_a_uniform_parameter_becomes_the_parameter(rng):
+    theta = rng.uniform(size=(50, 3))
+    x = theta.copy()
+    x[:, [0, 2]] = np.log(theta[:, [0, 2]] / (1 - theta[:, [0, 2]]))
+    centre, spread = np.zeros(3), np.full(3, LOGISTIC_SPREAD)
+    bounded = Bounded(np.array([0, 2]), centre, spread)
+    np.testing.assert_allclose(bounded(x), theta, rtol=1e-12)
+    # The spread of the logistic distribution is what its name says.
+    low, high = norm.cdf([-1.0, 1.0])
+    width = np.log(high / (1 - high)) - np.log(low / (1 - low))
+    assert abs(width / 2 - LOGISTIC_SPREAD) < 1e-3
+    # Coordinates of the process are those of the result.
+    middle, unit = np.full(3, 0.5), np.full(3, 0.25)
+    features = Features(np.arange(3), middle, unit, np.full(3, np.inf), bounded)
+    np.testing.assert_allclose(features(x), (theta - 0.5) / 0.25)
+    far = np.array([[900.0, 0.0, -900.0]])
+    np.testing.assert_allclose(features(far), [[2.0, -2.0, -2.0]])
 
 
 class Remembered:

@@ -16,7 +16,7 @@ from pymc_multimodal.emulation import (
     refine,
 )
 from pymc_multimodal.emulation.outputs import OutputUncertainty
-from pymc_multimodal.emulation.rounds import emulated_density, tempered_draws
+from pymc_multimodal.emulation.rounds import emulated_density, posterior_sd, tempered_draws
 from pymc_multimodal.search import StartDistribution
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target import Limits
@@ -139,6 +139,22 @@ def test_errors_count_as_a_root_mean_square_over_the_posterior(error, goes_on, r
     found, calls = refined(lambda x, n: np.where(first_negative(x), error, 0.0), rng, 4 * BATCH)
     assert calls == (4 * BATCH if goes_on else 0)
     assert 0.1 < (found.sd / error) ** 2 < 0.6
+
+
+def test_an_emulator_is_judged_by_its_errors_where_its_posterior_lies(rng):
+    """Errors far from the two modes, where it knows nothing, do not count; no point is evaluated."""
+    target = two_modes()
+    density = target.density(gradient=False)
+
+    def stated(x, n):
+        return np.where(np.abs(x).max(axis=1) > 9.0, 50.0, 0.4)
+
+    sd = posterior_sd(density, Doubtful(target, stated), WIDE, rng)
+    assert sd == pytest.approx(0.4)
+    # Errors of which nothing is known are alike.
+    lost = posterior_sd(density, Doubtful(target, lambda x, n: np.full(len(x), 50.0)), WIDE, rng)
+    assert lost == pytest.approx(3.0)
+    assert density.n_logp_evals == 0
 
 
 def test_rounds_end_where_the_plan_has_no_points_left(rng):

@@ -399,6 +399,22 @@ def test_a_mode_that_the_climbs_have_missed_is_found_by_values():
     assert fit.n_logp_evals < 6_000
 
 
+@pytest.mark.slow  # a search of 2,400 evaluations, and two emulators of it
+def test_separate_modes_are_emulated_relative_to_their_mixture():
+    """Its points are predicted better from the prior's shape, of which the posterior is elsewhere."""
+    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
+    target = Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
+    density = target.density(gradient=False, prior=WideNormal(6, 3.0))
+    settings = FitConfig(random_seed=1, emulation=Emulation(min_seconds=0.0, draws="weighted"))
+    fit = fit_density(density, settings)
+    assert fit.emulator is not None
+    order = target.component(fit.modes.locations)
+    assert sorted(order) == [0, 1, 2, 3]
+    assert (np.abs(fit.weights.weight - target.weights[order]) < 4 * fit.weights.weight_se).all()
+    # 15,874 where the prior's shape was taken and then refused.
+    assert fit.n_logp_evals < 6_000
+
+
 def test_evaluations_are_kept_where_a_limit_leaves_no_room_for_an_emulator():
     model = parabola()
     _, fit = fitted(model, visible=False, max_evals=100)

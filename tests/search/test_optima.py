@@ -53,6 +53,24 @@ def test_points_fall_on_optima_within_a_standard_deviation_and_a_nat():
     assert optima.nearest(PLANE, x, logp).tolist() == [0, -1, 1, -1, -1]
 
 
+def test_other_optima_do_not_fall_on_one_where_the_density_curves_upwards():
+    """Where a climb without gradient has ended at a saddle, its Hessian makes all points near."""
+    optima = OptimumSet.empty(np.full(2, 2.0)).add(np.zeros(2), 0.0, np.diag([9.0, -25.0]))
+    x = np.array([[0.1, 7.0], [5.0, 7.0], [0.1, 1.0], [0.5, 1.0]])
+    logp = np.full(4, -0.5)
+    # The direction without a maximum is as wide as the starts, and no wider.
+    assert optima.nearest(PLANE, x, logp).tolist() == [-1, -1, 0, -1]
+    assert [optima.nearest(PLANE, x[i : i + 1], logp[:1])[0] for i in range(4)] == [-1, -1, 0, -1]
+    np.testing.assert_allclose(optima.curvature(0), np.diag([9.0, 0.25]))
+
+
+def test_the_curvature_of_an_optimum_is_its_hessian():
+    flat = np.array([[4.0, 1.0], [1.0, 0.25]])
+    for hessian in (np.diag([4.0, 9.0]), flat):
+        optima = OptimumSet.empty(np.full(2, 2.0)).add(np.zeros(2), 0.0, hessian)
+        np.testing.assert_array_equal(optima.curvature(0), hessian)
+
+
 def test_a_point_alone_falls_on_the_same_optimum_as_among_others(rng):
     density = Density(lambda x: (np.zeros(len(x)), 0 * x), 2, period=np.array([2 * np.pi, np.inf]))
     widths = rng.uniform(0.2, 1.0, 30)
