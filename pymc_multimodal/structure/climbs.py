@@ -202,7 +202,10 @@ class _Climb:
         self.density, self.units, self.spread, self.g = density, units, spread, g
         self.z = z.copy()
         self.width = np.clip(width, LEAST_WIDTH, 1.0)
-        self.reach, self.longest = np.full(z.shape[:2], FIRST_REACH), np.full(z.shape[:2], MAX_REACH)
+        self.reach, self.longest = (
+            np.full(z.shape[:2], FIRST_REACH),
+            np.full(z.shape[:2], MAX_REACH),
+        )
         self.value, self.slope, self.curvature, self.log_hubs = self._look(
             np.arange(len(g)), self.z
         )

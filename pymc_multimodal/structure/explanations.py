@@ -106,6 +106,25 @@ class Explanations:
         move = np.einsum("nukbh,nh->nukb", self.slope[nearest], g - self.g[nearest])
         return nearest, self.z[nearest] + move
 
+    def around(self, g: np.ndarray, unit: np.ndarray, n: int) -> np.ndarray:
+        """Return the explanations at the n hubs nearest to each of g, (m, H), as starts of climbs.
+
+        Returns
+        -------
+        array of shape (m, S, N, b)
+            Where they are, and where the slopes lead to.
+        """
+        apart = np.linalg.norm((g[:, None] - self.g) / unit, axis=-1)
+        near = np.argsort(apart, axis=1, kind="stable")[:, :n]
+        parts = [self.z[rows] for rows in near.T]
+        if self.slope is not None:
+            parts += [
+                self.z[rows] + np.einsum("nukbh,nh->nukb", self.slope[rows], g - self.g[rows])
+                for rows in near.T
+            ]
+        out: np.ndarray = np.concatenate(parts, axis=2).swapaxes(1, 2)
+        return out
+
     def best_hubs(self) -> np.ndarray:
         """Index of the most probable hubs that show each explanation well, shape (N, K).
 

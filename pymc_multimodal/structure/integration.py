@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from pymc_multimodal.structure.extended import UnitProposals
     from pymc_multimodal.target.density import Density
 
-__all__ = ["MOST_POINTS", "UnbiasedMarginal", "UnitSample", "choose_points", "draw_units"]
+__all__ = [
+    "MOST_POINTS",
+    "UnbiasedMarginal",
+    "UnitSample",
+    "choose_points",
+    "draw_units",
+    "grouped",
+]
 
 # Numbers of points that are tried. Conventional.
 TRIED_POINTS = (8, 12, 16, 24, 32, 48, 64)
@@ -97,8 +104,7 @@ def draw_units(
     density: Density, proposals: UnitProposals, g: np.ndarray, rng: np.random.Generator
 ) -> UnitSample:
     """Draw and weigh units at hubs (n, H)."""
-    parts, k = [], proposals.mixtures.n_explanations
-    group = proposals.mixtures.anchors.group
+    parts, group = [], proposals.mixtures.anchors.group
     for first in range(0, len(g), proposals.rows):
         own = proposals.draw(density, g[first : first + proposals.rows], rng)
         z, logp = own.chosen(rng)
@@ -108,14 +114,14 @@ def draw_units(
                 logp,
                 own.log_marginal,
                 own.log_mean,
-                _grouped(own.mass(k), group).astype(np.float32),
-                own.doubt(k, group).astype(np.float32),
+                grouped(own.mass(), group).astype(np.float32),
+                own.doubt(group).astype(np.float32),
             )
         )
     return UnitSample.joined(parts)
 
 
-def _grouped(mass: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+def grouped(mass: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     """Add the shares (n, N, K) of places that are one explanation, at the first of these."""
     if group is None:
         return mass
