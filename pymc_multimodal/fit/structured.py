@@ -281,8 +281,8 @@ def _draw(
     run.report("weigh", f"weighing hubs and units ({explained.described})")
     proposals, clusters = _proposals(run, units, starts, explained), explained.clusters
     trial = _some_hubs(clusters, TRIAL_HUBS, rng)
-    points = once("points", partial(choose_points, density, proposals, trial, rng))
-    proposals = replace(proposals, points=points)
+    points, steps = once("points", partial(choose_points, density, proposals, trial, rng))
+    proposals = replace(proposals, points=points, steps=steps)
     mixtures = proposals.mixtures
     n = int(min(MOST_DRAWS, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
     if clusters is None:
@@ -305,8 +305,8 @@ def _draw(
                 mixtures = replace(proposals.mixtures, anchors=explained.anchors)
                 proposals = replace(proposals, mixtures=mixtures)
                 again = partial(choose_points, density, proposals, trial, rng)
-                points = once(f"points {refits_left}", again)
-                proposals = replace(proposals, points=max(points, proposals.points // 2))
+                points, steps = once(f"points {refits_left}", again)
+                proposals = replace(proposals, points=points, steps=steps)
         weighted: WeightedSample | None = hubs.sample
         may_refit = refits_left and hubs.sample.ratio.any()
         if hubs.verdict.ess >= RULES.min_ess or not may_refit:

@@ -310,8 +310,8 @@ class UnitMixtures:
     def at(self, g: np.ndarray) -> Guess:
         """Return the explanations at the anchors nearest to hubs (n, H)."""
         own = self.anchors
-        nearest, z = own.expected(g, self.hub_scale)
-        return Guess(z, own.scale[nearest], own.log_mass[nearest])
+        nearest, z, log_mass = own.expected(g, self.hub_scale)
+        return Guess(z, own.scale[nearest], log_mass)
 
     def at_anchor(self, g: np.ndarray) -> np.ndarray:
         """Return where explanations are at the anchors nearest to hubs (n, H): (n, N, K, b)."""

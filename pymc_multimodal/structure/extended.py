@@ -22,8 +22,11 @@ __all__ = ["Extended", "UnitProposals"]
 # Numbers of an array at a time. Measured: smaller arrays, which stay in the processor's cache, are
 # three times quicker than larger ones.
 MAX_NUMBERS = 500_000
-# Newton steps from where the slopes at an anchor lead. Measured: examples/benchmarks/structure.py
+# Newton steps from where the slopes at an anchor lead, unless `choose_points` finds that none do as
+# well. Measured: examples/benchmarks/structure.py
 NEWTON_STEPS = 1
+# Evaluations of each explanation that tell whether it has stayed at its anchor.
+STAYED = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,12 +158,15 @@ class UnitProposals:
         Unit of length of the units' coordinates.
     points : int
         Points M of each unit.
+    steps : int
+        Newton steps from where the slopes at an anchor lead.
     """
 
     units: Units
     mixtures: UnitMixtures
     spread: np.ndarray
     points: int
+    steps: int = NEWTON_STEPS
 
     @property
     def rows(self) -> int:
@@ -173,8 +179,10 @@ class UnitProposals:
     def evaluations(self) -> int:
         """Number of evaluations for each of the hubs beside those of the points."""
         b = self.mixtures.inside.shape[1]
-        looks = (NEWTON_STEPS + 1) * evaluations_of_look(b)
-        return looks * self.mixtures.n_explanations if self.units.n_hubs else 0
+        if not self.units.n_hubs or not self.steps:
+            return 0
+        looks = (self.steps + 1) * evaluations_of_look(b) + STAYED
+        return looks * self.mixtures.n_explanations
 
     def draw(
         self,
@@ -240,7 +248,7 @@ class UnitProposals:
         """Return the explanations at hubs: those at an anchor, followed by Newton steps."""
         guess = self.mixtures.at(g)
         n, n_units, k, b = guess.mean.shape
-        if not g.shape[1]:
+        if not g.shape[1] or not self.steps:
             return guess
         guess = self._nearer(density, g, guess)
         rows, begun = (n * k, n_units, b), guess.mean.swapaxes(1, 2)
@@ -251,7 +259,7 @@ class UnitProposals:
             np.repeat(g, k, axis=0),
             begun.reshape(rows),
             self.spread,
-            NEWTON_STEPS,
+            self.steps,
             width.reshape(rows),
         )
         mean = ends.z.reshape(begun.shape).swapaxes(1, 2)
