@@ -77,7 +77,7 @@ TRIAL_HUBS = 64
 # (256 MB of float32). Conventional: there are as many as the errors asked for need.
 DRAWS, MOST_DRAWS, MAX_SHARES = 2000, 12_000, 64_000_000
 # Draws of units that are independent. Measured: examples/benchmarks/structure.py
-DRAWS_WITHOUT_HUBS = 1000
+DRAWS_WITHOUT_HUBS = 2000
 # Part of the error asked for that is asked of the units' shares: the worst of many units counts.
 # Measured: examples/benchmarks/structure.py (with 2,000 draws the shares of `population_20` were
 # off by up to 0.024).
