@@ -42,8 +42,11 @@ from pymc_multimodal.structure import (
     density_of_hubs,
     draw_units,
     explain_hubs,
+    look_at_borders,
+    lost_explanations,
     missing_explanations,
     several_explanations,
+    shares,
 )
 from pymc_multimodal.target.circle import is_circular
 from pymc_multimodal.target.structure import Structure, chosen_units
@@ -70,11 +73,15 @@ SHARE, SHARE_AFTER_SEARCH = 0.7, 0.5
 MIN_LOG2_COMBINATIONS = 6.0
 # Draws of the hubs by which the number of points of each unit is chosen. Conventional.
 TRIAL_HUBS = 64
-# Draws of hubs with their units, at most where regions of the hubs are weighed, and shares of
-# explanations that are kept (256 MB of float32). Measured: examples/benchmarks/structure.py (with
-# 2,000 draws the weights of all units of `population_20` were off by up to 0.024, with 4,000 by
-# 0.008).
-DRAWS, DRAWS_OF_REGIONS, MAX_SHARES = 4000, 12_000, 64_000_000
+# Draws of hubs with their units, at first and at most, and shares of explanations that are kept
+# (256 MB of float32). Conventional: there are as many as the errors asked for need.
+DRAWS, MOST_DRAWS, MAX_SHARES = 2000, 12_000, 64_000_000
+# Draws of units that are independent. Measured: examples/benchmarks/structure.py
+DRAWS_WITHOUT_HUBS = 2000
+# Part of the error asked for that is asked of the units' shares: the worst of many units counts.
+# Measured: examples/benchmarks/structure.py (with 2,000 draws the shares of `population_20` were
+# off by up to 0.024).
+SHARE_SE = 0.6
 # Rules for the hubs' weighted sample, which units' noise makes less even. Measured:
 # examples/benchmarks/structure.py
 RULES = FirstAnswer(min_ess=0.3, min_mode_ess=0.25)
@@ -87,6 +94,10 @@ FIRST_POINTS = 16
 REFITS, CLUSTERED = 2, 512
 # Hubs at which missing explanations are looked for, and how often at most. Conventional.
 CHALLENGED_HUBS, ATTEMPTS = 4, 3
+# Draws of the hubs at which explanations are looked for that are not followed from the anchors.
+# They become anchors where more than this share of some unit is lost, at most some times.
+# Conventional.
+FOLLOWED_HUBS, LOST_SHARE, FOLLOWED = 16, 0.03, 2
 # Looks at other hubs that must find a missing explanation at the end. Conventional.
 LATE_LOOKS = 2
 
@@ -219,6 +230,27 @@ def _challenged(
     return explained
 
 
+def _followed(
+    run: Run,
+    units: Units,
+    explained: Explained,
+    proposals: UnitProposals,
+    hubs: WeightedSample,
+    rng: np.random.Generator,
+) -> Explained:
+    """Add anchors at draws of the hubs, where explanations are lost on the way from the others."""
+    for _ in range(FOLLOWED):
+        rows = np.unique(systematic_rows(hubs.ratio, FOLLOWED_HUBS, rng))
+        share, more = lost_explanations(run.density, proposals, hubs.x[rows], rng)
+        if share.max() < LOST_SHARE:
+            break
+        used = replace(explained, anchors=explained.used(hubs.x, hubs.ratio))
+        explained = used.with_more(run.density, units, more)
+        mixtures = replace(proposals.mixtures, anchors=explained.anchors)
+        proposals = replace(proposals, mixtures=mixtures)
+    return explained
+
+
 def _proposals(
     run: Run, units: Units, starts: StartDistribution, explained: Explained
 ) -> UnitProposals:
@@ -249,13 +281,12 @@ def _draw(
     run.report("weigh", f"weighing hubs and units ({explained.described})")
     proposals, clusters = _proposals(run, units, starts, explained), explained.clusters
     trial = _some_hubs(clusters, TRIAL_HUBS, rng)
-    points = once("points", partial(choose_points, density, proposals, trial, rng))
-    proposals = replace(proposals, points=points)
+    points, steps = once("points", partial(choose_points, density, proposals, trial, rng))
+    proposals = replace(proposals, points=points, steps=steps)
     mixtures = proposals.mixtures
-    most = DRAWS if clusters is None or clusters.n_regions == 1 else DRAWS_OF_REGIONS
-    n = int(min(most, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
+    n = int(min(MOST_DRAWS, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
     if clusters is None:
-        drawn = draw_units(density, proposals, np.zeros((n // 4, 0)), rng)
+        drawn = draw_units(density, proposals, np.zeros((min(n, DRAWS_WITHOUT_HUBS), 0)), rng)
         verdict = Verdict((), 1.0, 1.0, float("nan"), 1.0)
         return WeightedUnits(proposals, None, drawn, None, None, verdict, np.zeros(units.n_units))
     for refits_left in reversed(range(REFITS + 1)):
@@ -266,6 +297,16 @@ def _draw(
             f"hubs {refits_left}",
             partial(approximate, target, modes, explained.starts, RULES, target_se, rng),
         )
+        if hubs.sample.ratio.any():
+            follow = partial(_followed, run, units, explained, proposals, hubs.sample, rng)
+            followed = once(f"followed {refits_left}", follow)
+            if followed is not explained:
+                explained = followed
+                mixtures = replace(proposals.mixtures, anchors=explained.anchors)
+                proposals = replace(proposals, mixtures=mixtures)
+                again = partial(choose_points, density, proposals, trial, rng)
+                points, steps = once(f"points {refits_left}", again)
+                proposals = replace(proposals, points=points, steps=steps)
         weighted: WeightedSample | None = hubs.sample
         may_refit = refits_left and hubs.sample.ratio.any()
         if hubs.verdict.ess >= RULES.min_ess or not may_refit:
@@ -296,7 +337,6 @@ def _weighed(
     """Draw hubs and their units, as many as the error asked for needs, and judge the weights.
 
     The density of the hubs is fitted to all earlier samples. At most about `most` draws are made.
-    The weights of all units share the error of the hubs' sample, which is therefore never small.
     """
     partition, target_se = ClusterPartition(clusters), run.settings.target_se
     before = region_of_draws(partition, hubs.sample)
@@ -308,10 +348,12 @@ def _weighed(
         now = region_of_draws(partition, sample)
         verdict = judge(sample, hubs.sample, now, before, RULES, target_se)
         room = most - len(sample)
-        if verdict.reasons or verdict.missing <= 1.0 or room <= 0:
-            break
         assert verdict.missing_of is not None
-        wanted = sample.counts * (SURPLUS * verdict.missing_of - 1.0)
+        _, se, _ = shares(drawn, sample.ratio)
+        of_units = (float(se.max()) / (SHARE_SE * target_se)) ** 2
+        if verdict.reasons or max(verdict.missing, of_units) <= 1.0 or room <= 0:
+            break
+        wanted = sample.counts * (SURPLUS * np.maximum(verdict.missing_of, of_units) - 1.0)
         counts = np.ceil(wanted * min(1.0, room / wanted.sum())).astype(int)
         more_drawn, more = _drawn(run.density, proposals, mixture, counts, rng)
         total = sample.counts + more.counts
@@ -374,7 +416,7 @@ def _met(found: WeightedUnits, log_marginal: np.ndarray, g: np.ndarray) -> Weigh
 
 
 def _judged(run: Run, found: WeightedUnits, rng: np.random.Generator) -> WeightedUnits:
-    """Look once more for explanations that are missing.
+    """Look once more for explanations that are missing, and at those that overlap.
 
     The largest share of many units at few hubs may be that of rare hubs, where the sample has its
     draws as elsewhere: what is found counts if it is found at other hubs, too.
@@ -390,7 +432,12 @@ def _judged(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Weighte
         missing = np.minimum(missing, share)
         if missing.max() < MISSING_SHARE:
             break
-    return replace(found, missing=missing)
+    target_se, weights = (
+        run.settings.target_se,
+        None if found.sample is None else found.sample.ratio,
+    )
+    overlap = look_at_borders(run.density, found.proposals, found.drawn, weights, target_se, rng)
+    return replace(found, missing=missing, overlap=overlap)
 
 
 def _modes_of(clusters: Clusters) -> Modes:

@@ -22,6 +22,7 @@ from pymc_multimodal.kernel import Kernel, jump_acceptance
 from pymc_multimodal.search import Modes
 from pymc_multimodal.status import Status, counted
 from pymc_multimodal.structure import (
+    Borders,
     ClusterPartition,
     Clusters,
     UnitGenerator,
@@ -65,6 +66,8 @@ class WeightedUnits:
     verdict : Verdict
     missing : array of shape (N,)
         Share of explanations that a challenge has found.
+    overlap : Borders or None
+        None until they are looked at.
     """
 
     proposals: UnitProposals
@@ -74,6 +77,18 @@ class WeightedUnits:
     hubs: Approximation | None
     verdict: Verdict
     missing: np.ndarray
+    overlap: Borders | None = None
+
+    @property
+    def share_factor(self) -> float:
+        """Factor of the errors of shares.
+
+        A single large ratio, for which `error_factor` is, moves a share by no more than its own
+        weight: with a tail index that is reliable the errors were too large.
+        """
+        if self.sample is None or not self.verdict.reasons:
+            return 1.0
+        return error_factor(self.sample)
 
 
 def fit_of_units(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Fit:
@@ -93,8 +108,10 @@ def fit_of_units(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Fi
     units = proposals.units
     of_hubs = ClusterPartition(found.clusters)
     partition = of_hubs.of_points(units.hubs)
+    assert found.overlap is not None
+    ratio = None if found.sample is None else found.sample.ratio
+    of_units = unit_modes(proposals, found.drawn, ratio, found.overlap, found.share_factor)
     if found.sample is None:
-        of_units = unit_modes(proposals, found.drawn, None)
         weights = _independent_weights(found.drawn)
         n = len(found.drawn)
         # One draw of each row: all have the weight of the whole.
@@ -107,8 +124,6 @@ def fit_of_units(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Fi
         )
         region = np.zeros(n, dtype=int)
     else:
-        factor = error_factor(found.sample)
-        of_units = unit_modes(proposals, found.drawn, found.sample.ratio, factor)
         region = region_of_draws(of_hubs, found.sample)
         weights = weights_of_sample(found.sample, region, partition.n_regions)
         weighted = replace(found.sample, x=found.drawn.x)

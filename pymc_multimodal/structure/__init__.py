@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pymc_multimodal.structure.borders import Borders, look_at_borders
 from pymc_multimodal.structure.clusters import ClusterPartition, Clusters, cluster
 from pymc_multimodal.structure.conditional import UnitMixtures
 from pymc_multimodal.structure.explanations import Explanations
@@ -14,6 +15,7 @@ from pymc_multimodal.structure.hubs import (
     Explained,
     density_of_hubs,
     explain_hubs,
+    lost_explanations,
     missing_explanations,
     several_explanations,
 )
@@ -25,10 +27,11 @@ from pymc_multimodal.structure.integration import (
     draw_units,
 )
 from pymc_multimodal.structure.moves import UnitGenerator, UnitMove
-from pymc_multimodal.structure.result import UnitModes, unit_modes
+from pymc_multimodal.structure.result import UnitModes, shares, unit_modes
 
 __all__ = [
     "MOST_POINTS",
+    "Borders",
     "ClusterPartition",
     "Clusters",
     "Explained",
@@ -45,7 +48,10 @@ __all__ = [
     "density_of_hubs",
     "draw_units",
     "explain_hubs",
+    "look_at_borders",
+    "lost_explanations",
     "missing_explanations",
     "several_explanations",
+    "shares",
     "unit_modes",
 ]

@@ -68,7 +68,7 @@ def catalogued(
         parent = np.concatenate([edges.row, edges.col])
         child = np.concatenate([edges.col, edges.row])
         known = _completed(density, units, known, parent, child, spread)
-    slope = slopes_of(density, units, known, hub_scale)
+    slope, mass_slope = slopes_of(density, units, known, hub_scale)
     if m > 1:
         order, before = breadth_first_order(tree, 0, directed=False)
         places = _matched(known, slope, (before[order[1:]], order[1:]))
@@ -84,6 +84,7 @@ def catalogued(
         np.where(places >= 0, known.log_mass[row, column, at], -np.inf),
         known.log_hubs,
         slope=slope[row, column, at],
+        mass_slope=mass_slope[row, column, at],
     )
     return replace(out, group=_groups(density, units, out))
 

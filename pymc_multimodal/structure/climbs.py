@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target.protocol import SumOfTerms
     from pymc_multimodal.target.units import Units
 
-__all__ = ["UnitPoints", "climb_units", "evaluations_of_look", "rows_at_a_time"]
+__all__ = ["UnitPoints", "climb_units", "climb_within", "evaluations_of_look", "rows_at_a_time"]
 
 # Expected gain of a further Newton step (nats) below which a climb has ended, and from which on the
 # end of a climb that the number of steps has cut off is no optimum. Conventional: weights are asked
@@ -46,6 +46,8 @@ COARSE_STEPS = 3
 # Least width, in spreads of the starts: optima that are narrower are not described, since rounding
 # hides their width. Conventional: a thousand times the rounding of a coordinate.
 LEAST_WIDTH = 1e-12
+# Steps of climbs by short steps, at most. Conventional: points are within a few widths of optima.
+SHORT_STEPS = 10
 # Numbers that are held at a time: 32 MB of float64. Conventional.
 MAX_NUMBERS = 4_000_000
 
@@ -128,6 +130,50 @@ def climb_units(
     return UnitPoints(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
+def climb_within(
+    density: SumOfTerms,
+    units: Units,
+    g: np.ndarray,
+    z: np.ndarray,
+    spread: np.ndarray,
+    width: np.ndarray,
+    chosen: np.ndarray,
+) -> np.ndarray:
+    """Climb in some units by steps no longer than an explanation is wide: none is passed over.
+
+    Parameters
+    ----------
+    density : SumOfTerms
+    units : Units
+    g : array of shape (n, H)
+        Hubs of each row.
+    z : array of shape (n, N, b)
+        Where the climbs begin.
+    spread : array of shape (N, b)
+        Unit of length of each coordinate.
+    width : array of shape (n, N, b)
+        Widths of explanations that are near.
+    chosen : array of bool, shape (n, N)
+        Units that are climbed in.
+
+    Returns
+    -------
+    array of shape (n, N, b)
+        Where the climbs have ended: the points themselves in the other units.
+    """
+    n_units, b = spread.shape
+    out, size = z.copy(), rows_at_a_time(n_units * b * (1 + b + b * b))
+    for first in range(0, len(g), size):
+        rows = slice(first, first + size)
+        scaled = width[rows] / spread
+        climb = _Climb(density, units, spread, g[rows], z[rows], scaled, FINE)
+        climb.longest = np.linalg.norm(scaled * units.inside, axis=-1)
+        climb.reach = climb.longest.copy()
+        climb.run(SHORT_STEPS, chosen[rows])
+        out[rows] = climb.z
+    return out
+
+
 class _Climb:
     """Climbs under way; lengths, slopes and curvatures are in units of the spread.
 
@@ -156,23 +202,30 @@ class _Climb:
         self.density, self.units, self.spread, self.g = density, units, spread, g
         self.z = z.copy()
         self.width = np.clip(width, LEAST_WIDTH, 1.0)
-        self.reach = np.full(z.shape[:2], FIRST_REACH)
+        self.reach, self.longest = (
+            np.full(z.shape[:2], FIRST_REACH),
+            np.full(z.shape[:2], MAX_REACH),
+        )
         self.value, self.slope, self.curvature, self.log_hubs = self._look(
             np.arange(len(g)), self.z
         )
         self.principal = _eigen(self.curvature)
 
-    def run(self, steps: int) -> None:
-        """Climb; a row is climbed from until all of its units have ended."""
+    def run(self, steps: int, chosen: np.ndarray | None = None) -> None:
+        """Climb, in all units or some; a row is climbed from until all of its units have ended."""
         self.gain = gain = _expected_gain(self.slope, *self.principal)
         for _ in range(steps):
             going = (gain > CONVERGED) & np.isfinite(self.value)
+            going &= True if chosen is None else chosen
             rows = np.flatnonzero(going.any(axis=1))
             if not len(rows):
                 break
             self._step(rows, going[rows])
             values, vectors = (part[rows] for part in self.principal)
             gain[rows] = _expected_gain(self.slope[rows], values, vectors)
+        # At the bottom of a valley the slope vanishes, too. Its width would be that of the modes on
+        # both sides together. A coordinate that pads a unit has no curvature.
+        self.concave = (self.principal[0] > -LEAST_CURVATURE).all(axis=-1)
 
     def describe(self) -> None:
         """Find the widths by coarse differences."""
@@ -188,7 +241,7 @@ class _Climb:
         width, log_det = _widths(*self.principal, units.inside)
         log_det += np.sum(np.log(self.spread), axis=-1, where=units.inside)
         log_mass = self.value + log_det + 0.5 * units.sizes * np.log(2 * np.pi)
-        ended = np.isfinite(self.value) & (gain < ENDED)
+        ended = np.isfinite(self.value) & (gain < ENDED) & self.concave
         # The mass of what is narrower than the least width would be too large.
         log_mass = np.where((self.principal[0] < LEAST_WIDTH**-2).all(axis=-1), log_mass, -np.inf)
         scale = self.spread[..., None] * width
@@ -211,7 +264,7 @@ class _Climb:
         self.principal[0][rows] = np.where(better[..., None], new_values, values)
         self.principal[1][rows] = np.where(column, new_vectors, vectors)
         reach = self.reach[rows]
-        longer, shorter = np.minimum(GROW * reach, MAX_REACH), SHRINK * reach
+        longer, shorter = np.minimum(GROW * reach, self.longest[rows]), SHRINK * reach
         self.reach[rows] = np.where(better, longer, np.where(going, shorter, reach))
 
     def _narrow(self, rows: np.ndarray) -> None:

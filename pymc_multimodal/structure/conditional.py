@@ -155,18 +155,44 @@ class Conditional:
         """
         k, size = self.mean.shape[2], self.sizes
         out = np.empty((k + 1, *z.shape[:3]))
-        log_det = -np.log(np.diagonal(self.inverse, axis1=-2, axis2=-1)).sum(axis=-1)
-        constant = self.log_share[..., :k] - log_det + (size * np.log(0.375 / WIDTH))[:, None]
+        constant = self._log_scale + (size * np.log(0.375 / WIDTH))[:, None]
         for j in range(k):
-            step = z - self.mean[:, None, :, j]
-            if z.shape[3] == 1:
-                r = step * self.inverse[:, None, :, j, 0]
-            else:
-                r = np.einsum("nuij,nmuj->nmui", self.inverse[:, :, j], step)
-            out[j] = constant[:, None, :, j] + _log_t(r / WIDTH)
+            out[j] = constant[:, None, :, j] + _log_t(self._apart(z, j) / WIDTH)
         r = (z - self.wide[0]) / self.wide[1] * self.inside
         of_wide = size * np.log(0.375) - np.sum(np.log(self.wide[1]), axis=1, where=self.inside)
         out[k] = (self.log_share[:, None, :, k] + of_wide) + _log_t(r)
+        return out
+
+    def log_normals(self, z: np.ndarray) -> np.ndarray:
+        """Log of share times normal density of each explanation at points (n, m, N, b).
+
+        These are the normal approximations of the units' densities, up to one factor for all
+        explanations of a unit: they tell to which one a point belongs, where the t densities only
+        cover it.
+
+        Returns
+        -------
+        array of shape (K, n, m, N)
+        """
+        out = np.empty((self.mean.shape[2], *z.shape[:3]))
+        for j in range(len(out)):
+            r = self._apart(z, j)
+            out[j] = self._log_scale[:, None, :, j] - 0.5 * np.einsum("nmui,nmui->nmu", r, r)
+        return out
+
+    @cached_property
+    def _log_scale(self) -> np.ndarray:
+        """Log of the share of each explanation, relative to its volume, shape (n, N, K)."""
+        log_det = np.log(np.diagonal(self.inverse, axis1=-2, axis2=-1)).sum(axis=-1)
+        out: np.ndarray = self.log_share[..., : log_det.shape[2]] + log_det
+        return out
+
+    def _apart(self, z: np.ndarray, j: int) -> np.ndarray:
+        """Distances of points (n, m, N, b) from explanation j along the axes of its scale."""
+        step = z - self.mean[:, None, :, j]
+        if z.shape[3] == 1:
+            return step * self.inverse[:, None, :, j, 0]
+        out: np.ndarray = np.einsum("nuij,nmuj->nmui", self.inverse[:, :, j], step)
         return out
 
 
@@ -284,8 +310,8 @@ class UnitMixtures:
     def at(self, g: np.ndarray) -> Guess:
         """Return the explanations at the anchors nearest to hubs (n, H)."""
         own = self.anchors
-        nearest, z = own.expected(g, self.hub_scale)
-        return Guess(z, own.scale[nearest], own.log_mass[nearest])
+        nearest, z, log_mass = own.expected(g, self.hub_scale)
+        return Guess(z, own.scale[nearest], log_mass)
 
     def at_anchor(self, g: np.ndarray) -> np.ndarray:
         """Return where explanations are at the anchors nearest to hubs (n, H): (n, N, K, b)."""

@@ -27,6 +27,8 @@ SAME_OPTIMUM = 0.1
 NEGLIGIBLE = 10.0
 # Share of an explanation from which on hubs show it well. Conventional.
 LOCATED_SHARE = 0.05
+# Largest change of a log mass between hubs that a slope is trusted for. Conventional.
+MAX_CHANGE = 2.0
 # Steps of climbs from far away, and of those from explanations at other hubs. Conventional: Newton
 # steps double the number of digits.
 STEPS, FEW_STEPS = 15, 8
@@ -49,6 +51,8 @@ class Explanations:
         Place that stands for each one's explanation, where several places cannot be told apart.
     slope : array of shape (m, N, K, b, H), or None
         Derivatives of z with respect to the hubs.
+    mass_slope : array of shape (m, N, K, H), or None
+        Those of the log mass.
     """
 
     g: np.ndarray
@@ -58,6 +62,7 @@ class Explanations:
     log_hubs: np.ndarray
     group: np.ndarray | None = None
     slope: np.ndarray | None = None
+    mass_slope: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.g)
@@ -92,19 +97,46 @@ class Explanations:
         apart = (g[:, None] - self.g) / unit
         return np.argmin(np.einsum("nah,nah->na", apart, apart), axis=1)
 
-    def expected(self, g: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def expected(
+        self, g: np.ndarray, unit: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Expect explanations at hubs (n, H) where the slopes lead to from the nearest hubs.
 
         Returns
         -------
         nearest : array of int, shape (n,)
         z : array of shape (n, N, K, b)
+        log_mass : array of shape (n, N, K)
         """
         nearest = self.nearest(g, unit)
-        if self.slope is None:
-            return nearest, self.z[nearest]
-        move = np.einsum("nukbh,nh->nukb", self.slope[nearest], g - self.g[nearest])
-        return nearest, self.z[nearest] + move
+        z, log_mass, step = self.z[nearest], self.log_mass[nearest], g - self.g[nearest]
+        if self.slope is not None:
+            z = z + np.einsum("nukbh,nh->nukb", self.slope[nearest], step)
+        if self.mass_slope is not None:
+            change = np.einsum("nukh,nh->nuk", self.mass_slope[nearest], step)
+            # What all explanations of a unit have in common does not matter.
+            change -= change.mean(axis=2, keepdims=True)
+            log_mass = log_mass + np.clip(change, -MAX_CHANGE, MAX_CHANGE)
+        return nearest, z, log_mass
+
+    def around(self, g: np.ndarray, unit: np.ndarray, n: int) -> np.ndarray:
+        """Return the explanations at the n hubs nearest to each of g, (m, H), as starts of climbs.
+
+        Returns
+        -------
+        array of shape (m, S, N, b)
+            Where they are, and where the slopes lead to.
+        """
+        apart = np.linalg.norm((g[:, None] - self.g) / unit, axis=-1)
+        near = np.argsort(apart, axis=1, kind="stable")[:, :n]
+        parts = [self.z[rows] for rows in near.T]
+        if self.slope is not None:
+            parts += [
+                self.z[rows] + np.einsum("nukbh,nh->nukb", self.slope[rows], g - self.g[rows])
+                for rows in near.T
+            ]
+        out: np.ndarray = np.concatenate(parts, axis=2).swapaxes(1, 2)
+        return out
 
     def best_hubs(self) -> np.ndarray:
         """Index of the most probable hubs that show each explanation well, shape (N, K).

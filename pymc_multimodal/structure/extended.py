@@ -22,8 +22,11 @@ __all__ = ["Extended", "UnitProposals"]
 # Numbers of an array at a time. Measured: smaller arrays, which stay in the processor's cache, are
 # three times quicker than larger ones.
 MAX_NUMBERS = 500_000
-# Newton steps from where the slopes at an anchor lead. Measured: examples/benchmarks/structure.py
+# Newton steps from where the slopes at an anchor lead, unless `choose_points` finds that none do as
+# well. Measured: examples/benchmarks/structure.py
 NEWTON_STEPS = 1
+# Evaluations of each explanation that tell whether it has stayed at its anchor.
+STAYED = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +45,8 @@ class Extended:
     log_value : array of shape (n, M, N)
         Log density of each unit.
     log_hubs : array of shape (n,)
-    log_parts : array of shape (K + 1, n, M, N)
-        Logs of the densities that the points were drawn from, by component.
+    conditional : Conditional
+        What the points were drawn from.
     """
 
     g: np.ndarray
@@ -51,23 +54,18 @@ class Extended:
     log_weight: np.ndarray
     log_value: np.ndarray
     log_hubs: np.ndarray
-    log_parts: np.ndarray
+    conditional: Conditional
 
     def __len__(self) -> int:
         return len(self.g)
 
     def beside(self, other: Extended) -> Extended:
-        """Return these points and others at the same hubs."""
-        z, log_weight, log_value, log_parts = (
-            np.concatenate(both, axis=axis)
-            for both, axis in (
-                ((self.z, other.z), 1),
-                ((self.log_weight, other.log_weight), 1),
-                ((self.log_value, other.log_value), 1),
-                ((self.log_parts, other.log_parts), 2),
-            )
+        """Return these points and others from the same densities."""
+        z, log_weight, log_value = (
+            np.concatenate([getattr(own, name) for own in (self, other)], axis=1)
+            for name in ("z", "log_weight", "log_value")
         )
-        return replace(self, z=z, log_weight=log_weight, log_value=log_value, log_parts=log_parts)
+        return replace(self, z=z, log_weight=log_weight, log_value=log_value)
 
     @cached_property
     def log_mean(self) -> np.ndarray:
@@ -105,34 +103,46 @@ class Extended:
         logp = self.log_hubs + self.log_value[row, place, unit].sum(axis=1)
         return self.z[row, place, unit], logp
 
-    def mass(self, k: int) -> np.ndarray:
-        """Share of each of k explanations in its unit's weight, shape (n, N, k).
+    @cached_property
+    def log_normals(self) -> np.ndarray:
+        """Logs of the explanations' normal approximations at the points, shape (K, n, M, N)."""
+        return self.conditional.log_normals(self.z)
 
-        A point belongs to the explanation of the largest density there.
-        """
-        share = self.share
-        label = np.argmax(self.log_parts[:k], axis=0)
+    @cached_property
+    def label(self) -> np.ndarray:
+        """Explanation of each point, shape (n, M, N): that of the largest normal approximation."""
+        out: np.ndarray = np.argmax(self.log_normals, axis=0)
+        return out
+
+    def mass(self, label: np.ndarray | None = None) -> np.ndarray:
+        """Share of each explanation in its unit's weight, (n, N, K), by `label` or other labels."""
+        label, share = self.label if label is None else label, self.share
+        k = len(self.log_normals)
         return np.stack([np.sum(share, axis=1, where=label == j) for j in range(k)], axis=2)
 
-    def doubt(self, k: int, group: np.ndarray | None) -> np.ndarray:
+    def doubt(self, group: np.ndarray | None) -> np.ndarray:
         """Share of each unit's weight of which the explanation is not clear, shape (n, N).
 
-        It is the mean probability, by the densities at a point, of all explanations but the most
-        probable one.
+        It is the mean of `doubts`, which has the parameters.
+        """
+        out: np.ndarray = (self.share * self.doubts(group)).sum(axis=1)
+        return out
+
+    def doubts(self, group: np.ndarray | None) -> np.ndarray:
+        """Probability of all explanations but the most probable one at each point, (n, M, N).
 
         Parameters
         ----------
-        k : int
-            Explanations.
-        group : array of int, shape (N, k), or None
+        group : array of int, shape (N, K), or None
             As in `Explanations`.
         """
-        parts = self.log_parts[:k]
+        parts = self.log_normals
         p = np.exp(parts - np.maximum(parts.max(axis=0), -1e300))
         total = np.maximum(p.sum(axis=0), 1e-300)
         if group is not None:
-            p = np.stack([sum(p[i] * (group[:, i] == j) for i in range(k)) for j in range(k)])
-        out: np.ndarray = (self.share * (1.0 - p.max(axis=0) / total)).sum(axis=1)
+            k = range(len(p))
+            p = np.stack([sum(p[i] * (group[:, i] == j) for i in k) for j in k])
+        out: np.ndarray = 1.0 - p.max(axis=0) / total
         return out
 
 
@@ -148,12 +158,15 @@ class UnitProposals:
         Unit of length of the units' coordinates.
     points : int
         Points M of each unit.
+    steps : int
+        Newton steps from where the slopes at an anchor lead.
     """
 
     units: Units
     mixtures: UnitMixtures
     spread: np.ndarray
     points: int
+    steps: int = NEWTON_STEPS
 
     @property
     def rows(self) -> int:
@@ -166,8 +179,10 @@ class UnitProposals:
     def evaluations(self) -> int:
         """Number of evaluations for each of the hubs beside those of the points."""
         b = self.mixtures.inside.shape[1]
-        looks = (NEWTON_STEPS + 1) * evaluations_of_look(b)
-        return looks * self.mixtures.n_explanations if self.units.n_hubs else 0
+        if not self.units.n_hubs or not self.steps:
+            return 0
+        looks = (self.steps + 1) * evaluations_of_look(b) + STAYED
+        return looks * self.mixtures.n_explanations
 
     def draw(
         self,
@@ -190,17 +205,27 @@ class UnitProposals:
         -------
         Extended
         """
+        return self.draw_around(density, g, self.explained(density, g), rng, given)
+
+    def draw_around(
+        self,
+        density: Density,
+        g: np.ndarray,
+        guess: Guess,
+        rng: np.random.Generator,
+        given: np.ndarray | None = None,
+    ) -> Extended:
+        """Draw and evaluate points of all units around explanations that are known, as `draw`."""
         units, m = self.units, self.points
-        conditional = self.conditional(self.explained(density, g))
+        conditional = self.conditional(guess)
         z = conditional.sample(m, rng, given)
         x = units.scatter(np.repeat(g, m, axis=0), z.reshape(-1, *z.shape[2:]))
         terms = density.terms(x)
         value = units.by_unit(terms).reshape(z.shape[:3])
-        parts = conditional.log_parts(z)
-        weight = value - log_sum(parts)
+        weight = value - log_sum(conditional.log_parts(z))
         hubs = units.of_hubs(terms).reshape(len(g), m)[:, 0]
         weight[np.isnan(weight)] = -np.inf
-        return Extended(g, z, weight, value, hubs, parts)
+        return Extended(g, z, weight, value, hubs, conditional)
 
     def conditional(self, guess: Guess) -> Conditional:
         """Return the mixtures with given explanations."""
@@ -223,7 +248,7 @@ class UnitProposals:
         """Return the explanations at hubs: those at an anchor, followed by Newton steps."""
         guess = self.mixtures.at(g)
         n, n_units, k, b = guess.mean.shape
-        if not g.shape[1]:
+        if not g.shape[1] or not self.steps:
             return guess
         guess = self._nearer(density, g, guess)
         rows, begun = (n * k, n_units, b), guess.mean.swapaxes(1, 2)
@@ -234,7 +259,7 @@ class UnitProposals:
             np.repeat(g, k, axis=0),
             begun.reshape(rows),
             self.spread,
-            NEWTON_STEPS,
+            self.steps,
             width.reshape(rows),
         )
         mean = ends.z.reshape(begun.shape).swapaxes(1, 2)

@@ -20,11 +20,12 @@ HUB_STEP = 0.02
 
 def slopes_of(
     density: Density, units: Units, known: Explanations, hub_scale: np.ndarray
-) -> np.ndarray:
-    r"""Return the derivatives of the places of explanations with respect to the hubs.
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the derivatives of places and masses of explanations with respect to the hubs.
 
     At an optimum :math:`\partial_z \gamma_i = 0`, so that with the covariance :math:`C` of the
     normal approximation :math:`\mathrm dz / \mathrm dg = C \, \partial_z \partial_g \gamma_i`.
+    The log mass is taken to change as the log density at the optimum.
 
     Parameters
     ----------
@@ -37,15 +38,17 @@ def slopes_of(
 
     Returns
     -------
-    array of shape (m, N, K, b, H)
+    places : array of shape (m, N, K, b, H)
+    log_mass : array of shape (m, N, K, H)
     """
     m, n_units, k, b = known.z.shape
     h, step = known.g.shape[1], HUB_STEP * hub_scale
     z, width = known.z.swapaxes(1, 2), known.width.swapaxes(1, 2)
     mixed = np.empty((m, k, n_units, b, h))
+    shifts = step * np.eye(h)
     for i in range(b):
         for j in range(h):
-            move, shift = width * (np.arange(b) == i), step * (np.arange(h) == j)
+            move, shift = width * (np.arange(b) == i), shifts[j]
             corners = [
                 s * t * _value(density, units, known.g + t * shift, z + s * move)
                 for s in (1, -1)
@@ -56,8 +59,15 @@ def slopes_of(
     # Outside of the support there is no derivative.
     mixed[~np.isfinite(mixed).all(axis=(3, 4))] = 0.0
     scale = known.scale
-    out: np.ndarray = scale @ (scale.swapaxes(-1, -2) @ mixed.swapaxes(1, 2))
-    return out
+    places = scale @ (scale.swapaxes(-1, -2) @ mixed.swapaxes(1, 2))
+    log_mass = np.empty((m, k, n_units, h))
+    for j in range(h):
+        move = step[j] * places[..., j].swapaxes(1, 2)
+        up, down = (_value(density, units, known.g + t * shifts[j], z + t * move) for t in (1, -1))
+        with np.errstate(invalid="ignore"):
+            log_mass[..., j] = (up - down) / (2.0 * step[j])
+    log_mass[~np.isfinite(log_mass)] = 0.0
+    return places, log_mass.swapaxes(1, 2)
 
 
 def _value(density: Density, units: Units, g: np.ndarray, z: np.ndarray) -> np.ndarray:

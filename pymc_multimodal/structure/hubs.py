@@ -13,7 +13,7 @@ from pymc_multimodal.status import counted
 from pymc_multimodal.structure.catalogue import catalogued
 from pymc_multimodal.structure.clusters import Clusters, cluster
 from pymc_multimodal.structure.conditional import log_sum
-from pymc_multimodal.structure.explanations import Explanations, explain
+from pymc_multimodal.structure.explanations import FEW_STEPS, Explanations, explain
 from pymc_multimodal.structure.hub_modes import HubModes
 from pymc_multimodal.structure.marginal import LaplaceMarginal
 from pymc_multimodal.structure.tempering import Tempering
@@ -22,6 +22,7 @@ from pymc_multimodal.target import Density
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pymc_multimodal.structure.conditional import Guess
     from pymc_multimodal.structure.extended import UnitProposals
     from pymc_multimodal.target.units import Units
 
@@ -29,6 +30,7 @@ __all__ = [
     "Explained",
     "density_of_hubs",
     "explain_hubs",
+    "lost_explanations",
     "missing_explanations",
     "several_explanations",
 ]
@@ -62,6 +64,13 @@ CHALLENGE_STARTS, CHALLENGE_WIDER = 48, 3.0
 # Weight of an optimum, relative to the mean of its unit, from which on it is not covered by the
 # known explanations: at the centre of one that is known the weight is about the mean. Conventional.
 UNCOVERED_RATIO = 10.0
+# Anchors whose explanations others are looked for from, and further starts. Conventional.
+NEAREST_ANCHORS, FRESH_STARTS = 2, 2
+# Share of the hubs from which on an anchor is kept when others are added. Conventional.
+USED_SHARE = 0.005
+# The same ratio, from which on an explanation is not followed to other hubs. Conventional: where it
+# is followed the ratio is below 1.2, and where it is lost above 3 if its share is a tenth.
+LOST_RATIO = 3.0
 
 
 Once: TypeAlias = "Callable[[str, Callable[[], Any]], Any]"
@@ -109,6 +118,12 @@ class Explained:
     def described(self) -> str:
         """Number of explanations in words."""
         return counted(int(self.n_explanations.sum()), "explanation")
+
+    def used(self, g: np.ndarray, weight: np.ndarray) -> Explanations:
+        """Return the anchors that are the nearest ones of some share of weighted hubs (n, H)."""
+        nearest = self.anchors.nearest(g, self.hub_scale)
+        share = np.bincount(nearest, weight, minlength=len(self.anchors)) / weight.sum()
+        return self.anchors.take(np.flatnonzero(share > USED_SHARE))
 
     def with_more(self, density: Density, units: Units, more: Explanations) -> Explained:
         """Return what is known with further explanations.
@@ -353,14 +368,58 @@ def missing_explanations(
         [known.mean.swapaxes(1, 2), np.broadcast_to(z, (len(g), *z.shape))], axis=1
     )
     found = explain(density, units, g, both, proposals.spread)
-    # Where the weight of an optimum is far above the unit's mean, no known explanation covers it.
+    return _uncovered(proposals, known, found, UNCOVERED_RATIO), found
+
+
+def _uncovered(
+    proposals: UnitProposals, known: Guess, found: Explanations, least: float
+) -> np.ndarray:
+    """Share of the explanations found, (N,), whose weight is large: no known one covers them."""
     at = proposals.conditional(known)
     log_q = log_sum(at.log_parts(found.z.swapaxes(1, 2))).swapaxes(1, 2)
+    total = log_sum(found.log_mass, axis=-1)[..., None]
     with np.errstate(invalid="ignore"):
-        ratio = found.height(units.sizes) - log_q - log_sum(found.log_mass, axis=-1)[..., None]
-    new = ratio > np.log(UNCOVERED_RATIO)
-    share: np.ndarray = (found.share * new).sum(axis=2).mean(axis=0)
-    return share, found
+        ratio = found.height(proposals.units.sizes) - log_q - total
+    share: np.ndarray = (found.share * (ratio > np.log(least))).sum(axis=2).mean(axis=0)
+    return share
+
+
+def lost_explanations(
+    density: Density,
+    proposals: UnitProposals,
+    g: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, Explanations]:
+    """Look for explanations that are not followed from the anchors to some hubs.
+
+    Climbs begin at explanations of several anchors, where these are and where the slopes lead to,
+    and at a few other points.
+
+    Parameters
+    ----------
+    density : Density
+    proposals : UnitProposals
+    g : array of shape (m, H)
+        Draws of the hubs.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    share : array of shape (N,)
+        Share of the explanations of each unit that were lost, in the mean over the hubs.
+    found : Explanations
+        All explanations at these hubs.
+    """
+    units, mixtures = proposals.units, proposals.mixtures
+    known = proposals.explained(density, g)
+    fresh = unit_starts(density, units, FRESH_STARTS, rng)
+    at_anchors = mixtures.anchors.around(g, mixtures.hub_scale, NEAREST_ANCHORS)
+    starts = np.concatenate(
+        [known.mean.swapaxes(1, 2), at_anchors, np.broadcast_to(fresh, (len(g), *fresh.shape))],
+        axis=1,
+    )
+    found = explain(density, units, g, starts, proposals.spread, FEW_STEPS)
+    return _uncovered(proposals, known, found, LOST_RATIO), found
 
 
 def _spread_of(units: Units, starts: StartDistribution) -> np.ndarray:

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pymc_multimodal.structure.extended import NEWTON_STEPS
+
 if TYPE_CHECKING:
     from pymc_multimodal.structure.extended import UnitProposals
     from pymc_multimodal.target.density import Density
 
-__all__ = ["MOST_POINTS", "UnbiasedMarginal", "UnitSample", "choose_points", "draw_units"]
+__all__ = [
+    "MOST_POINTS",
+    "UnbiasedMarginal",
+    "UnitSample",
+    "choose_points",
+    "draw_units",
+    "grouped",
+]
 
 # Numbers of points that are tried. Conventional.
-TRIED_POINTS = (8, 12, 16, 24, 32, 48, 64)
+TRIED_POINTS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
 MOST_POINTS = TRIED_POINTS[-1]
 # Variance of the log marginal density below which no more points are tried. Conventional: a tenth
 # of the effective size.
@@ -22,8 +31,9 @@ LOW_VARIANCE = 0.1
 # Loss by the variance (nats): that of effective size, and as much for tails of the estimate that
 # are heavier than those of a lognormal one. Conventional.
 VARIANCE_FACTOR = 2.0
-# Median of the square of a standard normal variable.
-MEDIAN_SQUARE = 0.4549
+# Two quantiles of the square of a standard normal variable, by which the variance is estimated: the
+# larger estimate counts.
+QUANTILES, SQUARES = (0.5, 0.9), (0.4549, 2.7055)
 # Evaluations that take as long as one point, whose density has to be found, too. Measured:
 # examples/benchmarks/structure.py
 EVALUATIONS_PER_POINT = 2.0
@@ -97,8 +107,7 @@ def draw_units(
     density: Density, proposals: UnitProposals, g: np.ndarray, rng: np.random.Generator
 ) -> UnitSample:
     """Draw and weigh units at hubs (n, H)."""
-    parts, k = [], proposals.mixtures.n_explanations
-    group = proposals.mixtures.anchors.group
+    parts, group = [], proposals.mixtures.anchors.group
     for first in range(0, len(g), proposals.rows):
         own = proposals.draw(density, g[first : first + proposals.rows], rng)
         z, logp = own.chosen(rng)
@@ -108,14 +117,14 @@ def draw_units(
                 logp,
                 own.log_marginal,
                 own.log_mean,
-                _grouped(own.mass(k), group).astype(np.float32),
-                own.doubt(k, group).astype(np.float32),
+                grouped(own.mass(), group).astype(np.float32),
+                own.doubt(group).astype(np.float32),
             )
         )
     return UnitSample.joined(parts)
 
 
-def _grouped(mass: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+def grouped(mass: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     """Add the shares (n, N, K) of places that are one explanation, at the first of these."""
     if group is None:
         return mass
@@ -128,7 +137,7 @@ def _grouped(mass: np.ndarray, group: np.ndarray | None) -> np.ndarray:
 
 def choose_points(
     density: Density, proposals: UnitProposals, g: np.ndarray, rng: np.random.Generator
-) -> int:
+) -> tuple[int, int]:
     r"""Return how many points of each unit give the largest effective size for their cost.
 
     Estimates of the marginal density whose logarithm has the variance :math:`\sigma^2` reduce the
@@ -144,19 +153,33 @@ def choose_points(
 
     Returns
     -------
-    int
+    points, steps : int
+        Points, and Newton steps before they are drawn.
     """
-    best, least = TRIED_POINTS[0], np.inf
-    for points in TRIED_POINTS:
-        tried = replace(proposals, points=points)
-        first, second = (tried.draw(density, g, rng).log_marginal for _ in range(2))
-        with np.errstate(invalid="ignore"):
-            square = np.square(first - second)
-        variance = 0.5 * float(np.nanmedian(square)) / MEDIAN_SQUARE
-        cost = points + proposals.evaluations / EVALUATIONS_PER_POINT
-        loss = np.log(cost) + VARIANCE_FACTOR * variance
-        if loss < least:
-            best, least = points, loss
-        if variance < LOW_VARIANCE:
-            break
+    best, least = (TRIED_POINTS[0], NEWTON_STEPS), np.inf
+    for steps in (0, NEWTON_STEPS) if proposals.units.n_hubs else (NEWTON_STEPS,):
+        for points in TRIED_POINTS:
+            tried = replace(proposals, points=points, steps=steps)
+            cost = points + tried.evaluations / EVALUATIONS_PER_POINT
+            if np.log(cost) >= least:
+                break
+            variance = _variance(density, tried, g, rng)
+            loss = np.log(cost) + VARIANCE_FACTOR * variance
+            if loss < least:
+                best, least = (points, steps), loss
+            if variance < LOW_VARIANCE:
+                break
     return best
+
+
+def _variance(
+    density: Density, proposals: UnitProposals, g: np.ndarray, rng: np.random.Generator
+) -> float:
+    """Estimate the variance of the log marginal density, by two estimates at each of the hubs."""
+    first, second = (proposals.draw(density, g, rng).log_marginal for _ in range(2))
+    with np.errstate(invalid="ignore"):
+        square = 0.5 * np.square(first - second)
+    square = square[np.isfinite(square)]
+    if not len(square):
+        return np.inf
+    return float(np.max(np.quantile(square, QUANTILES) / SQUARES))

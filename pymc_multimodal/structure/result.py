@@ -10,16 +10,13 @@ import numpy as np
 from pymc_multimodal.status import counted
 
 if TYPE_CHECKING:
+    from pymc_multimodal.structure.borders import Borders
     from pymc_multimodal.structure.extended import UnitProposals
     from pymc_multimodal.structure.integration import UnitSample
     from pymc_multimodal.target.units import Units
 
-__all__ = ["UnitModes", "unit_modes"]
+__all__ = ["UnitModes", "shares", "unit_modes"]
 
-# Part of the share in doubt that counts as an error, since the border of overlapping explanations
-# may be elsewhere. Measured: examples/benchmarks/structure.py (population_200); errors were up to a
-# fifth of that share.
-BORDER_SHARE = 0.25
 # Share of the posterior from which on a combination of explanations is listed, and draws at which
 # combinations are looked for. Conventional.
 LISTED_SHARE, LOOKED_AT = 0.01, 500
@@ -105,6 +102,7 @@ def unit_modes(
     proposals: UnitProposals,
     sample: UnitSample,
     ratio: np.ndarray | None,
+    overlap: Borders,
     factor: float = 1.0,
 ) -> UnitModes:
     """Estimate weights of the explanations.
@@ -116,6 +114,7 @@ def unit_modes(
     ratio : array of shape (n,), or None
         Importance ratios of the hubs; None where there are no hubs, so that the units are
         independent.
+    overlap : Borders
     factor : float
         Of the errors: that of `error_factor`.
 
@@ -123,41 +122,61 @@ def unit_modes(
     -------
     UnitModes
     """
-    units, share = proposals.units, sample.share
+    units = proposals.units
+    mean, se, rows = shares(sample, ratio)
+    se *= factor
+    share = sample.share[rows].astype(float)
+    combinations, probability, error = _combinations(mean, se, share, ratio, rows)
+    error = error if ratio is None else factor * error
+    known, unit = mean > 0, np.arange(len(mean))
+    # Where explanations overlap, their border is elsewhere.
+    weight = np.clip(mean + np.where(known, overlap.shift, 0.0), 0.0, 1.0)
+    se = np.hypot(se, np.where(known, overlap.se, 0.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        change = (weight / mean)[unit, combinations].prod(axis=1)
+        relative = np.linalg.norm((overlap.se / mean)[unit, combinations], axis=1)
+    error = change * np.hypot(error, probability * relative)
+    order = np.argsort(-weight, axis=1, kind="stable")
+    rank = np.argsort(order, axis=1)
+    location = np.take_along_axis(_locations(proposals), order[:, :, None], axis=1)
+    weight, se = (np.take_along_axis(v, order, axis=1) for v in (weight, se))
+    location = np.where((weight > 0)[..., None] & units.inside[:, None], location, np.nan)
+    combinations = rank[unit, combinations]
+    return UnitModes(units, location, weight, se, combinations, change * probability, error, order)
+
+
+def shares(
+    sample: UnitSample, ratio: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Average the shares of explanations over the hubs.
+
+    Parameters
+    ----------
+    sample : UnitSample
+    ratio : array of shape (n,), or None
+        As for `unit_modes`.
+
+    Returns
+    -------
+    mean, se : arrays of shape (N, K)
+        By place in the proposals, with standard errors by the delta method.
+    rows : array of int
+        Draws that have a weight.
+    """
     if ratio is None:
         weight = np.exp(sample.log_mean - sample.log_mean.max(axis=0))
     else:
         weight = np.broadcast_to(ratio[:, None], sample.log_mean.shape)
     # Draws of no weight may hold NaN.
     rows = np.flatnonzero(np.isfinite(sample.log_marginal) & (weight.max(axis=1) > 0))
-    weight, share = weight[rows], share[rows].astype(float)
+    weight, share = weight[rows], sample.share[rows].astype(float)
     total = weight.sum(axis=0)
     mean = np.einsum("nu,nuk->uk", weight, share) / total[:, None]
     deviation = (weight**2).sum(axis=0)[:, None] * mean**2
     squared = np.einsum("nu,nuk->uk", weight**2, share**2)
     cross = np.einsum("nu,nuk->uk", weight**2, share)
     se = np.sqrt(np.maximum(squared - 2 * mean * cross + deviation, 0.0)) / total[:, None]
-    se *= factor
-    # Where explanations overlap, their border may be elsewhere.
-    doubt = np.einsum("nu,nu->u", weight, sample.doubt[rows]) / total
-    se = np.hypot(se, np.where(mean > 0, BORDER_SHARE * doubt[:, None], 0.0))
-    order = np.argsort(-mean, axis=1, kind="stable")
-    combinations, probability, error = _combinations(mean, se, share, ratio, rows)
-    rank = np.argsort(order, axis=1)
-    combinations = rank[np.arange(len(rank)), combinations]
-    location = np.take_along_axis(_locations(proposals), order[:, :, None], axis=1)
-    known = np.take_along_axis(mean, order, axis=1)[..., None] > 0
-    location = np.where(known & units.inside[:, None], location, np.nan)
-    return UnitModes(
-        units,
-        location,
-        np.take_along_axis(mean, order, axis=1),
-        np.take_along_axis(se, order, axis=1),
-        combinations,
-        probability,
-        error if ratio is None else factor * error,
-        order,
-    )
+    return mean, se, rows
 
 
 def _locations(proposals: UnitProposals) -> np.ndarray:

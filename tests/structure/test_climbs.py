@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pymc_multimodal.structure.climbs import climb_units
+from pymc_multimodal.structure.explanations import explain
 from pymc_multimodal.target import chosen_units
 from tests.unit_targets import density_of
 
@@ -63,6 +64,24 @@ def test_an_optimum_with_a_kink_has_a_width(rng):
     np.testing.assert_allclose(ends.z, 0.3, atol=0.1)
     assert ends.scale.min() > 0.1
     assert ends.scale.max() < 1.5
+
+
+@pytest.mark.parametrize("kink", [True, False])
+def test_the_bottom_of_a_valley_is_no_optimum(kink):
+    """The slope vanishes there, and the curvature far away is that of an optimum."""
+
+    def function(x):
+        return -0.5 * ((np.abs(x) - 1.5) / 0.4) ** 2 if kink else -((x**2 - 2.25) ** 2)
+
+    density = density_of(function, np.eye(3), lambda n, g: 4 * g.standard_normal((n, 3)))
+    units = chosen_units(density, True)
+    starts, spread = np.array([0.0, 1.2, -1.2])[:, None], np.full((3, 1), 4.0)
+    ends = climb_units(density, units, np.zeros((1, 0)), starts[None], spread, 15)
+    np.testing.assert_array_equal(ends.ended, [[False, True, True]])
+    starts = np.repeat(starts[:, None], 3, axis=1)
+    found = explain(density, units, np.zeros((1, 0)), starts, spread)
+    assert found.z.shape[2] == 2
+    np.testing.assert_allclose(np.sort(found.z[0, :, :, 0]), [[-1.5, 1.5]] * 3, atol=0.02)
 
 
 def test_outside_of_the_support_no_climb_ends():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from pymc_multimodal.structure import (
     UnitMixtures,
     UnitProposals,
     explain_hubs,
+    lost_explanations,
     missing_explanations,
     several_explanations,
 )
@@ -51,6 +54,32 @@ def test_an_explanation_has_one_place_at_all_anchors(rng):
     for i in range(anchors.z.shape[1]):
         for k in range(anchors.z.shape[2]):
             assert len(np.unique(side[there[:, i, k], i, k])) <= 1
+
+
+def test_explanations_that_are_lost_on_the_way_are_found(rng):
+    """An explanation that the anchors with positive hubs lack is followed nowhere near these."""
+    density = pairs()
+    units, starts, found = explained(density, rng)
+    log_mass = found.anchors.log_mass.copy()
+    gone = np.ix_(found.anchors.g[:, 0] > 0, [2], [1])
+    lost = log_mass[gone].max()
+    log_mass[gone] = -np.inf
+    found = replace(found, anchors=replace(found.anchors, log_mass=log_mass))
+    centre = units.gather(starts.centre[None])[0]
+
+    def share(of):
+        mixtures = UnitMixtures.at_anchors(
+            of.anchors, of.hub_scale, centre, of.spread, units.inside
+        )
+        proposals = UnitProposals(units, mixtures, of.spread, 8)
+        return lost_explanations(density, proposals, np.array([[0.8], [1.2], [-1.0]]), rng)
+
+    before, more = share(found)
+    mass = np.exp(lost) / np.exp(found.anchors.log_mass[0]).sum(axis=1)[0]
+    assert before[2] == pytest.approx(2 / 3 * mass, abs=0.05)
+    assert np.delete(before, 2).max() == 0.0
+    after, _ = share(found.with_more(density, units, more))
+    assert after.max() == 0.0
 
 
 def test_a_first_look_counts_combinations(rng):
