@@ -108,6 +108,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "acceptance": StatusKind(("kernel",), _WARNING),
     "sticky": StatusKind(("kernel",), _WARNING),
     # Generators
+    "device": StatusKind(("proposals",), _INFO),
     "network": StatusKind(("proposals",), _INFO),
     "no_torch": StatusKind(("proposals",), _WARNING),
     "reference": StatusKind(("proposals",), _WARNING),

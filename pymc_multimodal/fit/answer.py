@@ -129,6 +129,7 @@ def answer_of(state: State, run: Run) -> Answer:
         *known(state.samples).fitted.statuses,
         *(state.challenge_result.statuses if state.challenge_result is not None else ()),
         *(state.generator.fallbacks if state.generator is not None else ()),
+        *device_statuses(state.devices),
         *kernel_statuses,
     ]
     return Answer(
@@ -142,6 +143,17 @@ def answer_of(state: State, run: Run) -> Answer:
         challenge=state.challenge_result,
         statuses=tuple(statuses),
     )
+
+
+def device_statuses(devices: tuple[str, ...]) -> tuple[Status, ...]:
+    """Say on which GPUs networks were trained; nothing if they were trained on the CPU."""
+    if not devices:
+        return ()
+    return (
+        Status("device", "proposals",
+               f"networks were trained on the device {' and '.join(devices)}.",
+               "Network(device='cpu') trains them on the CPU.", level="info"),
+    )  # fmt: skip
 
 
 def _early_answer(state: State, run: Run) -> Answer:

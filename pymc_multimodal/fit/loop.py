@@ -20,6 +20,7 @@ from pymc_multimodal.fit.run import Report, Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import STEPS, FindModes, Step
 from pymc_multimodal.fit.structured import refuse_units, structured_fit
+from pymc_multimodal.proposals import noted_devices
 from pymc_multimodal.search import begin_search
 from pymc_multimodal.status import GradientMisleads, LimitReached, SymmetryBroken
 
@@ -187,8 +188,9 @@ def run_step(step: Step, state: State, run: Run) -> State:
     run.report(step.name, step.describe(state, run.settings))
     refuse = not step.needed(state)
     with run.recorded(step.name), run.limits(step.share_of(state), refuse=refuse):
-        with run.ended(f"The step {step.name!r}"):
-            return step(state, run)
+        with run.ended(f"The step {step.name!r}"), noted_devices() as used:
+            after = step(state, run)
+    return replace(after, devices=tuple(sorted({*after.devices, *used}))) if used else after
 
 
 def _first_state(

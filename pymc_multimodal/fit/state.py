@@ -153,6 +153,8 @@ class State:
         The fit by units, if it is precise: the answer.
     fallback : State or None
         The newest state with weights from before a challenge made the fit begin again.
+    devices : tuple of str
+        Devices, other than the CPU, that networks were trained on.
     """
 
     search: Search
@@ -193,6 +195,7 @@ class State:
     units_sought: bool = False
     by_units: Fit | None = None
     fallback: State | None = None
+    devices: tuple[str, ...] = ()
 
     @classmethod
     def begun(

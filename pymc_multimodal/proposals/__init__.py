@@ -15,6 +15,7 @@ from pymc_multimodal.proposals.base import (
     RegionFitter,
     split_chains,
 )
+from pymc_multimodal.proposals.device import noted_devices
 from pymc_multimodal.proposals.elliptical import (
     EllipticalMixture,
     defensive_mixture,
@@ -68,6 +69,7 @@ __all__ = [
     "joined",
     "laplace",
     "needs_torch",
+    "noted_devices",
     "resolve",
     "split_chains",
     "with_hidden_modes",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from pymc_multimodal.proposals.device import note_device
 from pymc_multimodal.status import first_line
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ def trained_on(name: str, train: Callable[[torch.device], T], work: float) -> T:
     if device.type != "cpu":
         _log.info("A network is trained on the device %s.", device)
     try:
-        return train(device)
+        found = train(device)
+        if device.type != "cpu":
+            note_device(str(device))
+        return found
     except torch.OutOfMemoryError as error:
         if device.type == "cpu":
             raise

@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 
+from pymc_multimodal.proposals.device import noted_devices
 from pymc_multimodal.proposals.torch_setup import (
     GPU_WORK,
     FiniteLosses,
@@ -32,6 +33,18 @@ def test_training_goes_to_the_cpu_where_a_gpu_has_no_memory_left(caplog):
     [message] = caplog.messages
     assert "cuda has no memory left (CUDA out of memory. Tried to allocate 2 GiB)" in message
     assert "CPU" in message
+
+
+def test_devices_other_than_the_cpu_are_noted():
+    with noted_devices() as used:
+        trained_on("cpu", lambda device: None, 0.0)
+        assert used == set()
+        trained_on("cuda", lambda device: None, 0.0)
+        with noted_devices() as within:
+            trained_on("cuda:1", lambda device: None, 0.0)
+    assert (used, within) == ({"cuda"}, {"cuda:1"})
+    # Nobody collects: nothing is noted, and nothing fails.
+    trained_on("cuda", lambda device: None, 0.0)
 
 
 @pytest.mark.parametrize(
