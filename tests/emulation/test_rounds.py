@@ -142,7 +142,7 @@ def test_errors_count_as_a_root_mean_square_over_the_posterior(error, goes_on, r
 
 
 def test_an_emulator_is_judged_by_its_errors_where_its_posterior_lies(rng):
-    """Errors far from the two modes, where it knows nothing, do not count; no point is evaluated."""
+    """Errors far from the two modes do not count; no point is evaluated."""
     target = two_modes()
     density = target.density(gradient=False)
 

@@ -401,7 +401,7 @@ def test_a_mode_that_the_climbs_have_missed_is_found_by_values():
 
 @pytest.mark.slow  # a search of 2,400 evaluations, and two emulators of it
 def test_separate_modes_are_emulated_relative_to_their_mixture():
-    """Its points are predicted better from the prior's shape, of which the posterior is elsewhere."""
+    """The prior's shape predicts known points better, but its posterior would lie elsewhere."""
     means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
     target = Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
     density = target.density(gradient=False, prior=WideNormal(6, 3.0))
