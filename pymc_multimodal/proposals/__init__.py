@@ -15,7 +15,6 @@ from pymc_multimodal.proposals.base import (
     RegionFitter,
     split_chains,
 )
-from pymc_multimodal.proposals.device import noted_devices
 from pymc_multimodal.proposals.elliptical import (
     EllipticalMixture,
     defensive_mixture,
@@ -30,6 +29,7 @@ from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
 from pymc_multimodal.proposals.many import Terms, WeightedDensities
 from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
+from pymc_multimodal.proposals.noted import noted_devices
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
 from pymc_multimodal.proposals.stored_fit import fit_stored

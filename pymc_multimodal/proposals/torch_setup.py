@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from pymc_multimodal.proposals.device import note_device
+from pymc_multimodal.proposals.noted import note_device
 from pymc_multimodal.status import first_line
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pymc_multimodal.fit.loop import run_step
 from pymc_multimodal.fit.run import Run
 from pymc_multimodal.fit.state import State
 from pymc_multimodal.fit.steps import Step
-from pymc_multimodal.proposals.device import note_device
+from pymc_multimodal.proposals.noted import note_device
 from pymc_multimodal.search import begin_search
 
 

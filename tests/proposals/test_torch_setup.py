@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from pymc_multimodal.proposals.device import noted_devices
+from pymc_multimodal.proposals.noted import noted_devices
 from pymc_multimodal.proposals.torch_setup import (
     GPU_WORK,
     FiniteLosses,
