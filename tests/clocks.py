@@ -13,7 +13,7 @@ _NAMES = ("monotonic", "perf_counter", "process_time")
 
 
 class Clock:
-    """The time that a test lets pass, and that of the machine where the clock runs.
+    """The time that a test lets pass, and that of the machine from when the clock runs.
 
     Attributes
     ----------
@@ -23,12 +23,24 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, runs: bool) -> None:
         self.skipped = 0.0
-        for name in _NAMES:
-            monkeypatch.setattr(time, name, self._reading(getattr(time, name), runs=runs))
+        self._real = {name: getattr(time, name) for name in _NAMES}
+        self._begun: dict[str, float] = {}
+        for name, real in self._real.items():
+            monkeypatch.setattr(time, name, self._reading(name, real()))
+        if runs:
+            self.run()
 
-    def _reading(self, real: Callable[[], float], *, runs: bool) -> Callable[[], float]:
-        begin = real()
-        return lambda: (real() if runs else begin) + self.skipped
+    def _reading(self, name: str, begin: float) -> Callable[[], float]:
+        def read() -> float:
+            since = self._real[name]() - self._begun[name] if name in self._begun else 0.0
+            return begin + since + self.skipped
+
+        return read
+
+    def run(self) -> None:
+        """Let the time of the machine pass from now on."""
+        for name, real in self._real.items():
+            self._begun.setdefault(name, real())
 
     def skip(self, seconds: float) -> None:
         """Let time pass at once: what a density does that takes long."""
