@@ -22,13 +22,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from unit_models import MODELS, UnitModel
 
-from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.fit import Fit, FitConfig, fit_density
 from pymc_multimodal.model.build import density_of
 from pymc_multimodal.target import Structure
 from pymc_multimodal.target.density import Density
 
 # Models of few combinations, which are fitted by units only where that is asked for.
 ASKED = ("missing",)
+
+
+def share_errors(fit: Fit, truth: UnitModel) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return errors of units' shares with their stated errors, and how many units are compared."""
+    weight, stated = fit.units.weight, fit.units.weight_se
+    if truth.weights is not None:
+        known = truth.weights(fit)
+        n = len(known)
+        return (weight[:n] - known).ravel(), stated[:n].ravel(), n
+    n = len(truth.upper)
+    several = weight[:n, 1] > 0.05
+    above = np.where(several[:, None], truth.above(fit), False) if n else np.zeros((0, 1), bool)
+    share = np.where(above, weight[:n], 0.0).sum(axis=1)
+    se = np.where(above, stated[:n], 0.0).max(axis=1, initial=0.0)
+    return np.where(several, share - truth.upper, 0.0), se, int(several.sum())
 
 
 def run(name: str, seed: int, density: Density, truth: UnitModel) -> dict:
@@ -46,16 +61,12 @@ def run(name: str, seed: int, density: Density, truth: UnitModel) -> dict:
         "se": fit.weights.total_se,
         "warnings": [s.code for s in fit.statuses if s.level == "warning"],
     }
-    if fit.units is not None and len(truth.upper) and fit.units.weight.shape[1] > 1:
-        n = len(truth.upper)
-        several = fit.units.weight[:n, 1] > 0.05
-        above = np.where(several[:, None], truth.above(fit), False)
-        share = np.where(above, fit.units.weight[:n], 0.0).sum(axis=1)
-        se = np.where(above, fit.units.weight_se[:n], 0.0).max(axis=1)
-        gap = np.where(several, share - truth.upper, 0.0)
-        record["share"] = float(np.abs(gap).max())
-        record["share_z"] = float(np.abs(gap[several] / se[several]).max(initial=0.0))
-        record["several"] = int(several.sum())
+    if fit.units is not None and fit.units.weight.shape[1] > 1:
+        gap, se, several = share_errors(fit, truth)
+        if len(gap):
+            record["share"] = float(np.abs(gap).max())
+            record["share_z"] = float(np.abs(gap[se > 0] / se[se > 0]).max(initial=0.0))
+            record["several"] = several
     return record
 
 

@@ -26,6 +26,9 @@ class UnitModel:
     is_upper : callable
         ``is_upper(draws)`` tells for each draw, and each unit, whether it is there, (n, N), from
         arrays of draws by variable, each of shape (n, ...).
+    weights : callable
+        ``weights(fit)`` gives the true weight of each unit's explanations, (N, K), where these are
+        more than two.
     """
 
     model: pm.Model
@@ -33,6 +36,7 @@ class UnitModel:
     upper: np.ndarray = field(default_factory=lambda: np.zeros(0))
     above: object = None
     is_upper: object = None
+    weights: object = None
 
 
 def wells(pairs: int = 16) -> UnitModel:
@@ -119,16 +123,31 @@ def shifts(n: int = 200, seed: int = 3) -> UnitModel:
     # Both observations of a unit are normal, given the hubs and the shift.
     v11, v12, v22 = t**2 + 0.0625, 0.3 * t**2, 0.09 * t**2 + 1.25
     det = v11 * v22 - v12**2
-    joint = norm.logpdf(m, 0, 2) + halfnorm.logpdf(t) + log_tau[:, None]
+    joint, each = norm.logpdf(m, 0, 2) + halfnorm.logpdf(t) + log_tau[:, None], []
     for y1, y2 in zip(first, second, strict=True):
         logs = []
         for d, p in zip(by, share, strict=True):
             r1, r2 = y1 - d - m, y2 - 0.3 * m
             square = (r1**2 * v22 - 2 * r1 * r2 * v12 + r2**2 * v11) / det
             logs.append(np.log(p) - 0.5 * square - 0.5 * np.log(det) - np.log(2 * np.pi))
-        joint = joint + logsumexp(logs, axis=0)
+        every = logsumexp(logs, axis=0)
+        each.append([np.exp(log - every) for log in logs])
+        joint = joint + every
+    total = logsumexp(joint)
+    weight = np.exp(joint - total)
     cell = (log_tau[1] - log_tau[0]) * (mean[1] - mean[0])
-    return UnitModel(model, float(logsumexp(joint) + np.log(cell)))
+    shares = np.array([[(weight * u).sum() for u in unit] for unit in each])
+
+    def weights(fit):
+        # The three are some six standard deviations apart. A small one, from which the valley to
+        # its neighbour is less than a nat deep, is part of that neighbour.
+        gap = np.abs(fit.units.location[:n, None, :, 0] - (first[:, None] - by)[:, :, None])
+        nearest = np.argmin(np.where(np.isnan(gap), np.inf, gap), axis=2)
+        out = np.zeros(gap[:, 0].shape)
+        np.add.at(out, (np.arange(n)[:, None], nearest), shares)
+        return out
+
+    return UnitModel(model, float(total + np.log(cell)), weights=weights)
 
 
 def groups(n: int = 30) -> UnitModel:
