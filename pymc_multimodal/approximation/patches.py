@@ -248,6 +248,9 @@ def _with_parts(
     scales = np.concatenate([old.scales[:n], [p.scale for p, _ in parts], old.scales[n:]])
     df = np.concatenate([old.df[:n], np.full(len(parts), old.df[-1]), old.df[n:]])
     inner = GaussianMixture(weights[:-2] / weights[:-2].sum(), means[:-2], scales[:-2])
-    base = EllipticalMixture(inner, df[:-2], old.period, old.centre)
+    margins = old.margins
+    if margins:
+        margins = (*margins[:n], *(None,) * len(parts), *margins[n:])
+    base = EllipticalMixture(inner, df[:-2], old.period, old.centre, margins=margins[:-2])
     whole = GaussianMixture(weights, means, scales)
-    return EllipticalMixture(whole, df, old.period, old.centre, base)
+    return EllipticalMixture(whole, df, old.period, old.centre, base, margins)

@@ -212,7 +212,8 @@ def _reweighted(
         weight = (1.0 - KEPT_WEIGHT) * weight / weight.sum() + KEPT_WEIGHT * old.weights
     rows = np.flatnonzero(weight > LEAST_WEIGHT)
     inner = GaussianMixture(weight[rows] / weight[rows].sum(), old.means[rows], old.scales[rows])
-    return EllipticalMixture(inner, old.df[rows], old.period, old.centre)
+    margins = tuple(old.margins[j] for j in rows) if old.margins else ()
+    return EllipticalMixture(inner, old.df[rows], old.period, old.centre, margins=margins)
 
 
 def _choose(

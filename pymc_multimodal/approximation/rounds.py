@@ -17,6 +17,7 @@ from pymc_multimodal.approximation.expansions import Expansions
 from pymc_multimodal.approximation.mixture import first_mixture, with_densities
 from pymc_multimodal.approximation.patches import patched, patched_at
 from pymc_multimodal.approximation.pool import Pool
+from pymc_multimodal.approximation.products import with_products
 from pymc_multimodal.approximation.refit import refitted, with_draws
 from pymc_multimodal.approximation.surroundings import with_surroundings
 from pymc_multimodal.approximation.verdict import Verdict
@@ -197,7 +198,8 @@ def approximate_further(
     -------
     Approximation
     """
-    if found.sample.perplexity < MIN_FIRST_PERPLEXITY:
+    found, gained = _with_products(found, target, settings, target_se, rng)
+    if found.sample.perplexity < MIN_FIRST_PERPLEXITY and not gained:
         return found
     for rounds in (FIRST_ROUNDS, MAX_FIRST_ROUNDS):
         rounds = min(rounds, settings.rounds)
@@ -209,6 +211,26 @@ def approximate_further(
         with suppress(LimitReached):
             found = _rounds(begun, target, few, target_se, rng)
     return found
+
+
+def _with_products(
+    found: Approximation,
+    target: Target,
+    settings: FirstAnswer,
+    target_se: float,
+    rng: np.random.Generator,
+) -> tuple[Approximation, bool]:
+    """Make a round with densities of independent coordinates, if a mode gains by one."""
+    if found.rounds >= settings.rounds:
+        return found, False
+    refit = refitted(found.mixture, found.pool.joint(), rng, parts=True)
+    mixture = with_products(found, refit, target, _sample_size(found.modes), rng)
+    gained = any(q.margins for q in mixture.densities)
+    if gained:
+        begun, one = replace(found, mixture=mixture), replace(settings, rounds=found.rounds + 1)
+        with suppress(LimitReached):
+            found = _rounds(begun, target, one, target_se, rng)
+    return found, gained
 
 
 def approximate_again(

@@ -69,6 +69,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "proposals.lrds.settings": ("ControlNetwork", "EnergyNetwork"),
     "proposals.lrds.stepped": ("SteppedReference",),
     "proposals.lrds.windows": ("Windows",),
+    "proposals.margins": ("Margins",),
     "proposals.mixture": ("GaussianMixture",),
     "proposals.published.generator": ("PublishedGenerator", "PublishedHybrid"),
     "proposals.published.maps": ("SupervisedMap",),

@@ -28,6 +28,7 @@ from pymc_multimodal.proposals.hidden import HiddenMode, hidden_modes, with_hidd
 from pymc_multimodal.proposals.hybrid import Hybrid
 from pymc_multimodal.proposals.lrds import LRDS, ControlNetwork, EnergyNetwork
 from pymc_multimodal.proposals.many import Terms, WeightedDensities
+from pymc_multimodal.proposals.margins import Margins
 from pymc_multimodal.proposals.mixture import GaussianMixture, MixtureError, fit_em
 from pymc_multimodal.proposals.noted import noted_devices
 from pymc_multimodal.proposals.published import PublishedHybrid
@@ -46,6 +47,7 @@ __all__ = [
     "GeneratorConfig",
     "HiddenMode",
     "Hybrid",
+    "Margins",
     "MixtureError",
     "Network",
     "Normalised",

@@ -1,8 +1,8 @@
-"""Elliptical densities: mixtures of Gaussians and Student-t densities."""
+"""Mixtures of Gaussians, Student-t densities, and densities of independent coordinates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from pymc_multimodal.target.circle import into_window, is_circular, unroll
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pymc_multimodal.proposals.margins import Margins
 
 __all__ = [
     "DEFENSIVE_DF",
@@ -50,7 +52,8 @@ class EllipticalMixture:
 
     Component j is, with mean :math:`\mu_j` and factor :math:`L_j` of `gaussian`, the distribution
     of :math:`\mu_j + L_j z / \sqrt{c / \nu_j}`, z standard normal and c chi-squared with
-    :math:`\nu_j` degrees of freedom; the Gaussian itself where :math:`\nu_j = \infty`.
+    :math:`\nu_j` degrees of freedom; the Gaussian itself where :math:`\nu_j = \infty`. Where a
+    component has margins, z is drawn from these.
 
     Parameters
     ----------
@@ -64,6 +67,8 @@ class EllipticalMixture:
         Middle of the window on circular coordinates.
     base : EllipticalMixture, optional
         The density that this one adds a defensive component to.
+    margins : tuple of J Margins or None
+        Of the components that have some; empty where none has.
     """
 
     gaussian: GaussianMixture
@@ -71,6 +76,7 @@ class EllipticalMixture:
     period: np.ndarray
     centre: np.ndarray
     base: EllipticalMixture | None = None
+    margins: tuple[Margins | None, ...] = ()
 
     @classmethod
     def single(
@@ -78,6 +84,14 @@ class EllipticalMixture:
     ) -> EllipticalMixture:
         """One Gaussian (``df=inf``) or Student-t density; `scale` is a lower-triangular factor."""
         return cls(GaussianMixture.single(mean, scale), np.array([df]), period, centre)
+
+    @classmethod
+    def independent(
+        cls, mean: np.ndarray, scale: np.ndarray, margins: Margins, period: np.ndarray
+    ) -> EllipticalMixture:
+        """One density of independent coordinates, those of ``inv(scale) @ (x - mean)``."""
+        one = cls.single(mean, scale, np.inf, period, mean)
+        return replace(one, margins=(margins,))
 
     @property
     def weights(self) -> np.ndarray:
@@ -112,8 +126,14 @@ class EllipticalMixture:
             heavy = gammaln(0.5 * (self.df + d)) - gammaln(0.5 * self.df)
             heavy -= 0.5 * d * np.log(self.df * np.pi)
         norm = np.where(np.isfinite(self.df), heavy, -0.5 * d * np.log(2 * np.pi))
+        norm[self._independent] = 0.0
         out: np.ndarray = np.log(self.weights) + norm - self.gaussian.log_volumes
         return out
+
+    @property
+    def _independent(self) -> list[int]:
+        """Components that have margins."""
+        return [j for j, own in enumerate(self.margins) if own is not None]
 
     @cached_property
     def _shares(self) -> np.ndarray:
@@ -156,7 +176,9 @@ class EllipticalMixture:
         for j, count in enumerate(counts):
             if not count:
                 continue
-            step = rng.standard_normal((count, d)) @ self.scales[j].T
+            own = self.margins[j] if self.margins else None
+            z = rng.standard_normal((count, d)) if own is None else own.sample(int(count), rng)
+            step = z @ self.scales[j].T
             if np.isfinite(self.df[j]):
                 step /= np.sqrt(rng.chisquare(self.df[j], count) / self.df[j])[:, None]
             out[first : first + count] = self.means[j] + step
@@ -186,6 +208,11 @@ class EllipticalMixture:
         array of shape (n,)
         """
         out = np.empty(len(x))
+        if any(q.margins for q in densities):
+            for i, q in enumerate(densities):
+                rows = np.flatnonzero(which == i)
+                out[rows] = q.log_density(x[rows])
+            return out
         sizes = np.array([len(q.df) for q in densities])
         for size in np.unique(sizes):
             rows = np.flatnonzero(sizes[which] == size)
@@ -222,6 +249,9 @@ class EllipticalMixture:
         ):
             z = (x - mean) @ inverse.T
             slope = share[:, j]
+            if j in self._independent:
+                out += slope[:, None] * (self.margins[j].score(z) @ inverse)
+                continue
             if np.isfinite(df):
                 slope = slope * (df + d) / (df + np.einsum("ni,ni->n", z, z))
             out -= slope[:, None] * (z @ inverse)
@@ -234,6 +264,9 @@ class EllipticalMixture:
         logs = -0.5 * radii
         for j in np.flatnonzero(np.isfinite(self.df)):
             logs[j] = -0.5 * (self.df[j] + d) * np.log1p(radii[j] / self.df[j])
+        for j in self._independent:
+            z = (x - self.means[j]) @ self.gaussian.inverse_factors[j].T
+            logs[j] = self.margins[j].log_density(z)
         out: np.ndarray = logs + self.log_constants[:, None]
         return out
 
@@ -266,7 +299,15 @@ def joined(
         np.concatenate([part.scales for part in parts]),
     )
     df = np.concatenate([part.df for part in parts])
-    return EllipticalMixture(gaussian, df, parts[0].period, parts[0].centre, base)
+    margins = joined_margins(parts)
+    return EllipticalMixture(gaussian, df, parts[0].period, parts[0].centre, base, margins)
+
+
+def joined_margins(parts: Sequence[EllipticalMixture]) -> tuple[Margins | None, ...]:
+    """Margins of the components of several densities, empty where none has any."""
+    if not any(part.margins for part in parts):
+        return ()
+    return tuple(own for part in parts for own in part.margins or (None,) * len(part.df))
 
 
 def laplace(location: np.ndarray, scale: np.ndarray, period: np.ndarray) -> EllipticalMixture:

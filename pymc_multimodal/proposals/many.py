@@ -149,6 +149,8 @@ class WeightedDensities:
         elliptical = [q for q in self.densities if isinstance(q, EllipticalMixture)]
         if len(elliptical) < len(self.densities) or is_circular(elliptical[0].period).any():
             return None
+        if any(q.margins for q in elliptical):
+            return None
         return _Components(elliptical, self.log_weights)
 
     def _logs(self, x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,171 @@
+"""Densities of independent coordinates for the modes, by the log density along their axes.
+
+Where skewed or heavy-tailed coordinates are nearly independent of one another, as parameters of
+different parts of a model are, no elliptical density fits, and a mixture needs very many parts.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pymc_multimodal.approximation.mixture import ModeMixture, heavy_tailed
+from pymc_multimodal.proposals import EllipticalMixture, Margins
+from pymc_multimodal.status import LimitReached
+from pymc_multimodal.target.circle import is_circular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pymc_multimodal.approximation.answer import Approximation
+    from pymc_multimodal.search import Modes
+    from pymc_multimodal.target import Density
+    from pymc_multimodal.target.target import Target
+
+__all__ = ["with_products"]
+
+# Points on each side of a mode along an axis, and the first and the last of them in standard
+# deviations of Laplace's approximation; their inverse hyperbolic sines are evenly spaced.
+# Conventional: a normal margin is then known to 0.02 nats, and one of a Cauchy distribution up to a
+# hundredth of its mass.
+POINTS, FIRST, LAST = 12, 0.3, 40.0
+# Draws by which a density is judged. Conventional.
+PROBES = 100
+# Perplexity of the ratios at these draws, relative to that of the mode's density so far, from which
+# on the density of independent coordinates takes its place; it is at least the second number.
+# Conventional.
+GAIN, MIN_PERPLEXITY = 1.2, 0.1
+# Perplexity from which on a density is good: a mode that has such a density is not tried, no other
+# axes are tried after it, and the evaluations for it do not count, since chains would need far
+# more. Conventional.
+GOOD_PERPLEXITY = 0.6
+# Evaluations for other modes, at most, in units of the next sample. Conventional.
+MAX_SAMPLES = 2.0
+
+
+def with_products(
+    found: Approximation, mixture: ModeMixture, target: Target, n: int, rng: np.random.Generator
+) -> ModeMixture:
+    """Give modes densities of independent coordinates, where these fit better.
+
+    Axes are those of the Cholesky factor of the mode's covariance, or its eigenvectors. Modes are
+    tried in the order of their masses.
+
+    Parameters
+    ----------
+    found : Approximation
+        Its last sample judges the densities so far.
+    mixture : ModeMixture
+        Of the same modes.
+    target : Target
+    n : int
+        Draws of the next sample.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ModeMixture
+        The given one where no mode gains, or a limit leaves no room.
+    """
+    if is_circular(target.period).any():
+        return mixture
+    densities, left = list(mixture.densities), MAX_SAMPLES * n
+    kinds = list(AXES)
+    with suppress(LimitReached), target.density.limited():
+        for k in np.argsort(-mixture.shares[:-1], kind="stable").tolist():
+            if left < len(kinds) * _cost(target.dim):
+                break
+            own = perplexity(found.sample.log_ratio[found.sample.stratum == k])
+            if own > GOOD_PERPLEXITY:
+                continue
+            trials = _trials(found.modes, k, kinds, target.unfolded, rng)
+            best = max(trials, key=lambda trial: trial.perplexity)
+            if best.perplexity > max(GAIN * own, MIN_PERPLEXITY):
+                old = densities[k]
+                densities[k] = heavy_tailed(best.density, old.means[-2], old.scales[-2])
+            if best.perplexity < GOOD_PERPLEXITY:
+                left -= len(trials) * _cost(target.dim)
+            # Modes of one target are often alike.
+            kinds.sort(key=lambda kind: kind is not best.kind)
+    return replace(mixture, densities=tuple(densities))
+
+
+def perplexity(log_ratio: np.ndarray) -> float:
+    """Perplexity of importance ratios as a share of their number; 0 if none is positive."""
+    high = log_ratio.max(initial=-np.inf)
+    if not np.isfinite(high):
+        return 0.0
+    share = np.exp(log_ratio - high)
+    share = share[share > 0] / share.sum()
+    return float(np.exp(-share @ np.log(share))) / len(log_ratio)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A density of independent coordinates along axes of a kind, judged by its own draws."""
+
+    kind: Callable[[np.ndarray], np.ndarray]
+    density: EllipticalMixture
+    perplexity: float
+
+
+def _trials(
+    modes: Modes,
+    k: int,
+    kinds: Sequence[Callable[[np.ndarray], np.ndarray]],
+    density: Density,
+    rng: np.random.Generator,
+) -> list[_Trial]:
+    """Try kinds of axes for mode k, one after the other, until one is good."""
+    mean, scale = modes.locations[k], modes.scale[k]
+    out: list[_Trial] = []
+    for kind in kinds:
+        rotation = kind(scale)
+        margins = Margins.through(*_profiles(density, mean, scale @ rotation), rotation)
+        trial = EllipticalMixture.independent(mean, scale, margins, density.period)
+        x = trial.sample(PROBES, rng)
+        out.append(_Trial(kind, trial, perplexity(density.logp(x) - trial.log_density(x))))
+        if out[-1].perplexity > GOOD_PERPLEXITY:
+            break
+    return out
+
+
+def _cost(dim: int) -> int:
+    """Return the evaluations of one trial."""
+    return 2 * POINTS * dim + 1 + PROBES
+
+
+def _by_columns(scale: np.ndarray) -> np.ndarray:
+    """Return the rotation to the columns of the factor: the coordinates, if it is diagonal."""
+    return np.eye(len(scale))
+
+
+def _by_eigenvectors(scale: np.ndarray) -> np.ndarray:
+    """Return the rotation to the eigenvectors of the covariance."""
+    values, vectors = np.linalg.eigh(scale @ scale.T)
+    # But for rounding, scale @ rotation is vectors * sqrt(values), and the rotation orthogonal.
+    rotation = np.linalg.solve(scale, vectors * np.sqrt(np.maximum(values, 0.0)))
+    left, _, right = np.linalg.svd(rotation)
+    out: np.ndarray = left @ right
+    return out
+
+
+# Kinds of axes that are tried.
+AXES = (_by_columns, _by_eigenvectors)
+
+
+def _profiles(
+    density: Density, mean: np.ndarray, axes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log density at points along the columns of `axes`: the points (m,), and values (d, m)."""
+    first, last = np.arcsinh(np.array([FIRST, LAST]) / FIRST)
+    side = FIRST * np.sinh(np.linspace(first, last, POINTS))
+    outside = np.concatenate([-side[::-1], side])
+    x = mean + outside[None, :, None] * axes.T[:, None]
+    values = density.logp(x.reshape(-1, len(mean))).reshape(len(mean), -1)
+    middle = np.full((len(mean), 1), density.logp(mean[None])[0])
+    knots = np.concatenate([-side[::-1], [0.0], side])
+    return knots, np.hstack([values[:, :POINTS], middle, values[:, POINTS:]])
