@@ -7,12 +7,12 @@ different parts of a model are, no elliptical density fits, and a mixture needs 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.approximation.mixture import ModeMixture, heavy_tailed
+from pymc_multimodal.approximation.mixture import heavy_tailed
 from pymc_multimodal.proposals import EllipticalMixture, Margins
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.circle import is_circular
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.target import Density
     from pymc_multimodal.target.target import Target
 
-__all__ = ["with_products"]
+__all__ = ["product_densities"]
 
 # Points on each side of a mode along an axis, and the first and the last of them in standard
 # deviations of Laplace's approximation; their inverse hyperbolic sines are evenly spaced.
@@ -46,10 +46,10 @@ GOOD_PERPLEXITY = 0.6
 MAX_SAMPLES = 2.0
 
 
-def with_products(
-    found: Approximation, mixture: ModeMixture, target: Target, n: int, rng: np.random.Generator
-) -> ModeMixture:
-    """Give modes densities of independent coordinates, where these fit better.
+def product_densities(
+    found: Approximation, target: Target, n: int, rng: np.random.Generator
+) -> dict[int, EllipticalMixture]:
+    """Find densities of independent coordinates for modes, where these fit better.
 
     Axes are those of the Cholesky factor of the mode's covariance, or its eigenvectors. Modes are
     tried in the order of their masses.
@@ -58,8 +58,6 @@ def with_products(
     ----------
     found : Approximation
         Its last sample judges the densities so far.
-    mixture : ModeMixture
-        Of the same modes.
     target : Target
     n : int
         Draws of the next sample.
@@ -67,30 +65,30 @@ def with_products(
 
     Returns
     -------
-    ModeMixture
-        The given one where no mode gains, or a limit leaves no room.
+    dict
+        By mode; empty where no mode gains, or a limit leaves no room.
     """
+    out: dict[int, EllipticalMixture] = {}
     if is_circular(target.period).any():
-        return mixture
-    densities, left = list(mixture.densities), MAX_SAMPLES * n
-    kinds = list(AXES)
+        return out
+    kinds, left = list(AXES), MAX_SAMPLES * n
     with suppress(LimitReached), target.density.limited():
-        for k in np.argsort(-mixture.shares[:-1], kind="stable").tolist():
-            if left < len(kinds) * _cost(target.dim):
-                break
+        for k in np.argsort(-found.mixture.shares[:-1], kind="stable").tolist():
             own = perplexity(found.sample.log_ratio[found.sample.stratum == k])
             if own > GOOD_PERPLEXITY:
                 continue
+            if left < len(kinds) * _cost(target.dim):
+                break
             trials = _trials(found.modes, k, kinds, target.unfolded, rng)
             best = max(trials, key=lambda trial: trial.perplexity)
             if best.perplexity > max(GAIN * own, MIN_PERPLEXITY):
-                old = densities[k]
-                densities[k] = heavy_tailed(best.density, old.means[-2], old.scales[-2])
+                old = found.mixture.densities[k]
+                out[k] = heavy_tailed(best.density, old.means[-2], old.scales[-2])
             if best.perplexity < GOOD_PERPLEXITY:
                 left -= len(trials) * _cost(target.dim)
             # Modes of one target are often alike.
             kinds.sort(key=lambda kind: kind is not best.kind)
-    return replace(mixture, densities=tuple(densities))
+    return out
 
 
 def perplexity(log_ratio: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from pymc_multimodal.approximation.expansions import Expansions
 from pymc_multimodal.approximation.mixture import first_mixture, with_densities
 from pymc_multimodal.approximation.patches import patched, patched_at
 from pymc_multimodal.approximation.pool import Pool
-from pymc_multimodal.approximation.products import with_products
+from pymc_multimodal.approximation.products import product_densities
 from pymc_multimodal.approximation.refit import refitted, with_draws
 from pymc_multimodal.approximation.surroundings import with_surroundings
 from pymc_multimodal.approximation.verdict import Verdict
@@ -221,16 +221,18 @@ def _with_products(
     rng: np.random.Generator,
 ) -> tuple[Approximation, bool]:
     """Make a round with densities of independent coordinates, if a mode gains by one."""
-    if found.rounds >= settings.rounds:
+    if found.verdict.precise or found.rounds >= settings.rounds:
+        return found, False
+    products = product_densities(found, target, _sample_size(found.modes), rng)
+    if not products:
         return found, False
     refit = refitted(found.mixture, found.pool.joint(), rng, parts=True)
-    mixture = with_products(found, refit, target, _sample_size(found.modes), rng)
-    gained = any(q.margins for q in mixture.densities)
-    if gained:
-        begun, one = replace(found, mixture=mixture), replace(settings, rounds=found.rounds + 1)
-        with suppress(LimitReached):
-            found = _rounds(begun, target, one, target_se, rng)
-    return found, gained
+    densities = tuple(products.get(k, q) for k, q in enumerate(refit.densities))
+    begun = replace(found, mixture=replace(refit, densities=densities))
+    with suppress(LimitReached):
+        one = replace(settings, rounds=found.rounds + 1)
+        found = _rounds(begun, target, one, target_se, rng)
+    return found, True
 
 
 def approximate_again(

@@ -126,14 +126,14 @@ class EllipticalMixture:
             heavy = gammaln(0.5 * (self.df + d)) - gammaln(0.5 * self.df)
             heavy -= 0.5 * d * np.log(self.df * np.pi)
         norm = np.where(np.isfinite(self.df), heavy, -0.5 * d * np.log(2 * np.pi))
-        norm[self._independent] = 0.0
+        norm[list(self._independent)] = 0.0
         out: np.ndarray = np.log(self.weights) + norm - self.gaussian.log_volumes
         return out
 
-    @property
-    def _independent(self) -> list[int]:
-        """Components that have margins."""
-        return [j for j, own in enumerate(self.margins) if own is not None]
+    @cached_property
+    def _independent(self) -> dict[int, Margins]:
+        """Margins of the components that have some."""
+        return {j: own for j, own in enumerate(self.margins) if own is not None}
 
     @cached_property
     def _shares(self) -> np.ndarray:
@@ -176,7 +176,7 @@ class EllipticalMixture:
         for j, count in enumerate(counts):
             if not count:
                 continue
-            own = self.margins[j] if self.margins else None
+            own = self._independent.get(j)
             z = rng.standard_normal((count, d)) if own is None else own.sample(int(count), rng)
             step = z @ self.scales[j].T
             if np.isfinite(self.df[j]):
@@ -250,7 +250,7 @@ class EllipticalMixture:
             z = (x - mean) @ inverse.T
             slope = share[:, j]
             if j in self._independent:
-                out += slope[:, None] * (self.margins[j].score(z) @ inverse)
+                out += slope[:, None] * (self._independent[j].score(z) @ inverse)
                 continue
             if np.isfinite(df):
                 slope = slope * (df + d) / (df + np.einsum("ni,ni->n", z, z))
@@ -264,9 +264,9 @@ class EllipticalMixture:
         logs = -0.5 * radii
         for j in np.flatnonzero(np.isfinite(self.df)):
             logs[j] = -0.5 * (self.df[j] + d) * np.log1p(radii[j] / self.df[j])
-        for j in self._independent:
-            z = (x - self.means[j]) @ self.gaussian.inverse_factors[j].T
-            logs[j] = self.margins[j].log_density(z)
+        for k, own in self._independent.items():
+            z = (x - self.means[k]) @ self.gaussian.inverse_factors[k].T
+            logs[k] = own.log_density(z)
         out: np.ndarray = logs + self.log_constants[:, None]
         return out
 
