@@ -144,7 +144,8 @@ def test_bent_ridges_round_a_circle(n):
 def test_densities_of_the_chains_of_regions_end_a_fit():
     """Four samples are too few for a mixture over the modes; chains then show their shape.
 
-    Four are sometimes too few for densities of the regions as well: that fit goes on to the bridge.
+    Four are sometimes too few for densities of the regions as well: that fit goes on to the bridge,
+    and may end so when the challenge has made it begin again.
     """
     target, z, ended = Arcs(), [], 0
     for seed in range(3):
@@ -156,7 +157,7 @@ def test_densities_of_the_chains_of_regions_end_a_fit():
         causes = [s.cause for s in fit.statuses if s.code == "first_answer"]
         assert fit.evals_by_step["chains"] + fit.evals_by_step["begin chains"] > 0
         assert fit.evals_by_step["approximate regions"] > 0
-        assert ("bridge" in fit.evals_by_step) == (not causes)
+        assert causes or "bridge" in fit.evals_by_step
         ended += any("densities of the regions" in cause for cause in causes)
         z.append(fit.weights.total / fit.weights.total_se)
     assert ended >= 2
@@ -217,7 +218,7 @@ def test_at_a_limit_a_good_sample_is_the_answer_and_not_chains_that_stayed():
     target = TwoFrequencies()
     prior = WideNormal(4, sd=2.0)
     none = FirstAnswer(max_pareto_k=0.5, min_mode_ess=0.9)
-    fit = fit_density(target.density(prior=prior), FitConfig(max_evals=450_000, first_answer=none))
+    fit = fit_density(target.density(prior=prior), FitConfig(max_evals=300_000, first_answer=none))
     assert "budget" in {s.code for s in fit.statuses}
     assert abs(fit.weights.total - target.log_z) < 0.05
     assert np.isnan(fit.weights.total_se)
