@@ -26,6 +26,9 @@ LOG_LENGTH, LOG_LENGTH_SPREAD = np.log(2.0), 1.0
 LENGTHS, NUGGETS = (0.05, 100.0), (1e-8, 0.1)
 # Iterations of a first fit, and of one that begins at the lengths of an earlier fit. Conventional.
 FIRST_ITERATIONS, LATER_ITERATIONS = 60, 12
+# Points at most to which lengths are fitted, evenly spaced among all: each step takes a time in
+# proportion to their third power. Conventional.
+LENGTH_POINTS = 1200
 # Log likelihood of a point that common lengths may cost a function, on average: about the rise of
 # the log of the prediction's error. Measured: examples/benchmarks/simulators.py
 SHARING_LOSS = 0.1
@@ -153,15 +156,17 @@ def fit_process(x: np.ndarray, y: np.ndarray, before: Process | None = None) -> 
     -------
     Process
     """
-    f = x.shape[1]
+    f, rows = x.shape[1], slice(None)
+    if len(x) > LENGTH_POINTS:
+        rows = np.linspace(0, len(x), LENGTH_POINTS, endpoint=False).astype(int)
     first = np.append(np.full(f, LOG_LENGTH), np.log(1e-6))
     if before is not None:
         first = np.append(before.log_lengths, before.log_nugget)
     bounds = [tuple(np.log(LENGTHS))] * f + [tuple(np.log(NUGGETS))]
     iterations = FIRST_ITERATIONS if before is None else LATER_ITERATIONS
-    spread = y.std(axis=0)
+    known, spread = y[rows], y[rows].std(axis=0)
     found = minimize(
-        _loss(x, (y - y.mean(axis=0)) / np.where(spread > 0, spread, 1.0)),
+        _loss(x[rows], (known - known.mean(axis=0)) / np.where(spread > 0, spread, 1.0)),
         first,
         jac=True,
         method="L-BFGS-B",

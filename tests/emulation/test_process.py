@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from pymc_multimodal.emulation.process import (
+    LENGTH_POINTS,
     LENGTHS,
     LOG_LENGTH,
     LOG_LENGTH_SPREAD,
@@ -139,6 +140,20 @@ def test_the_fit_is_at_a_maximum(rng):
         assert bend < 0
         # The distance to the maximum, by Newton's formula.
         assert abs(slope / bend) < 1e-3
+
+
+def test_of_many_points_lengths_are_those_of_a_part_and_predictions_those_of_all(rng):
+    x = rng.standard_normal((LENGTH_POINTS + 400, 2))
+    y = np.sin(2 * x[:, :1]) + x[:, 1:] ** 2
+    part = fit_process(x[:LENGTH_POINTS], y[:LENGTH_POINTS])
+    whole = fit_process(x, y)
+    assert len(whole.y) == len(x)
+    np.testing.assert_allclose(whole.log_lengths, part.log_lengths, atol=0.1)
+    new = 0.7 * rng.standard_normal((200, 2))
+    mean, variance = whole.predict(new)
+    gap = mean[:, 0] - np.sin(2 * new[:, 0]) - new[:, 1] ** 2
+    assert np.abs(gap).max() < 1e-3
+    assert (variance <= part.predict(new)[1] * 1.5 + 1e-12).all()
 
 
 def test_a_coordinate_without_influence_has_a_long_length(rng):
