@@ -78,6 +78,9 @@ ROOM_OF_DRAWS = 4_000
 # Effective size of the judged draws, where the planned evaluations allow. Conventional: the log
 # evidence then has a standard error of a seventeenth of the ratios' spread.
 MIN_EFFECTIVE = 350.0
+# Judged draws at first, at most: as many as have this effective size if it is nine tenths of them.
+# Conventional.
+FIRST_JUDGED = 400
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
@@ -364,7 +367,7 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     """
     density, rng, target_se = run.density, run.rng("judge"), run.settings.target_se
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
-    n = max(2, min(plan.judged, room) // 2)
+    n = max(2, min(plan.judged, FIRST_JUDGED, room) // 2)
     sample = first = judged_draws(density, posterior, n, rng)
     if not first.ratio.any():
         return None
