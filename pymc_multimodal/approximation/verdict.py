@@ -63,6 +63,8 @@ class Verdict:
         Tail index of the importance ratios.
     largest : float
         Largest ratio relative to the mean.
+    doubted : tuple of int
+        Modes whose own draws speak against them, if nothing else forbids to end the fit.
     """
 
     reasons: tuple[str, ...]
@@ -71,6 +73,7 @@ class Verdict:
     pareto_k: float
     largest: float
     missing_of: np.ndarray | None = None
+    doubted: tuple[int, ...] = ()
 
     @classmethod
     def unknown(cls) -> Verdict:
@@ -135,18 +138,37 @@ def judge(
     k = len(sample.counts) - 1
     share, se = mode_errors(sample, mode, k)
     rows, most = rows_of_groups(mode, k), share + 3 * se
-    heavy = np.flatnonzero(most >= target_se)
-    for i in heavy.tolist():
-        single = replace(
-            single, max_pareto_k=_largest_index(settings.max_pareto_k, len(rows[i]), len(heavy))
-        )
-        reasons += _of_mode(sample.log_ratio[rows[i]], i, int(sample.counts[i]), single)
-    small = np.flatnonzero((most >= NEGLIGIBLE * target_se) & (most < target_se))
-    reasons += _of_small_modes([sample.log_ratio[rows[i]] for i in small], sample.log_evidence)
     reasons += _differences(sample, before, (share, se), mode_errors(before, mode_before, k))
+    of_modes, doubted = _of_modes(sample, rows, most, single, target_se)
+    doubted = () if reasons else doubted
     missing_of = _missing(sample, share, se, mode, target_se)
     missing = float(missing_of @ sample.counts) / len(sample)
-    return Verdict(tuple(reasons), missing, ess, tail, largest, missing_of)
+    return Verdict((*reasons, *of_modes), missing, ess, tail, largest, missing_of, doubted)
+
+
+def _of_modes(
+    sample: WeightedSample,
+    rows: list[np.ndarray],
+    most: np.ndarray,
+    settings: FirstAnswer,
+    target_se: float,
+) -> tuple[list[str], tuple[int, ...]]:
+    """Return what speaks against single modes, and which these are.
+
+    `rows` are the draws of each mode, `most` the share that it may hold.
+    """
+    reasons: list[str] = []
+    doubted: list[int] = []
+    heavy = np.flatnonzero(most >= target_se).tolist()
+    for i in heavy:
+        limit = _largest_index(settings.max_pareto_k, len(rows[i]), len(heavy))
+        limits = replace(settings, max_pareto_k=limit)
+        own = _of_mode(sample.log_ratio[rows[i]], i, int(sample.counts[i]), limits)
+        reasons += own
+        doubted += [i] if own else []
+    small = np.flatnonzero((most >= NEGLIGIBLE * target_se) & (most < target_se)).tolist()
+    own = _of_small_modes([sample.log_ratio[rows[i]] for i in small], sample.log_evidence)
+    return reasons + own, tuple(doubted + small if own else doubted)
 
 
 def mode_errors(sample: WeightedSample, mode: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Expensive densities: Gaussian processes emulate them, and true evaluations judge the draws.
 
 >>> found = emulate(density, starts, plan, rng)  # doctest: +SKIP
->>> sample = judged_draws(density, posterior, 200, rng)  # doctest: +SKIP
+>>> sample = judged_draws(density, posterior, posterior.counts(200), rng)  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -140,17 +140,17 @@ def _one_of_each_cell(x: np.ndarray, n: int, rng: np.random.Generator) -> np.nda
 
 
 def judged_draws(
-    density: Density, posterior: EmulatedPosterior, n: int, rng: np.random.Generator
+    density: Density, posterior: EmulatedPosterior, counts: np.ndarray, rng: np.random.Generator
 ) -> WeightedSample:
-    """Evaluate draws of the emulated posterior, spread evenly over its regions.
+    """Evaluate draws of the emulated posterior, spread evenly over each of its regions.
 
     Parameters
     ----------
     density : Density
         The true one.
     posterior : EmulatedPosterior
-    n : int
-        Draws at most; each region has some where n allows.
+    counts : array of int, shape (K + 1,)
+        Numbers of draws of each region, and of the wide density (`EmulatedPosterior.counts`).
     rng : numpy.random.Generator
 
     Returns
@@ -163,12 +163,10 @@ def judged_draws(
     LimitReached
         If a limit of the fit was reached before any was evaluated.
     """
-    counts = posterior.counts(n)
-    parts = []
-    for k, count in enumerate(counts[:-1]):
-        if count:
-            parts.append(posterior.even_draws(k, int(count), rng))
-    parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
+    some = np.flatnonzero(counts[:-1]).tolist()
+    parts = [posterior.even_draws(k, int(counts[k]), rng) for k in some]
+    if counts[-1]:
+        parts.append(posterior.generator.propose(int(counts[-1]), rng).x)
     x, stratum = np.concatenate(parts), np.repeat(np.arange(len(counts)), counts)
     inside = np.isfinite(x).all(axis=1)
     logp, known = np.full(len(x), -np.inf), ~inside

@@ -156,9 +156,8 @@ def fit_process(x: np.ndarray, y: np.ndarray, before: Process | None = None) -> 
     -------
     Process
     """
-    f, rows = x.shape[1], slice(None)
-    if len(x) > LENGTH_POINTS:
-        rows = np.linspace(0, len(x), LENGTH_POINTS, endpoint=False).astype(int)
+    f, n = x.shape[1], min(len(x), LENGTH_POINTS)
+    rows = np.linspace(0, len(x), n, endpoint=False).astype(int)
     first = np.append(np.full(f, LOG_LENGTH), np.log(1e-6))
     if before is not None:
         first = np.append(before.log_lengths, before.log_nugget)

@@ -84,6 +84,9 @@ FIRST_JUDGED = 400
 # Largest sample of judged draws in units of the planned one, where their error is too large.
 # Conventional.
 MAX_GROWTH = 4.0
+# Further judged draws of modes whose own draws alone speak against them, as a part of all so far.
+# Conventional: of 25 to 50 draws, a tail index has a standard error of a half or more.
+DOUBTED_SHARE = 0.5
 # Why the errors of half of the judged draws are not stated.
 NOT_COMPARED = "a limit left no second sample to compare the first with"
 
@@ -368,16 +371,28 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     density, rng, target_se = run.density, run.rng("judge"), run.settings.target_se
     room = int(min(density.room(), max(plan.judged, plan.total - run.evals)))
     n = max(2, min(plan.judged, FIRST_JUDGED, room) // 2)
-    sample = first = judged_draws(density, posterior, n, rng)
+    sample = first = judged_draws(density, posterior, posterior.counts(n), rng)
     if not first.ratio.any():
         return None
-    compared = bool(_verdict(run, posterior, first, first)[0].reasons)
+
+    def extended(sample: WeightedSample, counts: np.ndarray) -> WeightedSample:
+        return joined_draws(posterior, sample, judged_draws(density, posterior, counts, rng), rng)
+
+    early, _ = _verdict(run, posterior, first, first)
     # Half of the draws may be enough to refuse an emulator.
+    compared = bool(early.reasons) and not early.doubted
     with suppress(LimitReached):
         if not compared:
-            sample = joined_draws(posterior, first, judged_draws(density, posterior, n, rng), rng)
+            sample = extended(first, posterior.counts(n))
             compared = True
     verdict, weights = _verdict(run, posterior, sample, first)
+    by_mass = len(sample)
+    if verdict.doubted and compared:
+        counts = np.zeros_like(sample.counts)
+        counts[list(verdict.doubted)] = int(DOUBTED_SHARE * by_mass) // len(verdict.doubted)
+        with suppress(LimitReached):
+            sample = extended(sample, counts) if counts.any() else sample
+            verdict, weights = _verdict(run, posterior, sample, first, by_mass)
     if not compared:
         verdict = replace(verdict, reasons=(*verdict.reasons, NOT_COMPARED))
     missing = missing_draws(weights, target_se)
@@ -389,9 +404,8 @@ def _judge(run: Run, plan: Plan, found: Emulated, posterior: EmulatedPosterior) 
     if not verdict.reasons and more > 0:
         # What was judged is an answer, should a limit in seconds end this.
         with suppress(LimitReached):
-            further = judged_draws(density, posterior, more, rng)
-            sample = joined_draws(posterior, sample, further, rng)
-            verdict, weights = _verdict(run, posterior, sample, first)
+            sample, by_mass = extended(sample, posterior.counts(more)), by_mass + more
+            verdict, weights = _verdict(run, posterior, sample, first, by_mass)
     weights = with_emulated_errors(weights, posterior)
     if verdict.reasons:
         weights = weights.without_errors()
@@ -406,8 +420,18 @@ def _judged_points(run: Run, sample: WeightedSample) -> tuple[np.ndarray, np.nda
 
 
 def _verdict(
-    run: Run, posterior: EmulatedPosterior, sample: WeightedSample, first: WeightedSample
+    run: Run,
+    posterior: EmulatedPosterior,
+    sample: WeightedSample,
+    first: WeightedSample,
+    by_mass: int | None = None,
 ) -> tuple[Verdict, Weights]:
+    """Judge a sample of which so many draws are spread by mass, all of them by default.
+
+    Further draws of small modes do not make the effective number of the others smaller.
+    """
     regions = region_of(posterior, sample), region_of(posterior, first)
-    verdict = judge(sample, first, *regions, RULES, run.settings.target_se)
+    least = RULES.min_ess * (1.0 if by_mass is None else by_mass / len(sample))
+    rules = replace(RULES, min_ess=least)
+    verdict = judge(sample, first, *regions, rules, run.settings.target_se)
     return verdict, judged_weights(sample, posterior)

@@ -39,7 +39,7 @@ def exact_mean_square():
 )
 def test_moments_are_those_of_the_true_density(error, rng):
     posterior = posterior_of(error, rng)
-    sample = judged_draws(TARGET.density(gradient=False), posterior, 400, rng)
+    sample = judged_draws(TARGET.density(gradient=False), posterior, posterior.counts(400), rng)
     weight = judged_weights(sample, posterior).weight
     drawn = corrected_draws(posterior, sample, weight, rng)
     assert drawn.share.sum() == pytest.approx(1.0)
@@ -66,7 +66,7 @@ def test_tails_in_many_dimensions_are_corrected(rng):
     starts = StartDistribution(np.zeros(8), np.full(8, 3.0))
     density = target.density(gradient=False)
     posterior = integrate(density, found, starts, 0.02, rng)
-    sample = judged_draws(density, posterior, 300, rng)
+    sample = judged_draws(density, posterior, posterior.counts(300), rng)
     drawn = corrected_draws(posterior, sample, np.ones(len(posterior.modes)), rng)
     square, share = np.square(drawn.x).sum(axis=1), posterior.sample.ratio
     emulated = share @ np.square(posterior.sample.x).sum(axis=1) / share.sum()
@@ -77,5 +77,5 @@ def test_tails_in_many_dimensions_are_corrected(rng):
 
 def test_a_region_without_judged_draws_has_no_correction(rng):
     posterior = posterior_of(None, rng)
-    sample = judged_draws(TARGET.density(gradient=False), posterior, 6, rng)
+    sample = judged_draws(TARGET.density(gradient=False), posterior, posterior.counts(6), rng)
     assert corrected_draws(posterior, sample, np.array([0.5, 0.5]), rng) is None

@@ -42,7 +42,7 @@ def weights_of(sample, posterior, rng):
 def test_ratios_of_an_exact_emulator_are_bounded(rng):
     """A ratio is at most the inverse of the share of draws that the emulated posterior gives."""
     posterior = posterior_of(None, rng)
-    sample = judged_draws(TARGET.density(gradient=False), posterior, 200, rng)
+    sample = judged_draws(TARGET.density(gradient=False), posterior, posterior.counts(200), rng)
     ratio = np.exp(sample.log_ratio - TARGET.log_z)
     assert len(sample) == sample.counts.sum()
     assert 0.999 < ratio.max() < 1 / 0.85 + 0.05
@@ -64,8 +64,8 @@ def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
         # The errors of the emulated evidences are those of one posterior.
         posterior = posterior_of(ERRORS[name], rng)
         heavy = int(posterior.partition.label(TARGET.means[1:])[0])
-        first = judged_draws(density, posterior, 100, rng)
-        second = judged_draws(density, posterior, 100, rng)
+        first = judged_draws(density, posterior, posterior.counts(100), rng)
+        second = judged_draws(density, posterior, posterior.counts(100), rng)
         sample = joined_draws(posterior, first, second, rng)
         weights = weights_of(sample, posterior, rng)
         z.append([(weights.total - TARGET.log_z) / weights.total_se,
@@ -82,7 +82,7 @@ def test_more_draws_are_asked_for_where_errors_are_large(rng):
     posterior, density = posterior_of(ERRORS["bent"], rng), TARGET.density(gradient=False)
     factor = []
     for n in (200, 800):
-        sample = judged_draws(density, posterior, n, rng)
+        sample = judged_draws(density, posterior, posterior.counts(n), rng)
         factor.append(missing_draws(judged_weights(sample, posterior), 1e-3))
     assert factor[0] / factor[1] == pytest.approx(4.0, rel=0.4)
 
@@ -92,7 +92,7 @@ def test_a_limit_leaves_the_draws_that_were_evaluated(rng):
     posterior, density = posterior_of(ERRORS["bent"], rng), TARGET.density(gradient=False)
     density.keep_history()
     with density.within(Limits(last_evals=300)):
-        sample = judged_draws(density, posterior, 2000, rng)
+        sample = judged_draws(density, posterior, posterior.counts(2000), rng)
     assert 200 < len(sample) == sample.counts.sum() <= 300
     weights = weights_of(sample, posterior, rng)
     assert abs(weights.total - TARGET.log_z) < 4 * weights.total_se
@@ -108,8 +108,8 @@ def test_no_more_is_drawn_than_was_asked_for(n, rng):
 
 def test_joined_samples_are_weighed_as_one(rng):
     posterior, density = posterior_of(ERRORS["bent"], rng), TARGET.density(gradient=False)
-    first = judged_draws(density, posterior, 120, rng)
-    second = judged_draws(density, posterior, 40, rng)
+    first = judged_draws(density, posterior, posterior.counts(120), rng)
+    second = judged_draws(density, posterior, posterior.counts(40), rng)
     before = density.n_logp_evals
     both = joined_draws(posterior, first, second, rng)
     assert density.n_logp_evals == before == len(first) + len(second) == len(both)
@@ -183,7 +183,7 @@ def test_numbers_of_draws_are_at_most_what_is_asked_for(n, rng):
         assert counts.min() >= 1
     if n >= 200:
         assert counts.min() >= 25
-    sample = judged_draws(TARGET.density(gradient=False), posterior, n, rng)
+    sample = judged_draws(TARGET.density(gradient=False), posterior, posterior.counts(n), rng)
     assert len(sample) == counts.sum()
     assert np.isfinite(sample.log_q).all()
 
@@ -197,7 +197,7 @@ def test_regions_where_the_density_is_zero(rng):
             return np.where(x[:, 1] > -2.5, logp, -np.inf), grad
 
     half = Half(TARGET.means, TARGET.covariances, TARGET.weights, TARGET.log_z)
-    sample = judged_draws(half.density(gradient=False), posterior, 400, rng)
+    sample = judged_draws(half.density(gradient=False), posterior, posterior.counts(400), rng)
     region = region_of(posterior, sample)
     np.testing.assert_array_equal(region == -1, sample.x[:, 1] <= -2.5)
     weights = weights_of(sample, posterior, rng)
