@@ -57,15 +57,22 @@ def test_ratios_of_an_exact_emulator_are_bounded(rng):
     assert missing_draws(weights, 0.01) == 1.0
 
 
+@pytest.mark.parametrize("more", [False, True])
 @pytest.mark.parametrize("name", ERRORS)
-def test_errors_of_weights_and_evidence_are_those_stated(name, rng):
+def test_errors_of_weights_and_evidence_are_those_stated(name, more, rng):
+    """Also where the light region gets further draws alone."""
     z, density = [], TARGET.density(gradient=False)
     for _ in range(10):
         # The errors of the emulated evidences are those of one posterior.
         posterior = posterior_of(ERRORS[name], rng)
         heavy = int(posterior.partition.label(TARGET.means[1:])[0])
         first = judged_draws(density, posterior, posterior.counts(100), rng)
-        second = judged_draws(density, posterior, posterior.counts(100), rng)
+        counts = posterior.counts(100)
+        if more:
+            counts[:] = 0
+            counts[1 - heavy] = 60
+        second = judged_draws(density, posterior, counts, rng)
+        assert len(second) == counts.sum()
         sample = joined_draws(posterior, first, second, rng)
         weights = weights_of(sample, posterior, rng)
         z.append([(weights.total - TARGET.log_z) / weights.total_se,
