@@ -23,6 +23,7 @@ __all__ = [
     "device_of",
     "one_thread",
     "seeded",
+    "seeded_generator",
     "step_work",
     "trained_on",
 ]
@@ -129,6 +130,20 @@ class FiniteLosses:
     def so_far(self) -> bool:
         """Tell whether all losses were finite; waits for the device."""
         return self._finite is None or bool(self._finite)
+
+
+def seeded_generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
+    """Return a generator of a device that is seeded from a NumPy generator.
+
+    It draws on the device, and leaves the global random states of torch alone.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        One integer is drawn from it, as the seed.
+    device : torch.device
+    """
+    return torch.Generator(device).manual_seed(int(rng.integers(2**63)))
 
 
 @contextmanager

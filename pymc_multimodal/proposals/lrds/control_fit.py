@@ -123,7 +123,7 @@ def fit_control(
         finite_share=training.finite / max(1, training.drawn) if density is not None else 1.0,
         evaluations=training.drawn + len(last.log_ratio),
         seconds=time.monotonic() - began,
-        loss=np.array(training.losses),
+        loss=training.trainer.losses(),
     )
     _log.debug("control: %s", report)
     return (control if report.kept else None), report
@@ -182,8 +182,6 @@ class _PathTraining:
 
     Attributes
     ----------
-    losses : list of float
-        Of the steps made.
     drawn, finite : int
         Ends of the chain that were drawn, and those at which the target is finite.
     """
@@ -198,7 +196,6 @@ class _PathTraining:
     ) -> None:
         self.chain, self.density, self.plan = chain, density, plan
         self.trainer, self.unseeded = trainer, unseeded
-        self.losses: list[float] = []
         self.drawn = self.finite = 0
 
     def regress(self, posterior: EvaluatedPoints, first: EvaluatedPaths, steps: int) -> None:
@@ -244,7 +241,7 @@ class _PathTraining:
     def _step(self, path: np.ndarray, logp: np.ndarray) -> None:
         reference = self.chain.reference
         log_ratio = logp - reference.log_level(0, path[0])
-        self.losses.append(self.trainer.train_on_paths(PathTerms.of(reference, path), log_ratio))
+        self.trainer.train_on_paths(PathTerms.of(reference, path), log_ratio)
 
     def _set_points(self, points: EvaluatedPoints) -> None:
         reference = self.chain.reference

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import huber_loss
 
+from pymc_multimodal.proposals.lrds.one_cycle import OneCycleAdamW
 from pymc_multimodal.proposals.lrds.potential_training import PotentialNet
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class ControlTrainer:
         # Log ratios are known up to the evidence; the potentials are those minus this constant.
         self._offset: float | None = None
         self._points: list[torch.Tensor] = []
-        self._optimiser = self._new_optimiser()
-        self._schedule = self._one_cycle(steps)
+        self._descent = self._new_descent(steps)
+        self._losses: list[torch.Tensor] = []
 
     def set_points(self, features: Features, log_ratio: np.ndarray) -> None:
         """Set the points of level 0 whose log ratios are regressed on.
@@ -97,26 +97,20 @@ class ControlTrainer:
 
         All levels share what is learned. No path is needed, so that this start costs little.
         """
-        schedule = self._one_cycle(steps)
+        descent = self._new_descent(steps)
         for _ in range(steps):
-            self._descend(self._regression_loss(), schedule)
+            descent.step(self._regression_loss())
         # The momentum of this descent must not act on the paths.
-        self._optimiser = self._new_optimiser()
-        self._schedule = self._one_cycle(self._steps)
+        self._descent = self._new_descent(self._steps)
 
-    def train_on_paths(self, terms: PathTerms, log_ratio: np.ndarray) -> float:
-        """Make one step of AdamW on n paths.
+    def train_on_paths(self, terms: PathTerms, log_ratio: np.ndarray) -> None:
+        """Make one step of AdamW on n paths, unless its loss is not finite.
 
         Parameters
         ----------
         terms : PathTerms
         log_ratio : array of shape (n,)
             Log ratios of target to reference at level 0 of the paths.
-
-        Returns
-        -------
-        float
-            The loss; NaN where it is not finite, and then no step is made.
         """
         whitened, responsibility, residuals, log_constants, log_bayes_step = (
             self._tensor(a) for a in vars(terms).values()
@@ -134,7 +128,11 @@ class ControlTrainer:
         if self._loss_name == "stepwise":
             # The telescoping sum rests on level 0, whose regression costs little.
             loss = loss + self._regression_loss()
-        return self._descend(loss, self._schedule)
+        self._losses.append(self._descent.step(loss))
+
+    def losses(self) -> np.ndarray:
+        """Loss of each step on paths so far; NaN where no step was made."""
+        return np.array(torch.stack(self._losses).tolist() if self._losses else [])
 
     def control(self) -> Control:
         """Return the control with the present potential."""
@@ -181,20 +179,6 @@ class ControlTrainer:
     def _tensor(self, a: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(a, dtype=torch.float32, device=self._device)
 
-    def _new_optimiser(self) -> torch.optim.AdamW:
-        return torch.optim.AdamW(self._net.parameters(), weight_decay=WEIGHT_DECAY)
-
-    def _one_cycle(self, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
-        return torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, self._network.learning_rate, total_steps=steps + 1
-        )
-
-    def _descend(self, loss: torch.Tensor, schedule: torch.optim.lr_scheduler.OneCycleLR) -> float:
-        if not torch.isfinite(loss):
-            return float("nan")
-        self._optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._net.parameters(), MAX_GRADIENT_NORM)
-        self._optimiser.step()
-        schedule.step()
-        return float(loss.detach())
+    def _new_descent(self, steps: int) -> OneCycleAdamW:
+        rate = self._network.learning_rate
+        return OneCycleAdamW(self._net.parameters(), rate, steps, WEIGHT_DECAY, MAX_GRADIENT_NORM)

@@ -73,7 +73,7 @@ def train_map(
     settings : PublishedSettings
         Its `hidden`, `learning_rate`, `train_steps`, `batch` and `device` are used.
     rng : numpy.random.Generator
-        Draws the initial weights and the batches; torch draws nothing.
+        Draws the initial weights, and the seed of the batches, which are drawn on the device.
 
     Returns
     -------
@@ -144,13 +144,16 @@ def _minimise(
     """Train the parameters in place; return the last loss."""
     import torch
 
-    batch = settings.batch
+    from pymc_multimodal.proposals.torch_setup import seeded_generator
+
+    batch, device = settings.batch, inputs.device
+    generator = seeded_generator(rng, device)
     with torch.enable_grad():
         optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
         for _ in range(settings.train_steps):
             h, target = inputs, labels
             if batch is not None and batch < len(inputs):
-                rows = torch.from_numpy(rng.integers(len(inputs), size=batch)).to(inputs.device)
+                rows = torch.randint(len(inputs), (batch,), generator=generator, device=device)
                 h, target = inputs[rows], labels[rows]
             for i in range(0, len(parameters), 2):
                 h = torch.nn.functional.linear(h, parameters[i], parameters[i + 1])

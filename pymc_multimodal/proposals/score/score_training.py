@@ -10,15 +10,16 @@ import torch
 from torch import nn
 
 from pymc_multimodal.proposals.score.score_function import LearnedScore, Perceptron
+from pymc_multimodal.proposals.torch_mixture import TorchMixture
 from pymc_multimodal.proposals.torch_setup import (
     FiniteLosses,
     one_thread,
+    seeded_generator,
     step_work,
     trained_on,
 )
 
 if TYPE_CHECKING:
-    from pymc_multimodal.proposals.mixture import GaussianMixture
     from pymc_multimodal.proposals.score.settings import ScoreSettings
 
 __all__ = ["TorchPerceptron", "train_score"]
@@ -60,7 +61,7 @@ def train_score(
     z, held_out : arrays of shape (n, d) and (m, d)
     settings : ScoreSettings
     rng : numpy.random.Generator
-        Draws initial weights and batches, so that torch needs no seed.
+        Draws the initial weights, and the seed of the batches, which are drawn on the device.
     gradient : array of shape (n, d), optional
         Gradients of the target's log density at z, for ``objective="exact"``.
 
@@ -73,16 +74,25 @@ def train_score(
     RuntimeError
         If torch refuses the device.
     """
-    draws = _TrainingDraws(
-        z, start.mixture.score(z), held_out, start.mixture.score(held_out), gradient
-    )
+    score, judge = start.mixture.score(z), _HeldOut(held_out, start.mixture.score(held_out))
+    error = None if gradient is None else score - gradient
+
+    def train(device: torch.device) -> Perceptron | None:
+        network = TorchPerceptron(first, device)
+        batches = _Batches(
+            network.tensor(z),
+            network.tensor(score),
+            None if error is None else network.tensor(error),
+            TorchMixture(start.mixture, device),
+            seeded_generator(rng, device),
+        )
+        return _descend(network, batches, judge, settings)
+
     with one_thread(), torch.enable_grad():
         first = start.network or _initial_network(z, settings.width, rng)
         best = trained_on(
             settings.device,
-            lambda device: _descend(
-                TorchPerceptron(first, device), start.mixture, draws, settings, rng
-            ),
+            train,
             step_work(
                 min(settings.batch_size, len(z)),
                 (z.shape[1], settings.width, settings.width, z.shape[1]),
@@ -91,15 +101,42 @@ def train_score(
     return LearnedScore(start.mixture, best)
 
 
-@dataclass(frozen=True)
-class _TrainingDraws:
-    """Draws to train on and to judge by, with the mixture's score at each."""
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """Draws to judge by, with the mixture's score at each."""
 
     z: np.ndarray
     score: np.ndarray
-    held_out: np.ndarray
-    held_out_score: np.ndarray
-    gradient: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Draws to train on, on the device, and what draws batches of them there.
+
+    `score` is the mixture's at each draw, `error` that minus the gradient of the target's log
+    density; None where no gradients are given.
+    """
+
+    z: torch.Tensor
+    score: torch.Tensor
+    error: torch.Tensor | None
+    mixture: TorchMixture
+    generator: torch.Generator
+
+    def rows(self, most: int) -> torch.Tensor:
+        """Return the indices of a random batch of at most so many draws."""
+        n = len(self.z)
+        return torch.randint(
+            n, (min(most, n),), generator=self.generator, device=self.generator.device
+        )
+
+    def normal(self, like: torch.Tensor) -> torch.Tensor:
+        """Return standard normal numbers."""
+        return torch.empty_like(like).normal_(generator=self.generator)
+
+    def signs(self, like: torch.Tensor) -> torch.Tensor:
+        """Return random signs, -1.0 or 1.0."""
+        return torch.empty_like(like).random_(0, 2, generator=self.generator) * 2.0 - 1.0
 
 
 @dataclass(frozen=True)
@@ -185,11 +222,7 @@ class TorchPerceptron:
 
 
 def _descend(
-    network: TorchPerceptron,
-    mixture: GaussianMixture,
-    draws: _TrainingDraws,
-    settings: ScoreSettings,
-    rng: np.random.Generator,
+    network: TorchPerceptron, batches: _Batches, judge: _HeldOut, settings: ScoreSettings
 ) -> Perceptron | None:
     """Train by AdamW until held-out draws gain nothing; None if they never gained anything."""
     steps = settings.training_steps
@@ -205,10 +238,10 @@ def _descend(
         if step % every == 0 or step == steps:
             if not finite.so_far():
                 break
-            best = _better(best, network.to_numpy(), draws)
+            best = _better(best, network.to_numpy(), judge)
             if best.checks_without_gain > MAX_CHECKS_WITHOUT_GAIN:
                 break
-        loss = _batch_loss(network, mixture, draws, settings, rng)
+        loss = _batch_loss(network, batches, settings)
         finite.add(loss)
         optimiser.zero_grad()
         loss.backward()
@@ -218,9 +251,9 @@ def _descend(
     return best.network
 
 
-def _better(best: _Best, trial: Perceptron, draws: _TrainingDraws) -> _Best:
+def _better(best: _Best, trial: Perceptron, judge: _HeldOut) -> _Best:
     """Return the trial network if held-out draws prefer it, and the best so far otherwise."""
-    change = _objective_change(trial, draws.held_out, draws.held_out_score)
+    change = _objective_change(trial, judge.z, judge.score)
     value = change.mean()
     if best.network is None:
         value += MIN_FIRST_GAIN_SE * change.std() / np.sqrt(len(change))
@@ -239,27 +272,21 @@ def _objective_change(network: Perceptron, z: np.ndarray, score: np.ndarray) -> 
 
 
 def _batch_loss(
-    network: TorchPerceptron,
-    mixture: GaussianMixture,
-    draws: _TrainingDraws,
-    settings: ScoreSettings,
-    rng: np.random.Generator,
+    network: TorchPerceptron, batches: _Batches, settings: ScoreSettings
 ) -> torch.Tensor:
     """Loss of a random batch by the objective of the settings."""
-    rows = rng.integers(len(draws.z), size=min(settings.batch_size, len(draws.z)))
-    z, score = draws.z[rows], draws.score[rows]
+    rows = batches.rows(settings.batch_size)
+    z = batches.z[rows]
     if settings.objective == "implicit":
-        probe = None
-        if settings.trace == "hutchinson":
-            probe = network.tensor(2.0 * rng.integers(0, 2, z.shape) - 1.0)
-        output, divergence = network(network.tensor(z), probe)
-        return (divergence + (output * (0.5 * output + network.tensor(score))).sum(dim=1)).mean()
+        probe = batches.signs(z) if settings.trace == "hutchinson" else None
+        output, divergence = network(z, probe)
+        return (divergence + (output * (0.5 * output + batches.score[rows])).sum(dim=1)).mean()
     if settings.objective == "denoising":
-        noise = rng.standard_normal(z.shape)
+        noise = batches.normal(z)
         z = z + settings.noise_sd * noise
-        error = mixture.score(z) + noise / settings.noise_sd
+        error = batches.mixture.score(z.double()).float() + noise / settings.noise_sd
     else:
-        assert draws.gradient is not None
-        error = score - draws.gradient[rows]
-    output, _ = network(network.tensor(z))
-    return 0.5 * (output + network.tensor(error)).square().sum(dim=1).mean()
+        assert batches.error is not None
+        error = batches.error[rows]
+    output, _ = network(z)
+    return 0.5 * (output + error).square().sum(dim=1).mean()

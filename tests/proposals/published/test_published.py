@@ -270,6 +270,17 @@ def test_numpy_serves_what_torch_trained(batch, torch, rng):
     np.testing.assert_allclose(learned(y), expected, rtol=1e-10)
 
 
+def test_batches_are_drawn_on_the_device(looks, rng):
+    """The device is read once the map is trained, however many steps there are."""
+    y = rng.standard_normal((200, 2))
+    counts = []
+    for steps in (2, 30):
+        looks.clear()
+        train_map(y, np.sin(y), replace(QUICK, batch=16, hidden=(4,), train_steps=steps), rng)
+        counts.append(len(looks))
+    assert 0 < counts[0] == counts[1]
+
+
 # ------------------------------------------------------------------ what is served
 
 

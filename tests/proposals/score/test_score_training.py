@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from densities import z_scores
 from learned_scores import separated, some_network
 
@@ -59,3 +60,50 @@ def test_few_draws_do_not_spoil_the_score(rng):
     )
     error = np.mean((learned(test) - target(test)[1]) ** 2)
     assert error < 0.3, "mixture alone are exact here"
+
+
+@pytest.mark.parametrize("objective", ["implicit", "denoising", "exact"])
+def test_the_seed_says_what_is_learned(objective, rng):
+    """Batches are drawn by a torch generator of its own; torch's global one is not touched."""
+    target = separated(2, distance=4.0)
+    x, held_out = target.draws(2_000, rng), target.draws(500, rng)
+    one = GaussianMixture.from_covariances(np.ones(1), x.mean(axis=0)[None], np.cov(x.T)[None])
+    config = ScoreLangevin(
+        training_steps=100,
+        objective=objective,
+        trace="hutchinson",
+        noise_sd=0.3,
+        learning_rate=0.02,
+    )
+    before = torch.get_rng_state()
+
+    def learned(seed):
+        stream = np.random.default_rng(seed)
+        found = train_score(LearnedScore(one), x, held_out, config, stream, target(x)[1])
+        assert found.network is not None
+        return found(x)
+
+    first = learned(5)
+    torch.manual_seed(8)
+    np.testing.assert_array_equal(learned(5), first)
+    assert not np.array_equal(learned(6), first)
+    torch.set_rng_state(before)
+    learned(5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("objective", ["implicit", "denoising", "exact"])
+def test_the_device_is_read_in_checks_alone(objective, looks, rng):
+    """The number of readings is that of the checks, however many steps there are."""
+    target = separated(2, distance=4.0)
+    x, held_out = target.draws(400, rng), target.draws(100, rng)
+    one = GaussianMixture.from_covariances(np.ones(1), x.mean(axis=0)[None], np.cov(x.T)[None])
+    counts = []
+    for steps in (25, 100):
+        config = ScoreLangevin(
+            training_steps=steps, objective=objective, trace="hutchinson", learning_rate=1e-6
+        )
+        looks.clear()
+        train_score(LearnedScore(one), x, held_out, config, rng, target(x)[1])
+        counts.append(len(looks))
+    assert 0 < counts[1] <= counts[0]
