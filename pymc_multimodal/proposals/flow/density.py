@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,13 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import expit
 
+from pymc_multimodal.proposals.flow.units import SortedUnits
+from pymc_multimodal.proposals.on_device import draw_on
 from pymc_multimodal.target.circle import into_window, unroll
 
 if TYPE_CHECKING:
+    import torch
+
     from pymc_multimodal.proposals.elliptical import EllipticalMixture
 
 __all__ = ["AutoregressiveLayer", "FlowDensity", "FlowError"]
@@ -94,6 +98,19 @@ class AutoregressiveLayer:
         for first in range(0, len(z), CHUNK_ROWS):
             x[first : first + CHUNK_ROWS] = self._inverse(z[first : first + CHUNK_ROWS])
         return x
+
+    @property
+    def sorted_units(self) -> SortedUnits:
+        """The layer in the order in which its inverse is computed."""
+        return SortedUnits(
+            hidden=self._hidden,
+            known=self._n_known,
+            out=self._out,
+            out_bias=self._out_bias,
+            bounds=self.bounds[:, self.by_position],
+            by_position=self.by_position,
+            max_log_slope=MAX_LOG_SLOPE,
+        )
 
     def bounded(self, x: np.ndarray) -> AutoregressiveLayer:
         """Layer whose shifts and slopes stay within what they are at x, shape (n, d)."""
@@ -187,6 +204,8 @@ class FlowDensity:
     wide : float
         Share of the draws whose normal is wider. They follow the learned shape into the tails,
         where there was no draw, and keep independence chains from being stuck.
+    device : str
+        Where many draws are made (`draw_on`).
     """
 
     mean: np.ndarray
@@ -195,6 +214,7 @@ class FlowDensity:
     defensive: EllipticalMixture
     share: float
     wide: float = WIDE_SHARE
+    device: str = "cpu"
 
     @property
     def family(self) -> str:
@@ -214,7 +234,7 @@ class FlowDensity:
     @property
     def undefended(self) -> FlowDensity:
         """The transport alone, without heavy-tailed and wide components."""
-        return FlowDensity(self.mean, self.scale, self.layers, self.defensive, 0.0, 0.0)
+        return replace(self, share=0.0, wide=0.0)
 
     @cached_property
     def _inverse_scale(self) -> np.ndarray:
@@ -239,10 +259,27 @@ class FlowDensity:
         x[heavy] = self.defensive.sample(int(heavy.sum()), rng)
         z = rng.standard_normal((int(n - heavy.sum()), len(self.mean)))
         z[rng.random(len(z)) < self.wide] *= self._width
-        for layer in reversed(self.layers):
-            z = layer.inverse(z)
+        z = self._inverse(z, rng)
         x[~heavy] = into_window(z @ self.scale.T + self.mean, self.centre, self.period)
         return x
+
+    def _inverse(self, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Transport normal points back through all layers; no random number is drawn."""
+
+        def by_numpy() -> np.ndarray:
+            x = z
+            for layer in reversed(self.layers):
+                x = layer.inverse(x)
+            return x
+
+        def by_torch(device: torch.device) -> np.ndarray:
+            from pymc_multimodal.proposals.flow.torch_inverse import inverse_with_torch
+
+            return inverse_with_torch([q.sorted_units for q in self.layers], z, device)
+
+        weights = sum(w.size for layer in self.layers for w in layer.weights)
+        # A product and a sum for each weight; the mask leaves half of them.
+        return draw_on(self.device, float(len(z) * weights), rng, by_numpy, by_torch)
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density of the copy of each row inside the window, shape (n,)."""

@@ -106,7 +106,9 @@ def fit_flow(
     layers = train(
         whitened.x, whitened.grad, whitened.held_out, settings, rng, start, baseline + log_volume
     )
-    return FlowDensity(mean, scale, _bounded(layers, whitened.x), defensive, share)
+    return FlowDensity(
+        mean, scale, _bounded(layers, whitened.x), defensive, share, device=settings.device
+    )
 
 
 def _check(draws: FlowDraws) -> None:

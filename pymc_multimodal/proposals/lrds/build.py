@@ -105,6 +105,7 @@ class _Frame:
     coordinates: AffineMap
     windows: Windows
     noising: Noising
+    device: str
 
     def reference(self, mixture: GaussianMixture, regions: RegionalMixture) -> MixtureReference:
         """Make a reference of a mixture in x, its components grouped by region."""
@@ -114,7 +115,7 @@ class _Frame:
 
     def chain(self, reference: ReferenceChain) -> ReverseChain:
         """Make the chain of a reference alone."""
-        return ReverseChain(reference, self.coordinates, self.windows)
+        return ReverseChain(reference, self.coordinates, self.windows, device=self.device)
 
 
 def _frame(settings: LRDSSettings, draws: PooledDraws, windows: Windows) -> _Frame:
@@ -126,7 +127,8 @@ def _frame(settings: LRDSSettings, draws: PooledDraws, windows: Windows) -> _Fra
         d = len(mean)
         spread = np.sqrt((mean @ mean + np.trace(covariance)) / d)
         coordinates = AffineMap(np.zeros(d), spread * np.eye(d))
-    return _Frame(coordinates, windows, _noising(settings, coordinates.to_z(draws.x)))
+    noising = _noising(settings, coordinates.to_z(draws.x))
+    return _Frame(coordinates, windows, noising, settings.network.device)
 
 
 def _noising(settings: LRDSSettings, z: np.ndarray) -> Noising:

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal.proposals.lrds.control import draw_paths, log_path_density
+from pymc_multimodal.proposals.lrds.control import draw_ends, draw_paths, log_path_density
+from pymc_multimodal.proposals.on_device import draw_on
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
     from pymc_multimodal.proposals.lrds.affine import AffineMap
     from pymc_multimodal.proposals.lrds.control import Control
     from pymc_multimodal.proposals.lrds.reference import ReferenceChain
@@ -60,12 +65,15 @@ class ReverseChain:
         Windows on circular coordinates that the reference was made in.
     control : Control or None
         None for the reference alone.
+    device : str
+        Where many ends are drawn (`draw_on`).
     """
 
     reference: ReferenceChain
     coordinates: AffineMap
     windows: Windows
     control: Control | None = None
+    device: str = "cpu"
 
     @property
     def dim(self) -> int:
@@ -98,13 +106,7 @@ class ReverseChain:
         array of shape (m, d)
             Without the ends outside of all windows, so that m <= n.
         """
-        if self.auxiliary:
-            z = np.concatenate([
-                draw_paths(self.reference, self.control, size, rng)[0][0]
-                for size in self._chunk_sizes(n)
-            ])  # fmt: skip
-        else:
-            z = self.reference.sample(n, rng)
+        z = self._draw_ends(n, rng) if self.auxiliary else self.reference.sample(n, rng)
         y = self.coordinates.to_x(z)
         inside = np.isfinite(self.windows.log_probability(y, self._log_reference))
         return self.windows.wrap(y[inside])
@@ -164,6 +166,32 @@ class ReverseChain:
         ]
         path, log_q = zip(*parts, strict=True)
         return np.concatenate(path, axis=1), np.concatenate(log_q)
+
+    def _draw_ends(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw ends in the coordinates z, shape (n, d), on the device where that is worth it."""
+
+        def in_parts(draw: Callable[[int, np.random.Generator], np.ndarray]) -> np.ndarray:
+            parts = [draw(size, rng) for size in self._chunk_sizes(n)]
+            return np.concatenate([*parts, np.empty((0, self.dim))])
+
+        def by_numpy() -> np.ndarray:
+            return in_parts(lambda size, rng: draw_ends(self.reference, self.control, size, rng))
+
+        def by_torch(device: torch.device) -> np.ndarray:
+            from pymc_multimodal.proposals.lrds.torch_paths import TorchPaths
+
+            return in_parts(TorchPaths(self.reference, self.control, device).ends)
+
+        return draw_on(self.device, n * self._work_of_an_end(), rng, by_numpy, by_torch)
+
+    def _work_of_an_end(self) -> float:
+        """Floating-point operations of the products of matrices by which an end is drawn."""
+        d, weights = self.dim, 2 * self.reference.n_components * self.dim**2
+        if self.control is not None:
+            groups, hidden = self.control.potential.group_bias.shape
+            # Whitening and maps of the groups; the network there and back.
+            weights += 2 * groups * d**2 + 2 * hidden * (groups * d + hidden)
+        return 2.0 * self.reference.noising.steps * weights
 
     def _log_path(self, path: np.ndarray) -> np.ndarray:
         """Log density of paths under the chain, shape (n,)."""

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from pymc_multimodal.proposals.lrds.potential import Potential
     from pymc_multimodal.proposals.lrds.reference import ReferenceChain
 
-__all__ = ["Control", "ControlTraining", "PathTerms", "draw_paths", "log_path_density"]
+__all__ = [
+    "Control",
+    "ControlTraining",
+    "PathTerms",
+    "draw_ends",
+    "draw_paths",
+    "log_path_density",
+]
 
 # Largest component of a shift, in standard deviations of the kernel: a Gaussian that is shifted
 # without bound has a density ratio without bound. Measured: examples/benchmarks/constants.py
@@ -157,6 +164,18 @@ def draw_paths(
         log_q = log_q + log_kernel_density(kernel.residuals(y), kernel.log_constants, shift)
         path.append(y)
     return np.stack(path[::-1]), log_q
+
+
+def draw_ends(
+    reference: ReferenceChain, control: Control | None, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Simulate the chain as `draw_paths` does, and keep level 0 alone, shape (n, d)."""
+    y = reference.start(n, rng)
+    for k in reversed(range(reference.noising.steps)):
+        kernel = reference.kernel(k, y)
+        shift = np.zeros_like(y) if control is None else control(k, kernel.features)
+        y = kernel.sample(shift, rng)
+    return y
 
 
 def log_path_density(

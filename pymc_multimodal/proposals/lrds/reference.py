@@ -187,6 +187,16 @@ class MixtureReference:
         """Number G of groups of components."""
         return self._membership.shape[1]
 
+    @property
+    def membership(self) -> np.ndarray:
+        """Whether each component belongs to each group, 0 or 1, shape (J, G)."""
+        return self._membership
+
+    @property
+    def group_means(self) -> np.ndarray:
+        """Means of the groups, shape (G, d)."""
+        return self._group_means
+
     def at_level(self, k: int) -> NoisedMixture:
         """Return the distribution of the mixture noised to level k."""
         return self.mixture.noised(self.noising.levels[k] ** 2)

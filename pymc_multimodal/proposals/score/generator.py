@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal import checks
+from pymc_multimodal.proposals.on_device import draw_on
 from pymc_multimodal.proposals.score.clusters import cluster_labels
 from pymc_multimodal.proposals.score.diagnostics import describe_run
 from pymc_multimodal.proposals.score.langevin import run_langevin
+from pymc_multimodal.proposals.score.score_function import LearnedScore
 from pymc_multimodal.status import FitError, Status, counted
 
 if TYPE_CHECKING:
+    import torch
+
     from pymc_multimodal.proposals.mixture import GaussianMixture
     from pymc_multimodal.proposals.score.clusters import ClusterAnalysis
     from pymc_multimodal.proposals.score.coordinates import AffineCoordinates
-    from pymc_multimodal.proposals.score.score_function import ExactScore, LearnedScore
+    from pymc_multimodal.proposals.score.score_function import ExactScore
     from pymc_multimodal.proposals.score.settings import ScoreSettings
     from pymc_multimodal.proposals.score.stored import StoredDraws
     from pymc_multimodal.proposals.score.trial_run import TrialRun
@@ -182,20 +186,44 @@ class ScoreGenerator:
         """Run from each point until the stop, with the preconditioner of its cluster."""
         z = self.coordinates.to_z(x)
         cluster = self.label_z(z)
-        marks = [round(self.trial.stop_time / self.step_size)]
-        averaged = self.config.integrator == "averaged"
         for c in np.unique(cluster):
             inside = cluster == c
-            [z[inside]] = run_langevin(
-                self.learned, z[inside], self.factors[c], self.step_size, marks, rng,
-                averaged=averaged,
-            )  # fmt: skip
+            z[inside] = self._run_cluster(z[inside], self.factors[c], rng)
         if not np.isfinite(z).all():
             raise FitError(
                 f"The Langevin run with step_size={self.step_size:.3g} diverged. Use a smaller "
                 "step_size, or more draws."
             )
         return self.coordinates.to_x(z)
+
+    def _run_cluster(
+        self, z: np.ndarray, factor: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Run from points z, shape (n, d), on the device where that is worth it."""
+        learned, step = self.learned, self.step_size
+        steps = round(self.trial.stop_time / step)
+        averaged = self.config.integrator == "averaged"
+
+        def by_numpy() -> np.ndarray:
+            [end] = run_langevin(learned, z, factor, step, [steps], rng, averaged=averaged)
+            return end
+
+        if not isinstance(learned, LearnedScore):
+            # A score that is given is a function of NumPy arrays.
+            return by_numpy()
+
+        def by_torch(device: torch.device) -> np.ndarray:
+            from pymc_multimodal.proposals.score.torch_langevin import (
+                TorchScore,
+                langevin_with_torch,
+            )
+
+            score = TorchScore(learned, device)
+            return langevin_with_torch(score, z, factor, step, steps, rng, averaged=averaged)
+
+        # The precisions of all components, and the preconditioner twice.
+        weights = (learned.mixture.n_components + 2) * z.shape[1] ** 2
+        return draw_on(self.config.device, 2.0 * len(z) * steps * weights, rng, by_numpy, by_torch)
 
     def to_dict(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Arrays of shape (n, ...) by variable, transforms undone; x has shape (n, d)."""

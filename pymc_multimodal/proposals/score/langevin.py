@@ -66,8 +66,13 @@ def run_langevin(
         Points after each of the `marks`; not finite where the run diverged.
     """
     z = np.array(z, dtype=float)
-    times_factor = "ij,nj->ni" if factors.ndim == 2 else "nij,nj->ni"
-    times_transposed = "ji,nj->ni" if factors.ndim == 2 else "nji,nj->ni"
+
+    def times_factor(v: np.ndarray) -> np.ndarray:
+        return v @ factors.T if factors.ndim == 2 else np.einsum("nij,nj->ni", factors, v)
+
+    def times_transposed(v: np.ndarray) -> np.ndarray:
+        return v @ factors if factors.ndim == 2 else np.einsum("nji,nj->ni", factors, v)
+
     previous = rng.standard_normal(z.shape)
     done = 0
     for mark in marks:
@@ -75,8 +80,8 @@ def run_langevin(
             new = rng.standard_normal(z.shape)
             noise = 0.5 * (previous + new) if averaged else new
             with np.errstate(over="ignore", invalid="ignore"):
-                drift = np.einsum(times_transposed, factors, score(z))
-                z = z + np.einsum(times_factor, factors, step * drift + np.sqrt(2 * step) * noise)
+                drift = times_transposed(score(z))
+                z = z + times_factor(step * drift + np.sqrt(2 * step) * noise)
             previous = new
             done += 1
         yield z
