@@ -146,13 +146,13 @@ def answer_of(state: State, run: Run) -> Answer:
 
 
 def device_statuses(devices: tuple[str, ...]) -> tuple[Status, ...]:
-    """Say on which GPUs networks were trained; nothing if they were trained on the CPU."""
+    """Say which GPUs networks used; nothing if they stayed on the CPU."""
     if not devices:
         return ()
     return (
         Status("device", "proposals",
-               f"networks were trained on the device {' and '.join(devices)}.",
-               "Network(device='cpu') trains them on the CPU.", level="info"),
+               f"networks were trained or drawn from on the device {' and '.join(devices)}.",
+               "Network(device='cpu') keeps them on the CPU.", level="info"),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Which devices, other than the CPU, networks are trained on."""
+"""Which devices, other than the CPU, networks are trained on or drawn from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
 
 @contextmanager
 def noted_devices() -> Iterator[set[str]]:
-    """Collect the devices, other than the CPU, that networks are trained on in this context."""
+    """Collect the devices, other than the CPU, that networks use in this context."""
     used: set[str] = set()
     token = _noted.set(used)
     try:
@@ -26,7 +26,7 @@ def noted_devices() -> Iterator[set[str]]:
 
 
 def note_device(name: str) -> None:
-    """Note that a network was trained on a device, if someone collects devices."""
+    """Note that a network has used a device, if someone collects devices."""
     used = _noted.get()
     if used is not None:
         used.add(name)

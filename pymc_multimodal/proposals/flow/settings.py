@@ -39,7 +39,8 @@ class Network:
         No network is trained for a region of fewer effective draws.
     device : str
         A torch device such as "cpu" or "cuda"; "auto" is a GPU where there is one and a step of
-        the training takes 1e9 floating-point operations or more.
+        the training takes 1e9 floating-point operations or more. Draws are made there if a call
+        takes 1e10 or more, and with NumPy otherwise.
 
     Raises
     ------

@@ -56,7 +56,8 @@ class ControlNetwork:
         trained. A value above 1 trains in any case.
     device : str
         "cpu", "cuda", another name torch knows, or "auto": "cuda" where there is one
-        and a step of the training takes 1e9 floating-point operations.
+        and a step of the training takes 1e9 floating-point operations. `generate` draws there if
+        a call takes 1e10 or more, and with NumPy otherwise.
 
     Raises
     ------

@@ -96,6 +96,7 @@ class ScoreLangevin(ScoreSettings):
     device : str
         Where the network is trained: "cpu", "cuda", another name torch knows, or "auto":
         "cuda" where there is one and a step of the training takes 1e9 floating-point operations.
+        `generate` draws there if the run of a cluster takes 1e10 or more, and with NumPy otherwise.
 
     Raises
     ------
