@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Control",
     "ControlTraining",
-    "PathTerms",
     "draw_ends",
     "draw_paths",
     "log_path_density",
@@ -86,54 +85,6 @@ class ControlTraining:
     evaluations: int
     seconds: float
     loss: np.ndarray = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class PathTerms:
-    """What the loss needs of n paths: everything but the control.
-
-    Attributes
-    ----------
-    whitened : array of shape (n, K + 1, d)
-    responsibility : array of shape (n, K + 1, G)
-        Features at every level.
-    residuals : array of shape (n, K, J, d)
-    log_constants : array of shape (n, K, J)
-        Of the reverse kernel from each level to the one below.
-    log_bayes_step : array of shape (n, K)
-        Log density of each reverse step by Bayes' rule from the levels of the reference,
-        ``log F(x_{k+1} | x_k) + log p_k(x_k) - log p_{k+1}(x_{k+1})``. An exact reference without
-        control has reverse kernels of this density.
-    """
-
-    whitened: np.ndarray
-    responsibility: np.ndarray
-    residuals: np.ndarray
-    log_constants: np.ndarray
-    log_bayes_step: np.ndarray
-
-    @classmethod
-    def of(cls, reference: ReferenceChain, path: np.ndarray) -> PathTerms:
-        """Collect the terms of paths of shape (K + 1, n, d)."""
-        noising, d = reference.noising, path.shape[2]
-        first = reference.features(0, path[0])
-        columns: list[list[np.ndarray]] = [[first.whitened], [first.responsibility], [], [], []]
-        below = reference.log_level(0, path[0])
-        for k in range(noising.steps):
-            kernel = reference.kernel(k, path[k + 1])
-            above = reference.log_level(k + 1, path[k + 1])
-            square = np.sum((path[k + 1] - path[k]) ** 2, axis=1) / noising.added[k]
-            forward = -0.5 * (square + d * np.log(2 * np.pi * noising.added[k]))
-            terms = (
-                *kernel.features,
-                kernel.residuals(path[k]),
-                kernel.log_constants,
-                forward + below - above,
-            )
-            for column, term in zip(columns, terms, strict=True):
-                column.append(term)
-            below = above
-        return cls(*(np.stack(column, axis=1) for column in columns))
 
 
 def draw_paths(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.proposals.acceptance import expected_acceptance
-from pymc_multimodal.proposals.lrds.control import Control, ControlTraining, PathTerms
+from pymc_multimodal.proposals.lrds.control import Control, ControlTraining
 from pymc_multimodal.proposals.lrds.evaluated import (
     EvaluatedPaths,
     EvaluatedPoints,
@@ -99,7 +99,7 @@ def fit_control(
 
     def train(device: torch.device) -> tuple[_PathTraining, Control]:
         with seeded(rng, device) as unseeded:
-            trainer = ControlTrainer(initial, loss, network, plan.steps, device)
+            trainer = ControlTrainer(chain.reference, initial, loss, network, plan.steps, device)
             training = _PathTraining(chain, density, plan, trainer, unseeded)
             training.regress(posterior, first, network.regression_steps)
             if plan.on_policy:
@@ -109,8 +109,11 @@ def fit_control(
             return training, trainer.control()
 
     groups, hidden, d = initial.potential.first.shape
-    rows = max(network.regression_batch, plan.batch * len(initial.potential.scale))
-    work = step_work(rows, (d, hidden * groups, hidden, 1))
+    rows = plan.batch * len(initial.potential.scale)
+    work = step_work(max(network.regression_batch, rows), (d, hidden * groups, hidden, 1))
+    # The kernels of the reference: three products with a matrix for each component of a point, and
+    # two for each group.
+    work += 2.0 * rows * d**2 * (3 * chain.reference.n_components + 2 * groups)
     training, control = trained_on(network.device, train, work)
     trained = chain.with_control(control)
     acceptance = acceptance_before, _acceptance(trained, draws.held_out, rng)
@@ -201,7 +204,7 @@ class _PathTraining:
     def regress(self, posterior: EvaluatedPoints, first: EvaluatedPaths, steps: int) -> None:
         """Regress the potential on the log ratios of the first points."""
         self._count(first)
-        self._set_points(posterior.joined_with(first.ends))
+        self.trainer.set_points(posterior, first.ends)
         self.trainer.regress(steps)
 
     def train_off_policy(
@@ -213,9 +216,8 @@ class _PathTraining:
             due = step > 0 and step % between == 0
             if due and self.density is not None and not self.density.exhausted():
                 own = own.joined_with(self._evaluate(self.plan.round_size, rng).ends)
-                self._set_points(posterior.joined_with(own))
-            batch = _mixed_batch(posterior, own, self.plan.batch, rng)
-            self._step(self.chain.reference.noising.forward(batch.z, rng), batch.logp)
+                self.trainer.set_points(posterior, own)
+            self.trainer.train_on_batch(self.plan.batch)
 
     def train_on_policy(self, rng: np.random.Generator) -> None:
         """Train on paths of the controlled chain, until the evaluations are used up."""
@@ -224,7 +226,7 @@ class _PathTraining:
                 break
             paths = self._evaluate(self.plan.batch, rng)
             if len(paths.logp) >= MIN_PATHS:
-                self._step(paths.path, paths.logp)
+                self.trainer.train_on_paths(paths.path, paths.logp)
 
     def _evaluate(self, n: int, rng: np.random.Generator) -> EvaluatedPaths:
         """Draw n paths of the chain with the control as it is now."""
@@ -237,16 +239,6 @@ class _PathTraining:
     def _count(self, paths: EvaluatedPaths) -> None:
         self.drawn += len(paths.log_ratio)
         self.finite += len(paths.logp)
-
-    def _step(self, path: np.ndarray, logp: np.ndarray) -> None:
-        reference = self.chain.reference
-        log_ratio = logp - reference.log_level(0, path[0])
-        self.trainer.train_on_paths(PathTerms.of(reference, path), log_ratio)
-
-    def _set_points(self, points: EvaluatedPoints) -> None:
-        reference = self.chain.reference
-        features = reference.features(0, points.z)
-        self.trainer.set_points(features, points.logp - reference.log_level(0, points.z))
 
 
 def _posterior_points(
@@ -293,15 +285,3 @@ def _improved(acceptance: tuple[float, float], ess: tuple[float, float] | None) 
     if ess is None:
         return after > before
     return ess[1] > ess[0] and after > MIN_ACCEPTANCE_LEFT * before
-
-
-def _mixed_batch(
-    posterior: EvaluatedPoints, own: EvaluatedPoints, n: int, rng: np.random.Generator
-) -> EvaluatedPoints:
-    """Random points, half of them ends of the chain where there are any."""
-    half = n // 2 if len(own.z) else 0
-    a = rng.integers(len(posterior.z), size=n - half)
-    b = rng.integers(len(own.z) or 1, size=half)
-    return EvaluatedPoints(posterior.z[a], posterior.logp[a]).joined_with(
-        EvaluatedPoints(own.z[b], own.logp[b])
-    )

@@ -11,10 +11,13 @@ from torch.nn.functional import huber_loss
 
 from pymc_multimodal.proposals.lrds.one_cycle import OneCycleAdamW
 from pymc_multimodal.proposals.lrds.potential_training import PotentialNet
+from pymc_multimodal.proposals.lrds.torch_paths import path_terms
+from pymc_multimodal.proposals.lrds.torch_reference import TorchReference
 
 if TYPE_CHECKING:
-    from pymc_multimodal.proposals.lrds.control import Control, PathTerms
-    from pymc_multimodal.proposals.lrds.reference import Features
+    from pymc_multimodal.proposals.lrds.control import Control
+    from pymc_multimodal.proposals.lrds.evaluated import EvaluatedPoints
+    from pymc_multimodal.proposals.lrds.reference import ReferenceChain
     from pymc_multimodal.proposals.lrds.settings import ControlNetwork
 
 __all__ = ["ControlTrainer"]
@@ -52,6 +55,7 @@ class ControlTrainer:
 
     Parameters
     ----------
+    reference : MixtureReference or SteppedReference
     control : Control
         What training starts from.
     loss : {"stepwise", "log-variance", "kl"}
@@ -63,6 +67,7 @@ class ControlTrainer:
 
     def __init__(
         self,
+        reference: ReferenceChain,
         control: Control,
         loss: str,
         network: ControlNetwork,
@@ -71,26 +76,38 @@ class ControlTrainer:
     ) -> None:
         self._initial, self._loss_name, self._network = control, loss, network
         self._device, self._steps = device, steps
+        self._reference = TorchReference(reference, device)
         self._net = PotentialNet(control.potential, device)
-        self._maps = self._tensor(control.maps)
+        self._maps = self._reference.tensor(control.maps).float()
         # Log ratios are known up to the evidence; the potentials are those minus this constant.
         self._offset: float | None = None
         self._points: list[torch.Tensor] = []
+        self._starts: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._descent = self._new_descent(steps)
         self._losses: list[torch.Tensor] = []
 
-    def set_points(self, features: Features, log_ratio: np.ndarray) -> None:
-        """Set the points of level 0 whose log ratios are regressed on.
+    def set_points(self, posterior: EvaluatedPoints, own: EvaluatedPoints) -> None:
+        """Set the points of level 0 whose log ratios are regressed on, and that paths start from.
 
         Parameters
         ----------
-        features : Features
-            Of n points at level 0.
-        log_ratio : array of shape (n,)
+        posterior : EvaluatedPoints
+            Draws of the target.
+        own : EvaluatedPoints
+            Ends of the chain, or none.
         """
+        self._starts = [
+            (self._reference.tensor(points.z), self._reference.tensor(points.logp))
+            for points in (posterior, own)
+            if len(points.z)
+        ]
+        z, logp = (torch.cat(column) for column in zip(*self._starts, strict=True))
+        level = self._reference.level(0, z)
+        log_ratio = logp - level.log_density
         if self._offset is None:
-            self._offset = float(np.median(log_ratio))
-        self._points = [self._tensor(a) for a in (*features, self._centred(log_ratio))]
+            self._offset = float(np.median(log_ratio.cpu().numpy()))
+        columns = (*self._reference.features(level), self._centred(log_ratio))
+        self._points = [column.float() for column in columns]
 
     def regress(self, steps: int) -> None:
         """Fit the potential of level 0 to the log ratios of the points.
@@ -103,17 +120,42 @@ class ControlTrainer:
         # The momentum of this descent must not act on the paths.
         self._descent = self._new_descent(self._steps)
 
-    def train_on_paths(self, terms: PathTerms, log_ratio: np.ndarray) -> None:
-        """Make one step of AdamW on n paths, unless its loss is not finite.
+    def train_on_batch(self, n: int) -> None:
+        """Make one step on n paths noised from random points, half of them ends of the chain.
 
         Parameters
         ----------
-        terms : PathTerms
-        log_ratio : array of shape (n,)
-            Log ratios of target to reference at level 0 of the paths.
+        n : int
         """
-        whitened, responsibility, residuals, log_constants, log_bayes_step = (
-            self._tensor(a) for a in vars(terms).values()
+        most = n - n // 2 if len(self._starts) > 1 else n
+        parts = []
+        for (z, logp), size in zip(self._starts, (most, n - most), strict=False):
+            rows = torch.randint(len(z), (size,), device=self._device)
+            parts.append((z[rows], logp[rows]))
+        z, logp = (torch.cat(column) for column in zip(*parts, strict=True))
+        sd = self._reference.tensor(np.sqrt(self._reference.noising.added))[:, None, None]
+        noise = sd * torch.randn(
+            len(sd), *z.shape, dtype=torch.float64, device=self._device
+        )  # fmt: skip
+        self._train(torch.cat([z[None], z + noise.cumsum(dim=0)]), logp)
+
+    def train_on_paths(self, path: np.ndarray, logp: np.ndarray) -> None:
+        """Make one step on given paths.
+
+        Parameters
+        ----------
+        path : array of shape (K + 1, n, d)
+        logp : array of shape (n,)
+            Log density of the target at level 0 of the paths, per unit of volume in z.
+        """
+        self._train(self._reference.tensor(path), self._reference.tensor(logp))
+
+    def _train(self, path: torch.Tensor, logp: torch.Tensor) -> None:
+        """Make one step of AdamW on paths, unless its loss is not finite."""
+        terms = path_terms(self._reference, path)
+        value = self._centred(logp - terms.log_reference).float()
+        whitened, responsibility, residuals, log_constants, log_bayes_step, _ = (
+            term.float() for term in terms
         )
         n, levels, d = whitened.shape
         k = torch.arange(levels, device=self._device).repeat(n)
@@ -123,7 +165,6 @@ class ControlTrainer:
         shift = self._shift(gradient.reshape(n, levels, d)[:, 1:], responsibility[:, 1:])
         gap = log_constants - 0.5 * (residuals - shift[:, :, None]).square().sum(dim=3)
         gain = torch.logsumexp(gap, dim=2) - 0.5 * d * np.log(2 * np.pi) - log_bayes_step
-        value = self._tensor(self._centred(log_ratio))
         loss = self._path_loss(potential.reshape(n, levels), gain, value)
         if self._loss_name == "stepwise":
             # The telescoping sum rests on level 0, whose regression costs little.
@@ -173,11 +214,8 @@ class ControlTrainer:
     def _huber(self, gap: torch.Tensor) -> torch.Tensor:
         return huber_loss(gap, torch.zeros_like(gap), delta=self._network.huber_delta)
 
-    def _centred(self, log_ratio: np.ndarray) -> np.ndarray:
-        return np.maximum(log_ratio - (self._offset or 0.0), MIN_LOG_RATIO)
-
-    def _tensor(self, a: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(a, dtype=torch.float32, device=self._device)
+    def _centred(self, log_ratio: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(log_ratio - (self._offset or 0.0), min=MIN_LOG_RATIO)
 
     def _new_descent(self, steps: int) -> OneCycleAdamW:
         rate = self._network.learning_rate
