@@ -2,7 +2,7 @@
 
 Rows are a logistic regression of 10^4 to 10^6 observations (log density and gradient of 64 points,
 compiled by JAX), training steps of a flow with batches of 65,536 and a fit with LRDS in 100 and 500
-dimensions, and 10^6 draws of `generate`. Each is done once on each device that is there, after a
+dimensions, and 10^6 draws of both. Each is done once on each device that is there, after a
 first time that compiles; what would begin after the budget is left out, and said so. The extras
 ``jax`` and ``flow`` are needed. Without a GPU the table has the CPU alone. Run it with::
 
@@ -34,6 +34,8 @@ OBSERVATIONS, COVARIATES, POINTS = (10_000, 100_000, 1_000_000), 10, 64
 DIMS, BATCH, STEPS = (100, 500), 65_536, 1
 # Draws in all, and of one call: they fit into the memory of a small machine.
 DRAWS, AT_ONCE = 1_000_000, 20_000
+# A flow takes one coordinate after the other, so that a GPU needs more rows.
+FLOW_AT_ONCE = 100_000
 
 
 def regression(n: int) -> pm.Model:
@@ -86,6 +88,25 @@ def flow(d: int, device: str) -> Callable[[], Any]:
     return lambda: train(z, -z, held_out, settings, rng)
 
 
+def flow_draws(d: int, device: str) -> Callable[[], Any]:
+    """Draw from a flow, in parts."""
+    from pymc_multimodal.proposals import FlowDensity
+    from pymc_multimodal.proposals.elliptical import student_t
+    from pymc_multimodal.proposals.flow.training import train
+
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((2_000, d))
+    layers = train(z, -z, z[:512], Network(steps=1, total_steps=1, device="cpu"), rng)
+    defensive = student_t(z, np.full(d, np.inf), np.zeros(d))
+    q = FlowDensity(np.zeros(d), np.eye(d), layers, defensive, 0.0, device=device)
+
+    def draw() -> None:
+        for _ in range(DRAWS // FLOW_AT_ONCE):
+            q.sample(FLOW_AT_ONCE, rng)
+
+    return draw
+
+
 class Learned:
     """A fit with LRDS, and draws of its generator."""
 
@@ -124,6 +145,7 @@ def rows(largest: int) -> Iterator[tuple[str, Callable[[str], Callable[[], Any]]
     for d in DIMS[:largest]:
         name = f"flow, {d}-D, {STEPS} step of {BATCH:,}"
         yield name, lambda on, d=d: flow(d, on)
+        yield f"{DRAWS:,} draws of a flow, {d}-D", lambda on, d=d: flow_draws(d, on)
     for d in DIMS[:largest]:
         learned: dict[str, Learned] = {}
 

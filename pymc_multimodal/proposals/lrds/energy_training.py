@@ -59,6 +59,17 @@ class TiltedLevels:
         self.means = tensor(mixture.mixture.means)
         self.variances, self.axes = (tensor(a) for a in mixture.mixture.spectrum)
 
+    def start(self, n: int) -> torch.Tensor:
+        """Draws of the highest level, whose tilt is zero, shape (n, d)."""
+        shares = self.log_weights.exp().cumsum(dim=0)
+        uniform = shares[-1] * torch.rand(n, dtype=shares.dtype, device=shares.device)
+        component = torch.searchsorted(shares, uniform).clamp(max=len(shares) - 1)
+        variances = self.variances[component] + self.noise_variance[self.top]
+        noise = variances.sqrt() * torch.randn_like(variances)
+        # Along the axes of all components: to pick the rows of one makes the CPU wait.
+        rotated = noise @ self.axes.mT
+        return self.means[component] + rotated[component, torch.arange(n, device=shares.device)]
+
     def tilt(self, x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         """Tilts at points of shape (n, d) of levels k, shape (n,)."""
         ones = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
@@ -160,7 +171,7 @@ def train_energy(
         Tilts that training starts from, close to zero.
     settings : EnergyNetwork
     rng : numpy.random.Generator
-        For draws of the mixture; torch has been seeded by the caller.
+        For the first states of the chains; torch has been seeded by the caller.
     device : torch.device
 
     Returns
@@ -182,7 +193,7 @@ def train_energy(
     optimiser = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, betas=ADAM_BETAS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     for step in range(settings.steps):
-        chains.x[-1] = tensor(mixture.start(settings.chains, rng))
+        chains.x[-1] = levels.start(settings.chains)
         for _ in range(settings.moves):
             chains.move()
         chains.exchange(step % 2)

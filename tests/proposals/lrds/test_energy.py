@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
+import torch
+from densities import moments, two_sample_z
 
 from pymc_multimodal.proposals import EnergyNetwork
 from pymc_multimodal.proposals.lrds import (
@@ -16,7 +17,8 @@ from pymc_multimodal.proposals.lrds import (
 )
 from pymc_multimodal.proposals.lrds.control import log_path_density
 from pymc_multimodal.proposals.lrds.energy import fit_energy
-from pymc_multimodal.proposals.mixture import GaussianMixture
+from pymc_multimodal.proposals.mixture import GaussianMixture, normalised
+from pymc_multimodal.proposals.torch_setup import seeded
 
 
 def test_an_energy_bends_a_gaussian(rng):
@@ -39,7 +41,6 @@ def test_an_energy_bends_a_gaussian(rng):
 
 
 def test_scores_of_energy_levels_agree_with_automatic_differentiation(make_reference, rng):
-    torch = pytest.importorskip("torch")
     from pymc_multimodal.proposals.lrds.energy_training import TiltedLevels
     from pymc_multimodal.proposals.lrds.potential_training import PotentialNet
 
@@ -55,3 +56,38 @@ def test_scores_of_energy_levels_agree_with_automatic_differentiation(make_refer
     (slope,) = torch.autograd.grad(expected.sum(), x)
     np.testing.assert_allclose(value.numpy(), expected.detach().numpy(), rtol=1e-5)
     np.testing.assert_allclose(gradient.numpy(), slope.numpy(), atol=1e-4)
+
+
+def test_starts_of_energy_levels_are_those_of_the_noised_mixture(make_reference, rng):
+    from pymc_multimodal.proposals.lrds.energy_training import TiltedLevels
+    from pymc_multimodal.proposals.lrds.potential_training import PotentialNet
+
+    cpu = torch.device("cpu")
+    # Noise that is small beside the distances of the components.
+    reference = make_reference(geometric(4, 0.1, 0.5), d=3)
+    net = PotentialNet(Potential.random(3, 1, 8, np.ones(5), rng), cpu)
+    with seeded(rng, cpu):
+        x = TiltedLevels(reference, net, cpu).start(100_000).double().numpy()
+    top = reference.at_level(4)
+    exact = top.sample(100_000, rng)
+
+    def share(x):
+        return normalised(top.log_parts(x))
+
+    for function in (moments, share):
+        assert np.abs(two_sample_z(function(x), function(exact))).max() < 4
+
+
+def test_an_energy_is_trained_without_a_look_at_the_device(make_reference, looks, rng):
+    from pymc_multimodal.proposals.lrds.energy_training import train_energy
+
+    reference = make_reference(geometric(3, 0.2, 3.0))
+    z, initial = reference.sample(200, rng), Potential.random(2, 1, 8, np.ones(4), rng)
+    counts = []
+    for steps in (2, 10):
+        looks.clear()
+        settings = EnergyNetwork(hidden=8, steps=steps, batch=8, chains=8)
+        with seeded(rng, torch.device("cpu")):
+            train_energy(reference, z, initial, settings, rng, torch.device("cpu"))
+        counts.append(len(looks))
+    assert 0 < counts[0] == counts[1]
