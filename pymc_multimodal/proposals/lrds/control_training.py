@@ -77,6 +77,7 @@ class ControlTrainer:
         self._initial, self._loss_name, self._network = control, loss, network
         self._device, self._steps = device, steps
         self._reference = TorchReference(reference, device)
+        self._step_sd = self._reference.tensor(np.sqrt(reference.noising.added))[:, None, None]
         self._net = PotentialNet(control.potential, device)
         self._maps = self._reference.tensor(control.maps).float()
         # Log ratios are known up to the evidence; the potentials are those minus this constant.
@@ -133,10 +134,8 @@ class ControlTrainer:
             rows = torch.randint(len(z), (size,), device=self._device)
             parts.append((z[rows], logp[rows]))
         z, logp = (torch.cat(column) for column in zip(*parts, strict=True))
-        sd = self._reference.tensor(np.sqrt(self._reference.noising.added))[:, None, None]
-        noise = sd * torch.randn(
-            len(sd), *z.shape, dtype=torch.float64, device=self._device
-        )  # fmt: skip
+        shape = (len(self._step_sd), *z.shape)
+        noise = self._step_sd * torch.randn(shape, dtype=z.dtype, device=self._device)
         self._train(torch.cat([z[None], z + noise.cumsum(dim=0)]), logp)
 
     def train_on_paths(self, path: np.ndarray, logp: np.ndarray) -> None:
