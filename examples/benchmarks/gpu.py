@@ -27,6 +27,7 @@ from pymc_multimodal.fit import FitConfig, fit_density
 from pymc_multimodal.model import density_of
 from pymc_multimodal.proposals import LRDS
 from pymc_multimodal.proposals.flow.settings import Network
+from pymc_multimodal.proposals.lrds import Control, Potential
 from pymc_multimodal.proposals.lrds.settings import ControlNetwork
 from pymc_multimodal.target import Density
 
@@ -125,10 +126,18 @@ class Learned:
         )
 
     def draw(self) -> None:
-        """Draw, in parts."""
-        rng = np.random.default_rng(2)
+        """Draw ends of controlled paths, in parts.
+
+        Where no control was kept, one of random weights serves: it takes as long.
+        """
+        rng, chain = np.random.default_rng(2), self.fit.kernel.generator.chain
+        if chain.control is None:
+            maps, levels = chain.reference.control_maps(), chain.reference.noising.levels
+            hidden = ControlNetwork().hidden
+            potential = Potential.random(self.d, maps.shape[1], hidden, 1.0 / (1.0 + levels), rng)
+            chain = chain.with_control(Control(potential, maps))
         for _ in range(DRAWS // AT_ONCE):
-            self.fit.kernel.generator.generate(AT_ONCE, rng)
+            chain.draw_points(AT_ONCE, rng)
 
 
 def devices() -> list[str]:
