@@ -1,4 +1,4 @@
-"""A masked autoregressive flow as a density, in NumPy alone once it is trained."""
+"""A masked autoregressive flow as a density, in NumPy once it is trained; see `draw_on` too."""
 
 from __future__ import annotations
 
