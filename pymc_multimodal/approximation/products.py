@@ -77,7 +77,9 @@ def product_densities(
             own = perplexity(found.sample.log_ratio[found.sample.stratum == k])
             if own > GOOD_PERPLEXITY:
                 continue
-            if left < len(kinds) * _cost(target.dim):
+            cost = len(kinds) * _cost(target.dim)
+            # A limit is to leave the next sample.
+            if left < cost or target.density.room() < n + cost:
                 break
             trials = _trials(found.modes, k, kinds, target.unfolded, rng)
             best = max(trials, key=lambda trial: trial.perplexity)

@@ -9,6 +9,7 @@ from searches import settled_search
 
 from pymc_multimodal.approximation import FirstAnswer, approximate
 from pymc_multimodal.search import ModeSearch, modes_of
+from pymc_multimodal.target import Limits
 from pymc_multimodal.target.target import Target as Folded
 
 
@@ -72,12 +73,13 @@ def heavy(dim):
     return Products(means, [0.4, 0.6], np.stack([np.eye(dim)] * 2), None)
 
 
-def approximated(target, rng):
+def approximated(target, rng, room=np.inf):
     density, settings = target.density(), ModeSearch(starts=64)
     search = settled_search(density, settings, rng)
     modes = modes_of(density, search, settings)
     before = density.n_logp_evals
-    found = approximate(Folded(density), modes, search.distribution, FirstAnswer(), 0.01, rng)
+    with density.within(Limits(last_evals=before + room)):
+        found = approximate(Folded(density), modes, search.distribution, FirstAnswer(), 0.01, rng)
     return found, density.n_logp_evals - before
 
 
@@ -107,6 +109,14 @@ def test_densities_stay_as_they_are_where_they_are_good_or_no_other_is_better(rn
     weights = found.weights
     if found.verdict.precise:
         assert abs(weights.total - target.log_z) < 4 * weights.total_se
+
+
+def test_near_a_limit_the_next_sample_comes_first(rng):
+    # The first two samples take about 3,000 evaluations, a third one 2,000, and a trial 780.
+    found, evaluations = approximated(heavy(12), rng, room=5_500)
+    assert evaluations <= 5_500
+    assert found.rounds == 2
+    assert not any(q.margins for q in found.mixture.densities)
 
 
 @pytest.mark.slow
