@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pymc_multimodal.approximation.answer import Approximation
-    from pymc_multimodal.search import Modes
     from pymc_multimodal.target import Density
     from pymc_multimodal.target.target import Target
 
@@ -32,6 +31,11 @@ __all__ = ["product_densities"]
 # Conventional: a normal margin is then known to 0.02 nats, and one of a Cauchy distribution up to a
 # hundredth of its mass.
 POINTS, FIRST, LAST = 12, 0.3, 40.0
+_SIDE = FIRST * np.sinh(np.linspace(np.arcsinh(1.0), np.arcsinh(LAST / FIRST), POINTS))
+KNOTS = np.concatenate([-_SIDE[::-1], [0.0], _SIDE])
+# Points farther than so many spreads of the starts from their centre are not evaluated: models may
+# fail there, and tails are continued. Conventional.
+MAX_SPREADS = 8.0
 # Draws by which a density is judged. Conventional.
 PROBES = 100
 # Perplexity of the ratios at these draws, relative to that of the mode's density so far, from which
@@ -81,7 +85,7 @@ def product_densities(
             # A limit is to leave the next sample.
             if left < cost or target.density.room() < n + cost:
                 break
-            trials = _trials(found.modes, k, kinds, target.unfolded, rng)
+            trials = _trials(found, k, kinds, target.unfolded, rng)
             best = max(trials, key=lambda trial: trial.perplexity)
             if best.perplexity > max(GAIN * own, MIN_PERPLEXITY):
                 old = found.mixture.densities[k]
@@ -113,28 +117,37 @@ class _Trial:
 
 
 def _trials(
-    modes: Modes,
+    found: Approximation,
     k: int,
     kinds: Sequence[Callable[[np.ndarray], np.ndarray]],
     density: Density,
     rng: np.random.Generator,
 ) -> list[_Trial]:
     """Try kinds of axes for mode k, one after the other, until one is good."""
-    mean, scale = modes.locations[k], modes.scale[k]
+    mean, scale = found.modes.locations[k], found.modes.scale[k]
+    wide = found.mixture.densities[-1]
+    centre, reach = wide.means[-1], MAX_SPREADS * np.linalg.norm(wide.scales[-1], axis=1)
     out: list[_Trial] = []
     for kind in kinds:
         rotation = kind(scale)
-        margins = Margins.through(*_profiles(density, mean, scale @ rotation), rotation)
+        x = _points(mean, scale @ rotation)
+        values = np.full(x.shape[:2], -np.inf)
+        inside = (np.abs(x - centre) <= reach).all(axis=2)
+        inside[:, POINTS] = False
+        values[inside] = density.logp(x[inside])
+        values[:, POINTS] = density.logp(mean[None])
+        margins = Margins.through(KNOTS, values, rotation)
         trial = EllipticalMixture.independent(mean, scale, margins, density.period)
-        x = trial.sample(PROBES, rng)
-        out.append(_Trial(kind, trial, perplexity(density.logp(x) - trial.log_density(x))))
+        drawn = trial.sample(PROBES, rng)
+        ratio = density.logp(drawn) - trial.log_density(drawn)
+        out.append(_Trial(kind, trial, perplexity(ratio)))
         if out[-1].perplexity > GOOD_PERPLEXITY:
             break
     return out
 
 
 def _cost(dim: int) -> int:
-    """Return the evaluations of one trial."""
+    """Return the evaluations of one trial, at most."""
     return 2 * POINTS * dim + 1 + PROBES
 
 
@@ -157,15 +170,7 @@ def _by_eigenvectors(scale: np.ndarray) -> np.ndarray:
 AXES = (_by_columns, _by_eigenvectors)
 
 
-def _profiles(
-    density: Density, mean: np.ndarray, axes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log density at points along the columns of `axes`: the points (m,), and values (d, m)."""
-    first, last = np.arcsinh(np.array([FIRST, LAST]) / FIRST)
-    side = FIRST * np.sinh(np.linspace(first, last, POINTS))
-    outside = np.concatenate([-side[::-1], side])
-    x = mean + outside[None, :, None] * axes.T[:, None]
-    values = density.logp(x.reshape(-1, len(mean))).reshape(len(mean), -1)
-    middle = np.full((len(mean), 1), density.logp(mean[None])[0])
-    knots = np.concatenate([-side[::-1], [0.0], side])
-    return knots, np.hstack([values[:, :POINTS], middle, values[:, POINTS:]])
+def _points(mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Points along the columns of `axes`, shape (d, m, d)."""
+    out: np.ndarray = mean + KNOTS[None, :, None] * axes.T[:, None]
+    return out

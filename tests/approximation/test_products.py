@@ -111,6 +111,30 @@ def test_densities_stay_as_they_are_where_they_are_good_or_no_other_is_better(rn
         assert abs(weights.total - target.log_z) < 4 * weights.total_se
 
 
+class Recorded(Products):
+    """The same, with the points on the axes of a mode at which it was evaluated."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.on_axes = []
+
+    def __call__(self, x):
+        for mean in self.means:
+            away = np.abs(x - mean) > 1e-4
+            self.on_axes.append(x[away.sum(axis=1) == 1])
+        return super().__call__(x)
+
+
+def test_no_point_on_an_axis_is_far_beyond_the_prior(rng):
+    plain = heavy(12)
+    target = Recorded(plain.means, plain.weights, plain.axes, None)
+    found, _ = approximated(target, rng)
+    assert found.verdict.precise
+    on_axes = np.abs(np.concatenate(target.on_axes))
+    # The prior has a standard deviation of 5.
+    assert 20.0 < on_axes.max() <= 41.0
+
+
 def test_near_a_limit_the_next_sample_comes_first(rng):
     # The first two samples take about 3,000 evaluations, a third one 2,000, and a trial 780.
     found, evaluations = approximated(heavy(12), rng, room=5_500)
