@@ -10,7 +10,12 @@ import numpy as np
 
 from pymc_multimodal.approximation.mixture import LEFT_OUT_SHARE, STARTS_SHARE
 from pymc_multimodal.approximation.sample import draw_sample, mode_of_draws
-from pymc_multimodal.approximation.verdict import BOUNDED_RATIO, judge, mode_errors
+from pymc_multimodal.approximation.verdict import (
+    BOUNDED_RATIO,
+    judge,
+    mode_errors,
+    tail_index,
+)
 from pymc_multimodal.approximation.weigh import weights_of_sample
 from pymc_multimodal.proposals import RegionalMixture
 from pymc_multimodal.status import RAISE_LIMIT, Status, counted
@@ -286,8 +291,8 @@ class Approximation:
     @property
     def status(self) -> Status:
         """What ended the fit, in numbers."""
-        v = self.verdict
-        tail = "" if np.isnan(v.pareto_k) else f", tail index {v.pareto_k:.2f}"
+        v, index = self.verdict, tail_index(self.sample.log_ratio)
+        tail = "" if np.isnan(index) else f", tail index {index:.2f}"
         where, chains = "at the modes", "No chains were run in the regions."
         if self.by_chains:
             where, chains = (

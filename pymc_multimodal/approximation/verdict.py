@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pymc_multimodal.approximation.sample import WeightedSample
     from pymc_multimodal.approximation.settings import FirstAnswer
 
-__all__ = ["Verdict", "error_factor", "judge", "mode_errors"]
+__all__ = ["Verdict", "error_factor", "judge", "mode_errors", "tail_index"]
 
 # Ratios below this many times their mean are bounded: a tail index says nothing of them, and
 # above it a standard error of the sample is doubled. Measured: examples/benchmarks/exits.py
@@ -180,6 +180,14 @@ def mode_errors(sample: WeightedSample, mode: np.ndarray, k: int) -> tuple[np.nd
     share = sample.group_means(mode, k) / mean
     se = sample.group_errors(mode, share) / mean
     return share, se * error_factor(sample)
+
+
+def tail_index(log_ratio: np.ndarray) -> float:
+    """Tail index of ratios; NaN where none is more than 5 times the mean: it then says nothing."""
+    high = log_ratio.max(initial=-np.inf)
+    if not np.isfinite(high) or np.exp(log_ratio - high).mean() * BOUNDED_RATIO >= 1.0:
+        return float("nan")
+    return pareto_k(log_ratio)
 
 
 def error_factor(sample: WeightedSample) -> float:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymc_multimodal._compat import pareto_k
 from pymc_multimodal.approximation.sample import rows_of_groups
-from pymc_multimodal.approximation.verdict import error_factor, mode_errors
+from pymc_multimodal.approximation.verdict import error_factor, mode_errors, tail_index
 from pymc_multimodal.evidence import (
     NORMAL_QUANTILE,
     SMALLEST_WEIGHT,
@@ -76,7 +75,9 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
         interval=weight_intervals(share, se),
         total=sample.log_evidence,
         total_se=total_se,
-        pareto_k=np.array([pareto_k(sample.log_ratio[rows]) for rows in rows_of_groups(region, k)]),
+        pareto_k=np.array(
+            [tail_index(sample.log_ratio[rows]) for rows in rows_of_groups(region, k)]
+        ),
         from_draws=np.zeros(k),
         from_proposals=log_se**2,
         bounds=evidence_bounds(log_z, log_se),

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from pymc_multimodal.approximation import FirstAnswer, WeightedSample, judge
+from pymc_multimodal.approximation import (
+    FirstAnswer,
+    WeightedSample,
+    judge,
+    weights_of_sample,
+)
 
 TARGET_SE = 0.02
 
@@ -53,3 +58,11 @@ def test_small_modes_are_doubted_together(rng):
     small = [0.002 * 2000 * pareto(0.5, 60) / pareto(0.5, 60).sum()] * 2
     verdict = verdict_of([np.ones(2000), *small], rng)
     assert verdict.doubted == (1, 2)
+
+
+def test_a_tail_index_is_stated_where_ratios_are_not_bounded(rng):
+    bounded, heavy = np.exp(0.2 * rng.standard_normal(1000)), pareto(2.0, 1000)
+    sample = sample_of([bounded, heavy], rng)
+    bounded_index, heavy_index = weights_of_sample(sample, sample.stratum, 2).pareto_k
+    assert np.isnan(bounded_index)
+    assert abs(heavy_index - 0.5) < 0.15
