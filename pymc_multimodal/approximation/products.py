@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.approximation.mixture import heavy_tailed
+from pymc_multimodal.approximation.sample import perplexity
 from pymc_multimodal.proposals import EllipticalMixture, Margins
 from pymc_multimodal.status import LimitReached
 from pymc_multimodal.target.circle import is_circular
@@ -28,8 +29,8 @@ __all__ = ["product_densities"]
 
 # Points on each side of a mode along an axis, and the first and the last of them in standard
 # deviations of Laplace's approximation; their inverse hyperbolic sines are evenly spaced.
-# Conventional: a normal margin is then known to 0.02 nats, and one of a Cauchy distribution up to a
-# hundredth of its mass.
+# Conventional: a normal margin is then known to 0.03 nats, and one of a Cauchy distribution up to a
+# sixtieth of its mass.
 POINTS, FIRST, LAST = 12, 0.3, 40.0
 _SIDE = FIRST * np.sinh(np.linspace(np.arcsinh(1.0), np.arcsinh(LAST / FIRST), POINTS))
 KNOTS = np.concatenate([-_SIDE[::-1], [0.0], _SIDE])
@@ -95,16 +96,6 @@ def product_densities(
             # Modes of one target are often alike.
             kinds.sort(key=lambda kind: kind is not best.kind)
     return out
-
-
-def perplexity(log_ratio: np.ndarray) -> float:
-    """Perplexity of importance ratios as a share of their number; 0 if none is positive."""
-    high = log_ratio.max(initial=-np.inf)
-    if not np.isfinite(high):
-        return 0.0
-    share = np.exp(log_ratio - high)
-    share = share[share > 0] / share.sum()
-    return float(np.exp(-share @ np.log(share))) / len(log_ratio)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ __all__ = [
     "draw_sample",
     "log_density_at",
     "mode_of_draws",
+    "perplexity",
     "rows_of_groups",
 ]
 
@@ -98,9 +99,7 @@ class WeightedSample:
         (Cappe et al. 2008, doi:10.1007/s11222-008-9059-x, section 2.2). It is 0 if no ratio is
         positive.
         """
-        share = self.ratio / max(self.ratio.sum(), 1e-300)
-        share = share[share > 0]
-        return float(np.exp(-share @ np.log(share))) / len(self) if len(share) else 0.0
+        return perplexity(self.log_ratio)
 
     def standard_error(self, values: np.ndarray) -> np.ndarray:
         """Return the standard error of the mean of values, shape (n,) or (n, m), by strata."""
@@ -204,6 +203,18 @@ class WeightedSample:
         return WeightedSample(
             x, logp, log_density_at(q, x), both[order], self.counts + other.counts, component
         )
+
+
+def perplexity(log_ratio: np.ndarray) -> float:
+    """Perplexity of importance ratios as a share of their number; 0 if none is positive."""
+    high = log_ratio.max(initial=-np.inf)
+    if not np.isfinite(high):
+        return 0.0
+    share = np.exp(log_ratio - high)
+    share /= share.sum()
+    # The smallest may be zero after the division.
+    share = share[share > 0]
+    return float(np.exp(-share @ np.log(share))) / len(log_ratio)
 
 
 def draw_sample(

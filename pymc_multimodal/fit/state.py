@@ -154,7 +154,7 @@ class State:
     fallback : State or None
         The newest state with weights from before a challenge made the fit begin again.
     devices : tuple of str
-        Devices, other than the CPU, that networks were trained on.
+        Devices, other than the CPU, that networks were trained or drawn from on.
     """
 
     search: Search

@@ -299,11 +299,11 @@ def joined(
         np.concatenate([part.scales for part in parts]),
     )
     df = np.concatenate([part.df for part in parts])
-    margins = joined_margins(parts)
+    margins = _joined_margins(parts)
     return EllipticalMixture(gaussian, df, parts[0].period, parts[0].centre, base, margins)
 
 
-def joined_margins(parts: Sequence[EllipticalMixture]) -> tuple[Margins | None, ...]:
+def _joined_margins(parts: Sequence[EllipticalMixture]) -> tuple[Margins | None, ...]:
     """Margins of the components of several densities, empty where none has any."""
     if not any(part.margins for part in parts):
         return ()

@@ -188,3 +188,11 @@ def test_perplexity_is_one_for_equal_ratios_and_forgives_one_draw():
     entropy = -share * np.log(share) + (1 - share) * np.log(n + 49)
     assert sample.perplexity == pytest.approx(np.exp(entropy) / n)
     assert sample.perplexity > 0.8
+
+
+def test_perplexity_counts_ratios_that_are_next_to_nothing_as_none():
+    """A ratio of 5e-324 of the largest is zero as a share of their sum."""
+    log_ratio = np.array([0.0, 0.0, 0.0, -745.0])
+    zeros, counts = np.zeros(4), np.array([4, 0])
+    sample = WeightedSample(np.zeros((4, 2)), log_ratio, zeros, np.zeros(4, dtype=int), counts)
+    assert sample.perplexity == pytest.approx(0.75)

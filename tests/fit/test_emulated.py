@@ -47,6 +47,12 @@ def assert_true(fit, inside, log_z, share):
     assert abs(w.weight[own].sum() - share) < 4 * error
 
 
+def four_normals():
+    """Separate modes in six dimensions."""
+    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
+    return Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
+
+
 def chain(density, fit, n, rng, steps=1):
     """Draws of n chains after some steps, with their regions."""
     target = fit.target(density)
@@ -383,8 +389,7 @@ def test_a_search_that_a_limit_cuts_off_is_told():
 
 def test_a_mode_that_the_climbs_have_missed_is_found_by_values():
     """Climbs from 48 starts miss modes of weight 0.3 and 0.4, whose basins are small."""
-    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
-    target = Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
+    target = four_normals()
     density = target.density(gradient=False, prior=WideNormal(6, 3.0))
     settings = FitConfig(random_seed=3, emulation=Emulation(min_seconds=0.0, draws="weighted"))
     fit = fit_density(density, settings)
@@ -402,8 +407,7 @@ def test_a_mode_that_the_climbs_have_missed_is_found_by_values():
 @pytest.mark.slow  # a search of 2,400 evaluations, and two emulators of it
 def test_separate_modes_are_emulated_relative_to_their_mixture():
     """Points are predicted better from the shape of the prior, far from the posterior."""
-    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
-    target = Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
+    target = four_normals()
     density = target.density(gradient=False, prior=WideNormal(6, 3.0))
     settings = FitConfig(random_seed=1, emulation=Emulation(min_seconds=0.0, draws="weighted"))
     fit = fit_density(density, settings)
