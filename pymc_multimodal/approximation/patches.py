@@ -136,7 +136,9 @@ class _Thin:
             if self._log_ratio[i] < np.log(PATCHED_RATIO):
                 break
             k = self._mode_of(i)
-            self._add(*_patch(self._q.densities[k], k, i, self._x, self._weight))
+            # What a draw's weight is beyond that of draws of the mixture.
+            lack = -self._weight * np.expm1(-np.maximum(self._log_ratio, 0.0))
+            self._add(*_patch(self._q.densities[k], k, i, self._x, self._weight, lack))
         return _assembled(self._q, self._patches) if self._patches else self._q
 
     def _add_components(self, expansions: Expansions) -> None:
@@ -185,7 +187,7 @@ class _Thin:
 
 
 def _patch(
-    density: EllipticalMixture, k: int, i: int, x: np.ndarray, weight: np.ndarray
+    density: EllipticalMixture, k: int, i: int, x: np.ndarray, weight: np.ndarray, lack: np.ndarray
 ) -> tuple[_Patch, EllipticalMixture]:
     """Return a part at row i, by the draws near it in units of the density of mode k."""
     there = unroll(x, density.centre, density.period)
@@ -200,7 +202,7 @@ def _patch(
     # Half of the weight is spread evenly: one draw may hold nearly all of the other half.
     own = 0.5 * (own + 1.0 / n)
     spread = (step[near] * own[:, None]).T @ step[near] + FLOOR * base @ base.T
-    share = float(np.clip(weight[near].sum(), MIN_SHARE, MAX_SHARE))
+    share = float(np.clip(lack[near].sum(), MIN_SHARE, MAX_SHARE))
     return _part(density, _Patch(k, share, there[i], factor(spread)))
 
 

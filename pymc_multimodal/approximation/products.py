@@ -1,17 +1,19 @@
 """Densities of independent coordinates for the modes, by the log density along their axes.
 
 Where skewed or heavy-tailed coordinates are nearly independent of one another, as parameters of
-different parts of a model are, no elliptical density fits, and a mixture needs very many parts.
+different parts of a model are, no elliptical density fits, and a mixture needs very many parts. The
+same holds for bent ridges and funnels, whose coordinates a triangular map makes independent.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pymc_multimodal.approximation.bends import AxisPoints, most_for_map, triangular_map
 from pymc_multimodal.approximation.mixture import heavy_tailed
 from pymc_multimodal.approximation.sample import perplexity
 from pymc_multimodal.proposals import EllipticalMixture, Margins
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pymc_multimodal.approximation.answer import Approximation
-    from pymc_multimodal.target import Density
     from pymc_multimodal.target.target import Target
 
 __all__ = ["product_densities"]
@@ -34,8 +35,9 @@ __all__ = ["product_densities"]
 POINTS, FIRST, LAST = 12, 0.3, 40.0
 _SIDE = FIRST * np.sinh(np.linspace(np.arcsinh(1.0), np.arcsinh(LAST / FIRST), POINTS))
 KNOTS = np.concatenate([-_SIDE[::-1], [0.0], _SIDE])
-# Points farther than so many spreads of the starts from their centre are not evaluated: models may
-# fail there, and tails are continued. Conventional.
+# Points farther than so many spreads of the starts from their centre, and than so many standard
+# deviations beyond the mode, are not evaluated: models may fail there, and tails are continued.
+# Conventional.
 MAX_SPREADS = 8.0
 # Draws by which a density is judged. Conventional.
 PROBES = 100
@@ -43,12 +45,14 @@ PROBES = 100
 # on the density of independent coordinates takes its place; it is at least the second number.
 # Conventional.
 GAIN, MIN_PERPLEXITY = 1.2, 0.1
-# Perplexity from which on a density is good: a mode that has such a density is not tried, no other
-# axes are tried after it, and the evaluations for it do not count, since chains would need far
-# more. Conventional.
-GOOD_PERPLEXITY = 0.6
-# Evaluations for other modes, at most, in units of the next sample. Conventional.
-MAX_SAMPLES = 2.0
+# Perplexity from which on a density is good: a mode that has such a density is not tried. From the
+# second number on no further kind of density is tried. Conventional.
+GOOD_PERPLEXITY, BEST_PERPLEXITY = 0.6, 0.8
+# Evaluations at most, in units of the next sample: for modes that get no good density, and for all.
+# Measured: examples/benchmarks/hard_kinds.py
+MAX_FAILED, MAX_ALL = 2.0, 6.0
+# Modes that get no good density, beyond those that do, until no further one is tried. Conventional.
+MAX_FAILURES = 5
 
 
 def product_densities(
@@ -56,8 +60,9 @@ def product_densities(
 ) -> dict[int, EllipticalMixture]:
     """Find densities of independent coordinates for modes, where these fit better.
 
-    Axes are those of the Cholesky factor of the mode's covariance, or its eigenvectors. Modes are
-    tried in the order of their masses.
+    Axes are those of the Cholesky factor of the mode's covariance, or its eigenvectors; coordinates
+    are those along them, or depend on these by a triangular map. Modes are tried in the order of
+    their masses.
 
     Parameters
     ----------
@@ -76,70 +81,112 @@ def product_densities(
     out: dict[int, EllipticalMixture] = {}
     if is_circular(target.period).any():
         return out
-    kinds, left = list(AXES), MAX_SAMPLES * n
-    with suppress(LimitReached), target.density.limited():
+    kinds = [kind for kind in KINDS if kind.map is None or target.has_gradient]
+    density, failures, failed, spent = target.density, 0, 0, 0
+    with suppress(LimitReached), density.limited():
         for k in np.argsort(-found.mixture.shares[:-1], kind="stable").tolist():
             own = perplexity(found.sample.log_ratio[found.sample.stratum == k])
             if own > GOOD_PERPLEXITY:
                 continue
-            cost = len(kinds) * _cost(target.dim)
             # A limit is to leave the next sample.
-            if left < cost or target.density.room() < n + cost:
+            room = min(MAX_FAILED * n - failed, MAX_ALL * n - spent, density.room() - n)
+            before = density.n_logp_evals
+            best = _best(found, k, kinds, target, room, rng)
+            if best is None:
                 break
-            trials = _trials(found, k, kinds, target.unfolded, rng)
-            best = max(trials, key=lambda trial: trial.perplexity)
             if best.perplexity > max(GAIN * own, MIN_PERPLEXITY):
                 old = found.mixture.densities[k]
                 out[k] = heavy_tailed(best.density, old.means[-2], old.scales[-2])
+            spent += density.n_logp_evals - before
+            failures += -1 if best.perplexity > GOOD_PERPLEXITY else 1
             if best.perplexity < GOOD_PERPLEXITY:
-                left -= len(trials) * _cost(target.dim)
+                failed += density.n_logp_evals - before
+            if failures == MAX_FAILURES:
+                break
             # Modes of one target are often alike.
             kinds.sort(key=lambda kind: kind is not best.kind)
     return out
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of density: the rotation to its axes, and what its coordinates depend on.
+
+    `map` is "shifts" or "scales" where there is a triangular map, with shifts alone or with both.
+    """
+
+    axes: Callable[[np.ndarray], np.ndarray]
+    map: Literal["shifts", "scales"] | None
+
+    def cost(self, dim: int) -> int:
+        """Return the evaluations of a trial, at most."""
+        points = len(KNOTS) * dim
+        if self.map is None:
+            return points + PROBES
+        return points + most_for_map(points, scales=self.map == "scales") + PROBES
+
+
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """A density of independent coordinates along axes of a kind, judged by its own draws."""
+    """A density of independent coordinates, judged by its own draws."""
 
-    kind: Callable[[np.ndarray], np.ndarray]
+    kind: _Kind
     density: EllipticalMixture
     perplexity: float
 
 
-def _trials(
+def _best(
     found: Approximation,
     k: int,
-    kinds: Sequence[Callable[[np.ndarray], np.ndarray]],
-    density: Density,
+    kinds: Sequence[_Kind],
+    target: Target,
+    room: float,
     rng: np.random.Generator,
-) -> list[_Trial]:
-    """Try kinds of axes for mode k, one after the other, until one is good."""
+) -> _Trial | None:
+    """Try kinds of densities for mode k, one after the other, until one is very good.
+
+    None where there is no room for any.
+    """
     mean, scale = found.modes.locations[k], found.modes.scale[k]
     wide = found.mixture.densities[-1]
-    centre, reach = wide.means[-1], MAX_SPREADS * np.linalg.norm(wide.scales[-1], axis=1)
-    out: list[_Trial] = []
+    centre, spread = wide.means[-1], np.linalg.norm(wide.scales[-1], axis=1)
+    own_reach = np.abs(mean - centre) + MAX_SPREADS * np.linalg.norm(scale, axis=1)
+    reach = np.maximum(MAX_SPREADS * spread, own_reach)
+    points: dict[Callable[[np.ndarray], np.ndarray], AxisPoints] = {}
+    best = None
     for kind in kinds:
-        rotation = kind(scale)
-        x = _points(mean, scale @ rotation)
-        values = np.full(x.shape[:2], -np.inf)
-        inside = (np.abs(x - centre) <= reach).all(axis=2)
-        inside[:, POINTS] = False
-        values[inside] = density.logp(x[inside])
-        values[:, POINTS] = density.logp(mean[None])
-        margins = Margins.through(KNOTS, values, rotation)
-        trial = EllipticalMixture.independent(mean, scale, margins, density.period)
-        drawn = trial.sample(PROBES, rng)
-        ratio = density.logp(drawn) - trial.log_density(drawn)
-        out.append(_Trial(kind, trial, perplexity(ratio)))
-        if out[-1].perplexity > GOOD_PERPLEXITY:
+        room -= kind.cost(target.dim)
+        if room < 0:
             break
-    return out
+        rotation = kind.axes(scale)
+        if kind.axes not in points:
+            points[kind.axes] = AxisPoints(
+                target.unfolded, mean, scale @ rotation, KNOTS, centre, reach
+            )
+        margins = _margins(kind, points[kind.axes], rotation, rng)
+        if margins is None:
+            continue
+        density = EllipticalMixture.independent(mean, scale, margins, target.period)
+        drawn = density.sample(PROBES, rng)
+        ratio = target.unfolded.logp(drawn) - density.log_density(drawn)
+        trial = _Trial(kind, density, perplexity(ratio))
+        if best is None or trial.perplexity > best.perplexity:
+            best = trial
+        if best.perplexity > BEST_PERPLEXITY:
+            break
+    return best
 
 
-def _cost(dim: int) -> int:
-    """Return the evaluations of one trial, at most."""
-    return 2 * POINTS * dim + 1 + PROBES
+def _margins(
+    kind: _Kind, points: AxisPoints, rotation: np.ndarray, rng: np.random.Generator
+) -> Margins | None:
+    """Return the distribution of the coordinates; None without a dependence that is looked for."""
+    if kind.map is None:
+        return Margins.through(KNOTS, points.on_axes[0], rotation)
+    triangular = triangular_map(points, rng, scales=kind.map == "scales")
+    if triangular is None:
+        return None
+    return Margins.through(KNOTS, points.heights(triangular), rotation, triangular)
 
 
 def _by_columns(scale: np.ndarray) -> np.ndarray:
@@ -157,11 +204,9 @@ def _by_eigenvectors(scale: np.ndarray) -> np.ndarray:
     return out
 
 
-# Kinds of axes that are tried.
-AXES = (_by_columns, _by_eigenvectors)
-
-
-def _points(mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Points along the columns of `axes`, shape (d, m, d)."""
-    out: np.ndarray = mean + KNOTS[None, :, None] * axes.T[:, None]
-    return out
+# Kinds of densities that are tried, the cheapest first.
+KINDS = tuple(
+    _Kind(axes, dependence)
+    for dependence in (None, "shifts", "scales")
+    for axes in (_by_columns, _by_eigenvectors)
+)

@@ -82,6 +82,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "proposals.score.score_function": ("LearnedScore", "Perceptron"),
     "proposals.score.stored": ("StoredDraws",),
     "proposals.score.trial_run": ("TrialRun",),
+    "proposals.triangular": ("Dependence", "TriangularMap"),
     "regions.draws": ("ChainDiagnostics", "RegionDraws"),
     "regions.nearest": ("NearestMode",),
     "regions.partition": ("PermutedPartition",),

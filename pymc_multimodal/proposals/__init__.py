@@ -34,10 +34,12 @@ from pymc_multimodal.proposals.noted import noted_devices
 from pymc_multimodal.proposals.published import PublishedHybrid
 from pymc_multimodal.proposals.score import ScoreGenerator, ScoreLangevin
 from pymc_multimodal.proposals.stored_fit import fit_stored
+from pymc_multimodal.proposals.triangular import Dependence, TriangularMap
 
 __all__ = [
     "LRDS",
     "ControlNetwork",
+    "Dependence",
     "Diffuses",
     "EllipticalMixture",
     "EnergyNetwork",
@@ -61,6 +63,7 @@ __all__ = [
     "ScoreGenerator",
     "ScoreLangevin",
     "Terms",
+    "TriangularMap",
     "WeightedDensities",
     "defensive_mixture",
     "expected_acceptance",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+
+if TYPE_CHECKING:
+    from pymc_multimodal.proposals.triangular import TriangularMap
 
 __all__ = ["Margins"]
 
@@ -30,10 +34,11 @@ MAX_RISE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    r"""The distribution of :math:`U z`, the coordinates of z independent, U orthogonal.
+    r"""The distribution of :math:`U y`, U orthogonal, y with coordinates of simple dependence.
 
-    The log density of a coordinate is linear between knots, and its tails are those of a power of
-    the distance from zero.
+    The coordinates of y are independent, or y is the image of such coordinates z under a triangular
+    map. The log density of a coordinate of z is linear between knots, and its tails are those of a
+    power of the distance from zero.
 
     Attributes
     ----------
@@ -44,15 +49,24 @@ class Margins:
     exponents : array of shape (d, 2)
         The density is proportional to ``|z| ** -(a + 1)`` below the first knot, and beyond the last
         one.
+    triangular : TriangularMap, optional
+        From z to y; without it they are the same.
     """
 
     rotation: np.ndarray
     knots: tuple[np.ndarray, ...]
     log_heights: tuple[np.ndarray, ...]
     exponents: np.ndarray
+    triangular: TriangularMap | None = None
 
     @classmethod
-    def through(cls, knots: np.ndarray, values: np.ndarray, rotation: np.ndarray) -> Margins:
+    def through(
+        cls,
+        knots: np.ndarray,
+        values: np.ndarray,
+        rotation: np.ndarray,
+        triangular: TriangularMap | None = None,
+    ) -> Margins:
         """Return the margins whose log densities are given at points, but for constants.
 
         Parameters
@@ -62,6 +76,8 @@ class Margins:
         values : array of shape (d, m)
             Where they are not finite, or rise again on the way outwards, they are left out.
         rotation : array of shape (d, d)
+        triangular : TriangularMap, optional
+            From the independent coordinates to those along the columns of `rotation`.
         """
         known = [_finer(knots, row) for row in values]
         exponents = np.array([_exponents(z, log_f) for z, log_f in known])
@@ -72,7 +88,7 @@ class Margins:
             log_f - np.log(mass.sum())
             for log_f, mass in zip(margins.log_heights, margins._masses, strict=True)
         )
-        return cls(rotation, margins.knots, heights, exponents)
+        return cls(rotation, margins.knots, heights, exponents, triangular)
 
     @property
     def dim(self) -> int:
@@ -91,14 +107,21 @@ class Margins:
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density at points of shape (n, d), shape (n,)."""
-        out = np.zeros(len(x))
-        for i, z in enumerate((x @ self.rotation).T):
-            out += self._log_margin(i, z)
+        z, out = x @ self.rotation, np.zeros(len(x))
+        if self.triangular is not None:
+            z, stretch = self.triangular.inverse(z)
+            out -= stretch
+        for i, column in enumerate(z.T):
+            out += self._log_margin(i, column)
         return out
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """Gradient of `log_density` at points of shape (n, d), shape (n, d)."""
-        slope = np.stack([self._slope(i, z) for i, z in enumerate((x @ self.rotation).T)], axis=1)
+        y = x @ self.rotation
+        z = y if self.triangular is None else self.triangular.inverse(y)[0]
+        slope = np.stack([self._slope(i, column) for i, column in enumerate(z.T)], axis=1)
+        if self.triangular is not None:
+            slope = self.triangular.pull_back(y, slope)
         out: np.ndarray = slope @ self.rotation.T
         return out
 
@@ -106,7 +129,8 @@ class Margins:
         """Independent draws, shape (n, d)."""
         u = rng.random((self.dim, n))
         z = np.stack([self._quantile(i, row) for i, row in enumerate(u)], axis=1)
-        out: np.ndarray = z @ self.rotation.T
+        y = z if self.triangular is None else self.triangular.forward(z)
+        out: np.ndarray = y @ self.rotation.T
         return out
 
     def _log_margin(self, i: int, z: np.ndarray) -> np.ndarray:
