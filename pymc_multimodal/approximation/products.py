@@ -46,13 +46,13 @@ PROBES = 200
 # on the density of independent coordinates takes its place; it is at least the second number.
 # Conventional.
 GAIN, MIN_PERPLEXITY = 1.2, 0.1
-# Perplexity from which on a density is good: a mode that has such a density is not tried. From the
-# second number on no map with scales is looked for, which takes most evaluations, and from the
-# third on no further kind of density is tried. Conventional.
-GOOD_PERPLEXITY, BETTER_PERPLEXITY, BEST_PERPLEXITY = 0.6, 0.8, 0.95
+# Perplexity from which on a density is good: a mode that has such a density is not tried, and
+# another kind of density is tried after it only where it costs few evaluations: at most so many
+# times what the draws of the next sample lose by it. Conventional: three samples.
+GOOD_PERPLEXITY, SAMPLES = 0.6, 3.0
 # Evaluations at most, in units of the next sample: for modes that get no good density, and for all.
 # Measured: examples/benchmarks/hard_kinds.py
-MAX_FAILED, MAX_ALL = 2.0, 6.0
+MAX_FAILED, MAX_ALL = 2.0, 10.0
 # Modes that get no good density, beyond those that do, until no further one is tried. Conventional.
 MAX_FAILURES = 5
 
@@ -93,7 +93,7 @@ def product_densities(
             # A limit is to leave the next sample.
             room = min(MAX_FAILED * n - failed, MAX_ALL * n - spent, density.room() - n)
             before = density.n_logp_evals
-            best = _best(found, k, kinds, target, room, rng)
+            best = _best(_Mode.of(found, k, target), kinds, n, room, rng)
             if best is None:
                 break
             if best.perplexity > max(GAIN * own, MIN_PERPLEXITY):
@@ -120,11 +120,6 @@ class _Kind:
     axes: Callable[[np.ndarray], np.ndarray]
     map: Literal["shifts", "scales"] | None
 
-    @property
-    def enough(self) -> float:
-        """Perplexity of another kind from which on this one is not tried."""
-        return BETTER_PERPLEXITY if self.map == "scales" else BEST_PERPLEXITY
-
     def cost(self, dim: int) -> int:
         """Return the evaluations of a trial, at most."""
         points = len(KNOTS) * dim
@@ -141,46 +136,63 @@ class _Trial:
     density: EllipticalMixture
     perplexity: float
 
+    def worth(self, n: int) -> float:
+        """Return the evaluations that a better density may cost before samples of n draws."""
+        if self.perplexity < GOOD_PERPLEXITY:
+            return np.inf
+        return SAMPLES * n * (1.0 / self.perplexity - 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mode:
+    """A mode, and where the density may be evaluated around it."""
+
+    target: Target
+    mean: np.ndarray
+    scale: np.ndarray
+    centre: np.ndarray
+    reach: np.ndarray
+
+    @classmethod
+    def of(cls, found: Approximation, k: int, target: Target) -> _Mode:
+        """Return mode k."""
+        mean, scale = found.modes.locations[k], found.modes.scale[k]
+        wide = found.mixture.densities[-1]
+        centre, spread = wide.means[-1], np.linalg.norm(wide.scales[-1], axis=1)
+        own_reach = np.abs(mean - centre) + MAX_SPREADS * np.linalg.norm(scale, axis=1)
+        return cls(target, mean, scale, centre, np.maximum(MAX_SPREADS * spread, own_reach))
+
+    def along(self, rotation: np.ndarray) -> AxisPoints:
+        """Points along the axes."""
+        axes = self.scale @ rotation
+        return AxisPoints(self.target.unfolded, self.mean, axes, KNOTS, self.centre, self.reach)
+
+    def judged(self, kind: _Kind, margins: Margins, rng: np.random.Generator) -> _Trial:
+        """Judge the density of these margins by its own draws."""
+        density = EllipticalMixture.independent(self.mean, self.scale, margins, self.target.period)
+        drawn = density.sample(PROBES, rng)
+        ratio = self.target.unfolded.logp(drawn) - density.log_density(drawn)
+        return _Trial(kind, density, perplexity(ratio))
+
 
 def _best(
-    found: Approximation,
-    k: int,
-    kinds: Sequence[_Kind],
-    target: Target,
-    room: float,
-    rng: np.random.Generator,
+    mode: _Mode, kinds: Sequence[_Kind], n: int, room: float, rng: np.random.Generator
 ) -> _Trial | None:
-    """Try kinds of densities for mode k, one after the other, until one is very good.
-
-    None where there is no room for any.
-    """
-    mean, scale = found.modes.locations[k], found.modes.scale[k]
-    wide = found.mixture.densities[-1]
-    centre, spread = wide.means[-1], np.linalg.norm(wide.scales[-1], axis=1)
-    own_reach = np.abs(mean - centre) + MAX_SPREADS * np.linalg.norm(scale, axis=1)
-    reach = np.maximum(MAX_SPREADS * spread, own_reach)
-    points: dict[Callable[[np.ndarray], np.ndarray], AxisPoints] = {}
-    best = None
+    """Try kinds of densities for a mode, before samples of n draws; None where there is no room."""
+    best: _Trial | None = None
+    rotation = {axes: axes(mode.scale) for axes in {kind.axes for kind in kinds}}
+    points = {axes: mode.along(own) for axes, own in rotation.items()}
     for kind in kinds:
-        if best is not None and best.perplexity > kind.enough:
-            continue
-        room -= kind.cost(target.dim)
-        if room < 0:
+        cost = kind.cost(len(mode.mean))
+        if cost > room:
             break
-        rotation = kind.axes(scale)
-        if kind.axes not in points:
-            points[kind.axes] = AxisPoints(
-                target.unfolded, mean, scale @ rotation, KNOTS, centre, reach
-            )
-        margins = _margins(kind, points[kind.axes], rotation, rng)
-        if margins is None:
+        if best is not None and cost > best.worth(n):
             continue
-        density = EllipticalMixture.independent(mean, scale, margins, target.period)
-        drawn = density.sample(PROBES, rng)
-        ratio = target.unfolded.logp(drawn) - density.log_density(drawn)
-        trial = _Trial(kind, density, perplexity(ratio))
-        if best is None or trial.perplexity > best.perplexity:
-            best = trial
+        room -= cost
+        margins = _margins(kind, points[kind.axes], rotation[kind.axes], rng)
+        if margins is not None:
+            trial = mode.judged(kind, margins, rng)
+            best = max(trial, best or trial, key=lambda one: one.perplexity)
     return best
 
 
