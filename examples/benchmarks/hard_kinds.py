@@ -44,7 +44,8 @@ def share_of(event: Event, fit: Fit, rng: np.random.Generator) -> tuple[float, f
             x = orbits.cells.scatter(x, rng)
         values = np.asarray(event(x, fit.names), dtype=float)
         mean.append(values.mean())
-        variance.append(values.var() / max(fit.draws.ess[k], 1.0))
+        # Of a large sample there may be fewer draws than it is worth.
+        variance.append(values.var() / max(min(fit.draws.ess[k], len(x)), 1.0))
     w, m = fit.weights, np.array(mean)
     share = float(w.weight @ m)
     by_weights = np.sum((w.weight_se * (m - share)) ** 2)
