@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from densities import Mixture, two_modes
+from densities import Banana, Mixture, two_modes
 from same import assert_same
 from scipy import sparse
 from structured import wells
@@ -45,6 +45,7 @@ FITS = {
     "many_modes": (MANY, {"max_evals": 15_000}),
     "laplace": (TARGET, {"max_evals": 1000}),
     "symmetric": (MIRRORED, {"symmetry": mm.Symmetry((-np.eye(2),))}),
+    "bent": (Banana(dim=6, bend=2.0), {}),
     "points": (TARGET, {"modes": mm.ModeSearch(starts=TARGET.means, radius=None)}),
 }
 
@@ -83,6 +84,15 @@ def test_a_fit_survives_a_file(name, tmp_path, rng):
     if name == "symmetric":
         assert fit.orbits is not None
         np.testing.assert_array_equal(fit.orbits.cells.fold(x), again.orbits.cells.fold(x))
+
+
+def test_the_file_of_a_bent_ridge_has_its_triangular_map(tmp_path):
+    """What the case "bent" is to store."""
+    target, settings = FITS["bent"]
+    fit = fit_density(target.density(), FitConfig(target_se=0.05, **settings))
+    fit.save(tmp_path / "a.fit")
+    with zipfile.ZipFile(tmp_path / "a.fit") as archive:
+        assert b'"proposals.TriangularMap"' in archive.read("fit.json")
 
 
 def test_a_fit_by_units_survives_a_file(tmp_path):
