@@ -20,6 +20,9 @@ LOG_2PI = float(np.log(2 * np.pi))
 FIRST_POINTS = (200_000, 60_000)
 # Evaluations at the same time. Conventional.
 WORKERS = 16
+# Step of the differences that stand for a solver's gradient. Conventional: the cube root of the
+# spacing of float64.
+GRADIENT_STEP = 6e-6
 # Points of one call of a simulator, for its memory. Conventional.
 BLOCK = 20_000
 # Log Z and share of the event: ``simulators.py --truth``, with standard errors of 0.0023 and 0.0014
@@ -148,9 +151,16 @@ class Simulator:
         theta = self.parameters(x)
         return (self.cell_of or self.event)(theta).astype(int)
 
-    def density(self, hidden: bool = False) -> Counted:
+    def logp_and_grad(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density (n,) with its gradient by central differences, shape (n, d)."""
+        steps = GRADIENT_STEP * np.eye(self.dim)
+        ends = [self.logp(np.concatenate([x + step, x - step])) for step in steps]
+        above, below = np.stack(ends, axis=1).reshape(2, len(x), self.dim)
+        return self.logp(x), (above - below) / (2 * GRADIENT_STEP)
+
+    def density(self, hidden: bool = False, *, gradient: bool = False) -> Counted:
         """Return a density whose calls are counted; its outputs are seen unless they are hidden."""
-        return Counted(self, hidden or self.log_likelihood is not None)
+        return Counted(self, hidden or self.log_likelihood is not None, gradient=gradient)
 
 
 class Counted(Density):
@@ -163,14 +173,16 @@ class Counted(Density):
     simulator : Simulator
     hidden : bool
         Whether only the log density is seen.
+    gradient : bool
+        Whether it has a gradient; each is one evaluation.
     """
 
-    def __init__(self, simulator: Simulator, hidden: bool) -> None:
+    def __init__(self, simulator: Simulator, hidden: bool, *, gradient: bool = False) -> None:
         self.rounds = 0
         super().__init__(
-            lambda x: (simulator.logp(x), None),
+            simulator.logp_and_grad if gradient else lambda x: (simulator.logp(x), None),
             simulator.dim,
-            has_gradient=False,
+            has_gradient=gradient,
             prior=simulator.prior_draws,
             split=None if hidden else lambda names: simulator,
         )

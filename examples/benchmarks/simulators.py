@@ -7,6 +7,7 @@ are added to those of the fits. Run it with::
 
     python examples/benchmarks/simulators.py --seeds 5 --out simulators.jsonl
     python examples/benchmarks/simulators.py --seeds 5 --hidden --out simulators.jsonl
+    python examples/benchmarks/simulators.py --seeds 2 --gradient --out gradient.jsonl
     python examples/benchmarks/simulators.py --names slow_plume,elliptic,pk_flip_flop,pk_edge \
         --max-evals 300 --seeds 5 --out simulators.jsonl
     python examples/benchmarks/simulators.py --random 100 --out simulators.jsonl
@@ -93,18 +94,20 @@ def judge_regions(fit: Fit, simulator: Simulator, truth: Truth, seed: int) -> di
 
 def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
     """Fit a simulator and compare the fit with the truth."""
-    density, cpu = simulator.density(args.hidden), time.process_time()
+    density = simulator.density(args.hidden or args.gradient, gradient=args.gradient)
+    cpu = time.process_time()
     settings = FitConfig(
         random_seed=seed,
         max_evals=args.max_evals,
-        emulation=Emulation(min_seconds=0.0, draws="weighted"),
+        emulation=Emulation(min_seconds=0.0, draws="weighted", despite_gradient=args.gradient),
     )
     record = {
         "name": name,
         "seed": seed,
         "dim": simulator.dim,
-        "outputs": 0 if args.hidden else simulator.n_outputs,
-        "hidden": args.hidden,
+        "outputs": 0 if args.hidden or args.gradient else simulator.n_outputs,
+        "hidden": args.hidden or args.gradient,
+        "gradient": args.gradient,
         "max_evals": args.max_evals,
         "random": bool(args.random),
     }
@@ -223,6 +226,7 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=0, help="random simulators instead")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--hidden", action="store_true", help="only the log density is seen")
+    parser.add_argument("--gradient", action="store_true", help="hidden, but with a gradient")
     parser.add_argument("--max-evals", type=int)
     parser.add_argument("--truth", action="store_true", help="print the true values of the named")
     parser.add_argument("--out", type=Path, help="JSON lines to append to, and to take up again")
@@ -233,7 +237,9 @@ def main() -> None:
         print_truths([name for name in names if NAMED[name]().exact_draws is None])
         return
     runs = Runs(args.out)
-    done = {(r["name"], r["seed"], r["hidden"], r["max_evals"]) for r in runs}
+    done = {(r["name"], r["seed"], r["hidden"], r.get("gradient", False), r["max_evals"])
+            for r in runs}  # fmt: skip
+    hidden = args.hidden or args.gradient
     seeds = range(args.first_seed, args.first_seed + (args.random or args.seeds))
     if args.report:
         seeds = range(0)
@@ -241,7 +247,7 @@ def main() -> None:
         for seed in seeds:
             simulator = random_simulator(seed) if name is None else named(name)[0]
             label = simulator.name if name is None else name
-            if (label, seed, args.hidden, args.max_evals) in done:
+            if (label, seed, hidden, args.gradient, args.max_evals) in done:
                 continue
             if not args.hidden or simulator.log_likelihood is None:
                 truth = truth_of(simulator, SHORT, seed) if name is None else named(name)[1]

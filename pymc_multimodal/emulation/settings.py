@@ -39,6 +39,11 @@ class Emulation:
         density; a draw costs one evaluation. "weighted": draws of the emulated posterior, weighted
         by the judged ones, without evaluations; they are no more exact than the weights. By default
         "exact", and "weighted" where a limit does not allow for the evaluations.
+    despite_gradient : bool
+        Whether a log density with a gradient is emulated too. The search uses the gradient, the
+        process the values alone. This takes a third to a thirteenth of the evaluations of a fit
+        without emulation, and 10 to 50 CPU seconds of its own: it pays from about ten milliseconds
+        for an evaluation.
 
     Raises
     ------
@@ -55,6 +60,7 @@ class Emulation:
     # Conventional: sixteen evaluations side by side.
     batch: int = 16
     draws: Draws | None = None
+    despite_gradient: bool = False
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -70,6 +76,7 @@ class Emulation:
                     "simulator, or leave `outputs` out."
                 )
         checks.number(owner, "min_seconds", self.min_seconds, least=0)
+        checks.flag(owner, "despite_gradient", self.despite_gradient)
         if self.budget is not None:
             checks.count(owner, "budget", self.budget)
         checks.count(owner, "batch", self.batch)

@@ -142,7 +142,8 @@ def price_density(run: Run) -> float | None:
             f"Emulation(outputs={settings.outputs!r}) names variables of a PyMC model, and this "
             "density was not made from one. Leave `outputs` out."
         )
-    if density.prior is None or (density.has_gradient and not named):
+    asked = named or settings.despite_gradient
+    if density.prior is None or (density.has_gradient and not asked):
         return None
     if _room(run) < LEAST_PLAN:
         run.note_cut()

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pymc as pm
 import pytest
-from densities import Mixture, WideNormal
+from densities import Mixture, WideNormal, two_modes
 from simulators import DATA, QUICK, Misfit, Simulator, simulator, two_inputs
 from simulators_numpy import (
     Likelihood,
@@ -402,6 +402,21 @@ def test_a_mode_that_the_climbs_have_missed_is_found_by_values():
     assert (np.abs(weight - target.weights) < 4 * error).all()
     # 2,600 to 5,600 with seeds 0 to 9.
     assert fit.n_logp_evals < 6_000
+
+
+def test_a_log_density_with_a_gradient_is_emulated_if_asked_for():
+    target = two_modes(dim=4)
+    evaluations = {}
+    for asked in (False, True):
+        emulation = Emulation(min_seconds=0.0, draws="weighted", despite_gradient=asked)
+        density = target.density(prior=WideNormal(4, 5.0))
+        fit = fit_density(density, FitConfig(random_seed=1, emulation=emulation))
+        assert (fit.emulator is not None) == asked
+        assert density.has_gradient
+        assert abs(fit.weights.total - target.log_z) < 4 * fit.weights.total_se
+        np.testing.assert_allclose(np.sort(fit.weights.weight), [0.3, 0.7], atol=0.03)
+        evaluations[asked] = fit.n_logp_evals - fit.n_screened
+    assert evaluations[True] < evaluations[False]
 
 
 @pytest.mark.slow  # a search of 2,400 evaluations, and two emulators of it
