@@ -36,6 +36,8 @@ DEPTH, MAX_RISE = 15.0, 0.5
 # Bounds of the curvature, relative to that at the mode. Conventional: widths from a hundredth to a
 # hundred times those at the mode.
 MIN_CURVATURE, MAX_CURVATURE = 1e-4, 1e4
+# Largest gradient. Conventional: its square is finite.
+MAX_GRADIENT = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +127,9 @@ class AxisPoints:
         x, inside = self._places(y)
         values, grad = np.full(y.shape[:2], -np.inf), np.zeros(y.shape)
         values[inside], slope = self.density.logp_and_grad(x[inside])
-        grad[inside] = np.nan_to_num(slope @ self.axes, posinf=0.0, neginf=0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            along = np.nan_to_num(slope @ self.axes, posinf=0.0, neginf=0.0)
+        grad[inside] = np.clip(along, -MAX_GRADIENT, MAX_GRADIENT)
         return values, grad
 
     def curvatures(self, y: np.ndarray, grad: np.ndarray, rng: np.random.Generator) -> np.ndarray:

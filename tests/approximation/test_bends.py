@@ -121,3 +121,25 @@ def test_nothing_out_of_reach_is_evaluated_and_no_gradient_is_needed_on_the_axes
     np.testing.assert_array_equal(np.isfinite(values), np.abs(KNOTS)[None].repeat(2, axis=0) <= 2.0)
     assert along.density.n_logp_evals == np.isfinite(values).sum()
     assert not grad.any()
+
+
+class Cliff(Target):
+    """A normal with a wall that rises beyond all bounds along both coordinates."""
+
+    dim = 2
+
+    def __call__(self, x):
+        with np.errstate(over="ignore", invalid="ignore"):
+            wall = np.exp(60.0 * (x[:, 0] + x[:, 1] - 3.0))
+            grad = -x - 60.0 * wall[:, None]
+        return -0.5 * (x**2).sum(axis=1) - wall, grad
+
+
+@pytest.mark.parametrize("scales", [False, True])
+def test_gradients_beyond_all_bounds_do_no_harm(scales, rng):
+    along = points(Cliff(), np.zeros(2), np.eye(2))
+    found = triangular_map(along, rng, scales=scales)
+    heights = along.on_axes[0] if found is None else along.heights(found)
+    margins = Margins.through(KNOTS, heights, np.eye(2), found)
+    x = margins.sample(500, rng)
+    assert np.isfinite(margins.log_density(x)).all()
