@@ -26,6 +26,7 @@ from pymc_multimodal.regions import unknown_spread
 from pymc_multimodal.search import (
     MAX_MISSING_SHARE,
     dropped_gradient_status,
+    has_rare_modes,
     missing_share,
     missing_statuses,
     modes_of,
@@ -41,6 +42,7 @@ from pymc_multimodal.status import (
 if TYPE_CHECKING:
     from pymc_multimodal.fit.answer import Answer
     from pymc_multimodal.fit.run import Run
+    from pymc_multimodal.fit.settings import FitConfig
     from pymc_multimodal.fit.state import State
 
 __all__ = ["finish"]
@@ -104,6 +106,8 @@ def finish(state: State, run: Run) -> Fit:
         statuses += state.screening.statuses
     if not state.search.settled and not any(s.code == "unfinished" for s in statuses):
         statuses.append(_unsettled_status(state.search.counts.starts))
+    elif _left_rare_modes(state, run.settings):
+        statuses.append(_unscreened_status(state.search.counts.starts))
     if missing > MAX_MISSING_SHARE:
         statuses = missing_statuses(statuses, missing)
     if state.gradient_dropped:
@@ -171,6 +175,25 @@ def _orbits(answer: Answer) -> Orbits | None:
     if (cells := answer.cells) is None:
         return None
     return Orbits(cells, answer.partition, cells.mode_of(answer.modes.locations))
+
+
+def _left_rare_modes(state: State, settings: FitConfig) -> bool:
+    """Tell whether a limit left out the further starts that modes of few starts ask for."""
+    limited = settings.max_evals is not None or settings.max_seconds is not None
+    search = state.search
+    if not limited or state.screened or state.price is not None or not len(search.optima):
+        return False
+    return search.distribution.points is None and has_rare_modes(search, settings.modes)
+
+
+def _unscreened_status(n_starts: int) -> Status:
+    return Status(
+        "unfinished",
+        "search",
+        f"a limit left no room for further starts: few of {counted(n_starts, 'start')} led to some "
+        "modes of mass, and modes that are as rare may be missing.",
+        RAISE_LIMIT,
+    )
 
 
 def _unsettled_status(n_starts: int) -> Status:

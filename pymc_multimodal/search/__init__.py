@@ -30,6 +30,7 @@ from pymc_multimodal.search.starts import (
 )
 from pymc_multimodal.search.state import Search
 from pymc_multimodal.search.statuses import dropped_gradient_status
+from pymc_multimodal.search.stopping import has_rare_modes
 
 __all__ = [
     "MAX_MISSING_SHARE",
@@ -49,6 +50,7 @@ __all__ = [
     "find_more_modes",
     "given_by_array",
     "given_by_name",
+    "has_rare_modes",
     "highest_point",
     "missing_share",
     "missing_statuses",

@@ -60,9 +60,14 @@ def test_products_of_student_t_densities_have_no_error_that_is_too_small(max_eva
     # With the smaller limit not all modes are found.
     assert len({*k}) == len(k) >= 8
     weights = fit.weights
-    assert_covered(weights.weight, weights.weight_se, target.weights[k])
+    found = target.weights[k].sum()
+    if found < 1.0 - 1e-9:
+        # What is known of a mode that no start led to.
+        warned = [s.cause for s in fit.statuses if s.code == "unfinished"]
+        assert any("may be missing" in cause for cause in warned)
+    assert_covered(weights.weight, weights.weight_se, target.weights[k] / found)
     assert_covered(weights.log_evidence, weights.log_evidence_se, np.log(target.weights[k]))
-    assert_covered(np.array([weights.total]), [weights.total_se], 0.0)
+    assert_covered(np.array([weights.total]), [weights.total_se], np.log(found))
     # Bridges between chains that have hardly moved were wrong by forty orders of magnitude.
     assert (weights.weight > 0.1 * target.weights[k]).all()
     if not np.isfinite(weights.weight_se).all():
