@@ -104,10 +104,11 @@ def finish(state: State, run: Run) -> Fit:
             result = None if result is None else result_of_images(orbits, result)
     if state.screening is not None:
         statuses += state.screening.statuses
-    if not state.search.settled and not any(s.code == "unfinished" for s in statuses):
-        statuses.append(_unsettled_status(state.search.counts.starts))
-    elif _left_rare_modes(state, run.settings):
-        statuses.append(_unscreened_status(state.search.counts.starts))
+    if not any(s.code == "unfinished" for s in statuses):
+        if not state.search.settled:
+            statuses.append(_unsettled_status(state.search.counts.starts))
+        elif _left_rare_modes(state, run.settings):
+            statuses.append(_unscreened_status(state.search.counts.starts))
     if missing > MAX_MISSING_SHARE:
         statuses = missing_statuses(statuses, missing)
     if state.gradient_dropped:
