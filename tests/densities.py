@@ -105,6 +105,12 @@ def two_modes(dim=2, distance=8.0, weights=(0.3, 0.7), log_z=1.3):
     return Mixture(means, [wide, narrow], weights, log_z)
 
 
+def four_normals(log_z=1.0):
+    """Separate modes in six dimensions."""
+    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
+    return Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=log_z)
+
+
 class Banana(Target):
     """First coordinate normal; the second a parabola of it plus noise; others standard normal."""
 

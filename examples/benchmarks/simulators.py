@@ -94,7 +94,7 @@ def judge_regions(fit: Fit, simulator: Simulator, truth: Truth, seed: int) -> di
 
 def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
     """Fit a simulator and compare the fit with the truth."""
-    density = simulator.density(args.hidden or args.gradient, gradient=args.gradient)
+    density = simulator.density(args.hidden, gradient=args.gradient)
     cpu = time.process_time()
     settings = FitConfig(
         random_seed=seed,
@@ -105,8 +105,8 @@ def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
         "name": name,
         "seed": seed,
         "dim": simulator.dim,
-        "outputs": 0 if args.hidden or args.gradient else simulator.n_outputs,
-        "hidden": args.hidden or args.gradient,
+        "outputs": 0 if args.hidden else simulator.n_outputs,
+        "hidden": args.hidden,
         "gradient": args.gradient,
         "max_evals": args.max_evals,
         "random": bool(args.random),
@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON lines to append to, and to take up again")
     parser.add_argument("--report", action="store_true", help="only print the table of --out")
     args = parser.parse_args()
+    args.hidden |= args.gradient
     names = args.names.split(",") if args.names else list(NAMED)
     if args.truth:
         print_truths([name for name in names if NAMED[name]().exact_draws is None])
@@ -239,7 +240,6 @@ def main() -> None:
     runs = Runs(args.out)
     done = {(r["name"], r["seed"], r["hidden"], r.get("gradient", False), r["max_evals"])
             for r in runs}  # fmt: skip
-    hidden = args.hidden or args.gradient
     seeds = range(args.first_seed, args.first_seed + (args.random or args.seeds))
     if args.report:
         seeds = range(0)
@@ -247,9 +247,9 @@ def main() -> None:
         for seed in seeds:
             simulator = random_simulator(seed) if name is None else named(name)[0]
             label = simulator.name if name is None else name
-            if (label, seed, hidden, args.gradient, args.max_evals) in done:
+            if (label, seed, args.hidden, args.gradient, args.max_evals) in done:
                 continue
-            if not args.hidden or simulator.log_likelihood is None:
+            if args.gradient or not args.hidden or simulator.log_likelihood is None:
                 truth = truth_of(simulator, SHORT, seed) if name is None else named(name)[1]
                 runs.keep(run(label, seed, simulator, truth, args))
     print(report(runs))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pymc_multimodal.proposals import Dependence, TriangularMap
+from pymc_multimodal.proposals.margins import MAX_RISE, falling_range
 
 if TYPE_CHECKING:
     from pymc_multimodal.target import Density
@@ -29,10 +30,9 @@ DIRECTIONS = 2
 # Least effect of a coordinate on another, in standard deviations, or as a change of the logarithm
 # of the scale, relative to its weight at the point. Measured: examples/benchmarks/hard_kinds.py
 LEAST_EFFECT = 0.1
-# Nats below the mode up to which points on an axis count, and how much higher than the point before
-# one may be. Conventional: five and a half standard deviations of a normal; as in
-# proposals/margins.py.
-DEPTH, MAX_RISE = 15.0, 0.5
+# Nats below the mode up to which points on an axis count, unless they rise on the way outwards.
+# Conventional: five and a half standard deviations of a normal.
+DEPTH = 15.0
 # Bounds of the curvature, relative to that at the mode. Conventional: widths from a hundredth to a
 # hundred times those at the mode.
 MIN_CURVATURE, MAX_CURVATURE = 1e-4, 1e4
@@ -79,11 +79,6 @@ class AxisPoints:
     def own(self) -> np.ndarray:
         """Whether a coordinate is the one along the axis of the point, shape (d, 1, d)."""
         return np.eye(self.dim, dtype=bool)[:, None]
-
-    @cached_property
-    def at_mode(self) -> np.ndarray:
-        """Whether a point is the mode, shape (m, 1)."""
-        return (self.knots == 0.0)[:, None]
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -143,8 +138,9 @@ class AxisPoints:
 
     def log_scales(self, curvature: np.ndarray) -> np.ndarray:
         """Logarithms of the scales that curvatures are of, relative to those at the mode."""
-        out: np.ndarray = -0.5 * np.log(np.clip(curvature, MIN_CURVATURE, MAX_CURVATURE))
-        out[self.own.repeat(out.shape[1], axis=1) | (curvature <= 0.0)] = 0.0
+        known = ~self.own & (curvature > 0.0)
+        bounded = np.clip(curvature, MIN_CURVATURE, MAX_CURVATURE)
+        out: np.ndarray = np.where(known, -0.5 * np.log(bounded), 0.0)
         return out - out[:, self.middle, None]
 
     def _places(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +192,7 @@ def triangular_map(
         again = points.log_scales(points.curvatures(moved, grad, rng))
     else:
         there, again = points.values(moved), log_scale
-    higher = (there > values)[..., None] & ~points.at_mode
+    higher = (there > values)[..., None] & (points.knots != 0.0)[:, None]
     shift = np.where(higher, shift, 0.0)
     log_scale = np.where(higher & chosen[:, None], again, log_scale)
     profile = np.where(higher[..., 0], there, values) + log_scale.sum(axis=2)
@@ -209,7 +205,7 @@ def _effects(
     """Effect of each coordinate (rows) on each other one, where its profile is not low, (d, d)."""
     out = np.zeros((points.dim, points.dim))
     for i, row in enumerate(profile):
-        rows = _counted(row, points.middle)
+        rows = falling_range(row, points.middle, _counts)
         near = np.exp(0.5 * (row[rows] - row[rows].max()))
         size = np.abs(shift[i, rows]) * np.exp(-log_scale[i, rows]) + np.abs(log_scale[i, rows])
         out[i] = (near[:, None] * size).max(axis=0)
@@ -244,22 +240,13 @@ def _joined(
         i = next(i for i in left if not chosen[left, i].any())
         left.remove(i)
         if chosen[i].any():
-            rows, others = _counted(profile[i], points.middle), np.flatnonzero(chosen[i])
+            rows = falling_range(profile[i], points.middle, _counts)
+            others = np.flatnonzero(chosen[i])
             at = shift[i, rows][:, others], log_scale[i, rows][:, others]
             dependences.append(Dependence(i, others, points.knots[rows], *at))
     return TriangularMap(points.dim, tuple(dependences))
 
 
-def _counted(profile: np.ndarray, middle: int) -> slice:
-    """Return the range of knots that count: those of a mode, down to a depth below its top."""
-    first, last = middle, middle
-    while first > 0 and _counts(profile[first - 1], profile[first], profile[middle]):
-        first -= 1
-    while last + 1 < len(profile) and _counts(profile[last + 1], profile[last], profile[middle]):
-        last += 1
-    return slice(min(first, middle - 1), max(last, middle + 1) + 1)
-
-
-def _counts(value: float, before: float, top: float) -> bool:
-    """Whether a knot counts if the one before it, nearer to the mode, does."""
-    return bool(np.isfinite(value) and top - DEPTH < value < before + MAX_RISE)
+def _counts(value: float, inner: np.ndarray) -> bool:
+    """Whether a knot counts, beyond others of which the first is the mode."""
+    return bool(np.isfinite(value) and inner[0] - DEPTH < value < inner[-1] + MAX_RISE)

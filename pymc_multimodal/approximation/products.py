@@ -99,10 +99,10 @@ def product_densities(
             if best.perplexity > max(GAIN * own, MIN_PERPLEXITY):
                 old = found.mixture.densities[k]
                 out[k] = heavy_tailed(best.density, old.means[-2], old.scales[-2])
-            spent += density.n_logp_evals - before
-            failures += -1 if best.perplexity > GOOD_PERPLEXITY else 1
-            if best.perplexity < GOOD_PERPLEXITY:
-                failed += density.n_logp_evals - before
+            cost = density.n_logp_evals - before
+            good = best.perplexity >= GOOD_PERPLEXITY
+            spent, failed = spent + cost, failed + (0 if good else cost)
+            failures += -1 if good else 1
             if failures == MAX_FAILURES:
                 break
             # Modes of one target are often alike.

@@ -105,10 +105,7 @@ def finish(state: State, run: Run) -> Fit:
     if state.screening is not None:
         statuses += state.screening.statuses
     if not any(s.code == "unfinished" for s in statuses):
-        if not state.search.settled:
-            statuses.append(_unsettled_status(state.search.counts.starts))
-        elif _left_rare_modes(state, run.settings):
-            statuses.append(_unscreened_status(state.search.counts.starts))
+        statuses += _unfinished_search(state, run.settings)
     if missing > MAX_MISSING_SHARE:
         statuses = missing_statuses(statuses, missing)
     if state.gradient_dropped:
@@ -187,21 +184,16 @@ def _left_rare_modes(state: State, settings: FitConfig) -> bool:
     return search.distribution.points is None and has_rare_modes(search, settings.modes)
 
 
-def _unscreened_status(n_starts: int) -> Status:
-    return Status(
-        "unfinished",
-        "search",
-        f"a limit left no room for further starts: few of {counted(n_starts, 'start')} led to some "
-        "modes of mass, and modes that are as rare may be missing.",
-        RAISE_LIMIT,
-    )
-
-
-def _unsettled_status(n_starts: int) -> Status:
-    return Status(
-        "unfinished",
-        "search",
-        f"the search for modes ended after {counted(n_starts, 'start')}: its share "
-        "of a limit was used up.",
-        f"Modes may be missing. {RAISE_LIMIT}",
-    )
+def _unfinished_search(state: State, settings: FitConfig) -> list[Status]:
+    """Say that a limit ended the search before its own rule was met, or left out further starts."""
+    starts = counted(state.search.counts.starts, "start")
+    if not state.search.settled:
+        cause = f"the search for modes ended after {starts}: its share of a limit was used up."
+        return [Status("unfinished", "search", cause, f"Modes may be missing. {RAISE_LIMIT}")]
+    if _left_rare_modes(state, settings):
+        cause = (
+            f"a limit left no room for further starts: few of {starts} led to some modes of mass, "
+            "and modes that are as rare may be missing."
+        )
+        return [Status("unfinished", "search", cause, RAISE_LIMIT)]
+    return []

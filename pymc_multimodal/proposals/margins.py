@@ -10,9 +10,11 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pymc_multimodal.proposals.triangular import TriangularMap
 
-__all__ = ["Margins"]
+__all__ = ["MAX_RISE", "Margins", "falling_range"]
 
 # Points of the piecewise linear log density for each interval between two given points: it is off
 # by less than 0.001 where the spline is a parabola. Conventional.
@@ -117,11 +119,8 @@ class Margins:
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """Gradient of `log_density` at points of shape (n, d), shape (n, d)."""
-        y = x @ self.rotation
-        z = y if self.triangular is None else self.triangular.inverse(y)[0]
-        slope = np.stack([self._slope(i, column) for i, column in enumerate(z.T)], axis=1)
-        if self.triangular is not None:
-            slope = self.triangular.pull_back(y, slope)
+        y, mapped = x @ self.rotation, self.triangular
+        slope = self._slopes(y) if mapped is None else mapped.pull_back(y, self._slopes)
         out: np.ndarray = slope @ self.rotation.T
         return out
 
@@ -140,6 +139,10 @@ class Margins:
         out[below] -= (low + 1.0) * np.log(z[below] / knots[0])
         out[above] -= (high + 1.0) * np.log(z[above] / knots[-1])
         return out
+
+    def _slopes(self, z: np.ndarray) -> np.ndarray:
+        """Return the derivatives of the log densities of the coordinates, shape (n, d)."""
+        return np.stack([self._slope(i, column) for i, column in enumerate(z.T)], axis=1)
 
     def _slope(self, i: int, z: np.ndarray) -> np.ndarray:
         knots, log_f, (low, high) = self.knots[i], self.log_heights[i], self.exponents[i]
@@ -181,15 +184,8 @@ def _mean_exponential(rise: np.ndarray) -> np.ndarray:
 
 def _finer(knots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return more points, and log densities there, by a spline through those that count."""
-    middle = int(np.searchsorted(knots, 0.0))
-    first, last = middle, middle
-    while first > 0 and _falls(values[first - 1], values[first : middle + 1]):
-        first -= 1
-    while last + 1 < len(knots) and _falls(values[last + 1], values[middle : last + 1]):
-        last += 1
-    # A spline needs points of both signs.
-    first, last = min(first, middle - 1), max(last, middle + 1)
-    z, log_f = knots[first : last + 1], values[first : last + 1]
+    rows = falling_range(values, int(np.searchsorted(knots, 0.0)), _falls)
+    z, log_f = knots[rows], values[rows]
     high = float(np.nanmax(log_f))
     log_f = np.where(np.isfinite(log_f), np.maximum(log_f - high, -2.0 * LOWEST), -2.0 * LOWEST)
     # The knots are about evenly spaced in this coordinate.
@@ -201,6 +197,34 @@ def _finer(knots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     ends = np.stack([log_f[inner], log_f[inner + 1]])
     out = np.clip(out, ends.min(axis=0), ends.max(axis=0) + MAX_PEAK)
     return np.sinh(fine), out
+
+
+def falling_range(
+    values: np.ndarray, middle: int, counts: Callable[[float, np.ndarray], bool]
+) -> slice:
+    """Return the range of values that count on both sides of a middle one.
+
+    Parameters
+    ----------
+    values : array of shape (m,)
+    middle : int
+        Neither the first nor the last.
+    counts : callable
+        ``counts(value, inner)`` tells whether a value counts, beyond the middle one and those
+        between, in this order, which do. The next one on each side is in the range in any case: a
+        spline needs points of both signs.
+
+    Returns
+    -------
+    slice
+    """
+    reach = []
+    for side in (values[middle::-1], values[middle:]):
+        n = 1
+        while n < len(side) and counts(side[n], side[:n]):
+            n += 1
+        reach.append(max(n - 1, 1))
+    return slice(middle - reach[0], middle + reach[1] + 1)
 
 
 def _falls(value: float, inner: np.ndarray) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Dependence", "TriangularMap"]
 
@@ -73,12 +77,7 @@ class TriangularMap:
 
     def forward(self, z: np.ndarray) -> np.ndarray:
         """Points y of points z, shape (n, d)."""
-        shift, log_scale = np.zeros_like(z), np.zeros_like(z)
-        for one in self.dependences:
-            i = one.source
-            more = one.at(shift[:, i] + np.exp(log_scale[:, i]) * z[:, i])
-            shift[:, one.others] += more[:, 0]
-            log_scale[:, one.others] += more[:, 1]
+        shift, log_scale = self._sums(z, mapped=False)
         out: np.ndarray = shift + np.exp(log_scale) * z
         return out
 
@@ -87,14 +86,17 @@ class TriangularMap:
 
         The log density of y is that of z minus this sum.
         """
-        shift, log_scale = self._at(y)
+        shift, log_scale = self._sums(y, mapped=True)
         return (y - shift) * np.exp(-log_scale), log_scale.sum(axis=1)
 
-    def pull_back(self, y: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Gradient of the log density at y (n, d), by that of z's density there, (n, d)."""
-        shift, log_scale = self._at(y)
+    def pull_back(
+        self, y: np.ndarray, score_of_z: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Gradient of the log density at y (n, d), by that of z's density, shape (n, d)."""
+        shift, log_scale = self._sums(y, mapped=True)
         shrink = np.exp(-log_scale)
         z = (y - shift) * shrink
+        score = score_of_z(z)
         out = score * shrink
         for one in self.dependences:
             by_shift, by_scale = one.slopes(y[:, one.source]).swapaxes(0, 1)
@@ -103,11 +105,12 @@ class TriangularMap:
             out[:, one.source] -= np.sum((score[:, j] * z[:, j] + 1.0) * by_scale, axis=1)
         return out
 
-    def _at(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shifts and log scales at y, each of shape (n, d)."""
-        shift, log_scale = np.zeros_like(y), np.zeros_like(y)
+    def _sums(self, x: np.ndarray, *, mapped: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Shifts and log scales at points y, if they are mapped, or z; each of shape (n, d)."""
+        shift, log_scale = np.zeros_like(x), np.zeros_like(x)
         for one in self.dependences:
-            more = one.at(y[:, one.source])
+            i = one.source
+            more = one.at(x[:, i] if mapped else shift[:, i] + np.exp(log_scale[:, i]) * x[:, i])
             shift[:, one.others] += more[:, 0]
             log_scale[:, one.others] += more[:, 1]
         return shift, log_scale

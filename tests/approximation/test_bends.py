@@ -6,10 +6,9 @@ from densities import Banana, Target
 from scipy.stats import norm, ortho_group
 
 from pymc_multimodal.approximation.bends import AxisPoints, most_for_map, triangular_map
+from pymc_multimodal.approximation.products import KNOTS
 from pymc_multimodal.proposals import Margins
 
-SIDE = 0.3 * np.sinh(np.linspace(np.arcsinh(1.0), np.arcsinh(40.0 / 0.3), 12))
-KNOTS = np.concatenate([-SIDE[::-1], [0.0], SIDE])
 INSIDE = np.abs(KNOTS) < 4.0
 
 

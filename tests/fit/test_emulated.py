@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pymc as pm
 import pytest
-from densities import Mixture, WideNormal, two_modes
+from densities import WideNormal, four_normals, two_modes
 from simulators import DATA, QUICK, Misfit, Simulator, simulator, two_inputs
 from simulators_numpy import (
     Likelihood,
@@ -45,12 +45,6 @@ def assert_true(fit, inside, log_z, share):
     assert abs(w.total - log_z) < 4 * w.total_se
     error = np.sqrt((w.weight_se[own] ** 2).sum()) + 1e-3
     assert abs(w.weight[own].sum() - share) < 4 * error
-
-
-def four_normals():
-    """Separate modes in six dimensions."""
-    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
-    return Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
 
 
 def chain(density, fit, n, rng, steps=1):

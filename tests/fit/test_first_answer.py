@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from densities import Banana, Mixture, WideNormal, two_modes
+from densities import Banana, Mixture, WideNormal, four_normals, two_modes
 
 from pymc_multimodal import kernel
 from pymc_multimodal.fit import FitConfig, fit_density
@@ -127,8 +127,7 @@ def test_at_a_limit_a_sample_that_is_not_precise_has_no_errors():
 
 def test_errors_are_unknown_where_a_limit_left_modes_unseen():
     """The errors of three weights were stated, and a mode of weight 0.3 was missing."""
-    means = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
-    target = Mixture(means, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1], log_z=1.0)
+    target = four_normals()
 
     def fit_of(max_evals):
         density = target.density(prior=WideNormal(6, 3.0))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from densities import Mixture, two_modes
+from densities import four_normals, two_modes
 
 from pymc_multimodal.search import ModeSearch, begin_search, find_modes, modes_of, screen_dear
 from pymc_multimodal.target.limits import Limits
 
 # Four normals in six dimensions; the basin of the second holds 2 % of the prior, and 0.3 of the
 # posterior.
-MEANS = 3.0 * np.random.default_rng(3).standard_normal((4, 6))
-FOUR = Mixture(MEANS, [0.25 * np.eye(6)] * 4, [0.4, 0.3, 0.2, 0.1])
+FOUR = four_normals(log_z=0.0)
 
 
 def four_modes():
