@@ -5,6 +5,7 @@ Coordinates are unconstrained: standard normal by the prior, or the logits of un
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -158,9 +159,12 @@ class Simulator:
         above, below = np.stack(ends, axis=1).reshape(2, len(x), self.dim)
         return self.logp(x), (above - below) / (2 * GRADIENT_STEP)
 
-    def density(self, hidden: bool = False, *, gradient: bool = False) -> Counted:
+    def density(
+        self, hidden: bool = False, *, gradient: bool = False, seconds: float = 0.0
+    ) -> Counted:
         """Return a density whose calls are counted; its outputs are seen unless they are hidden."""
-        return Counted(self, hidden or self.log_likelihood is not None, gradient=gradient)
+        hidden = hidden or self.log_likelihood is not None
+        return Counted(self, hidden, gradient=gradient, seconds=seconds)
 
 
 class Counted(Density):
@@ -175,12 +179,26 @@ class Counted(Density):
         Whether only the log density is seen.
     gradient : bool
         Whether it has a gradient; each is one evaluation.
+    seconds : float
+        That an evaluation of the log density takes longer.
     """
 
-    def __init__(self, simulator: Simulator, hidden: bool, *, gradient: bool = False) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        hidden: bool,
+        *,
+        gradient: bool = False,
+        seconds: float = 0.0,
+    ) -> None:
         self.rounds = 0
+
+        def function(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            time.sleep(seconds * len(x))
+            return simulator.logp_and_grad(x) if gradient else (simulator.logp(x), None)
+
         super().__init__(
-            simulator.logp_and_grad if gradient else lambda x: (simulator.logp(x), None),
+            function,
             simulator.dim,
             has_gradient=gradient,
             prior=simulator.prior_draws,

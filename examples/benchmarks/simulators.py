@@ -8,6 +8,8 @@ are added to those of the fits. Run it with::
     python examples/benchmarks/simulators.py --seeds 5 --out simulators.jsonl
     python examples/benchmarks/simulators.py --seeds 5 --hidden --out simulators.jsonl
     python examples/benchmarks/simulators.py --seeds 2 --gradient --out gradient.jsonl
+    python examples/benchmarks/simulators.py --seeds 2 --gradient --without-emulation \
+        --seconds 0.002 --out without.jsonl
     python examples/benchmarks/simulators.py --names slow_plume,elliptic,pk_flip_flop,pk_edge \
         --max-evals 300 --seeds 5 --out simulators.jsonl
     python examples/benchmarks/simulators.py --random 100 --out simulators.jsonl
@@ -94,12 +96,13 @@ def judge_regions(fit: Fit, simulator: Simulator, truth: Truth, seed: int) -> di
 
 def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
     """Fit a simulator and compare the fit with the truth."""
-    density = simulator.density(args.hidden, gradient=args.gradient)
+    density = simulator.density(args.hidden, gradient=args.gradient, seconds=args.seconds)
     cpu = time.process_time()
     settings = FitConfig(
         random_seed=seed,
         max_evals=args.max_evals,
-        emulation=Emulation(min_seconds=0.0, draws="weighted", despite_gradient=args.gradient),
+        emulation=not args.without_emulation
+        and Emulation(min_seconds=0.0, draws="weighted", despite_gradient=args.gradient),
     )
     record = {
         "name": name,
@@ -227,6 +230,8 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--hidden", action="store_true", help="only the log density is seen")
     parser.add_argument("--gradient", action="store_true", help="hidden, but with a gradient")
+    parser.add_argument("--without-emulation", action="store_true")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of an evaluation, at least")
     parser.add_argument("--max-evals", type=int)
     parser.add_argument("--truth", action="store_true", help="print the true values of the named")
     parser.add_argument("--out", type=Path, help="JSON lines to append to, and to take up again")
