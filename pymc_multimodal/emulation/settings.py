@@ -41,7 +41,7 @@ class Emulation:
         "exact", and "weighted" where a limit does not allow for the evaluations.
     despite_gradient : bool
         Whether a log density with a gradient is emulated too. The search uses the gradient, the
-        process the values alone. This takes a third to a thirteenth of the evaluations of a fit
+        process the values alone. This takes a half to a ninth of the evaluations of a fit
         without emulation, and 10 to 50 CPU seconds of its own: it pays from about ten milliseconds
         for an evaluation.
 
