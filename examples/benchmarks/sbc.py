@@ -1,9 +1,10 @@
-"""Simulation-based calibration of two PyMC models whose posteriors have several modes.
+"""Simulation-based calibration of four PyMC models whose posteriors have several modes.
 
 Parameters are drawn from the prior, data given the parameters, and draws from the posterior. The
 rank of a function of the parameters among its values at the draws is then uniform (Talts et al.,
-arXiv 1804.06788, Theorem 1). Each model is one graph with its data as input, compiled once. One
-JSON line is written per simulation, and simulations that the file already holds are left out.
+arXiv 1804.06788, Theorem 1). The rank among equal values is drawn at random. Each model is one graph
+with its data as input, compiled once. One JSON line is written per simulation, and simulations that
+the file already holds are left out.
 Run it with::
 
     python examples/benchmarks/sbc.py --simulations 200 --out sbc.jsonl
@@ -17,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,8 +32,9 @@ from scipy.stats import chisquare
 from weights import Runs
 
 from pymc_multimodal.fit import FitConfig, fit_density
+from pymc_multimodal.model import MarginalModel, marginal_of
 from pymc_multimodal.model.build import density_of
-from pymc_multimodal.target.density import Density
+from pymc_multimodal.target import Density, Structure
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import corrected_draws
@@ -50,17 +52,21 @@ class Simulated:
     build : callable
         Makes the `pymc.Model`, with its data in ``pm.Data("y", ...)``.
     prior : callable
-        ``prior(rng)``: one draw in the unconstrained space, shape (d,).
+        ``prior(rng)``: one draw in the unconstrained space, shape (d,), with the discrete variables
+        in their places.
     data : callable
         ``data(x, rng)``: data given the parameters.
     functions : dict of callables
         Functions of unconstrained rows, shape (n, d), whose ranks are taken.
+    settings : dict
+        Further settings of the fit.
     """
 
     build: Callable[[], pm.Model]
     prior: Callable[[np.random.Generator], np.ndarray]
     data: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     functions: dict[str, Callable[[np.ndarray], np.ndarray]]
+    settings: dict = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------ theta up to its sign
@@ -117,6 +123,66 @@ def share_of_lower(x):
     return np.where(x[:, 0] < x[:, 1], expit(x[:, 2]), expit(-x[:, 2]))
 
 
+# ------------------------------------------------------------------ units with two explanations
+
+UNITS, BORDER, SEEN_SD = 8, 1.2, 0.1
+
+
+def units_model() -> pm.Model:
+    """Observe the distances of rates from a border; the rates share a mean and a spread."""
+    with pm.Model() as model:
+        y = pm.Data("y", np.zeros(UNITS))
+        mu, tau = pm.Normal("mu", 1.0, 0.5), pm.LogNormal("tau", -0.5, 0.3)
+        z = pm.Normal("z", 0.0, 1.0, shape=UNITS)
+        pm.Normal("seen", pm.math.abs(mu + tau * z - BORDER), SEEN_SD, observed=y)
+    return model
+
+
+def units_prior(rng):
+    hubs = rng.normal([1.0, -0.5], [0.5, 0.3])
+    return np.concatenate([hubs, rng.standard_normal(UNITS)])
+
+
+def rates(x):
+    return x[..., :1] + np.exp(x[..., 1:2]) * x[..., 2:]
+
+
+def units_data(x, rng):
+    return np.abs(rates(x) - BORDER) + SEEN_SD * rng.standard_normal(UNITS)
+
+
+# ------------------------------------------------------------------ discrete variables
+
+STEPS, GAINS, GAIN_SHARES = 12, np.array([1.0, -0.7, 2.0]), np.array([0.4, 0.4, 0.2])
+
+
+def discrete_model() -> pm.Model:
+    """Observe a level that changes once, by one of three instruments: both are unknown."""
+    with pm.Model() as model:
+        y = pm.Data("y", np.zeros(STEPS))
+        level = pm.Normal("level", 1.0, 2.0, shape=2)
+        s = pm.LogNormal("s", -0.5, 0.5)
+        change = pm.DiscreteUniform("change", 1, STEPS - 1)
+        instrument = pm.Categorical("instrument", p=GAIN_SHARES)
+        gain = pm.math.switch(
+            pm.math.eq(instrument, 0), GAINS[0],
+            pm.math.switch(pm.math.eq(instrument, 1), GAINS[1], GAINS[2]),
+        )  # fmt: skip
+        now = pm.math.switch(np.arange(STEPS) < change, level[0], level[1])
+        pm.Normal("observed", gain * now, s, observed=y)
+    return model
+
+
+def discrete_prior(rng):
+    change, instrument = rng.integers(1, STEPS), rng.choice(3, p=GAIN_SHARES)
+    return np.array([*rng.normal(1.0, 2.0, 2), rng.normal(-0.5, 0.5), change, instrument])
+
+
+def discrete_data(x, rng):
+    level = np.where(np.arange(STEPS) < x[3], x[0], x[1])
+    return rng.normal(GAINS[int(x[4])] * level, np.exp(x[2]))
+
+
 MODELS = {
     "sign": Simulated(
         sign_model,
@@ -139,6 +205,30 @@ MODELS = {
             "s": lambda x: x[:, 3],
         },
     ),
+    "units": Simulated(
+        units_model,
+        units_prior,
+        units_data,
+        {
+            "mu": lambda x: x[:, 0],
+            "tau": lambda x: x[:, 1],
+            "first rate": lambda x: rates(x)[:, 0],
+            "rates above": lambda x: (rates(x) > BORDER).sum(axis=1),
+        },
+        {"structure": Structure()},
+    ),
+    "discrete": Simulated(
+        discrete_model,
+        discrete_prior,
+        discrete_data,
+        {
+            "first level": lambda x: x[:, 0],
+            "second level": lambda x: x[:, 1],
+            "s": lambda x: x[:, 2],
+            "change": lambda x: x[:, 3],
+            "instrument": lambda x: x[:, 4],
+        },
+    ),
 }
 
 
@@ -154,21 +244,29 @@ def simulate(name: str, model: pm.Model, density: Density, seed: int, target_se:
     with model:
         pm.set_data({"y": spec.data(truth, rng)})
     generator = generator_of("hybrid", NETWORK_STEPS)
-    config = FitConfig(generator=generator, target_se=target_se, random_seed=seed)
+    config = FitConfig(generator=generator, target_se=target_se, random_seed=seed, **spec.settings)
     fit = fit_density(density, config)
     x, acceptance = corrected_draws(density, fit, DRAWS, CHAINS, rng, thin=THIN, skip=1)
     x = x.reshape(-1, density.dim)
-    ranks = {key: int((f(x) < f(truth[None])).sum()) for key, f in spec.functions.items()}
+    if isinstance(model, MarginalModel):
+        x = model.recovery().complete(x, rng)
+    ranks = {key: rank_of(f(truth[None]), f(x), rng) for key, f in spec.functions.items()}
     return {
         "model": name,
         "seed": seed,
         "target_se": target_se,
         "ranks": ranks,
         "regions": fit.n_modes,
+        "by_units": fit.units is not None,
         "warnings": sorted({s.code for s in fit.statuses if s.level == "warning"}),
         "acceptance": round(acceptance, 3),
         "cpu": round(time.process_time() - began, 2),
     }
+
+
+def rank_of(value: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> int:
+    """Rank of a value among draws; one of those that are possible where draws equal it."""
+    return int((draws < value).sum() + rng.integers(0, (draws == value).sum() + 1))
 
 
 def histogram(ranks: list[int]) -> np.ndarray:
@@ -184,7 +282,7 @@ def report(runs: list[dict]) -> str:
         for key in spec.functions if mine else ():
             counts = histogram([r["ranks"][key] for r in mine])
             test = chisquare(counts)
-            several = sum(r["regions"] > 1 for r in mine)
+            several = sum(r["regions"] > 1 or r["by_units"] for r in mine)
             warned = sum(bool(r["warnings"]) for r in mine)
             rows.append([
                 name, key, len(mine), several, warned, " ".join(map(str, counts)),
@@ -212,7 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in [] if options.report else options.models.split(","):
         seeds = range(options.simulations)
         seeds = [s for s in seeds if (name, s, options.target_se) not in done]
-        model = MODELS[name].build() if seeds else None
+        model = marginal_of(MODELS[name].build()) if seeds else None
         density = density_of(model) if seeds else None
         for seed in seeds:
             runs.keep(simulate(name, model, density, seed, options.target_se))
