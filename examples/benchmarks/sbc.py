@@ -2,9 +2,9 @@
 
 Parameters are drawn from the prior, data given the parameters, and draws from the posterior. The
 rank of a function of the parameters among its values at the draws is then uniform (Talts et al.,
-arXiv 1804.06788, Theorem 1). The rank among equal values is drawn at random. Each model is one graph
-with its data as input, compiled once. One JSON line is written per simulation, and simulations that
-the file already holds are left out.
+arXiv 1804.06788, Theorem 1). The rank among equal values is drawn at random. Each model is one
+graph with its data as input, compiled once. One JSON line is written per simulation; simulations
+that the file already holds are left out.
 Run it with::
 
     python examples/benchmarks/sbc.py --simulations 200 --out sbc.jsonl
