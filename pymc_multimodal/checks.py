@@ -136,7 +136,8 @@ def choice(owner: str, name: str, value: object, options: Sequence[object]) -> N
     ValueError
         If the value is not among the options.
     """
-    if value in options:
+    # An array would be compared element by element.
+    if not isinstance(value, np.ndarray) and value in options:
         return
     known = ", ".join(repr(option) for option in options)
     error = ValueError if any(type(value) is type(option) for option in options) else TypeError

@@ -95,7 +95,7 @@ CODES: Mapping[str, StatusKind] = MappingProxyType({
     "pareto_k": StatusKind(("evidence",), _EITHER),
     "bridge": StatusKind(("evidence",), _WARNING),
     "border": StatusKind(("evidence",), _WARNING),
-    "improper": StatusKind(("evidence",), _WARNING),
+    "improper": StatusKind(("evidence",), _EITHER),
     "support": StatusKind(("evidence",), _INFO),
     "challenge": StatusKind(("challenge",), _EITHER),
     # The fit as a whole

@@ -10,12 +10,12 @@ import numpy as np
 from pymc_multimodal.moves.local import MoveState
 from pymc_multimodal.regions import PermutedPartition
 from pymc_multimodal.search import triangular
-from pymc_multimodal.status import RAISE_LIMIT, Status, SymmetryBroken, counted
+from pymc_multimodal.status import RAISE_LIMIT, Status, counted
 from pymc_multimodal.target.cells import Cells
-from pymc_multimodal.target.errors import same_density
 from pymc_multimodal.target.target import Target
 
 if TYPE_CHECKING:
+    from pymc_multimodal.approximation import WeightedSample
     from pymc_multimodal.challenge import ChallengeResult
     from pymc_multimodal.evidence import Weights
     from pymc_multimodal.regions import Partition, Pilot, RegionDraws
@@ -27,6 +27,7 @@ __all__ = [
     "Orbits",
     "broken_status",
     "cells_of",
+    "confirm_images",
     "confirm_symmetry",
     "draws_of_images",
     "fold_pilot",
@@ -48,9 +49,9 @@ MIN_EXCHANGED, MIN_VISITED = 1 / 3, 0.05
 # Part of the moves of the unrestricted chains, the last ones, from which this is read.
 # Conventional.
 LATE_SHARE = 0.25
-# Draws of each region at which the symmetry is confirmed. Conventional: a difference at one draw in
-# twenty is met with probability 1 - 0.95^64 = 0.96.
-CONFIRMED_DRAWS = 64
+# Draws of each region at which the symmetry is confirmed. A difference at a share p of the draws is
+# met with probability 1 - (1 - p)^300, 0.95 for p = 0.01, the default `target_se`.
+CONFIRMED_DRAWS = 300
 
 
 def cells_of(optima: OptimumSet, modes: Modes) -> Cells | None:
@@ -127,7 +128,9 @@ def _exchanged_images(orbit: Orbit, first: np.ndarray, late: np.ndarray) -> np.n
     return orbit.inverses[start[often]] @ orbit.maps[end[often]]
 
 
-def confirm_symmetry(target: Target, draws: RegionDraws, rng: np.random.Generator) -> None:
+def confirm_symmetry(
+    target: Target, draws: RegionDraws, sample: WeightedSample | None, rng: np.random.Generator
+) -> None:
     """Compare log densities of draws of every region with those of random images.
 
     Parameters
@@ -135,6 +138,8 @@ def confirm_symmetry(target: Target, draws: RegionDraws, rng: np.random.Generato
     target : Target
         With cells.
     draws : RegionDraws
+    sample : WeightedSample or None
+        Its points without density are compared with their images, too.
     rng : numpy.random.Generator
 
     Raises
@@ -143,13 +148,42 @@ def confirm_symmetry(target: Target, draws: RegionDraws, rng: np.random.Generato
         If one differs.
     """
     assert target.cells is not None
+    lowest = np.inf
     for x, logp in zip(draws.x, draws.logp, strict=True):
         rows = rng.integers(logp.size, size=CONFIRMED_DRAWS)
         points = x.reshape(-1, x.shape[2])[rows]
         own = logp.ravel()[rows] - target.cells.log_multiplicity(points)
-        there = target.density.logp(target.cells.scatter(points, rng))
-        if not same_density(there, own, target.density.resolution):
-            raise SymmetryBroken
+        target.confirm(target.cells.move(points, rng), own)
+        lowest = min(lowest, own.min())
+    if sample is not None:
+        target.confirm_empty(sample.x[np.isneginf(sample.logp)], lowest)
+
+
+def confirm_images(
+    target: Target, x: np.ndarray, images: np.ndarray, logp: np.ndarray, offered: MoveState
+) -> None:
+    """Compare log densities of the kernel's points with those of the images that are shown.
+
+    Parameters
+    ----------
+    target : Target
+    x, images : arrays of shape (n, d)
+        Points of the kernel, and their images (`Orbits.randomise`).
+    logp : array of shape (n,)
+        Log densities of the points, as draws.
+    offered : MoveState
+        Points that were proposed to the kernel. Those without density are compared, too.
+
+    Raises
+    ------
+    SymmetryBroken
+        If one differs.
+    """
+    if target.cells is None or not len(x):
+        return
+    moved = (images != x).any(axis=1)
+    target.confirm(images[moved], logp[moved])
+    target.confirm_empty(offered.x[np.isneginf(offered.logp)], float(logp.min()))
 
 
 # ------------------------------------------------------------------ regions and their images

@@ -15,7 +15,7 @@ from pymc_multimodal.model.layout import dimension, layout, unflatten
 from pymc_multimodal.model.locations import rows_of
 from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
 from pymc_multimodal.model.stored import (
-    improper_variables,
+    improper_statuses,
     observed_values,
     unconstrained_rows,
     variables_of,
@@ -32,7 +32,7 @@ __all__ = [
     "density_of",
     "dimension",
     "discrete_names",
-    "improper_variables",
+    "improper_statuses",
     "imputed",
     "layout",
     "marginal_of",

@@ -13,9 +13,9 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
 from pymc_multimodal.model.compiled import compile_rows
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.status import Level, ModelError, Status
 
-__all__ = ["improper_variables", "observed_values", "unconstrained_rows", "variables_of"]
+__all__ = ["improper_statuses", "observed_values", "unconstrained_rows", "variables_of"]
 
 # Rows that are transformed at a time. Conventional: bounds the memory.
 ROWS = 4096
@@ -31,11 +31,18 @@ def variables_of(model: pm.Model) -> dict[str, tuple[int, ...]]:
     return {str(name): tuple(int(n) for n in shapes[name]) for name in names}
 
 
-def improper_variables(model: pm.Model) -> list[str]:
-    """Return the names of the variables whose prior is flat on an unbounded set."""
-    return [
+def improper_statuses(model: pm.Model, level: Level = "warning") -> list[Status]:
+    """Say which variables have a prior that is flat on an unbounded set, if there are any."""
+    improper = [
         rv.name for rv in model.free_RVs if type(rv.owner.op).__name__ in ("FlatRV", "HalfFlatRV")
     ]
+    if not improper:
+        return []
+    return [
+        Status("improper", "evidence",
+               f"the prior of {', '.join(improper)} is improper: the evidence is known up to an "
+               "arbitrary factor.", "Compare models with proper priors.", level=level)
+    ]  # fmt: skip
 
 
 def observed_values(model: pm.Model) -> dict[str, np.ndarray]:

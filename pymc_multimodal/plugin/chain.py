@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pymc_multimodal import kernel
-from pymc_multimodal.fit import Fit
+from pymc_multimodal.fit import Fit, confirm_images
 from pymc_multimodal.plugin.foresight import foreseeable, foreseen
 from pymc_multimodal.plugin.record import record
 from pymc_multimodal.target import Target
@@ -106,6 +106,11 @@ def advance(
         Its `shown` is the draw.
     stats : dict
         See `record`.
+
+    Raises
+    ------
+    SymmetryBroken
+        If the density is not symmetric where the fit takes it to be.
     """
     shown = chain.shown
     # The comparison is in the type of the variables, to which PyMC has rounded the draw.
@@ -137,16 +142,18 @@ def _make_draws(
         if n < left:
             n += kernel.draws_ahead(step, chain.n_draws + n, left - n)
     n = max(n, 1)
+    used = target
     if alone and foreseeable(fit, target.density):
         if chain.known is None or chain.n_draws >= chain.known_until:
             until = chain.n_draws + PROPOSALS_AT_ONCE
             known = foreseen(fit, target, state, range(chain.n_draws, until), rng)
             chain = replace(chain, known=known, known_until=until)
         assert chain.known is not None
-        target = chain.known
+        used = chain.known
     taken = kernel.rows(proposals, slice(chain.n_used, chain.n_used + n * m))
-    states, accepted = kernel.chain_draws(target, step, state, taken, rng, chain.n_draws)
+    states, accepted = kernel.chain_draws(used, step, state, taken, rng, chain.n_draws)
     x, stats = record(fit, states, accepted, rng)
+    confirm_images(target, states.points.x, x, stats["lp"], taken.points)
     return replace(
         chain,
         state=kernel.rows(states, slice(-1, None)),

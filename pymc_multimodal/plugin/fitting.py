@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -18,6 +19,7 @@ from pymc_multimodal.model import (
     check_structure,
     density_of,
     dimension,
+    improper_statuses,
     imputed,
     marginal_of,
     rows_of,
@@ -124,6 +126,7 @@ def fit_model(
                 interrupts.hold()
             finally:
                 density.close()
+    fit = replace(fit, statuses=(*fit.statuses, *improper_statuses(model, "info")))
     if not run.quiet:
         _log.info(summary_line(fit))
     log_warnings([

@@ -13,6 +13,7 @@ from pymc_multimodal import checks
 from pymc_multimodal._compat import get_dataset, group_names
 from pymc_multimodal.evidence import LogEvidence
 from pymc_multimodal.fit import Fit
+from pymc_multimodal.model import observed_values
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.pictures.canvas import Request, tidy
 from pymc_multimodal.plugin.stored_evidence import log_evidence, recorded_evidence
@@ -135,7 +136,7 @@ def compare(
     shares = _prior(names, prior)
     for name, given in compare_dict.items():
         _check_given(name, given, models)
-    _check_same_data(compare_dict)
+    _check_same_data(compare_dict, models)
     found = [
         _evidence(given, models.get(name), rng, workers, quiet)
         for name, given in compare_dict.items()
@@ -251,20 +252,28 @@ def _check_given(name: str, given: Any, models: Mapping[str, pm.Model]) -> None:
         )
 
 
-def _check_same_data(compare_dict: Mapping[str, Any]) -> None:
+def _check_same_data(compare_dict: Mapping[str, Any], models: Mapping[str, pm.Model]) -> None:
     """Raise ValueError if observed variables of one name have other data in another model."""
     seen: dict[str, tuple[str, np.ndarray]] = {}
     for name, given in compare_dict.items():
-        if isinstance(given, Fit | LogEvidence) or "observed_data" not in group_names(given):
-            continue
-        for variable, data in get_dataset(given, "observed_data").data_vars.items():
-            other, before = seen.setdefault(str(variable), (name, data.values))
+        for variable, data in _observed(given, models.get(name)).items():
+            # ArviZ stores a number as an array of shape (1,).
+            data = np.atleast_1d(data)
+            other, before = seen.setdefault(variable, (name, data))
             real = np.issubdtype(data.dtype, np.floating)
-            if not np.array_equal(before, data.values, equal_nan=bool(real)):
+            if not np.array_equal(before, data, equal_nan=bool(real)):
                 raise ValueError(
                     f"compare(...): the data of {variable} differ between {other!r} and {name!r}: "
                     "evidences of different data cannot be compared. Fit the same data by both."
                 )
+
+
+def _observed(given: Any, model: pm.Model | None) -> dict[str, np.ndarray]:
+    """Return the observed data of an entry, by name; those of its model where it holds none."""
+    if not isinstance(given, Fit | LogEvidence) and "observed_data" in group_names(given):
+        stored = get_dataset(given, "observed_data").data_vars
+        return {str(variable): data.values for variable, data in stored.items()}
+    return {} if model is None else observed_values(model)
 
 
 def _evidence(

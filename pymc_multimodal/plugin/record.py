@@ -7,7 +7,13 @@ import numpy as np
 from pymc_multimodal import kernel
 from pymc_multimodal.fit import Fit
 
-__all__ = ["record"]
+__all__ = ["NOT_SYMMETRIC", "record"]
+
+NOT_SYMMETRIC = (
+    "A draw was met whose image under the symmetry of the fit has another log density: the model "
+    "is not symmetric everywhere, and these draws and weights are not exact. Fit again with "
+    "symmetry=False."
+)
 
 
 def record(

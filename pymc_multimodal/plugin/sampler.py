@@ -19,7 +19,7 @@ from pymc.stats.convergence import (
 
 from pymc_multimodal import checks, kernel
 from pymc_multimodal._compat import get_dataset
-from pymc_multimodal.fit import Fit, FitConfig
+from pymc_multimodal.fit import Fit, FitConfig, confirm_images
 from pymc_multimodal.plugin.arguments import (
     check_idata_kwargs,
     check_var_names,
@@ -34,7 +34,7 @@ from pymc_multimodal.plugin.interrupts import Interrupts
 from pymc_multimodal.plugin.keywords import without_refused
 from pymc_multimodal.plugin.locks import globally_locked
 from pymc_multimodal.plugin.mixing import mixing_warning
-from pymc_multimodal.plugin.record import record
+from pymc_multimodal.plugin.record import NOT_SYMMETRIC, record
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     RunOptions,
@@ -44,8 +44,8 @@ from pymc_multimodal.plugin.settings import (
     split_settings,
     with_fit_settings,
 )
-from pymc_multimodal.status import LimitReached, counted
-from pymc_multimodal.target import Limits, Target
+from pymc_multimodal.status import FitError, LimitReached, SymmetryBroken, counted
+from pymc_multimodal.target import Density, Limits
 
 __all__ = ["fit", "sample"]
 
@@ -197,6 +197,7 @@ def sample(
     model = model_given("sample", model)
     check_var_names("sample", var_names, [v.name for v in model.unobserved_RVs], "the model")
     model = continuous_model(model, run)
+    config = None
     if fit is None:
         config = fit_config("sample", fit_settings, quiet=run.quiet, seed=run.seed)
         density, fit = fit_model(model, config, run, share=FIT_SHARE)
@@ -211,13 +212,22 @@ def sample(
             _log.info("sample(fit=...) was given no seed: the chains use random_seed=%d.", seed)
     # The second number tells the stream of the chains from the streams of the fit.
     rng = np.random.default_rng([seed, 1])
-    began = time.monotonic()
+    began, sizes = time.monotonic(), (chains, tune, draws)
     with Interrupts() as interrupts:
         try:
             with density.within(limits), run.keeping_draws(density):
-                x, stats, tuned = _run_chains(
-                    fit, fit.target(density), (chains, tune, draws), rng, run, interrupts
-                )
+                x, stats, tuned = _run_chains(fit, density, sizes, rng, run, interrupts)
+        except SymmetryBroken:
+            if config is None:
+                raise FitError(NOT_SYMMETRIC) from None
+            _log.warning("%s This is done now.", NOT_SYMMETRIC)
+            config = _without_symmetry(config, density, fit, began)
+            # The checkpoint is that of the first fit.
+            run = replace(run, checkpoint=None)
+            density.close()
+            density, fit = fit_model(model, config, run, share=FIT_SHARE)
+            with density.within(_limits_of_draws(config, fit)):
+                x, stats, tuned = _run_chains(fit, density, sizes, rng, run, interrupts)
         finally:
             density.close()
         # The third stream is that of the discrete variables. A shorter run has the same ones.
@@ -234,9 +244,32 @@ def sample(
     return idata
 
 
+def _without_symmetry(config: FitConfig, density: Density, fit: Fit, began: float) -> FitConfig:
+    """Return the settings of a second fit, without symmetry: what is left of the limits.
+
+    Parameters
+    ----------
+    config : FitConfig
+        Settings of the first fit.
+    density : Density
+        That of the first fit and of its draws, with its count of evaluations.
+    fit : Fit
+    began : float
+        When the draws began (`time.monotonic`).
+    """
+    evals, seconds = config.max_evals, config.max_seconds
+    if evals is not None:
+        evals = max(1, evals - density.n_logp_evals)
+    if seconds is not None:
+        spent = sum(fit.seconds.values()) + time.monotonic() - began
+        # Less than a moment is no limit that a fit can be given.
+        seconds = max(1e-3, seconds - spent)
+    return replace(config, symmetry=False, max_evals=evals, max_seconds=seconds)
+
+
 def _run_chains(
     fit: Fit,
-    target: Target,
+    density: Density,
     sizes: tuple[int, int, int],
     rng: np.random.Generator,
     run: RunOptions,
@@ -247,7 +280,7 @@ def _run_chains(
     Parameters
     ----------
     fit : Fit
-    target : Target
+    density : Density
     sizes : tuple of int
         Chains, draws to discard, draws to keep.
     rng : numpy.random.Generator
@@ -263,7 +296,7 @@ def _run_chains(
         Draws of each chain that were discarded.
     """
     chains, tune, draws = sizes
-    step, density = fit.kernel, target.density
+    step, target = fit.kernel, fit.target(density)
     with density.within(Limits()):
         state = kernel.init(target, step, fit.starts(chains, rng), rng)
     x = np.empty((chains, draws, target.dim))
@@ -283,17 +316,22 @@ def _run_chains(
         nonlocal state, done
         # Whole blocks: a shorter run uses the same random numbers as a longer one.
         proposals, used = kernel.propose(target, step, n * block, rng), target
-        size = min(block, draws - done)
+        first, size, folded = max(done, 0), min(block, draws - done), []
         if ahead:
             used = foreseen(fit, target, state, range(done, done + size), rng)
         for i in range(size):
             proposed = kernel.rows(proposals, slice(i * n, (i + 1) * n))
             state, accepted = kernel.step(used, step, state, proposed, rng, done)
             if done >= 0:
+                folded.append(state.points.x)
                 x[:, done], values = record(fit, state, accepted, rng)
                 for name, value in values.items():
                     stats[name][:, done] = value
             done += 1
+        if folded:
+            images, lp = x[:, first:done].reshape(-1, target.dim), stats["lp"][:, first:done]
+            points = np.stack(folded, axis=1).reshape(images.shape)
+            confirm_images(target, points, images, lp.ravel(), proposals.points)
 
     try:
         with (progress := run.progress()):

@@ -21,6 +21,7 @@ from pymc_multimodal.plugin.chain import Chain, advance
 from pymc_multimodal.plugin.fitting import continuous_model, fit_model, load_fit
 from pymc_multimodal.plugin.inference_data import attach, record_with_symmetry
 from pymc_multimodal.plugin.modes_group import RECORD
+from pymc_multimodal.plugin.record import NOT_SYMMETRIC
 from pymc_multimodal.plugin.settings import (
     FitSettings,
     fit_config,
@@ -29,7 +30,7 @@ from pymc_multimodal.plugin.settings import (
     with_fit_settings,
 )
 from pymc_multimodal.plugin.traces import NO_RECORD, STATS, as_stat
-from pymc_multimodal.status import ModelError
+from pymc_multimodal.status import FitError, ModelError, SymmetryBroken
 
 if TYPE_CHECKING:
     from pymc.blocking import RaveledVars
@@ -175,6 +176,8 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         # PyMC spawns the generators of its chains from its seed in the way in which a fit spawns
         # those of its stages: with one seed for both, the random numbers would be the same.
         self.density.check_process()
+        # The data may have been changed after the fit (pm.set_data).
+        self.fit.check_density(self.density)
         self.rng = np.random.default_rng(rng.integers(2**32, size=4, dtype=np.uint32))
         self._chain, self._record_is_due = Chain(), True
 
@@ -191,7 +194,12 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         at = q0.data if self._recovery is None else q0.data[self._recovery.continuous]
         # The values of discrete variables are drawn by the same generator.
         alone = self._recovery is None
-        self._chain, stats = advance(self.fit, self._target, self._chain, at, self.rng, alone=alone)
+        try:
+            self._chain, stats = advance(
+                self.fit, self._target, self._chain, at, self.rng, alone=alone
+            )
+        except SymmetryBroken:
+            raise FitError(NOT_SYMMETRIC) from None
         assert self._chain.shown is not None
         draw = self._chain.shown.copy()
         if self._recovery is not None:

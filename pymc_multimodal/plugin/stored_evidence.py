@@ -19,7 +19,7 @@ from pymc_multimodal.fit import Fit
 from pymc_multimodal.model import (
     compiling,
     density_of,
-    improper_variables,
+    improper_statuses,
     marginal_of,
     observed_values,
     unconstrained_rows,
@@ -70,7 +70,8 @@ def log_evidence(
     ----------
     idata : InferenceData, DataTree or Fit
         Draws with the group `posterior`, which holds every free variable; 100 at least, several
-        thousand for an error of a hundredth. Of a fit, its own log evidence is returned.
+        thousand for an error of a hundredth. Of a fit, its own log evidence is returned, after a
+        model that is given was compared with it.
     model : pymc.Model, optional
         The model that was sampled; by default the one on the context stack. Without any, the log
         evidence that the group `modes` holds is returned.
@@ -101,6 +102,8 @@ def log_evidence(
     ValueError
         If the draws are not those of the model: variables are missing or have other shapes, the
         data are others, or the log density is; or if there are too few draws.
+    FitError
+        If a fit was made for another model or other data than `model`.
     ModelError
         If the model cannot be evaluated: a random log density, discrete variables that cannot be
         summed over.
@@ -133,6 +136,8 @@ def log_evidence(
     check_compile_kwargs(owner, compile_kwargs)
     rng = checks.generator(owner, "random_seed", random_seed)
     if isinstance(idata, Fit):
+        if model is not None:
+            _check_fit(idata, marginal_of(model_given(owner, model)), compile_kwargs)
         return _of_fit(idata)
     if isinstance(idata, LogEvidence):
         return idata
@@ -160,7 +165,7 @@ def log_evidence(
         found = evidence_of_draws(density, rows, rng, n_proposals)
     finally:
         density.close()
-    return _with_statuses(found, on_border, improper_variables(model))
+    return _with_statuses(found, on_border, improper_statuses(model))
 
 
 def recorded_evidence(idata: Any) -> LogEvidence | None:
@@ -174,6 +179,15 @@ def recorded_evidence(idata: Any) -> LogEvidence | None:
     return _recorded(attributes["log_evidence"], attributes["log_evidence_se"], statuses)
 
 
+def _check_fit(fit: Fit, model: pm.Model, compile_kwargs: Mapping[str, Any] | None) -> None:
+    """Raise FitError if a fit is of another model, or of other data."""
+    density = density_of(model, compile_kwargs=compile_kwargs, gradient=False)
+    try:
+        fit.check_density(density)
+    finally:
+        density.close()
+
+
 def _of_fit(fit: Fit) -> LogEvidence:
     return _recorded(fit.weights.total, fit.weights.total_se, fit.statuses, fit.n_logp_evals)
 
@@ -181,7 +195,11 @@ def _of_fit(fit: Fit) -> LogEvidence:
 def _recorded(
     value: float, error: float, statuses: tuple[Status, ...], n_logp_evals: int = 0
 ) -> LogEvidence:
-    """Return the log evidence of a fit; of its statuses, the warnings."""
+    """Return the log evidence of a fit; of its statuses, the warnings.
+
+    An improper prior is no fault of a posterior, but one of its evidence.
+    """
+    statuses = tuple(replace(s, level="warning") if s.code == "improper" else s for s in statuses)
     reach = NORMAL_QUANTILE * error if np.isfinite(error) else np.inf
     return LogEvidence(
         log_evidence=float(value),
@@ -255,7 +273,8 @@ def _check_data(idata: Any, model: pm.Model) -> None:
     for name, data in observed_values(model).items():
         if name not in stored:
             continue
-        there = stored[name].values
+        # ArviZ stores a number as an array of shape (1,).
+        there, data = np.atleast_1d(stored[name].values), np.atleast_1d(data)
         if there.shape != data.shape or not np.array_equal(there, data, equal_nan=_real(data)):
             what = (
                 f"shape {there.shape} in the draws, {data.shape} in the model"
@@ -322,7 +341,7 @@ def _check_density(idata: Any, density: Density, x: np.ndarray, step: int) -> No
         )
 
 
-def _with_statuses(found: LogEvidence, on_border: float, improper: list[str]) -> LogEvidence:
+def _with_statuses(found: LogEvidence, on_border: float, improper: list[Status]) -> LogEvidence:
     """Add what is known of the model and the draws before the bridge."""
     statuses = list(found.statuses)
     if on_border:
@@ -336,10 +355,4 @@ def _with_statuses(found: LogEvidence, on_border: float, improper: list[str]) ->
         error = float(np.hypot(found.log_evidence_se, on_border))
         low, high = found.interval
         found = replace(found, log_evidence_se=error, interval=(low - on_border, high + on_border))
-    if improper:
-        statuses.append(
-            Status("improper", "evidence",
-                   f"the prior of {', '.join(improper)} is improper: the evidence is known up to "
-                   "an arbitrary factor.", "Compare models with proper priors.")
-        )  # fmt: skip
-    return replace(found, statuses=tuple(statuses))
+    return replace(found, statuses=(*statuses, *improper))

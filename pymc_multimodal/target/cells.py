@@ -119,6 +119,11 @@ class Cells:
         _, mode, image = self._fold(x)
         return np.where(image == 0, np.log(self.images)[mode], -np.inf)
 
+    def move(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Move each row, shape (n, d), by a uniformly drawn element other than the identity."""
+        elements = self.symmetry.elements[1:]
+        return np.einsum("nij,nj->ni", elements[rng.integers(len(elements), size=len(x))], x)
+
     def scatter(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Move each row, shape (n, d), by a uniformly drawn element of the group."""
         elements = self.symmetry.elements

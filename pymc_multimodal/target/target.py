@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Target"]
 
+# Points without density whose images are evaluated in one batch, at most. Conventional.
+MAX_EMPTY = 64
+
 
 @dataclass(frozen=True)
 class Target:
@@ -120,4 +123,27 @@ class Target:
         if self.cells is None:
             return
         if not same_density(self.density.logp(x), logp, self.density.resolution):
+            raise SymmetryBroken
+
+    def confirm_empty(self, x: np.ndarray, lowest: float) -> None:
+        """Check that images of points without density have none that counts.
+
+        Parameters
+        ----------
+        x : array of shape (n, d)
+            Points where the folded density is zero. Those outside of the cells are left out.
+        lowest : float
+            The lowest log density that counts: that of some draw.
+
+        Raises
+        ------
+        SymmetryBroken
+            If an image has a density that counts, while the point has none.
+        """
+        if self.cells is None or not len(x):
+            return
+        x = x[np.isfinite(self.cells.log_multiplicity(x))][:MAX_EMPTY]
+        x = x[np.isneginf(self.density.logp(x))]
+        images = np.einsum("gij,nj->gni", np.stack(self.cells.symmetry.generators), x)
+        if (self.density.logp(images.reshape(-1, self.dim)) >= lowest).any():
             raise SymmetryBroken

@@ -158,3 +158,18 @@ def test_bad_input_is_refused(three, rng):
         mm.plot_compare(three)
     with pytest.raises(ValueError, match="what compare"):
         mm.plot_compare(mm.compare(three)[["rank"]])
+
+
+def test_fits_of_other_data_are_not_compared():
+    models = {"a": conjugate(1.0), "b": conjugate(2.0)}
+    with pm.Model() as models["c"]:
+        x = pm.Normal("x", 0.0, 1.0)
+        pm.Normal("y", x, 1.0, observed=DATA + 1.0)
+    quiet = {"random_seed": 1, "quiet": True, "progressbar": False}
+    fits = {name: mm.fit(model, **quiet) for name, model in models.items()}
+    same = {name: fits[name] for name in "ab"}
+    assert (
+        list(mm.compare(same, models={name: models[name] for name in "ab"})["status"]) == ["ok"] * 2
+    )
+    with pytest.raises(ValueError, match="the data of y differ between 'a' and 'c'"):
+        mm.compare(fits, models=models)

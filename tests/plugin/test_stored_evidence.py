@@ -198,6 +198,42 @@ def test_an_improper_prior_is_reported(rng):
     assert [s.code for s in found.statuses] == ["improper"]
 
 
+def test_an_improper_prior_is_a_fault_of_the_evidence_of_a_fit():
+    with pm.Model() as model:
+        x = pm.Flat("x")
+        pm.Normal("y", x, 1.0, observed=DATA)
+    starts = mm.ModeSearch(starts=np.array([[-3.0], [0.5], [3.0]]))
+    fit = mm.fit(model, modes=starts, random_seed=1, quiet=True, progressbar=False)
+    assert [s.level for s in fit.statuses if s.code == "improper"] == ["info"]
+    found = mm.log_evidence(fit, quiet=True)
+    assert [(s.code, s.level) for s in found.statuses] == [("improper", "warning")]
+    table = mm.compare({"flat": fit, "proper": mm.LogEvidence(-5.0, 0.1, (-5.2, -4.8), "fit")})
+    assert table.loc["flat", "status"] == "improper"
+
+
+def test_the_data_may_be_one_number(rng):
+    """ArviZ stores a number as an array of shape (1,)."""
+    with pm.Model() as model:
+        x = pm.Normal("x", 0.0, 2.0)
+        pm.Normal("y", x, 1.0, observed=1.0)
+    x = 0.8 + np.sqrt(0.8) * rng.standard_normal((4, 1000))
+    idata = stored(model, x)
+    observed = xr.Dataset({"y": ("y_dim_0", np.array([1.0]))})
+    add_group(idata, "observed_data", observed)
+    found = mm.log_evidence(idata, model, random_seed=1, quiet=True)
+    assert abs(found.log_evidence - norm.logpdf(1.0, 0.0, np.sqrt(5.0))) < 5 * found.log_evidence_se
+    add_group(idata, "observed_data", 2 * observed)
+    with pytest.raises(ValueError, match="not those of the model"):
+        mm.log_evidence(idata, model, random_seed=1, quiet=True)
+
+
+def test_a_fit_is_compared_with_a_model_that_is_given():
+    fit = mm.fit(conjugate(), random_seed=1, quiet=True, progressbar=False)
+    assert mm.log_evidence(fit, conjugate()).log_evidence == fit.weights.total
+    with pytest.raises(mm.FitError, match="data changed"):
+        mm.log_evidence(fit, conjugate(DATA + 1.0))
+
+
 def test_few_draws_on_the_border_of_their_support_are_replaced(rng):
     with pm.Model() as model:
         pm.Beta("x", 0.2, 2.0)

@@ -73,6 +73,17 @@ def assert_same_draws(a, b):
             np.testing.assert_array_equal(one[name].values, two[name].values, err_msg=str(name))
 
 
+def test_data_that_changed_after_the_fit_are_refused():
+    with pm.Model() as changed:
+        data = pm.Data("data", np.array([1.8, 2.1, 2.0]))
+        x = pm.Normal("x", 0.5, 2.0)
+        pm.Normal("y", pm.math.abs(x), 0.3, observed=data)
+        step = MultimodalDiffusion(random_seed=1, quiet=True, progressbar=False)
+        pm.set_data({"data": np.array([0.9, 1.1, 1.3])})
+    with pytest.raises(mm.FitError, match="the model or its data changed"):
+        draw(changed, step)
+
+
 def test_two_processes_give_the_same_draws(model, step, fits, idata):
     before = len(fits)
     assert_same_draws(idata, draw(model, step, cores=2, mp_ctx="fork"))

@@ -267,7 +267,9 @@ class ConfirmSymmetry(NeededStep):
         draws = state.draws
         if draws is None:
             draws = draws_of(region_sampler(state, run), known(state.chains))
-        confirm_symmetry(state.target(run.density), draws, run.rng(self.name))
+        found = state.approximation
+        sample = None if found is None else found.sample
+        confirm_symmetry(state.target(run.density), draws, sample, run.rng(self.name))
         return replace(state, symmetry_confirmed=True)
 
 
