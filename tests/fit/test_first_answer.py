@@ -107,10 +107,9 @@ def test_at_a_limit_the_sample_gives_weights_with_errors(max_evals):
     z = []
     for seed in range(10):
         density = TARGET.density()
-        config = FitConfig(random_seed=seed, target_se=0.003, max_evals=max_evals)
-        fit = fit_density(density, config)
+        fit = fit_density(density, FitConfig(random_seed=seed, max_evals=max_evals))
         assert fit.n_logp_evals <= max_evals
-        assert [s.level for s in fit.statuses if s.code == "first_answer"] == ["warning"]
+        assert {"unfinished", "first_answer"} <= {s.code for s in fit.statuses}
         z += [(fit.weights.weight[0] - 0.7) / fit.weights.weight_se[0],
               (fit.weights.total - TARGET.log_z) / fit.weights.total_se]  # fmt: skip
     assert np.abs(z).max() < 4
