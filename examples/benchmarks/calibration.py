@@ -7,6 +7,7 @@ model. Models that the file already holds are left out, so a run can be stopped 
 Run it with::
 
     python examples/benchmarks/calibration.py --models 800 --out hybrid.jsonl
+    python examples/benchmarks/calibration.py --models 420 --pymc --out pymc.jsonl
     python examples/benchmarks/calibration.py --models 200 --generator lrds --out lrds.jsonl
     python examples/benchmarks/calibration.py --out hybrid.jsonl --report
 """
@@ -28,6 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from calibration_report import report
 from random_models import FAMILIES, RandomModel, random_model
+from random_pymc import pymc_model
 from scipy.special import logit, logsumexp
 from weights import Runs
 
@@ -121,10 +123,11 @@ def generator_of(name: str, steps: int) -> GeneratorConfig:
 def judge(seed: int, options: argparse.Namespace) -> dict:
     """Fit the model of a seed and compare the fit with the truth."""
     began, cpu = time.monotonic(), time.process_time()
-    model = random_model(seed, options.family)
+    make = pymc_model if options.pymc else random_model
+    model = make(seed, options.family)
     record = {
         "seed": seed,
-        "generator": options.generator,
+        "generator": "pymc" if options.pymc else options.generator,
         "target_se": options.target_se,
         "family": model.family,
         "dim": model.dim,
@@ -184,6 +187,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", help="comma separated, instead of --models and --first-seed")
     parser.add_argument("--family", choices=[*FAMILIES, "inverse"], help="instead of all in turn")
+    parser.add_argument("--pymc", action="store_true", help="models of random_pymc.py")
     parser.add_argument("--target-se", type=float, default=TARGET_SE)
     parser.add_argument("--network-steps", type=int, default=NETWORK_STEPS, help="0: as it comes")
     parser.add_argument("--max-evals", type=int, default=5_000_000)
@@ -198,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     runs = Runs(options.out)
     if not options.report:
-        key = (options.generator, options.target_se)
+        key = ("pymc" if options.pymc else options.generator, options.target_se)
         done = {r["seed"] for r in runs if (r["generator"], r["target_se"]) == key}
         seeds = range(options.first_seed, options.first_seed + options.models)
         seeds = [int(s) for s in options.seeds.split(",")] if options.seeds else seeds

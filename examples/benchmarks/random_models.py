@@ -371,10 +371,11 @@ def hierarchical(rng, n_modes, dim):
     return components, prior, period
 
 
-def constrained(rng, n_modes, dim):
-    """Gamma variables on the log scale, beta variables on the logit scale, and real ones."""
-    kind = np.sort(rng.integers(0, 3, dim))
-    kind[0] = 0
+def constrained(rng, n_modes, dim, kind=None):
+    """Gamma variables on the log scale (kind 0), beta on the logit scale (1), and real ones (2)."""
+    if kind is None:
+        kind = np.sort(rng.integers(0, 3, dim))
+        kind[0] = 0
     ends = np.cumsum(np.bincount(kind, minlength=3))
     log, logit, real = slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], dim)
     centres = np.clip(0.4 * random_centres(rng, n_modes, dim), -5, 5)
@@ -392,9 +393,9 @@ def constrained(rng, n_modes, dim):
     return Independent(kinds, a, b), prior, np.full(dim, np.inf)
 
 
-def circular(rng, n_modes, dim):
+def circular(rng, n_modes, dim, n_angles=None):
     """Angles and real coordinates."""
-    angles = slice(0, int(rng.integers(1, dim + 1)))
+    angles = slice(0, int(rng.integers(1, dim + 1)) if n_angles is None else n_angles)
     real = slice(angles.stop, dim)
     a, b = random_centres(rng, n_modes, dim), random_widths(rng, n_modes, dim)
     centre = rng.uniform(-np.pi, np.pi, dim)
