@@ -44,6 +44,7 @@ from pymc_multimodal.proposals import (
     ScoreLangevin,
     resolve,
 )
+from pymc_multimodal.search import ModeSearch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "papers"))
 from common import region_shares
@@ -137,6 +138,7 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
         generator=generator_of(options.generator, options.network_steps),
         target_se=options.target_se,
         max_evals=options.max_evals,
+        modes=ModeSearch(screening_seconds=options.screening_seconds),
         random_seed=seed,
     )
     try:
@@ -186,9 +188,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", type=int, default=800)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", help="comma separated, instead of --models and --first-seed")
+    parser.add_argument("--max-dim", type=int, help="leave out models with more dimensions")
     parser.add_argument("--family", choices=[*FAMILIES, "inverse"], help="instead of all in turn")
     parser.add_argument("--pymc", action="store_true", help="models of random_pymc.py")
     parser.add_argument("--target-se", type=float, default=TARGET_SE)
+    parser.add_argument("--screening-seconds", type=float, default=ModeSearch.screening_seconds)
     parser.add_argument("--network-steps", type=int, default=NETWORK_STEPS, help="0: as it comes")
     parser.add_argument("--max-evals", type=int, default=5_000_000)
     parser.add_argument("--exact", type=int, default=20_000, help="exact draws behind the truth")
@@ -206,6 +210,8 @@ def main(arguments: list[str] | None = None) -> None:
         done = {r["seed"] for r in runs if (r["generator"], r["target_se"]) == key}
         seeds = range(options.first_seed, options.first_seed + options.models)
         seeds = [int(s) for s in options.seeds.split(",")] if options.seeds else seeds
+        if options.max_dim is not None:
+            seeds = [s for s in seeds if random_model(s).dim <= options.max_dim]
         for record in results([s for s in seeds if s not in done], options):
             runs.keep(record)
     print(report(runs))

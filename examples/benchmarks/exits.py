@@ -63,7 +63,7 @@ def run(name: str, seed: int, density: Density, truth: RandomModel | GalleryTarg
         fit = None
     spent, screened = density.n_logp_evals - before[0], density.n_values - before[1]
     if fit is not None:
-        screened = fit.screening.n_evals
+        screened = fit.screening.n_evals if fit.screening else 0
     record |= {"exit": fit is not None, "evals": spent - screened, "screened": screened}
     if fit is None:
         return record | {"cpu": round(time.process_time() - cpu, 2)}
