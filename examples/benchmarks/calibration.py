@@ -1,9 +1,10 @@
 """Calibration: random multimodal models with known answers, one fit each.
 
-For every model two estimates are compared with the truth: the log evidence, and one contrast of the
-weights, the logit of the mass of half of the regions (drawn from the seed). The true contrast is
-that of the fit's own partition: exact draws labelled by ``fit.label``. One JSON line is written per
-model. Models that the file already holds are left out, so a run can be stopped and continued.
+For every model estimates are compared with the truth: the log evidence, that of each mode, and one
+contrast of the weights, the logit of the mass of half of the regions (drawn from the seed). The
+truth of a region is that of the fit's own partition: exact draws labelled by ``fit.label``. One JSON
+line is written per model. Models that the file already holds are left out, so a run can be stopped
+and continued.
 Run it with::
 
     python examples/benchmarks/calibration.py --models 800 --out hybrid.jsonl
@@ -98,6 +99,19 @@ def judge_contrast(fit: Fit, model: RandomModel, seed: int, exact: int) -> dict:
     }
 
 
+def judge_evidences(fit: Fit, model: RandomModel, seed: int, exact: int) -> dict:
+    """Compare the log evidence of each counted region with that by its share of exact draws."""
+    rng = np.random.default_rng([seed, 6])
+    share, share_se = region_shares(fit, model, exact, rng)
+    counted = share >= COUNTED
+    truth, truth_se = model.log_z + np.log(share[counted]), share_se[counted] / share[counted]
+    weights = fit.weights
+    return {
+        "evidence_errors": (weights.log_evidence[counted] - truth).tolist(),
+        "evidence_se": np.hypot(weights.log_evidence_se[counted], truth_se).tolist(),
+    }
+
+
 def found_weights(fit: Fit, model: RandomModel) -> np.ndarray:
     """Mass that the fit gives to each component, from its local draws and weights."""
     shares = [model.membership(fit.local_draws(k)).mean(axis=0) for k in range(fit.n_modes)]
@@ -164,6 +178,7 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
     }
     if fit.n_modes > 1:
         record |= judge_contrast(fit, model, seed, options.exact)
+        record |= judge_evidences(fit, model, seed, options.exact)
     return record | {
         "cpu": round(time.process_time() - cpu, 2),
         "seconds": round(time.monotonic() - began, 2),

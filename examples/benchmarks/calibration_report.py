@@ -11,13 +11,24 @@ from scipy.stats import beta
 LEVELS = {"68 %": 0.994458, "95 %": 1.959964}
 # Standard errors. A run is wrong if the error of an estimate is larger.
 WRONG = 5.0
+TITLES = {
+    "contrast": "contrast of weights",
+    "log_z": "log Z",
+    "evidence": "log evidence of each mode",
+}
 DIMENSIONS = ((1, 2), (3, 5), (6, 12), (13, 30))
 
 
 def z_of(runs: list[dict], name: str) -> np.ndarray:
-    """(estimate - truth) / se of the contrasts or of log Z, of runs that have one."""
+    """(estimate - truth) / se of contrasts, log Z or modes' evidences, of runs that have them."""
     if name == "log_z":
         rows = [(r["log_z_error"], r["log_z_se"]) for r in runs]
+    elif name == "evidence":
+        rows = [
+            pair
+            for r in runs
+            for pair in zip(r.get("evidence_errors", ()), r.get("evidence_se", ()), strict=True)
+        ]
     else:
         rows = [
             (
@@ -144,7 +155,9 @@ def report(records: list[dict]) -> str:
             f"{np.mean([r['cpu'] for r in runs]):.1f} CPU s and "
             f"{np.mean([r['evals'] for r in runs]):,.0f} evaluations each"
         )
-        for kind, title in (("contrast", "contrast of weights"), ("log_z", "log Z")):
+        for kind, title in TITLES.items():
+            if not len(z_of(runs, kind)):
+                continue
             rows = [_coverage_row(name, group, kind) for name, group in groups(runs).items()]
             parts.append(table([title, *head[1:]], rows))
         parts.append(silent_errors(runs))
