@@ -2,9 +2,9 @@
 
 For every model estimates are compared with the truth: the log evidence, that of each mode, and one
 contrast of the weights, the logit of the mass of half of the regions (drawn from the seed). The
-truth of a region is that of the fit's own partition: exact draws labelled by ``fit.label``. One JSON
-line is written per model. Models that the file already holds are left out, so a run can be stopped
-and continued.
+truth of a region is that of the fit's own partition: exact draws labelled by ``fit.label``. One
+JSON line is written per model. Models that the file already holds are left out, so a run can be
+stopped and continued.
 Run it with::
 
     python examples/benchmarks/calibration.py --models 800 --out hybrid.jsonl
