@@ -91,7 +91,8 @@ def fit(model: pm.Model | None = None, **settings: Unpack[FitSettings]) -> Fit:
         If the model cannot be sampled.
     FitError
         If a worker process died, or an evaluation did not return after `max_seconds` and there
-        were no weights of the modes yet; if the checkpoint is damaged, or of another fit.
+        were no weights of the modes yet; if a limit was reached before the log density was known
+        at any point; if the checkpoint is damaged, or of another fit.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
     OSError
@@ -168,8 +169,9 @@ def sample(
         If the model cannot be sampled.
     FitError
         If `fit` was made for another model or other data, or a worker process died, or an
-        evaluation of the fit did not return after `max_seconds`; if the checkpoint is damaged, or
-        of another fit.
+        evaluation of the fit did not return after `max_seconds`; if a limit was reached before the
+        log density was known at any point; if the checkpoint is damaged, or of another fit; if
+        draws show that `fit` has used a symmetry that the model lacks somewhere.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
     OSError

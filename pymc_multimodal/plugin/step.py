@@ -81,8 +81,10 @@ class MultimodalDiffusion(ChainSetupMixin, ArrayStepShared):
         If the model cannot be sampled: no free variables, discrete ones, a random log density,
         only a part of the variables, or no finite starting point.
     FitError
-        If `fit` was made for another model or other data, or a worker process died; if the
-        checkpoint is damaged, or of another fit.
+        If `fit` was made for another model or other data, or a worker process died; if a limit was
+        reached before the log density was known at any point; if the checkpoint is damaged, or of
+        another fit. While chains run: if the data have changed since the fit (``pm.set_data``), or
+        draws show that the fit has used a symmetry that the model lacks somewhere.
     TypeError, ValueError
         If there is no such keyword, or a setting has the wrong type or is out of range.
     OSError
