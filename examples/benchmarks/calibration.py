@@ -118,6 +118,11 @@ def found_weights(fit: Fit, model: RandomModel) -> np.ndarray:
     return fit.weights.weight @ np.array(shares)
 
 
+def is_missed(weights: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Tell which components of counted weight have been given too little mass, shape (K,)."""
+    return (weights >= COUNTED) & (found < OWN_MASS * weights)
+
+
 def generator_of(name: str, steps: int) -> GeneratorConfig:
     """Make a generator whose networks are trained for `steps` steps (0: the default number).
 
@@ -135,14 +140,23 @@ def generator_of(name: str, steps: int) -> GeneratorConfig:
     return short[name]
 
 
+def model_of(seed: int, options: argparse.Namespace) -> RandomModel:
+    """Make the model of a seed."""
+    return (pymc_model if options.pymc else random_model)(seed, options.family)
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """Name what is calibrated: a generator, or PyMC models."""
+    return "pymc" if options.pymc else options.generator
+
+
 def judge(seed: int, options: argparse.Namespace) -> dict:
     """Fit the model of a seed and compare the fit with the truth."""
     began, cpu = time.monotonic(), time.process_time()
-    make = pymc_model if options.pymc else random_model
-    model = make(seed, options.family)
+    model = model_of(seed, options)
     record = {
         "seed": seed,
-        "generator": "pymc" if options.pymc else options.generator,
+        "generator": name_of(options),
         "target_se": options.target_se,
         "family": model.family,
         "dim": model.dim,
@@ -160,7 +174,7 @@ def judge(seed: int, options: argparse.Namespace) -> dict:
     except Exception as error:  # A model that cannot be fitted is counted; the run goes on.
         return record | {"error": f"{type(error).__name__}: {error}"}
     found = found_weights(fit, model)
-    missed = (model.weights >= COUNTED) & (found < OWN_MASS * model.weights)
+    missed = is_missed(model.weights, found)
     record |= {
         "regions": fit.n_modes,
         "log_z_error": fit.weights.total - model.log_z,
@@ -221,12 +235,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     runs = Runs(options.out)
     if not options.report:
-        key = ("pymc" if options.pymc else options.generator, options.target_se)
+        key = (name_of(options), options.target_se)
         done = {r["seed"] for r in runs if (r["generator"], r["target_se"]) == key}
         seeds = range(options.first_seed, options.first_seed + options.models)
         seeds = [int(s) for s in options.seeds.split(",")] if options.seeds else seeds
         if options.max_dim is not None:
-            seeds = [s for s in seeds if random_model(s).dim <= options.max_dim]
+            seeds = [s for s in seeds if model_of(s, options).dim <= options.max_dim]
         for record in results([s for s in seeds if s not in done], options):
             runs.keep(record)
     print(report(runs))

@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from calibration import COUNTED, NETWORK_STEPS, OWN_MASS, TARGET_SE, found_weights, generator_of
+from calibration import NETWORK_STEPS, TARGET_SE, found_weights, generator_of, is_missed
 from limits import density_named
 from random_models import random_model
 from weights import Runs
@@ -48,8 +48,7 @@ def run(name: str, seed: int, limit: int) -> dict:
     except FitError as error:
         return record | {"error": str(error)}
     if model:
-        found = found_weights(fit, model)
-        lost = model.weights[(model.weights >= COUNTED) & (found < OWN_MASS * model.weights)]
+        lost = model.weights[is_missed(model.weights, found_weights(fit, model))]
     else:
         found = mixture.component(fit.modes.locations)
         lost = np.delete(mixture.weights, np.unique(found))

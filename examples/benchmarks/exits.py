@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from calibration import COUNTED, OWN_MASS, found_weights, judge_contrast
+from calibration import found_weights, is_missed, judge_contrast
 from random_models import RandomModel, random_model
 from weights import Runs
 
@@ -77,8 +77,7 @@ def run(name: str, seed: int, density: Density, truth: RandomModel | GalleryTarg
         record["log_z_error"] = fit.weights.total - truth.log_z
     if truth.weights is not None and truth.membership is not None:
         found = found_weights(fit, truth)
-        lost = (truth.weights >= COUNTED) & (found < OWN_MASS * truth.weights)
-        record["missed"] = truth.weights[lost].tolist()
+        record["missed"] = truth.weights[is_missed(truth.weights, found)].tolist()
         record["weight_error"] = float(np.abs(found - truth.weights).max())
     if truth.draws is not None and fit.n_modes > 1:
         judged = judge_contrast(fit, truth, seed, EXACT)

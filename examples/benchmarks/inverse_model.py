@@ -82,13 +82,17 @@ def compiled(dim: int) -> tuple[pm.Model, Density]:
     return model, density_of(model)
 
 
-def with_data(dim: int, data: InverseData) -> Density:
-    """Set the data of the compiled model, and the count of its evaluations to zero."""
-    model, density = compiled(dim)
+def renewed(model: pm.Model, density: Density, data: dict[str, np.ndarray]) -> Density:
+    """Set the data of a compiled model, and the count of its evaluations to zero."""
     with model:
-        pm.set_data(data.padded())
+        pm.set_data(data)
     density.n_logp_evals = density.n_grad_evals = 0
     return density
+
+
+def with_data(dim: int, data: InverseData) -> Density:
+    """Return the density of the compiled model of one dimension with other data."""
+    return renewed(*compiled(dim), data.padded())
 
 
 def inverse(rng: np.random.Generator, dim: int, weights: np.ndarray) -> RandomModel:

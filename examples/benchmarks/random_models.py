@@ -422,6 +422,16 @@ FAMILIES = {
 }
 
 
+def random_weights(rng, max_modes):
+    """Weights of a random number of components, shape (K,), and a log evidence.
+
+    An eighth of the models has one mode; the others have two or more, small numbers more often.
+    """
+    n_modes = 1 if rng.random() < 0.125 else int(log_uniform(rng, 2, max_modes + 1))
+    weights = MIN_WEIGHT + (1 - MIN_WEIGHT * n_modes) * rng.dirichlet(np.ones(n_modes))
+    return weights, float(rng.normal(0.0, 10.0))
+
+
 def random_model(seed: int, family: str | None = None) -> RandomModel:
     """Make the model of a seed; the families are used in turn.
 
@@ -435,13 +445,9 @@ def random_model(seed: int, family: str | None = None) -> RandomModel:
     family = family or names[seed % len(names)]
     rng = np.random.default_rng([seed, 2024])
     dim = int(log_uniform(rng, 1, MAX_DIM + 1))
-    # An eighth of the models has one mode; the others have two or more, small numbers more often.
-    n_modes = 1 if rng.random() < 0.125 else int(log_uniform(rng, 2, MAX_MODES + 1))
-    weights = MIN_WEIGHT + (1 - MIN_WEIGHT * n_modes) * rng.dirichlet(np.ones(n_modes))
-    log_z = float(rng.normal(0.0, 10.0))
+    weights, log_z = random_weights(rng, MAX_MODES)
     if family == "inverse":
         from inverse_model import inverse
 
         return inverse(rng, dim, weights)
-    components, prior, period = FAMILIES[family](rng, n_modes, dim)
-    return RandomModel(family, weights, log_z, components, prior, period)
+    return RandomModel(family, weights, log_z, *FAMILIES[family](rng, len(weights), dim))

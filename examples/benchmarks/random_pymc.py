@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache, partial
-from types import MappingProxyType
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from inverse_model import ABSENT
+from inverse_model import ABSENT, renewed
 from random_models import (
     FAMILIES,
     LOG_2PI,
-    MIN_WEIGHT,
     PRIOR_SD,
     Placed,
     RandomModel,
     circular,
     constrained,
-    log_uniform,
+    random_weights,
 )
 from scipy.special import i0e
 
@@ -177,28 +175,19 @@ def parameters(model: RandomModel) -> dict[str, np.ndarray]:
 
 def with_data(random: RandomModel) -> Density:
     """Set the data of the compiled graph, and the count of its evaluations to zero."""
-    model, density = compiled(random.family)
-    with model:
-        pm.set_data(parameters(random))
-    density.n_logp_evals = density.n_grad_evals = 0
-    return density
+    return renewed(*compiled(random.family), parameters(random))
 
 
-MAKERS = MappingProxyType(
-    FAMILIES
-    | {
-        "constrained": partial(constrained, kind=KINDS),
-        "circular": partial(circular, n_angles=N_ANGLES),
-    }
-)
+MAKERS = FAMILIES | {
+    "constrained": partial(constrained, kind=KINDS),
+    "circular": partial(circular, n_angles=N_ANGLES),
+}
 
 
 def pymc_model(seed: int, family: str | None = None) -> RandomModel:
     """Make the model of a seed; the families are used in turn."""
     family = family or list(MAKERS)[seed % len(MAKERS)]
     rng = np.random.default_rng([seed, 2026])
-    n_modes = 1 if rng.random() < 0.125 else int(log_uniform(rng, 2, MAX_COMPONENTS + 1))
-    weights = MIN_WEIGHT + (1 - MIN_WEIGHT * n_modes) * rng.dirichlet(np.ones(n_modes))
-    log_z = float(rng.normal(0.0, 10.0))
-    made = RandomModel(family, weights, log_z, *MAKERS[family](rng, n_modes, DIM))
+    weights, log_z = random_weights(rng, MAX_COMPONENTS)
+    made = RandomModel(family, weights, log_z, *MAKERS[family](rng, len(weights), DIM))
     return replace(made, density_factory=partial(with_data, made))

@@ -29,7 +29,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from calibration import COUNTED, OWN_MASS, contrast
+from calibration import contrast, is_missed
 from scipy.special import logit
 from simulator_models import TRUTHS, Simulator, pk, pk_edge, plume, rod, two_modes
 from simulator_random import random_simulator
@@ -127,7 +127,7 @@ def run(name: str, seed: int, simulator: Simulator, truth: Truth, args) -> dict:
         share = truth.share(simulator.event(simulator.parameters(truth.x)))[0]
     true_cells = np.bincount(simulator.cells(truth.x), truth.weight)
     cells = np.bincount(simulator.cells(x), w, minlength=len(true_cells))
-    lost = (true_cells >= COUNTED) & (cells < OWN_MASS * true_cells)
+    lost = is_missed(true_cells, cells)
     added = truth.log_z_se if simulator.log_z is None else 0.0
     known = added <= KNOWN
     record |= {

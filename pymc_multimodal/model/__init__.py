@@ -17,6 +17,7 @@ from pymc_multimodal.model.outputs import OutputModel, split_at_outputs
 from pymc_multimodal.model.stored import (
     improper_statuses,
     observed_values,
+    same_data,
     unconstrained_rows,
     variables_of,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "marginal_of",
     "observed_values",
     "rows_of",
+    "same_data",
     "split_at_outputs",
     "terms_of",
     "unconstrained_rows",

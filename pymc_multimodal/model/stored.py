@@ -15,7 +15,13 @@ from pytensor.tensor.random.op import RandomVariable
 from pymc_multimodal.model.compiled import compile_rows
 from pymc_multimodal.status import Level, ModelError, Status
 
-__all__ = ["improper_statuses", "observed_values", "unconstrained_rows", "variables_of"]
+__all__ = [
+    "improper_statuses",
+    "observed_values",
+    "same_data",
+    "unconstrained_rows",
+    "variables_of",
+]
 
 # Rows that are transformed at a time. Conventional: bounds the memory.
 ROWS = 4096
@@ -57,6 +63,12 @@ def observed_values(model: pm.Model) -> dict[str, np.ndarray]:
         elif hasattr(data, "data"):
             values[rv.name] = np.asarray(data.data)
     return values
+
+
+def same_data(one: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether two data sets are equal; ArviZ stores a number as an array of shape (1,)."""
+    one, other = np.atleast_1d(one), np.atleast_1d(other)
+    return np.array_equal(one, other, equal_nan=bool(np.issubdtype(one.dtype, np.floating)))
 
 
 def unconstrained_rows(model: pm.Model, values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -13,7 +13,7 @@ from pymc_multimodal import checks
 from pymc_multimodal._compat import get_dataset, group_names
 from pymc_multimodal.evidence import LogEvidence
 from pymc_multimodal.fit import Fit
-from pymc_multimodal.model import observed_values
+from pymc_multimodal.model import observed_values, same_data
 from pymc_multimodal.plugin.arguments import draws_given
 from pymc_multimodal.plugin.pictures.canvas import Request, tidy
 from pymc_multimodal.plugin.stored_evidence import log_evidence, recorded_evidence
@@ -257,11 +257,8 @@ def _check_same_data(compare_dict: Mapping[str, Any], models: Mapping[str, pm.Mo
     seen: dict[str, tuple[str, np.ndarray]] = {}
     for name, given in compare_dict.items():
         for variable, data in _observed(given, models.get(name)).items():
-            # ArviZ stores a number as an array of shape (1,).
-            data = np.atleast_1d(data)
             other, before = seen.setdefault(variable, (name, data))
-            real = np.issubdtype(data.dtype, np.floating)
-            if not np.array_equal(before, data, equal_nan=bool(real)):
+            if not same_data(before, data):
                 raise ValueError(
                     f"compare(...): the data of {variable} differ between {other!r} and {name!r}: "
                     "evidences of different data cannot be compared. Fit the same data by both."

@@ -325,7 +325,8 @@ def _run_chains(
             proposed = kernel.rows(proposals, slice(i * n, (i + 1) * n))
             state, accepted = kernel.step(used, step, state, proposed, rng, done)
             if done >= 0:
-                folded.append(state.points.x)
+                if target.cells is not None:
+                    folded.append(state.points.x)
                 x[:, done], values = record(fit, state, accepted, rng)
                 for name, value in values.items():
                     stats[name][:, done] = value

@@ -22,6 +22,7 @@ from pymc_multimodal.model import (
     improper_statuses,
     marginal_of,
     observed_values,
+    same_data,
     unconstrained_rows,
     variables_of,
 )
@@ -273,22 +274,18 @@ def _check_data(idata: Any, model: pm.Model) -> None:
     for name, data in observed_values(model).items():
         if name not in stored:
             continue
-        # ArviZ stores a number as an array of shape (1,).
-        there, data = np.atleast_1d(stored[name].values), np.atleast_1d(data)
-        if there.shape != data.shape or not np.array_equal(there, data, equal_nan=_real(data)):
+        there = stored[name].values
+        if not same_data(data, there):
+            stored_shape, shape = np.atleast_1d(there).shape, np.atleast_1d(data).shape
             what = (
-                f"shape {there.shape} in the draws, {data.shape} in the model"
-                if there.shape != data.shape
+                f"shape {stored_shape} in the draws, {shape} in the model"
+                if stored_shape != shape
                 else "other values"
             )
             raise ValueError(
                 f"log_evidence(idata): the data of {name} are not those of the model ({what}). "
                 "Give the model and the data that made the draws (pm.set_data)."
             )
-
-
-def _real(data: np.ndarray) -> bool:
-    return bool(np.issubdtype(data.dtype, np.floating))
 
 
 def _inside(x: np.ndarray) -> tuple[np.ndarray, float]:

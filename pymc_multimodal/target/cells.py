@@ -121,10 +121,12 @@ class Cells:
 
     def move(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Move each row, shape (n, d), by a uniformly drawn element other than the identity."""
-        elements = self.symmetry.elements[1:]
-        return np.einsum("nij,nj->ni", elements[rng.integers(len(elements), size=len(x))], x)
+        return _moved(x, self.symmetry.elements[1:], rng)
 
     def scatter(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Move each row, shape (n, d), by a uniformly drawn element of the group."""
-        elements = self.symmetry.elements
-        return np.einsum("nij,nj->ni", elements[rng.integers(len(elements), size=len(x))], x)
+        return _moved(x, self.symmetry.elements, rng)
+
+
+def _moved(x: np.ndarray, elements: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.einsum("nij,nj->ni", elements[rng.integers(len(elements), size=len(x))], x)

@@ -143,6 +143,8 @@ class Target:
         if self.cells is None or not len(x):
             return
         x = x[np.isfinite(self.cells.log_multiplicity(x))][:MAX_EMPTY]
+        if not len(x):
+            return
         x = x[np.isneginf(self.density.logp(x))]
         images = np.einsum("gij,nj->gni", np.stack(self.cells.symmetry.generators), x)
         if (self.density.logp(images.reshape(-1, self.dim)) >= lowest).any():

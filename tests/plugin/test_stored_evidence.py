@@ -189,21 +189,23 @@ def test_draws_from_a_file(conjugate_draws, tmp_path):
     assert a == b
 
 
-def test_an_improper_prior_is_reported(rng):
+def flat():
     with pm.Model() as model:
         x = pm.Flat("x")
         pm.Normal("y", x, 1.0, observed=DATA)
+    return model
+
+
+def test_an_improper_prior_is_reported(rng):
+    model = flat()
     x = DATA.mean() + rng.standard_normal((4, 300)) / np.sqrt(3)
     found = mm.log_evidence(stored(model, x), model, random_seed=1, quiet=True)
     assert [s.code for s in found.statuses] == ["improper"]
 
 
 def test_an_improper_prior_is_a_fault_of_the_evidence_of_a_fit():
-    with pm.Model() as model:
-        x = pm.Flat("x")
-        pm.Normal("y", x, 1.0, observed=DATA)
     starts = mm.ModeSearch(starts=np.array([[-3.0], [0.5], [3.0]]))
-    fit = mm.fit(model, modes=starts, random_seed=1, quiet=True, progressbar=False)
+    fit = mm.fit(flat(), modes=starts, random_seed=1, quiet=True, progressbar=False)
     assert [s.level for s in fit.statuses if s.code == "improper"] == ["info"]
     found = mm.log_evidence(fit, quiet=True)
     assert [(s.code, s.level) for s in found.statuses] == [("improper", "warning")]
@@ -213,9 +215,7 @@ def test_an_improper_prior_is_a_fault_of_the_evidence_of_a_fit():
 
 def test_the_data_may_be_one_number(rng):
     """ArviZ stores a number as an array of shape (1,)."""
-    with pm.Model() as model:
-        x = pm.Normal("x", 0.0, 2.0)
-        pm.Normal("y", x, 1.0, observed=1.0)
+    model = conjugate(1.0)
     x = 0.8 + np.sqrt(0.8) * rng.standard_normal((4, 1000))
     idata = stored(model, x)
     observed = xr.Dataset({"y": ("y_dim_0", np.array([1.0]))})
