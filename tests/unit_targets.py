@@ -81,6 +81,46 @@ def draws_of_pairs(n, rng, n_units=8, size=1, hub=True):
     return np.concatenate([g, z], axis=1) if hub else z
 
 
+def uneven():
+    """Units of one and of two coordinates around a hub g.
+
+    Eight units z are normal around zero with the standard deviation e^g, and are seen. In three
+    others a^2 + k is seen: two bent ridges, which are images of one another.
+
+    Returns
+    -------
+    density : Density
+    log_z : float
+    """
+    seen, noise = np.array([0.3, -0.2, 0.8, 0.1, -0.6, 0.4, 0.0, 1.1]), 0.5
+
+    def normal(x, mean, sd):
+        return -0.5 * ((x - mean) / sd) ** 2 - np.log(sd) - 0.5 * LOG_2PI
+
+    def function(x):
+        g, z, a, k = x[:, :1], x[:, 1:9], x[:, 9::2], x[:, 10::2]
+        plain = normal(z, 0.0, np.exp(g)) + normal(seen, z, noise)
+        bent = normal(a, 0.0, 2.0) + normal(k, 0.0, 1.0) + normal(1.5, a**2 + k, noise)
+        return np.concatenate([normal(g, -0.5, 1.0), plain, bent], axis=1)
+
+    depends = np.zeros((12, 15), dtype=bool)
+    depends[:9, 0] = depends[range(9), range(9)] = True
+    for i in range(3):
+        depends[9 + i, 9 + 2 * i : 11 + 2 * i] = True
+
+    def prior(n, rng):
+        g = rng.normal(-0.5, 1.0, (n, 1))
+        z, bent = np.exp(g) * rng.standard_normal((n, 8)), rng.standard_normal((n, 6))
+        return np.concatenate([g, z, bent * np.tile([2, 1], 3)], axis=1)
+
+    g, a = np.linspace(-8.0, 6.0, 4001)[:, None], np.linspace(-9.0, 9.0, 20_001)
+    plain = normal(seen, 0.0, np.hypot(np.exp(g), noise)).sum(axis=1)
+    of_hub = logsumexp(plain + normal(g[:, 0], -0.5, 1.0)) + np.log(g[1, 0] - g[0, 0])
+    each = normal(a, 0.0, 2.0) + normal(1.5, a**2, np.hypot(1.0, noise))
+    of_bent = logsumexp(each) + np.log(a[1] - a[0])
+    return density_of(function, depends, prior), float(of_hub + 3 * of_bent)
+
+
 def shifted_wells(slope, tilt=0.0):
     """Units z_i around a hub g, with wells at 1 and -1 from a_i g, tilted by the hub.
 

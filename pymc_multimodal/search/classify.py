@@ -43,6 +43,10 @@ MAX_SLOPE, MAX_GAIN = 0.5, 1.0
 # the ends of climbs: coal-mining disasters with a hard switch fall by 3 nats at any distance. A
 # centred funnel, with gradients up to 1e5, falls in one of ten at 1e-6, and in none at 1e-8.
 STEP_PROBE, PROBE_GAIN, MIN_FALL = 1e-8, 1e-6, 0.01
+# Width (spreads of the starts) below which an optimum is narrow: points one standard deviation away
+# are looked at, since where a density grows without bound (the neck of a funnel) rounding ends
+# climbs at points that look like optima. Conventional.
+NARROW = 1e-6
 # Length of the step that leaves a saddle (spreads of the starts).
 # Measured: examples/benchmarks/constants.py
 ESCAPE_STEP = 0.05
@@ -150,23 +154,43 @@ def classify(
         return EndPoint("optimum", x, logp, hessian, gain=gain)
     saddle = values.min() < -SADDLE_CURVATURE * max(1.0, largest)
     curved = values > FLAT_CURVATURE
-    gradient = density.logp_and_grad(x[None])[1][0] * spread
-    slope = vectors.T @ gradient
-    gain = float(np.sum(slope[curved] ** 2 / values[curved]))
+    slope, gain, newton = _newton(density, x, spread, values, vectors)
     steep = not end.converged and float(np.linalg.norm(slope)) > MAX_SLOPE
-    if steep and _falls_uphill(density, x, logp, gradient, spread):
+    if steep and _falls_uphill(density, x, logp, (vectors @ slope), spread):
         return EndPoint("step", x, logp)
     if saddle and may_escape:
         return EndPoint("saddle", x, logp, direction=spread * vectors[:, 0])
     if gain > NEWTON_GAIN and end.converged:
-        newton = spread * (vectors[:, curved] @ (slope[curved] / values[curved]))
         better = density.wrap(x + newton)[None]
         value = density.logp(better)[0]
         if value >= logp:
             x, logp = better[0], float(value)
-    if np.linalg.norm(slope[~curved]) > MAX_SLOPE or (not end.converged and gain > MAX_GAIN):
+            if gain > MAX_GAIN:
+                slope, gain, _ = _newton(density, x, spread, values, vectors)
+    if np.linalg.norm(slope[~curved]) > MAX_SLOPE or gain > MAX_GAIN:
+        return EndPoint("runaway", x, logp)
+    if largest > NARROW**-2 and not _is_summit(density, x, logp, spread * vectors.T, values):
         return EndPoint("runaway", x, logp)
     return EndPoint("none", x, logp) if saddle else EndPoint("optimum", x, logp, hessian)
+
+
+def _newton(
+    density: Density, x: np.ndarray, spread: np.ndarray, values: np.ndarray, vectors: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Slope along the eigenvectors (nats per spread), gain and step by the curved directions."""
+    slope = vectors.T @ (density.logp_and_grad(x[None])[1][0] * spread)
+    curved = values > FLAT_CURVATURE
+    step = slope[curved] / values[curved]
+    return slope, float(slope[curved] @ step), spread * (vectors[:, curved] @ step)
+
+
+def _is_summit(
+    density: Density, x: np.ndarray, logp: float, axes: np.ndarray, values: np.ndarray
+) -> bool:
+    """Tell whether no point one standard deviation away, along an axis (rows), is higher."""
+    steps = axes / np.sqrt(np.maximum(np.abs(values), FLAT_CURVATURE))[:, None]
+    around = density.logp(density.wrap(np.concatenate([x + steps, x - steps])))
+    return bool(np.all(around < logp + MIN_FALL))
 
 
 def _falls_uphill(

@@ -198,7 +198,7 @@ class _Climb:
         width: np.ndarray,
         difference: float,
     ) -> None:
-        self.difference = difference
+        self.difference, self.near = difference, difference == COARSE
         self.density, self.units, self.spread, self.g = density, units, spread, g
         self.z = z.copy()
         self.width = np.clip(width, LEAST_WIDTH, 1.0)
@@ -241,6 +241,10 @@ class _Climb:
         width, log_det = _widths(*self.principal, units.inside)
         log_det += np.sum(np.log(self.spread), axis=-1, where=units.inside)
         log_mass = self.value + log_det + 0.5 * units.sizes * np.log(2 * np.pi)
+        if self.near:
+            # Coarse differences at the optimum of a skewed unit promise a gain that no step finds:
+            # each refusal makes the next step, and what it may gain, smaller.
+            gain = np.minimum(gain, np.linalg.norm(self.slope, axis=-1) * self.reach)
         ended = np.isfinite(self.value) & (gain < ENDED) & self.concave
         # The mass of what is narrower than the least width would be too large.
         log_mass = np.where((self.principal[0] < LEAST_WIDTH**-2).all(axis=-1), log_mass, -np.inf)
@@ -264,7 +268,8 @@ class _Climb:
         self.principal[0][rows] = np.where(better[..., None], new_values, values)
         self.principal[1][rows] = np.where(column, new_vectors, vectors)
         reach = self.reach[rows]
-        longer, shorter = np.minimum(GROW * reach, self.longest[rows]), SHRINK * reach
+        length = np.linalg.norm(step, axis=-1)
+        longer, shorter = np.minimum(GROW * reach, self.longest[rows]), SHRINK * length
         self.reach[rows] = np.where(better, longer, np.where(going, shorter, reach))
 
     def _narrow(self, rows: np.ndarray) -> None:
@@ -296,9 +301,11 @@ class _Climb:
                 both = value[:, 2 * b + 1 + 2 * k] + value[:, 2 * b + 2 + 2 * k] - 2 * here[:, 0]
                 mixed = -0.5 * (both - second[:, i] - second[:, j]) / (h[..., i] * h[..., j])
                 curvature[..., i, j] = curvature[..., j, i] = mixed
-        # Outside of the support there is no derivative.
-        slope[~np.isfinite(slope)] = 0.0
-        curvature[~np.isfinite(curvature)] = 0.0
+        # Outside of the support there is no derivative, nor along what pads a unit: the rounding of
+        # differences there would move it.
+        inside = self.units.inside
+        slope[~(np.isfinite(slope) & inside)] = 0.0
+        curvature[~(np.isfinite(curvature) & inside[:, None] & inside[..., None])] = 0.0
         return here[:, 0], slope, curvature, log_hubs
 
 

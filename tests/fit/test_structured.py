@@ -8,7 +8,7 @@ import pytest
 from pymc_multimodal.fit import FitConfig, fit_density, structured
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target import Structure
-from tests.unit_targets import UPPER, density_of, pairs
+from tests.unit_targets import UPPER, density_of, pairs, uneven
 
 
 def codes(fit):
@@ -37,6 +37,19 @@ def test_weights_and_evidence_are_right(name, request):
     assert (se < 0.02).all()
     assert np.abs((weight - UPPER) / se).max() < 4.5
     np.testing.assert_allclose(fit.units.weight.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_units_of_unequal_size_have_the_right_evidence():
+    density, log_z = uneven()
+    fit = fit_density(density, FitConfig(random_seed=2, structure=Structure()))
+    assert codes(fit) == {"units"}
+    assert 0 < fit.weights.total_se < 0.05
+    assert abs(fit.weights.total - log_z) < 4 * fit.weights.total_se
+    several = fit.units.n_explanations > 1
+    np.testing.assert_array_equal(several, [False] * 8 + [True] * 3)
+    z = (fit.units.weight - 0.5)[several] / fit.units.weight_se[several]
+    assert np.abs(z).max() < 4.5
+    assert fit.n_logp_evals < 1_000_000
 
 
 @pytest.mark.parametrize("name", ["with_hub", "without_hub"])

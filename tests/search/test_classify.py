@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pymc as pm
 import pytest
 from densities import Mixture, gaussian
 
-from pymc_multimodal.search import ModeSearch, OptimumSet, begin_search
+from pymc_multimodal.model.build import density_of
+from pymc_multimodal.search import ModeSearch, OptimumSet, begin_search, find_modes
 from pymc_multimodal.search.classify import MAX_ESCAPES, ClimbEnd, classify, identify
 from pymc_multimodal.status import SymmetryBroken
 from pymc_multimodal.target.density import Density
@@ -75,6 +77,23 @@ def test_a_step_is_told_from_a_density_that_grows():
         2,
     )
     assert kind_at(steep, [5.0, 0.0], converged=False).kind == "runaway"
+
+
+def test_the_neck_of_a_funnel_has_no_optimum():
+    """Rounding ends climbs there, at points whose curvature is that of an optimum."""
+    x, rng = np.linspace(0.5, 2, 25), np.random.default_rng(4)
+    seen = 1.5 * np.exp(-1.2 * x) + 0.05 * rng.standard_normal(25)
+    with pm.Model() as model:
+        a, k = pm.Normal("a", 0, 2), pm.LogNormal("k", 0, 1)
+        g = pm.Normal("g", 0, pm.HalfNormal("tau", 1), shape=4)
+        pm.Normal("y", a**2 * pm.math.exp(0.1 * g[0] - k * x), 0.05, observed=seen)
+        pm.Normal("z", g, 0.5, observed=[0.3, -0.2, 0.8, 0.1])
+    density = density_of(model)
+    for _ in range(2):
+        search = begin_search(density, ModeSearch(), False, rng)
+        search = find_modes(density, search, ModeSearch(), rng)
+        assert search.counts.runaway == search.counts.starts
+        assert not len(search.optima)
 
 
 def test_a_point_outside_of_the_support_is_nothing():

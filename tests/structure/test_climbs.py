@@ -7,8 +7,8 @@ import pytest
 
 from pymc_multimodal.structure.climbs import climb_units
 from pymc_multimodal.structure.explanations import explain
-from pymc_multimodal.target import chosen_units
-from tests.unit_targets import density_of
+from pymc_multimodal.target import Structure, chosen_units
+from tests.unit_targets import density_of, uneven
 
 
 def normals(rng, n_units, size):
@@ -116,3 +116,31 @@ def test_widths_of_very_different_size_are_no_error(rng):
     ends = climb_units(density, units, np.zeros((8, 0)), starts, np.full((3, 2), 4.0), 3)
     assert np.isfinite(ends.scale).all()
     assert (np.diagonal(ends.scale, axis1=-2, axis2=-1) > 0).all()
+
+
+def test_what_pads_a_small_unit_does_not_move(rng):
+    """Differences along it are rounding, which would have been a slope."""
+    density, _ = uneven()
+    units = chosen_units(density, Structure())
+    z = units.gather(density.prior_draws(32, rng))
+    g = density.prior_draws(32, rng)[:, units.hubs]
+    ends = climb_units(density, units, g, 3 * z, np.ones((11, 2)), 15)
+    assert (units.sizes == [1] * 8 + [2] * 3).all()
+    np.testing.assert_array_equal(ends.z[:, :8, 1], 0.0)
+    np.testing.assert_array_equal(ends.scale[:, :8], ends.scale[:, :8] * np.eye(2))
+    np.testing.assert_allclose(ends.scale[:, :8, 1, 1], 1.0, rtol=1e-12)
+
+
+def test_explanations_that_are_bent_stay_at_hubs_nearby(rng):
+    """Coarse differences at their optima promise a gain that is not there."""
+    density, _ = uneven()
+    units = chosen_units(density, Structure())
+    starts, spread = units.gather(density.prior_draws(32, rng)), np.ones((11, 2))
+    first = explain(density, units, np.array([[-0.5]]), starts, spread)
+    hubs = np.array([[-0.8], [0.2]])
+    z, width = (np.repeat(part.swapaxes(1, 2), 2, axis=0) for part in (first.z, first.width))
+    there = explain(density, units, hubs, z, spread, 8, width)
+    for found in (first, there):
+        assert (np.isfinite(found.log_mass).sum(axis=2) == [1] * 8 + [2] * 3).all()
+        assert (np.sort(np.sign(found.z[:, 8:, :, 0])) == [-1, 1]).all()
+        np.testing.assert_allclose(found.share[:, 8:], 0.5, atol=0.1)
