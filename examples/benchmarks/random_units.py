@@ -39,8 +39,10 @@ MEAN_SD, ROOT_SD, LEVEL_SD, HINT_SD = 2.0, 2.0, 1.0, 3.0
 NOISE = (0.1, 0.6)
 # Grids of the hubs and of a coordinate whose sign is unknown.
 LOG_TAU, MU, LINE = np.linspace(-9, 2.5, 231), np.linspace(-8, 8, 161), np.linspace(-14, 14, 2801)
-# A share is compared if it is at least this, and the other one, too.
-COMPARED = 0.001
+# A share is compared if it is at least this, and the other one, too, and if the valley between the
+# two signs is deep: a coordinate that is seen this many standard deviations of its noise from zero,
+# or a square from this value on. Elsewhere an explanation is not the same as a sign.
+COMPARED, CLEAR_SDS, CLEAR_SQUARE = 0.001, 4.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,15 @@ class UnitData:
     end: np.ndarray
     end_sd: np.ndarray
     sum: np.ndarray
+
+    def clear(self) -> set[str]:
+        """Coordinates whose two signs have a deep valley between them."""
+        found = {
+            "h": self.size > CLEAR_SDS * self.size_sd,
+            "root": self.square > CLEAR_SQUARE,
+            "end_": self.end > CLEAR_SDS * self.end_sd,
+        }
+        return {f"{name}[{i}]" for name, own in found.items() for i in np.flatnonzero(own)}
 
 
 def random_data(seed: int, family: str) -> UnitData:
@@ -203,7 +214,7 @@ def judge(seed: int) -> dict:
         record["shares"] = [
             (found[name][0] - share, found[name][1])
             for name, share in upper.items()
-            if name in found and COMPARED <= share <= 1 - COMPARED
+            if name in found and name in data.clear() and COMPARED <= share <= 1 - COMPARED
         ]
     return record
 

@@ -93,7 +93,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "search.settings": ("ModeSearch",),
     "status": ("Status",),
     "structure.clusters": ("ClusterPartition", "Clusters"),
-    "structure.conditional": ("UnitMixtures",),
+    "structure.conditional": ("Parts", "UnitMixtures"),
     "structure.explanations": ("Explanations",),
     "structure.extended": ("UnitProposals",),
     "structure.moves": ("UnitGenerator", "UnitMove"),

@@ -47,6 +47,7 @@ from pymc_multimodal.structure import (
     missing_explanations,
     several_explanations,
     shares,
+    with_parts,
 )
 from pymc_multimodal.target.circle import is_circular
 from pymc_multimodal.target.structure import Structure, chosen_units
@@ -246,7 +247,7 @@ def _followed(
             break
         used = replace(explained, anchors=explained.used(hubs.x, hubs.ratio))
         explained = used.with_more(run.density, units, more)
-        mixtures = replace(proposals.mixtures, anchors=explained.anchors)
+        mixtures = replace(proposals.mixtures, anchors=explained.anchors, parts=None)
         proposals = replace(proposals, mixtures=mixtures)
     return explained
 
@@ -259,6 +260,20 @@ def _proposals(
         explained.anchors, explained.hub_scale, centre, spread, units.inside
     )
     return UnitProposals(units, mixtures, spread, FIRST_POINTS)
+
+
+def _with_points(
+    density: Density,
+    proposals: UnitProposals,
+    g: np.ndarray,
+    rng: np.random.Generator,
+    once: Once,
+    name: str,
+) -> UnitProposals:
+    """Give parts to explanations that need them, and choose the number of points, at some hubs."""
+    proposals = once(f"{name}, parts", partial(with_parts, density, proposals, g, rng))
+    points, steps = once(name, partial(choose_points, density, proposals, g, rng))
+    return replace(proposals, points=points, steps=steps)
 
 
 def _some_hubs(clusters: Clusters | None, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -281,8 +296,7 @@ def _draw(
     run.report("weigh", f"weighing hubs and units ({explained.described})")
     proposals, clusters = _proposals(run, units, starts, explained), explained.clusters
     trial = _some_hubs(clusters, TRIAL_HUBS, rng)
-    points, steps = once("points", partial(choose_points, density, proposals, trial, rng))
-    proposals = replace(proposals, points=points, steps=steps)
+    proposals = _with_points(density, proposals, trial, rng, once, "points")
     mixtures = proposals.mixtures
     n = int(min(MOST_DRAWS, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
     if clusters is None:
@@ -302,11 +316,10 @@ def _draw(
             followed = once(f"followed {refits_left}", follow)
             if followed is not explained:
                 explained = followed
-                mixtures = replace(proposals.mixtures, anchors=explained.anchors)
+                mixtures = replace(proposals.mixtures, anchors=explained.anchors, parts=None)
                 proposals = replace(proposals, mixtures=mixtures)
-                again = partial(choose_points, density, proposals, trial, rng)
-                points, steps = once(f"points {refits_left}", again)
-                proposals = replace(proposals, points=points, steps=steps)
+                name = f"points {refits_left}"
+                proposals = _with_points(density, proposals, trial, rng, once, name)
         weighted: WeightedSample | None = hubs.sample
         may_refit = refits_left and hubs.sample.ratio.any()
         if hubs.verdict.ess >= RULES.min_ess or not may_refit:

@@ -27,6 +27,7 @@ from pymc_multimodal.structure.integration import (
     draw_units,
 )
 from pymc_multimodal.structure.moves import UnitGenerator, UnitMove
+from pymc_multimodal.structure.parts import with_parts
 from pymc_multimodal.structure.result import UnitModes, shares, unit_modes
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "several_explanations",
     "shares",
     "unit_modes",
+    "with_parts",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pymc_multimodal.structure.explanations import Explanations
 
-__all__ = ["Conditional", "Guess", "UnitMixtures", "log_sum"]
+__all__ = ["Conditional", "Guess", "Parts", "UnitMixtures", "log_sum"]
 
 # Scale of the t density around an explanation, in widths of it. Conventional: 0.9 would be best for
 # a normal, and others have heavier tails.
@@ -29,11 +29,66 @@ LEAST_SHARE = 0.005
 
 
 @dataclass(frozen=True, eq=False)
+class Parts:
+    """Mixtures of P parts in place of K explanations of N units, in the units of their scales.
+
+    Attributes
+    ----------
+    mean : array of shape (N, K, P, b)
+    scale : array of shape (N, K, P, b, b)
+        Lower-triangular factors.
+    log_share : array of shape (N, K, P)
+        -inf where there are fewer parts.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    log_share: np.ndarray
+
+    @classmethod
+    def none(cls, n_units: int, k: int, b: int, p: int) -> Parts:
+        """Return one part for each explanation, itself, and room for others."""
+        log_share = np.full((n_units, k, p), -np.inf)
+        log_share[..., 0] = 0.0
+        scale = np.broadcast_to(np.eye(b), (n_units, k, p, b, b)).copy()
+        return cls(np.zeros((n_units, k, p, b)), scale, log_share)
+
+    def copied(self) -> Parts:
+        """Return a copy."""
+        return Parts(self.mean.copy(), self.scale.copy(), self.log_share.copy())
+
+    def put(
+        self,
+        place: tuple[int, int],
+        inside: np.ndarray,
+        parts: tuple[np.ndarray, np.ndarray, np.ndarray],
+        kept: float,
+    ) -> None:
+        """Set the parts of one explanation beside itself, which keeps a share.
+
+        Parameters
+        ----------
+        place : tuple of int
+            Unit and explanation.
+        inside : array of bool, shape (b,)
+            Which coordinates the unit has.
+        parts : tuple of three arrays
+            Means, scales and shares of P - 1 parts, in these coordinates.
+        kept : float
+        """
+        mean, scale, share = parts
+        columns = np.flatnonzero(inside)
+        self.mean[place][1:, columns] = mean
+        self.scale[place][1:, columns[:, None], columns] = scale
+        self.log_share[place] = np.log(np.append(kept, (1.0 - kept) * share))
+
+
+@dataclass(frozen=True, eq=False)
 class Conditional:
     """The mixtures of all units at n values of the hubs.
 
-    An explanation has t densities with four degrees of freedom along the axes of its scale, whose
-    quantiles have a closed form (Shaw 2006, doi:10.21314/JCF.2006.150).
+    An explanation, or a part of one, has t densities with four degrees of freedom along the axes of
+    its scale, whose quantiles have a closed form (Shaw 2006, doi:10.21314/JCF.2006.150).
 
     Attributes
     ----------
@@ -45,6 +100,8 @@ class Conditional:
     wide : tuple of two arrays of shape (N, b)
         Centre and width of the wide density, which covers what no explanation describes.
     inside : array of bool, shape (N, b)
+    whole : Conditional or None
+        The explanations, where K counts parts of them.
     """
 
     mean: np.ndarray
@@ -53,6 +110,31 @@ class Conditional:
     log_share: np.ndarray
     wide: tuple[np.ndarray, np.ndarray]
     inside: np.ndarray
+    whole: Conditional | None = None
+
+    @property
+    def explanations(self) -> Conditional:
+        """The mixtures with one density for each explanation."""
+        return self if self.whole is None else self.whole
+
+    def in_parts(self, parts: Parts) -> Conditional:
+        """Return the mixtures with parts in place of the explanations."""
+        n, n_units, k, b = self.mean.shape
+        moved = self.mean[..., None, :] + np.einsum("nukij,ukpj->nukpi", self.scale, parts.mean)
+        scale = self.scale[:, :, :, None] @ parts.scale
+        with np.errstate(invalid="ignore"):
+            share = self.log_share[..., :k, None] + parts.log_share
+        flat = k * parts.mean.shape[2]
+        scale = scale.reshape(n, n_units, flat, b, b)
+        return Conditional(
+            moved.reshape(n, n_units, flat, b),
+            scale,
+            1.0 / scale if b == 1 else np.linalg.inv(scale),
+            np.concatenate([share.reshape(n, n_units, flat), self.log_share[..., k:]], axis=2),
+            self.wide,
+            self.inside,
+            self,
+        )
 
     @cached_property
     def _edges(self) -> np.ndarray:
@@ -167,13 +249,15 @@ class Conditional:
         """Log of share times normal density of each explanation at points (n, m, N, b).
 
         These are the normal approximations of the units' densities, up to one factor for all
-        explanations of a unit: they tell to which one a point belongs, where the t densities only
-        cover it.
+        explanations of a unit: they tell to which one a point belongs, where the t densities, and
+        the parts of explanations, only cover it.
 
         Returns
         -------
         array of shape (K, n, m, N)
         """
+        if self.whole is not None:
+            return self.whole.log_normals(z)
         out = np.empty((self.mean.shape[2], *z.shape[:3]))
         for j in range(len(out)):
             r = self._apart(z, j)
@@ -283,12 +367,15 @@ class UnitMixtures:
     wide : tuple of two arrays of shape (N, b)
         Centre and width of a density that covers what no explanation describes.
     inside : array of bool, shape (N, b)
+    parts : Parts or None
+        Of the explanations at all hubs, where some are not normal.
     """
 
     anchors: Explanations
     hub_scale: np.ndarray
     wide: tuple[np.ndarray, np.ndarray]
     inside: np.ndarray
+    parts: Parts | None = None
 
     @classmethod
     def at_anchors(
@@ -306,6 +393,12 @@ class UnitMixtures:
     def n_explanations(self) -> int:
         """Most explanations K of a unit."""
         return self.anchors.z.shape[2]
+
+    @property
+    def n_densities(self) -> int:
+        """Most densities of a unit: explanations or their parts, and a wide one."""
+        n_parts = 1 if self.parts is None else self.parts.mean.shape[2]
+        return self.n_explanations * n_parts + 1
 
     def at(self, g: np.ndarray) -> Guess:
         """Return the explanations at the anchors nearest to hubs (n, H)."""
@@ -338,4 +431,5 @@ class UnitMixtures:
         wide = np.where(none, 0.0, np.log(share))
         inverse = 1.0 / scale if scale.shape[-1] == 1 else np.linalg.inv(scale)
         shares = np.concatenate([log_share, wide], axis=2)
-        return Conditional(guess.mean, scale, inverse, shares, self.wide, self.inside)
+        found = Conditional(guess.mean, scale, inverse, shares, self.wide, self.inside)
+        return found if self.parts is None else found.in_parts(self.parts)

@@ -172,7 +172,7 @@ class UnitProposals:
     def rows(self) -> int:
         """Number of hubs that are treated at a time."""
         n, b = self.mixtures.inside.shape
-        parts = n * (self.mixtures.n_explanations + 1 + 4 * b)
+        parts = n * (self.mixtures.n_densities + 4 * b)
         return max(1, int(MAX_NUMBERS // (self.points * parts)))
 
     @property
