@@ -43,10 +43,12 @@ MAX_SLOPE, MAX_GAIN = 0.5, 1.0
 # the ends of climbs: coal-mining disasters with a hard switch fall by 3 nats at any distance. A
 # centred funnel, with gradients up to 1e5, falls in one of ten at 1e-6, and in none at 1e-8.
 STEP_PROBE, PROBE_GAIN, MIN_FALL = 1e-8, 1e-6, 0.01
-# Width (spreads of the starts) below which an optimum is narrow: points one standard deviation away
-# are looked at, since where a density grows without bound (the neck of a funnel) rounding ends
-# climbs at points that look like optima. Conventional.
-NARROW = 1e-6
+# Where a density grows without bound (the neck of a funnel), rounding ends climbs at points whose
+# curvature is that of an optimum. So points one standard deviation away are looked at from this
+# width on (spreads of the starts), and nothing narrower than the second width is an optimum.
+# Measured: of 17,000 climbs into the neck of a centred hierarchy 113 ended with a curvature that
+# these points do not refute, none wider than 6e-11.
+NARROW, LEAST_WIDTH = 1e-6, 1e-10
 # Length of the step that leaves a saddle (spreads of the starts).
 # Measured: examples/benchmarks/constants.py
 ESCAPE_STEP = 0.05
@@ -169,8 +171,10 @@ def classify(
                 slope, gain, _ = _newton(density, x, spread, values, vectors)
     if np.linalg.norm(slope[~curved]) > MAX_SLOPE or gain > MAX_GAIN:
         return EndPoint("runaway", x, logp)
-    if largest > NARROW**-2 and not _is_summit(density, x, logp, spread * vectors.T, values):
-        return EndPoint("runaway", x, logp)
+    if largest > NARROW**-2 and not saddle:
+        axes = spread * vectors.T
+        if largest > LEAST_WIDTH**-2 or not _is_summit(density, x, logp, axes, values):
+            return EndPoint("runaway", x, logp)
     return EndPoint("none", x, logp) if saddle else EndPoint("optimum", x, logp, hessian)
 
 
