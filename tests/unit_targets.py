@@ -121,6 +121,41 @@ def uneven():
     return density_of(function, depends, prior), float(of_hub + 3 * of_bent)
 
 
+def funnel():
+    """A funnel of five coordinates, whose log density is unbounded, beside two pairs of wells.
+
+    Returns
+    -------
+    density : Density
+    log_z : float
+    """
+    seen, noise = np.array([0.3, -0.2, 0.8, 0.1]), 0.5
+
+    def normal(x, sd):
+        return -0.5 * (x / sd) ** 2 - np.log(sd) - 0.5 * LOG_2PI
+
+    def function(x):
+        t, z, wells = x[:, :1], x[:, 1:5], x[:, 5:]
+        own = normal(t, 1.0) + (normal(z, np.exp(t)) + normal(seen - z, noise)).sum(
+            axis=1, keepdims=True
+        )
+        return np.concatenate([own, -((wells**2 - 2.0) ** 2)], axis=1)
+
+    depends = np.zeros((3, 7), dtype=bool)
+    depends[0, :5] = depends[1, 5] = depends[2, 6] = True
+
+    def prior(n, rng):
+        t = rng.standard_normal((n, 1))
+        z = np.exp(t) * rng.standard_normal((n, 4))
+        return np.concatenate([t, z, 2 * rng.standard_normal((n, 2))], axis=1)
+
+    t, w = np.linspace(-9.0, 9.0, 4001), np.linspace(-6.0, 6.0, 20_001)
+    own = normal(t, 1.0) + normal(seen[:, None], np.hypot(np.exp(t), noise)).sum(axis=0)
+    of_funnel = logsumexp(own) + np.log(t[1] - t[0])
+    of_wells = logsumexp(-((w**2 - 2.0) ** 2)) + np.log(w[1] - w[0])
+    return density_of(function, depends, prior), float(of_funnel + 2 * of_wells)
+
+
 def shifted_wells(slope, tilt=0.0):
     """Units z_i around a hub g, with wells at 1 and -1 from a_i g, tilted by the hub.
 

@@ -34,7 +34,7 @@ from pymc_multimodal.approximation.rounds import (
 )
 from pymc_multimodal.approximation.sample import WeightedSample, mode_of_draws, rows_of_groups
 from pymc_multimodal.approximation.settings import FirstAnswer
-from pymc_multimodal.approximation.verdict import Verdict, error_factor, judge
+from pymc_multimodal.approximation.verdict import Verdict, error_factor, judge, tail_index
 from pymc_multimodal.approximation.weigh import (
     evidence_bounds,
     region_draws,
@@ -78,6 +78,7 @@ __all__ = [
     "region_weights",
     "rows_of_groups",
     "systematic_rows",
+    "tail_index",
     "weight_intervals",
     "weights_of_sample",
     "wide_density",

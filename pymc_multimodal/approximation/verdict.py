@@ -179,7 +179,7 @@ def mode_errors(sample: WeightedSample, mode: np.ndarray, k: int) -> tuple[np.nd
     mean = max(float(sample.ratio.mean()), 1e-300)
     share = sample.group_means(mode, k) / mean
     se = sample.group_errors(mode, share) / mean
-    return share, se * error_factor(sample)
+    return share, se * error_factor(sample.ratio)
 
 
 def tail_index(log_ratio: np.ndarray) -> float:
@@ -190,10 +190,9 @@ def tail_index(log_ratio: np.ndarray) -> float:
     return pareto_k(log_ratio)
 
 
-def error_factor(sample: WeightedSample) -> float:
-    """Factor of the standard errors of a sample: 2 if a ratio is more than 5 times the mean."""
-    large = sample.ratio.max() > BOUNDED_RATIO * sample.ratio.mean()
-    return ERROR_FACTOR if large else 1.0
+def error_factor(ratio: np.ndarray) -> float:
+    """Factor of the standard errors by ratios: 2 if one is more than 5 times the mean."""
+    return ERROR_FACTOR if ratio.max() > BOUNDED_RATIO * ratio.mean() else 1.0
 
 
 def _largest_index(limit: float, n: int, k: int) -> float:
@@ -276,7 +275,7 @@ def _missing(
 ) -> np.ndarray:
     """Return by which factors the draws of each member are too few for the errors asked for."""
     mean = sample.ratio.mean()
-    factor = error_factor(sample)
+    factor = error_factor(sample.ratio)
     total = factor * float(sample.standard_error(sample.ratio)[0]) / mean
     worst = max(float(se.max()) / target_se, total / (LOG_EVIDENCE_FACTOR * target_se))
     rows = np.flatnonzero(share > NEGLIGIBLE * target_se)

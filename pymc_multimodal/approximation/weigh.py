@@ -62,7 +62,7 @@ def weights_of_sample(sample: WeightedSample, region: np.ndarray, k: int) -> Wei
     with np.errstate(divide="ignore", invalid="ignore"):
         log_z = np.log(mass) + shift
         log_se = sample.group_errors(region, np.zeros(k)) / mass
-    factor = error_factor(sample)
+    factor = error_factor(sample.ratio)
     log_se = np.where(mass > 0, log_se * factor, np.inf)
     total_se = float(sample.standard_error(ratio)[0] / mean * factor)
     if k == 1:

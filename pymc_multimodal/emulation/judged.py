@@ -242,7 +242,7 @@ def judged_weights(sample: WeightedSample, posterior: EmulatedPosterior) -> Weig
     if not (mass > 0).all() or not np.isfinite(covariance).all():
         return plain
     total = mass.sum()
-    weight, factor = mass / total, error_factor(sample)
+    weight, factor = mass / total, error_factor(sample.ratio)
     jacobian = (np.eye(k) - weight[:, None]) / total
     weight_se = factor * np.sqrt(np.maximum(np.diag(jacobian @ covariance @ jacobian.T), 0.0))
     log_se = factor * np.sqrt(np.diag(covariance)) / mass

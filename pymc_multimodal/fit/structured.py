@@ -20,6 +20,7 @@ from pymc_multimodal.approximation import (
     judge,
     region_of_draws,
     systematic_rows,
+    tail_index,
 )
 from pymc_multimodal.fit.structured_fit import (
     MISSING_SHARE,
@@ -301,7 +302,7 @@ def _draw(
     n = int(min(MOST_DRAWS, MAX_SHARES // (units.n_units * mixtures.n_explanations)))
     if clusters is None:
         drawn = draw_units(density, proposals, np.zeros((min(n, DRAWS_WITHOUT_HUBS), 0)), rng)
-        verdict = Verdict((), 1.0, 1.0, float("nan"), 1.0)
+        verdict = _verdict_without_hubs(units, drawn)
         return WeightedUnits(proposals, None, drawn, None, None, verdict, np.zeros(units.n_units))
     for refits_left in reversed(range(REFITS + 1)):
         marginal = UnbiasedMarginal(density, proposals, rng)
@@ -337,6 +338,23 @@ def _draw(
         rows = systematic_rows(weighted.ratio, CLUSTERED, rng)
         clusters = cluster(weighted.x[rows], target.period, rng)
     return found
+
+
+def _verdict_without_hubs(units: Units, drawn: UnitSample) -> Verdict:
+    """Judge the mean weights of each unit: their product is the evidence."""
+    reasons, ess, largest, tails = [], 1.0, 1.0, []
+    for name, log_mean in zip(units.names, drawn.log_mean.T, strict=True):
+        ratio = np.exp(log_mean - np.maximum(log_mean.max(), -1e300))
+        mean = max(float(ratio.mean()), 1e-300)
+        own, tail = float(mean**2 / max(np.mean(ratio**2), 1e-300)), tail_index(log_mean)
+        ess, largest = min(ess, own), max(largest, float(ratio.max()) / mean)
+        tails.append(tail)
+        if own < RULES.min_ess:
+            reasons.append(f"the effective sample size of unit {name} is {own:.2f} of the sample")
+        elif tail >= RULES.max_pareto_k:
+            reasons.append(f"the tail index of the ratios of unit {name} is {tail:.2f}")
+    known = [tail for tail in tails if np.isfinite(tail)]
+    return Verdict(tuple(reasons), 1.0, ess, max(known, default=float("nan")), largest)
 
 
 def _weighed(

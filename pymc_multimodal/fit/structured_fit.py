@@ -88,7 +88,7 @@ class WeightedUnits:
         """
         if self.sample is None or not self.verdict.reasons:
             return 1.0
-        return error_factor(self.sample)
+        return error_factor(self.sample.ratio)
 
 
 def fit_of_units(run: Run, found: WeightedUnits, rng: np.random.Generator) -> Fit:
@@ -147,8 +147,9 @@ def _independent_weights(drawn: UnitSample) -> Weights:
     n = len(mean)
     log_hubs = float(drawn.log_marginal[0] - drawn.log_mean[0].sum())
     log_z = log_hubs + float((np.log(mean.mean(axis=0)) + top).sum())
-    relative = mean.var(axis=0, ddof=1) / n / mean.mean(axis=0) ** 2
-    se = float(np.sqrt(relative.sum()))
+    factor = np.array([error_factor(own) for own in mean.T])
+    relative = factor * mean.std(axis=0, ddof=1) / np.sqrt(n) / mean.mean(axis=0)
+    se = float(np.linalg.norm(relative))
     one, zero = np.ones(1), np.zeros(1)
     return Weights(
         weight=one,

@@ -73,14 +73,14 @@ class Parts:
         inside : array of bool, shape (b,)
             Which coordinates the unit has.
         parts : tuple of three arrays
-            Means, scales and shares of P - 1 parts, in these coordinates.
+            Means, scales and shares of P - 1 or fewer parts, in these coordinates.
         kept : float
         """
         mean, scale, share = parts
-        columns = np.flatnonzero(inside)
-        self.mean[place][1:, columns] = mean
-        self.scale[place][1:, columns[:, None], columns] = scale
-        self.log_share[place] = np.log(np.append(kept, (1.0 - kept) * share))
+        columns, end = np.flatnonzero(inside), 1 + len(share)
+        self.mean[place][1:end, columns] = mean
+        self.scale[place][1:end, columns[:, None], columns] = scale
+        self.log_share[place][:end] = np.log(np.append(kept, (1.0 - kept) * share))
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,17 +20,19 @@ __all__ = ["with_parts"]
 # Relative variance of the weight of one point from which on a unit's explanations get parts: as
 # many points as that are lost. Conventional; a normal has 0.1 for each coordinate.
 POOR = 1.0
+# That at which no further round is made. Conventional: half as much.
+GOOD = 0.5
 # Points of each unit at each of the hubs, and those of them, chosen by weight, that walk. The walks
 # show what no point of the mixture has met. Conventional.
-POINTS, WALKERS = 32, 16
+POINTS, WALKERS = 64, 24
 # Metropolis steps of a walk, their length in the scales of the nearest part, and the power of the
 # density that is walked on: proposals that are somewhat wide lose less than narrow ones.
 # Conventional.
 STEPS, LENGTH, POWER = 12, 1.0, 0.6
 # Rounds: the parts of one round draw the points of the next. Conventional.
-ROUNDS = 4
-# Components of an explanation, at most. Conventional.
-COMPONENTS = 6
+ROUNDS = 5
+# Components of a unit, which its explanations have equal numbers of. Conventional.
+COMPONENTS = 12
 # Points for each component at least. Conventional.
 MIN_POINTS = 5
 # Least variance of a component, relative to the normal approximation. Conventional.
@@ -62,16 +64,18 @@ def with_parts(
     poor = noise > POOR
     if not poor.any():
         return proposals
+    best, least, tried = proposals, noise[poor].sum(), proposals
     for _ in range(ROUNDS):
         z = _walked(density, proposals.units, drawn, rng)
-        parts = _fitted(drawn.conditional, z, poor, proposals.mixtures.parts, rng)
-        tried = replace(proposals, mixtures=replace(proposals.mixtures, parts=parts))
+        parts = _fitted(drawn.conditional, z, poor, tried.mixtures.parts, rng)
+        tried = replace(tried, mixtures=replace(tried.mixtures, parts=parts))
         drawn = replace(tried, points=POINTS).draw(density, g, rng)
-        now = _noise(drawn)
-        if now[poor].sum() >= noise[poor].sum():
+        now = _noise(drawn)[poor]
+        if now.sum() < least:
+            best, least = tried, now.sum()
+        if (now < GOOD).all():
             break
-        proposals, noise = tried, now
-    return proposals
+    return best
 
 
 def _noise(drawn: Extended) -> np.ndarray:
@@ -116,29 +120,31 @@ def _fitted(
     """Fit parts to points (n, m, N, b) of some units; the others keep those they have."""
     at = at.explanations
     _, n_units, k, b = at.mean.shape
-    parts = Parts.none(n_units, k, b, COMPONENTS + 1) if before is None else before.copied()
-    label = np.argmax(at.log_normals(z), axis=0)
+    there = np.isfinite(at.log_share[..., :k]).any(axis=0)
+    components = COMPONENTS // np.maximum(there.sum(axis=1), 1)
+    parts = Parts.none(n_units, k, b, components[poor].max() + 1) if before is None else before
+    parts, label = parts.copied(), np.argmax(at.log_normals(z), axis=0)
     for i in np.flatnonzero(poor).tolist():
-        inside = at.inside[i]
-        for j in range(k):
+        inside, most = at.inside[i], max(int(components[i]), 1)
+        for j in np.flatnonzero(there[i]).tolist():
             # Points in units of the explanation at their own hubs.
             apart = z[:, :, i] - at.mean[:, None, i, j]
             r = np.einsum("nij,nmj->nmi", at.inverse[:, i, j], apart)
             r = r[label[:, :, i] == j][:, inside]
-            if len(r) >= MIN_POINTS * COMPONENTS:
-                parts.put((i, j), inside, _components(r, rng), KEPT)
+            if len(r) >= MIN_POINTS * most:
+                parts.put((i, j), inside, _components(r, most, rng), KEPT)
     return parts
 
 
 def _components(
-    r: np.ndarray, rng: np.random.Generator
+    r: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit a mixture of normals: means (P, b), lower-triangular factors (P, b, b), shares (P,)."""
+    """Fit n normals: means (n, b), lower-triangular factors (n, b, b), shares (n,)."""
     # It is imported where it is needed: that takes half a second.
     from sklearn.mixture import GaussianMixture
 
     seed = int(rng.integers(2**31))
     fitted = GaussianMixture(
-        COMPONENTS, reg_covar=LEAST_VARIANCE, max_iter=50, tol=1e-2, random_state=seed
+        n, reg_covar=LEAST_VARIANCE, max_iter=50, tol=1e-2, random_state=seed
     ).fit(r)
     return fitted.means_, np.linalg.cholesky(fitted.covariances_), fitted.weights_

@@ -8,7 +8,7 @@ import pytest
 from pymc_multimodal.fit import FitConfig, fit_density, structured
 from pymc_multimodal.status import ModelError
 from pymc_multimodal.target import Structure
-from tests.unit_targets import UPPER, density_of, pairs, uneven
+from tests.unit_targets import UPPER, density_of, funnel, pairs, uneven
 
 
 def codes(fit):
@@ -50,6 +50,19 @@ def test_units_of_unequal_size_have_the_right_evidence():
     z = (fit.units.weight - 0.5)[several] / fit.units.weight_se[several]
     assert np.abs(z).max() < 4.5
     assert fit.n_logp_evals < 1_000_000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_units_that_no_explanation_describes_have_an_honest_error(seed):
+    """Weights of one of them may have no variance: the mean of them would look precise."""
+    density, log_z = funnel()
+    fit = fit_density(density, FitConfig(random_seed=seed, structure=Structure()))
+    if np.isnan(fit.weights.total_se):
+        (told,) = (s for s in fit.statuses if s.code == "units")
+        assert told.level == "warning"
+        assert "not precise" in told.message
+    else:
+        assert abs(fit.weights.total - log_z) < 4 * fit.weights.total_se
 
 
 @pytest.mark.parametrize("name", ["with_hub", "without_hub"])
