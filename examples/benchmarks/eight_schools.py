@@ -17,7 +17,6 @@ from scipy.stats import halfcauchy, norm
 import pymc_multimodal as mm
 from pymc_multimodal.gallery import eight_schools_centered, eight_schools_noncentered
 
-
 # Data of the model (Rubin 1981).
 EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
