@@ -39,6 +39,11 @@ def density_of(function, depends, prior):
     )
 
 
+def normal(x, mean, sd):
+    """Log density of a normal."""
+    return -0.5 * ((x - mean) / sd) ** 2 - np.log(sd) - 0.5 * LOG_2PI
+
+
 def pairs(n_units=8, size=1, hub=True, coupled=0.0):
     """Units z_i around a hub g: z_i - g - s a is normal, with s = 1 or -1 of shares 0.7 and 0.3.
 
@@ -94,9 +99,6 @@ def uneven():
     """
     seen, noise = np.array([0.3, -0.2, 0.8, 0.1, -0.6, 0.4, 0.0, 1.1]), 0.5
 
-    def normal(x, mean, sd):
-        return -0.5 * ((x - mean) / sd) ** 2 - np.log(sd) - 0.5 * LOG_2PI
-
     def function(x):
         g, z, a, k = x[:, :1], x[:, 1:9], x[:, 9::2], x[:, 10::2]
         plain = normal(z, 0.0, np.exp(g)) + normal(seen, z, noise)
@@ -131,12 +133,9 @@ def funnel():
     """
     seen, noise = np.array([0.3, -0.2, 0.8, 0.1]), 0.5
 
-    def normal(x, sd):
-        return -0.5 * (x / sd) ** 2 - np.log(sd) - 0.5 * LOG_2PI
-
     def function(x):
         t, z, wells = x[:, :1], x[:, 1:5], x[:, 5:]
-        own = normal(t, 1.0) + (normal(z, np.exp(t)) + normal(seen - z, noise)).sum(
+        own = normal(t, 0.0, 1.0) + (normal(z, 0.0, np.exp(t)) + normal(seen, z, noise)).sum(
             axis=1, keepdims=True
         )
         return np.concatenate([own, -((wells**2 - 2.0) ** 2)], axis=1)
@@ -150,7 +149,7 @@ def funnel():
         return np.concatenate([t, z, 2 * rng.standard_normal((n, 2))], axis=1)
 
     t, w = np.linspace(-9.0, 9.0, 4001), np.linspace(-6.0, 6.0, 20_001)
-    own = normal(t, 1.0) + normal(seen[:, None], np.hypot(np.exp(t), noise)).sum(axis=0)
+    own = normal(t, 0.0, 1.0) + normal(seen[:, None], 0.0, np.hypot(np.exp(t), noise)).sum(axis=0)
     of_funnel = logsumexp(own) + np.log(t[1] - t[0])
     of_wells = logsumexp(-((w**2 - 2.0) ** 2)) + np.log(w[1] - w[0])
     return density_of(function, depends, prior), float(of_funnel + 2 * of_wells)

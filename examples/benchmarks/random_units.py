@@ -224,6 +224,11 @@ def row(name: str, z: np.ndarray) -> list:
     return [name, len(z), *inside, f"{np.sqrt(np.mean(z**2)):.2f}", f"{np.abs(z).max():.1f}"]
 
 
+def z_of_shares(run: dict) -> np.ndarray:
+    """Errors of the shares of a run in stated errors, where these are known."""
+    return np.array([error / se for error, se in run.get("shares", []) if se > 0])
+
+
 def report(runs: list[dict]) -> str:
     """Coverage of log Z and of units' shares; errors that are not known are left out."""
     parts, head = [], ["what", "n", *LEVELS, "rms z", "largest"]
@@ -233,17 +238,12 @@ def report(runs: list[dict]) -> str:
             continue
         known = [r for r in own if np.isfinite(r["log_z_se"])]
         z = np.array([r["log_z_error"] / r["log_z_se"] for r in known])
-        shares = np.array([e / se for r in known for e, se in r.get("shares", []) if se > 0])
+        each = [z_of_shares(r) for r in known]
+        shares = np.concatenate(each)
         quiet = [
             r
-            for r in known
-            if not r["warnings"]
-            and max(
-                abs(r["log_z_error"]) / r["log_z_se"],
-                *(abs(e) / se for e, se in r.get("shares", []) if se > 0),
-                0.0,
-            )
-            > WRONG
+            for r, own_z, own_shares in zip(known, z, each, strict=True)
+            if not r["warnings"] and np.abs([own_z, *own_shares]).max() > WRONG
         ]
         unwarned = sum(not r["warnings"] for r in own)
         parts.append(

@@ -248,8 +248,7 @@ def _followed(
             break
         used = replace(explained, anchors=explained.used(hubs.x, hubs.ratio))
         explained = used.with_more(run.density, units, more)
-        mixtures = replace(proposals.mixtures, anchors=explained.anchors, parts=None)
-        proposals = replace(proposals, mixtures=mixtures)
+        proposals = proposals.with_anchors(explained.anchors)
     return explained
 
 
@@ -317,8 +316,7 @@ def _draw(
             followed = once(f"followed {refits_left}", follow)
             if followed is not explained:
                 explained = followed
-                mixtures = replace(proposals.mixtures, anchors=explained.anchors, parts=None)
-                proposals = replace(proposals, mixtures=mixtures)
+                proposals = proposals.with_anchors(explained.anchors)
                 name = f"points {refits_left}"
                 proposals = _with_points(density, proposals, trial, rng, once, name)
         weighted: WeightedSample | None = hubs.sample

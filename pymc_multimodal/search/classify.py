@@ -158,7 +158,7 @@ def classify(
     curved = values > FLAT_CURVATURE
     slope, gain, newton = _newton(density, x, spread, values, vectors)
     steep = not end.converged and float(np.linalg.norm(slope)) > MAX_SLOPE
-    if steep and _falls_uphill(density, x, logp, (vectors @ slope), spread):
+    if steep and _falls_uphill(density, x, logp, vectors @ slope, spread):
         return EndPoint("step", x, logp)
     if saddle and may_escape:
         return EndPoint("saddle", x, logp, direction=spread * vectors[:, 0])

@@ -14,6 +14,7 @@ from pymc_multimodal.structure.explanations import SAME_OPTIMUM
 
 if TYPE_CHECKING:
     from pymc_multimodal.structure.conditional import Conditional, UnitMixtures
+    from pymc_multimodal.structure.explanations import Explanations
     from pymc_multimodal.target.density import Density
     from pymc_multimodal.target.units import Units
 
@@ -96,12 +97,17 @@ class Extended:
         logp : array of shape (n,)
             Log density of the whole.
         """
-        cumulative = np.cumsum(self.share, axis=1)
-        u = rng.random((len(self), 1, self.z.shape[2])) * cumulative[:, -1:]
-        place = np.minimum((u >= cumulative).sum(axis=1), self.z.shape[1] - 1)
+        place = self.places(rng.random((len(self), 1, self.z.shape[2])))[:, 0]
         row, unit = np.indices(place.shape)
         logp = self.log_hubs + self.log_value[row, place, unit].sum(axis=1)
         return self.z[row, place, unit], logp
+
+    def places(self, u: np.ndarray) -> np.ndarray:
+        """Choose points by their weights: uniform numbers (n, m, N) to indices of points."""
+        cumulative = np.cumsum(self.share, axis=1)[:, None]
+        place = (u[:, :, None] * cumulative[:, :, -1:] >= cumulative).sum(axis=2)
+        out: np.ndarray = np.minimum(place, self.z.shape[1] - 1)
+        return out
 
     @cached_property
     def log_normals(self) -> np.ndarray:
@@ -183,6 +189,10 @@ class UnitProposals:
             return 0
         looks = (self.steps + 1) * evaluations_of_look(b) + STAYED
         return looks * self.mixtures.n_explanations
+
+    def with_anchors(self, anchors: Explanations) -> UnitProposals:
+        """Return proposals with other anchors, whose explanations have no parts yet."""
+        return replace(self, mixtures=replace(self.mixtures, anchors=anchors, parts=None))
 
     def draw(
         self,

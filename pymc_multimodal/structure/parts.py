@@ -90,11 +90,8 @@ def _walked(
 ) -> np.ndarray:
     """Resample points by weight, and let them walk: they spread over each unit, (n, m, N, b)."""
     (n, _, n_units, b), at = drawn.z.shape, drawn.conditional
-    cumulative = np.cumsum(drawn.share, axis=1)
-    u = (np.arange(WALKERS) + rng.random((n, n_units, 1))) / WALKERS * cumulative[:, -1, :, None]
-    chosen = (u[:, None] >= cumulative[..., None]).sum(axis=1).swapaxes(1, 2)
-    row, unit = np.arange(n)[:, None, None], np.arange(n_units)
-    chosen = np.minimum(chosen, drawn.z.shape[1] - 1)
+    u = (np.arange(WALKERS)[:, None] + rng.random((n, 1, n_units))) / WALKERS
+    row, unit, chosen = np.arange(n)[:, None, None], np.arange(n_units), drawn.places(u)
     z, value = drawn.z[row, chosen, unit], drawn.log_value[row, chosen, unit]
     for _ in range(STEPS):
         nearest = np.argmax(at.log_parts(z)[:-1], axis=0)

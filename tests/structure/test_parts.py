@@ -11,16 +11,13 @@ from scipy.special import logsumexp
 from pymc_multimodal.structure import UnitMixtures, UnitProposals, with_parts
 from pymc_multimodal.structure.explanations import explain
 from pymc_multimodal.target import Structure, chosen_units
-from tests.unit_targets import density_of, uneven
+from tests.unit_targets import density_of, normal, uneven
 
 NOISE = 0.15
 
 
 def bent():
     """Three units of two coordinates, of which a^2 + k is seen, and the log mass of one of them."""
-
-    def normal(x, mean, sd):
-        return -0.5 * ((x - mean) / sd) ** 2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
 
     def function(x):
         a, k = x[:, ::2], x[:, 1::2]
